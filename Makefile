@@ -1,0 +1,54 @@
+# Two commands do all the set-up: `make rehearse` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PRETTIER_VERSION := 3.10.1
+PRETTIER_FILES := "**/*.{md,yml,yaml,json}" .prettierrc
+
+.DEFAULT_GOAL := help
+.PHONY: help rehearse test lint format bench lab clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# Made once, remade when pyproject.toml changes.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hookbench needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": run make PYTHON=python3.12")'
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,loadtest,notebooks,dev]'
+	@touch $@
+
+# Exit codes 0 (valid) and 1 (invalid) are answers about the designs; 3 (unknown), 2 and 70 are failures.
+rehearse: $(STAMP) ## rehearse the migration on embedded brokers, both designs
+	@status=0; $(BIN)/hookbench rehearse --design both $(ARGS) || status=$$?; \
+	if [ $$status -eq 1 ]; then exit 0; fi; exit $$status
+
+test: $(STAMP) lint ## lint and the whole test suite
+	$(BIN)/pytest $(ARGS)
+
+lint: $(STAMP) ## ruff, mypy, import-linter, prettier
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@if command -v npx >/dev/null 2>&1; then \
+	  npx --yes prettier@$(PRETTIER_VERSION) --log-level warn --check $(PRETTIER_FILES); \
+	else echo "SKIPPED prettier: Node.js is not installed (md, yaml and json were not checked)"; fi
+
+format: $(STAMP) ## format the code and the documents
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	@if command -v npx >/dev/null 2>&1; then \
+	  npx --yes prettier@$(PRETTIER_VERSION) --log-level warn --write $(PRETTIER_FILES); \
+	else echo "SKIPPED prettier: Node.js is not installed"; fi
+
+bench: $(STAMP) ## pytest-benchmark on codec, producer and worker
+	$(BIN)/pytest tests/bench --benchmark-enable --benchmark-only $(ARGS)
+
+lab: $(STAMP) ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+clean: ## remove the environment (results stay)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

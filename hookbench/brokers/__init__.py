@@ -1,0 +1,1 @@
+"""Brokers: real servers, found or started here, and stopped whatever happens."""

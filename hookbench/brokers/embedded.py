@@ -1,0 +1,232 @@
+"""Embedded servers: started on free loopback ports, with data folders of their own."""
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import msgspec
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.process import Child, spawn
+from hookbench.brokers.resolve import Resolved
+from hookbench.clock import NS_PER_S, SystemClock
+from hookbench.errors import BrokerUnreachableError, PortTakenError, SettingError
+
+__all__ = [
+    "EmbeddedBroker",
+    "free_port",
+    "nats_configuration",
+    "redis_arguments",
+    "start_nats",
+    "start_redis",
+]
+
+LOOPBACK = "127.0.0.1"
+_START_TIMEOUT_S = 15.0
+_START_ATTEMPTS = 5
+_POLL_S = 0.02
+_MAX_PORT = 65535
+
+
+class EmbeddedBroker(msgspec.Struct, kw_only=True):
+    """A server that this process started, and so may stop, kill or pause."""
+
+    kind: str
+    resolved: Resolved
+    durability: Durability
+    url: str
+    port: int
+    data: Path
+    log: Path
+    command: list[str]
+    child: Child
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server itself."""
+        return self.child.pid
+
+    def stop(self) -> None:
+        """Stop the server."""
+        self.child.stop()
+
+    def kill(self) -> None:
+        """SIGKILL the server."""
+        self.child.kill()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open, nothing answers."""
+        self.child.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        self.child.signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Start the server again on the same port and data, after it ended."""
+        self.child = _launch(self.kind, self.command, self.log)
+        _wait_until_up(self.kind, self.child, self.port, self.log)
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _check_free(port: int, option: str) -> None:
+    if not 1 <= port <= _MAX_PORT:
+        raise SettingError(f"{option} {port}: use a port between 1 and {_MAX_PORT}")
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise PortTakenError(
+                f"port {port} on {LOOPBACK} is taken ({error.strerror}): stop what listens there,"
+                f" choose another port, or leave {option} out for a free one"
+            ) from error
+
+
+def redis_arguments(port: int, data: Path, durability: Durability) -> list[str]:
+    """Options of an embedded redis-server: loopback only, a queue is never evicted."""
+    return [
+        "--port",
+        str(port),
+        "--bind",
+        LOOPBACK,
+        "--protected-mode",
+        "yes",
+        "--daemonize",
+        "no",
+        "--dir",
+        str(data),
+        "--maxmemory-policy",
+        "noeviction",
+        *durability.redis_arguments,
+    ]
+
+
+def nats_configuration(port: int, data: Path, durability: Durability) -> str:
+    """Configuration of an embedded nats-server: loopback only, JetStream on."""
+    return "\n".join(
+        [
+            f"server_name: hookbench-{port}",
+            f"listen: {json.dumps(f'{LOOPBACK}:{port}')}",
+            "jetstream {",
+            f"  store_dir: {json.dumps(str(data))}",
+            f"  sync_interval: {durability.nats_sync_interval}",
+            "}",
+            "",
+        ]
+    )
+
+
+def start_redis(
+    resolved: Resolved, folder: Path, durability: Durability, *, port: int | None = None
+) -> EmbeddedBroker:
+    """Start a redis-server and wait until it answers.
+
+    Raises:
+        PortTakenError: ``port`` was asked for and is taken.
+        BrokerUnreachableError: it did not come up; the text has the end of its log.
+    """
+    return _start("redis", resolved, folder, durability, port)
+
+
+def start_nats(
+    resolved: Resolved, folder: Path, durability: Durability, *, port: int | None = None
+) -> EmbeddedBroker:
+    """Start a nats-server with JetStream and wait until it answers.
+
+    Raises:
+        PortTakenError: ``port`` was asked for and is taken.
+        BrokerUnreachableError: it did not come up; the text has the end of its log.
+    """
+    return _start("nats", resolved, folder, durability, port)
+
+
+def _start(
+    kind: str, resolved: Resolved, folder: Path, durability: Durability, port: int | None
+) -> EmbeddedBroker:
+    if port is not None:
+        _check_free(port, f"--{kind}-port")
+    data = folder / kind
+    data.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{kind}.log"
+    for attempt in range(1, _START_ATTEMPTS + 1):
+        chosen = port or free_port()
+        command = _command(kind, resolved, chosen, data, folder, durability)
+        child = _launch(kind, command, log)
+        try:
+            _wait_until_up(kind, child, chosen, log)
+        except BrokerUnreachableError:
+            child.kill()
+            # Somebody may have taken the free port in between: then another one will do.
+            if port is not None or attempt == _START_ATTEMPTS or not _lost_its_port(log):
+                raise
+        except BaseException:
+            child.kill()
+            raise
+        else:
+            scheme = "redis" if kind == "redis" else "nats"
+            return EmbeddedBroker(
+                kind=kind,
+                resolved=resolved,
+                durability=durability,
+                url=f"{scheme}://{LOOPBACK}:{chosen}",
+                port=chosen,
+                data=data,
+                log=log,
+                command=command,
+                child=child,
+            )
+    raise BrokerUnreachableError(f"{kind}-server found no free port in {_START_ATTEMPTS} tries")
+
+
+def _command(
+    kind: str, resolved: Resolved, port: int, data: Path, folder: Path, durability: Durability
+) -> list[str]:
+    if resolved.binary is None:
+        raise SettingError(f"{resolved.label} is not ours to start")
+    if kind == "redis":
+        return [str(resolved.binary), *redis_arguments(port, data, durability)]
+    configuration = folder / "nats.conf"
+    configuration.write_text(nats_configuration(port, data, durability))
+    return [str(resolved.binary), "-c", str(configuration)]
+
+
+def _launch(kind: str, command: list[str], log: Path) -> Child:
+    with log.open("ab") as output:
+        return spawn(f"{kind}-server", command, output=output)
+
+
+def _lost_its_port(log: Path) -> bool:
+    return "address already in use" in log.read_text(errors="replace").lower()
+
+
+def _wait_until_up(kind: str, child: Child, port: int, log: Path) -> None:
+    clock = SystemClock()
+    deadline_ns = clock.monotonic_ns() + int(_START_TIMEOUT_S * NS_PER_S)
+    while not _answers(kind, port):
+        code = child.exit_code
+        if code is not None or clock.monotonic_ns() > deadline_ns:
+            why = f"ended with {code}" if code is not None else f"silent for {_START_TIMEOUT_S} s"
+            tail = log.read_text(errors="replace")[-800:].strip()
+            raise BrokerUnreachableError(f"{kind}-server did not start ({why}):\n{tail}")
+        clock.block(_POLL_S)
+
+
+def _answers(kind: str, port: int) -> bool:
+    """Whether our own server answers, and not another that took the port in between."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=1.0) as connection:
+            if kind == "redis":
+                connection.sendall(b"CONFIG GET port\r\n")
+                return str(port).encode() in connection.recv(256)
+            return f'"hookbench-{port}"'.encode() in connection.recv(4096)
+    except OSError:
+        return False

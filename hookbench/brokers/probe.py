@@ -1,0 +1,188 @@
+"""Ask a server who it is, before anything is built on it."""
+
+import asyncio
+import json
+from urllib.parse import urlsplit
+
+import msgspec
+import redis.asyncio as redis_asyncio
+from redis.exceptions import AuthenticationError, RedisError
+
+from hookbench.brokers.resolve import redact
+from hookbench.errors import (
+    BrokerInUseError,
+    BrokerUnreachableError,
+    BrokerUnsuitableError,
+    SettingError,
+)
+from hookbench.task import Names
+
+__all__ = [
+    "MINIMUM_NATS",
+    "MINIMUM_REDIS",
+    "BrokerInfo",
+    "check_nats_unused",
+    "check_redis_unused",
+    "probe_nats",
+    "probe_redis",
+]
+
+PROBE_TIMEOUT_S = 3.0
+MINIMUM_REDIS = (6, 2)  # BLMOVE and LMOVE: https://redis.io/docs/latest/commands/blmove/
+MINIMUM_NATS = (2, 9)  # Nats-Pending-Messages on the end of a pull request (ADR-13 of NATS)
+_SCAN_COUNT = 1000
+
+
+class BrokerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of itself; ``max_payload_bytes`` is 0 where it has no such limit."""
+
+    kind: str
+    version: str
+    max_payload_bytes: int = 0
+
+
+def _at_least(version: str, minimum: tuple[int, int]) -> bool:
+    parts = version.split("-", maxsplit=1)[0].split(".")
+    try:
+        return (int(parts[0]), int(parts[1])) >= minimum
+    except (IndexError, ValueError):
+        return False
+
+
+async def probe_redis(url: str) -> BrokerInfo:
+    """Version of the Redis at ``url``.
+
+    Raises:
+        SettingError: the URL is no redis URL.
+        BrokerUnreachableError: nothing answers, or the password is wrong.
+        BrokerUnsuitableError: too old.
+    """
+    try:
+        client = redis_asyncio.Redis.from_url(
+            url, socket_timeout=PROBE_TIMEOUT_S, socket_connect_timeout=PROBE_TIMEOUT_S
+        )
+    except ValueError as error:
+        raise SettingError(f"Redis URL {redact(url)!r}: {error}") from error
+    try:
+        info = await client.info("server")
+    except AuthenticationError as error:
+        raise BrokerUnreachableError(
+            f"Redis at {redact(url)} refuses the credentials: {error}"
+        ) from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise BrokerUnreachableError(
+            f"Redis at {redact(url)} does not answer ({error}): start it, or give another URL with"
+            " --redis-url or HOOKBENCH_REDIS_URL"
+        ) from error
+    finally:
+        await client.aclose()
+    version = str(info["redis_version"])
+    if not _at_least(version, MINIMUM_REDIS):
+        raise BrokerUnsuitableError(
+            f"Redis {version} at {redact(url)} is too old: BLMOVE needs"
+            f" {'.'.join(map(str, MINIMUM_REDIS))} or newer"
+        )
+    return BrokerInfo(kind="redis", version=version)
+
+
+async def probe_nats(url: str) -> BrokerInfo:
+    """Version and limits of the NATS server at ``url``, from the INFO line that it sends first.
+
+    Raises:
+        SettingError: the URL is no NATS URL.
+        BrokerUnreachableError: nothing answers, or what answers is no NATS server.
+        BrokerUnsuitableError: too old, or without JetStream.
+    """
+    parts = urlsplit(url if "//" in url else f"nats://{url}")
+    try:
+        host, port = parts.hostname, parts.port or 4222
+    except ValueError as error:
+        raise SettingError(f"NATS URL {redact(url)!r}: {error}") from error
+    if parts.scheme not in ("nats", "tls") or not host:
+        raise SettingError(f"NATS URL {redact(url)!r}: use nats://host:port")
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError) as error:
+        raise BrokerUnreachableError(
+            f"NATS at {redact(url)} does not answer ({error or type(error).__name__}): start it, or"
+            " give another URL with --nats-url or HOOKBENCH_NATS_URL"
+        ) from error
+    if not line.startswith(b"INFO "):
+        raise BrokerUnreachableError(f"{redact(url)} is no NATS server (it says {line[:40]!r})")
+    info = json.loads(line[5:])
+    version = str(info.get("version", "?"))
+    if not _at_least(version, MINIMUM_NATS):
+        raise BrokerUnsuitableError(
+            f"NATS {version} at {redact(url)} is too old: use"
+            f" {'.'.join(map(str, MINIMUM_NATS))} or newer"
+        )
+    if not info.get("jetstream"):
+        raise BrokerUnsuitableError(
+            f"NATS {version} at {redact(url)} has no JetStream: start it with -js, or with a"
+            " jetstream block in its configuration"
+        )
+    return BrokerInfo(
+        kind="nats", version=version, max_payload_bytes=int(info.get("max_payload", 0))
+    )
+
+
+async def check_redis_unused(url: str, names: Names) -> None:
+    """Refuse a Redis that holds keys of the hook queue; nothing is written.
+
+    Raises:
+        BrokerInUseError: the text names some of the keys.
+    """
+    client = redis_asyncio.Redis.from_url(url, socket_timeout=PROBE_TIMEOUT_S)
+    found: list[str] = []
+    try:
+        for prefix in {Names().prefix, names.prefix}:
+            async for key in client.scan_iter(match=f"{_glob(prefix)}*", count=_SCAN_COUNT):
+                found.append(key.decode(errors="replace"))
+                if len(found) >= 3:  # noqa: PLR2004 - a few examples are enough
+                    break
+    except (RedisError, OSError) as error:
+        raise BrokerUnreachableError(f"Redis at {redact(url)}: {error}") from error
+    finally:
+        await client.aclose()
+    if found:
+        raise BrokerInUseError(
+            f"Redis at {redact(url)} already holds hook queue keys ({', '.join(sorted(found))}):"
+            " use another server or database, remove them, or say --allow-existing"
+        )
+
+
+def _glob(text: str) -> str:
+    return "".join(f"\\{char}" if char in "*?[]\\" else char for char in text)
+
+
+async def check_nats_unused(url: str, names: Names) -> None:
+    """Refuse a NATS server that holds a hook stream; nothing is written.
+
+    Raises:
+        BrokerInUseError: the text names the stream.
+    """
+    import nats  # noqa: PLC0415 - 0.1 s that only somebody else's server costs
+    import nats.errors  # noqa: PLC0415
+    import nats.js.errors  # noqa: PLC0415
+
+    client = await nats.connect(url, connect_timeout=3, max_reconnect_attempts=1)
+    try:
+        for stream in {Names().stream, names.stream}:
+            try:
+                info = await client.jetstream().stream_info(stream)
+            except nats.js.errors.NotFoundError:
+                continue
+            raise BrokerInUseError(
+                f"NATS at {redact(url)} already holds stream {stream} with"
+                f" {info.state.messages} tasks: use another server, remove it, or say"
+                " --allow-existing"
+            )
+    except (nats.errors.Error, TimeoutError) as error:
+        raise BrokerUnreachableError(f"NATS at {redact(url)}: {error!r}") from error
+    finally:
+        await client.close()

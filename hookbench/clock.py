@@ -1,0 +1,46 @@
+"""The only module that reads time: everything else is given a ``Clock``."""
+
+import asyncio
+import time
+from typing import Protocol
+
+__all__ = ["NS_PER_MS", "NS_PER_S", "Clock", "SystemClock"]
+
+NS_PER_S = 1_000_000_000
+NS_PER_MS = 1_000_000
+
+
+class Clock(Protocol):
+    """Time as the code sees it; the simulator brings one of its own."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds of the machine's monotonic clock: durations, and order between processes."""
+        ...
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since the Unix epoch: labels only, never durations."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the caller for at least ``seconds``."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks. The monotonic one is shared by all processes since boot."""
+
+    def monotonic_ns(self) -> int:
+        """Nanoseconds since an arbitrary point of this boot."""
+        return time.monotonic_ns()
+
+    def wall_ns(self) -> int:
+        """Nanoseconds since the Unix epoch."""
+        return time.time_ns()
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling coroutine."""
+        await asyncio.sleep(seconds)
+
+    def block(self, seconds: float) -> None:
+        """Block the calling thread: for code outside any event loop."""
+        time.sleep(seconds)

@@ -1,0 +1,97 @@
+"""The error tree: every error names the value that is wrong and says what to do next."""
+
+__all__ = [
+    "BrokerInUseError",
+    "BrokerNotFoundError",
+    "BrokerUnreachableError",
+    "BrokerUnsuitableError",
+    "ConfigDriftError",
+    "DecodeError",
+    "HookbenchError",
+    "LedgerError",
+    "OversizeError",
+    "PortTakenError",
+    "PublishRefusedError",
+    "PublishUnknownError",
+    "RepositoryError",
+    "ResultsError",
+    "SendError",
+    "SettingError",
+    "SpoolError",
+]
+
+
+class HookbenchError(Exception):
+    """The root of all errors that hookbench raises on purpose."""
+
+
+class SettingError(HookbenchError):
+    """A value given by the user (option, environment, file) cannot be used."""
+
+
+class DecodeError(HookbenchError):
+    """Bytes that are no task: not JSON, a missing or unknown field, a wrong type."""
+
+
+class OversizeError(HookbenchError):
+    """A task is larger than the smallest limit of the brokers it would be written to."""
+
+
+class SendError(HookbenchError):
+    """A task was not acknowledged by the brokers of its write route.
+
+    ``outcome`` is ``"fail"`` where every broker refused it and ``"unknown"`` where at
+    least one may hold it.
+    """
+
+    def __init__(self, message: str, *, outcome: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+class PublishRefusedError(HookbenchError):
+    """A broker answered that it did not store the task (outcome ``fail``)."""
+
+
+class PublishUnknownError(HookbenchError):
+    """No answer in time: the broker may or may not hold the task (outcome ``unknown``)."""
+
+
+class BrokerNotFoundError(HookbenchError):
+    """No server binary: neither a URL, nor a wheel, nor one on PATH."""
+
+
+class BrokerUnreachableError(HookbenchError):
+    """Nothing that speaks the protocol answers at the URL."""
+
+
+class BrokerUnsuitableError(HookbenchError):
+    """The broker answers but cannot be used: too old, or without JetStream."""
+
+
+class BrokerInUseError(HookbenchError):
+    """The broker already holds hook queue data that is not this run's."""
+
+
+class PortTakenError(HookbenchError):
+    """The port that the user asked for is taken."""
+
+
+class ConfigDriftError(HookbenchError):
+    """An existing stream or consumer has settings that differ from those wanted."""
+
+
+class LedgerError(HookbenchError):
+    """A ledger segment cannot be written or read."""
+
+
+class ResultsError(HookbenchError):
+    """A results folder or a stored run cannot be written or read."""
+
+
+class RepositoryError(HookbenchError):
+    """A repository name, ref or location that is not allowed, or git failed on it."""
+
+
+class SpoolError(HookbenchError):
+    """The spool cannot be opened, read or written."""

@@ -1,0 +1,261 @@
+"""Fixed-width records in mmap'd segments, one writer each.
+
+A record is on the page of a shared file mapping as soon as it is packed, so it survives the
+SIGKILL of its process (not a power cut). The commit marker is the last field that is written: a
+record without it was cut off in the middle and is not counted.
+
+Times are integer nanoseconds of the machine's monotonic clock, comparable between processes of
+one boot only: the header carries the boot id.
+"""
+
+import enum
+import errno
+import mmap
+import os
+import struct
+import uuid
+from pathlib import Path
+from typing import Protocol
+
+from hookbench.clock import Clock
+from hookbench.errors import LedgerError
+
+__all__ = [
+    "COMMIT_MARKER",
+    "HEADER",
+    "HEADER_BYTES",
+    "MAGIC",
+    "NO_TASK",
+    "RECORD_BYTES",
+    "SCHEMA_VERSION",
+    "SEGMENT_SUFFIX",
+    "Broker",
+    "Event",
+    "LedgerWriter",
+    "NullRecorder",
+    "Recorder",
+    "boot_id",
+]
+
+SCHEMA_VERSION = 1
+MAGIC = b"HOOKLEDG"
+SEGMENT_SUFFIX = ".ledger"
+COMMIT_MARKER = 0x600DC0DE
+NO_TASK = bytes(16)
+"""The task of an event that has none: a phase change, or bytes that are no task."""
+
+# magic, schema, record bytes, capacity, pid, boot id, role
+HEADER = struct.Struct("<8sIIII16s24s")
+HEADER_BYTES = 128
+# time, task, value, event, broker, phase, flags, attempt, writer, reserved
+_BODY = struct.Struct("<q16sqBBBBHHI")
+_COMMIT = struct.Struct("<I")
+RECORD_BYTES = _BODY.size + _COMMIT.size
+DEFAULT_CAPACITY = 65_536
+_MAX_ATTEMPT = 0xFFFF
+
+
+class Event(enum.IntEnum):
+    """What can happen to a task. ``value`` is what stands in the record's value column."""
+
+    PUT_INVOKED = 1  # value: intended time in ns
+    PUT_OK = 2  # value: sequence (NATS) or list length (Redis)
+    PUT_FAIL = 3  # the broker said no
+    PUT_UNKNOWN = 4  # no answer: the broker may hold it
+    ACCEPTED = 5  # acknowledged to the caller
+    REFUSED = 6  # the caller was told that it failed
+    DOUBTFUL = 7  # the caller was told that the outcome is unknown
+    RECEIVED = 10  # value: stream sequence, 0 on Redis
+    CLAIMED = 11
+    STARTED = 12
+    EFFECT = 13
+    DONE = 14
+    FAILED = 15  # the handler raised
+    ACK_SENT = 16
+    ACK_CONFIRMED = 17
+    ACK_FAILED = 18
+    NAK = 19  # value: delay in ns
+    TERM = 20
+    REQUEUED = 21
+    DEAD = 22
+    SUPERSEDED = 23
+    PHASE = 30  # value: index in the timeline
+    WRITER_OPEN = 31  # value: pid
+    WRITER_CLOSE = 32  # value: 0 when the writer stopped by itself
+    FAULT_BEGIN = 40
+    FAULT_END = 41
+
+
+class Broker(enum.IntEnum):
+    """Which broker an event concerns."""
+
+    NONE = 0
+    REDIS = 1
+    NATS = 2
+    MEMORY = 3
+
+
+class Recorder(Protocol):
+    """Where producers and workers say what happens; a ledger, or nothing."""
+
+    def record(
+        self,
+        event: Event,
+        task: bytes = NO_TASK,
+        *,
+        broker: Broker = Broker.NONE,
+        value: int = 0,
+        attempt: int = 0,
+    ) -> None:
+        """Append one event of the task with the 16 id bytes ``task``."""
+        ...
+
+
+class NullRecorder:
+    """Records nothing: for a worker that is run by hand."""
+
+    def record(
+        self,
+        event: Event,
+        task: bytes = NO_TASK,
+        *,
+        broker: Broker = Broker.NONE,
+        value: int = 0,
+        attempt: int = 0,
+    ) -> None:
+        """Ignore the event."""
+
+
+def boot_id() -> bytes:
+    """16 bytes that name this boot of the machine; all zero where the system has none."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    try:
+        return uuid.UUID(path.read_text().strip()).bytes
+    except OSError:
+        return bytes(16)
+
+
+class LedgerWriter:
+    """Appends records to segments ``{role}.{writer:05d}.{n:04d}.ledger`` in ``folder``.
+
+    Each segment is allocated in full before it is mapped, because a write to a sparse page on a
+    full disk kills the process with SIGBUS; a full disk is an error at that point instead.
+
+    Raises:
+        LedgerError: a segment exists already, or there is no room for one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        role: str,
+        writer: int,
+        clock: Clock,
+        capacity: int = DEFAULT_CAPACITY,
+    ) -> None:
+        self.folder = folder
+        self.role = role
+        self.writer = writer
+        self.phase = 0
+        """Index of the current phase in the timeline; goes into every record."""
+        self._clock = clock
+        self._capacity = capacity
+        self._segment = 0
+        self._map: mmap.mmap | None = None
+        self._path = folder
+        self._offset = 0
+        self._end = 0
+        self._open_segment()
+        self.record(Event.WRITER_OPEN, value=os.getpid())
+
+    def record(
+        self,
+        event: Event,
+        task: bytes = NO_TASK,
+        *,
+        broker: Broker = Broker.NONE,
+        value: int = 0,
+        attempt: int = 0,
+    ) -> None:
+        """Append one event; about a microsecond."""
+        if self._offset >= self._end:
+            self._close_segment()
+            self._open_segment()
+        target = self._map
+        if target is None:
+            raise LedgerError(f"ledger {self._path}: written to after it was closed")
+        offset = self._offset
+        _BODY.pack_into(
+            target,
+            offset,
+            self._clock.monotonic_ns(),
+            task,
+            value,
+            event,
+            broker,
+            self.phase,
+            0,
+            min(attempt, _MAX_ATTEMPT),
+            self.writer,
+            0,
+        )
+        _COMMIT.pack_into(target, offset + _BODY.size, COMMIT_MARKER)
+        self._offset = offset + RECORD_BYTES
+
+    def close(self) -> None:
+        """Write the closing record and cut the segment to what it holds."""
+        if self._map is None:
+            return
+        self.record(Event.WRITER_CLOSE)
+        self._close_segment()
+
+    def _open_segment(self) -> None:
+        name = f"{self.role}.{self.writer:05d}.{self._segment:04d}{SEGMENT_SUFFIX}"
+        self._path = self.folder / name
+        size = HEADER_BYTES + self._capacity * RECORD_BYTES
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        except OSError as error:
+            raise LedgerError(f"ledger segment {self._path}: {error.strerror}") from error
+        try:
+            _allocate(descriptor, size)
+            self._map = mmap.mmap(descriptor, size)
+        except OSError as error:
+            self._path.unlink(missing_ok=True)
+            what = "no room left" if error.errno == errno.ENOSPC else error.strerror
+            raise LedgerError(
+                f"ledger segment {self._path} of {size} bytes: {what}; free some room or choose"
+                " another folder with --out"
+            ) from error
+        finally:
+            os.close(descriptor)
+        HEADER.pack_into(
+            self._map,
+            0,
+            MAGIC,
+            SCHEMA_VERSION,
+            RECORD_BYTES,
+            self._capacity,
+            os.getpid(),
+            boot_id(),
+            self.role.encode()[:24],
+        )
+        self._segment += 1
+        self._offset = HEADER_BYTES
+        self._end = size
+
+    def _close_segment(self) -> None:
+        if self._map is None:
+            return
+        self._map.close()
+        self._map = None
+        os.truncate(self._path, self._offset)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Reserve ``size`` bytes on the disk, zero-filled."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    os.write(descriptor, bytes(size))

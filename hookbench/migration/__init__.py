@@ -1,0 +1,1 @@
+"""The reference producer and consumer of the guide, and the phases that route them."""

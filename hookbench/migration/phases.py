@@ -1,0 +1,145 @@
+"""The phases of the migration, each a write route and a read route."""
+
+import enum
+import json
+import os
+from pathlib import Path
+
+import msgspec
+
+from hookbench.errors import SettingError
+
+__all__ = [
+    "AckMode",
+    "Design",
+    "Phase",
+    "PhaseFile",
+    "ReadRoute",
+    "WriteRoute",
+    "parse_phase",
+    "read_route",
+    "write_route",
+]
+
+
+class Phase(enum.IntEnum):
+    """A step of the migration, by the guide's numbers."""
+
+    REDIS_ONLY = 0
+    DUAL_WRITE = 1
+    DUAL_READ = 2
+    NATS_PRIMARY = 3
+    NATS_ONLY = 4
+
+    @property
+    def label(self) -> str:
+        """The name as users write it: ``dual_write``."""
+        return self.name.lower()
+
+
+class WriteRoute(enum.StrEnum):
+    """Where a producer writes. ``NATS_THEN_REDIS`` falls back; ``BOTH`` writes to both always."""
+
+    REDIS = "redis"
+    BOTH = "both"
+    NATS = "nats"
+    NATS_THEN_REDIS = "nats_then_redis"
+
+
+class ReadRoute(enum.StrEnum):
+    """Where a consumer reads. ``NATS_THEN_REDIS`` reads Redis once after a failed NATS read."""
+
+    REDIS = "redis"
+    NATS = "nats"
+    NATS_THEN_REDIS = "nats_then_redis"
+
+
+class AckMode(enum.StrEnum):
+    """When a NATS delivery is acknowledged; Redis is always acknowledged after processing."""
+
+    IMMEDIATE = "immediate"
+    AFTER_PROCESSING = "after_processing"
+
+
+class Design(enum.StrEnum):
+    """How the reference code behaves."""
+
+    GUIDE = "guide"
+    HARDENED = "hardened"
+
+    @property
+    def ack_mode(self) -> AckMode:
+        """The one measure in which the designs differ so far."""
+        return AckMode.IMMEDIATE if self is Design.GUIDE else AckMode.AFTER_PROCESSING
+
+
+_ROUTES: dict[Phase, tuple[WriteRoute, ReadRoute]] = {
+    Phase.REDIS_ONLY: (WriteRoute.REDIS, ReadRoute.REDIS),
+    Phase.DUAL_WRITE: (WriteRoute.BOTH, ReadRoute.REDIS),
+    Phase.DUAL_READ: (WriteRoute.BOTH, ReadRoute.NATS_THEN_REDIS),
+    Phase.NATS_PRIMARY: (WriteRoute.NATS, ReadRoute.NATS),
+    Phase.NATS_ONLY: (WriteRoute.NATS, ReadRoute.NATS),
+}
+
+
+def write_route(phase: Phase) -> WriteRoute:
+    """Where producers write in this phase."""
+    return _ROUTES[phase][0]
+
+
+def read_route(phase: Phase) -> ReadRoute:
+    """Where consumers read in this phase."""
+    return _ROUTES[phase][1]
+
+
+def parse_phase(text: str) -> Phase:
+    """A phase by its name or its number.
+
+    Raises:
+        SettingError: there is no such phase.
+    """
+    cleaned = text.strip().lower().replace("-", "_")
+    for phase in Phase:
+        if cleaned in (phase.label, str(int(phase))):
+            return phase
+    known = ", ".join(f"{phase.label} ({int(phase)})" for phase in Phase)
+    raise SettingError(f"phase {text!r}: use one of {known}")
+
+
+class _Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    index: int
+    phase: str
+
+
+class PhaseFile:
+    """The phase of a running fleet, in a file that its processes watch.
+
+    The file holds one JSON object: ``index`` counts the steps of the timeline, so that a phase
+    that is entered twice can be told apart, and ``phase`` is its name. It is replaced, never
+    rewritten in place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, index: int, phase: Phase) -> None:
+        """Make ``phase`` the current one."""
+        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        aside.write_text(json.dumps({"index": index, "phase": phase.label}) + "\n")
+        aside.replace(self.path)
+
+    def read(self) -> tuple[int, Phase]:
+        """Index and phase.
+
+        Raises:
+            SettingError: the file is missing or holds something else.
+        """
+        try:
+            step = msgspec.json.decode(self.path.read_bytes(), type=_Step)
+        except OSError as error:
+            raise SettingError(f"phase file {self.path}: {error.strerror}") from error
+        except msgspec.MsgspecError as error:
+            raise SettingError(
+                f'phase file {self.path}: {error}; it holds {{"index": 0, "phase": "dual_write"}}'
+            ) from error
+        return step.index, parse_phase(step.phase)

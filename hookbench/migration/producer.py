@@ -1,0 +1,251 @@
+"""The guide's producer: ``ReceiveSyncService``."""
+
+import logging
+from collections.abc import Awaitable
+from typing import Self
+
+import msgspec
+
+from hookbench.errors import (
+    OversizeError,
+    PublishRefusedError,
+    PublishUnknownError,
+    SendError,
+    SettingError,
+)
+from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
+from hookbench.migration.metrics import HookMetrics
+from hookbench.migration.phases import Phase, WriteRoute, write_route
+from hookbench.queues.base import NatsPublishFn
+from hookbench.queues.redis_list import RedisClient, RedisListQueue
+from hookbench.task import DEFAULT_TASK_LIMIT_BYTES, HookTask, Names, check_size, encode_task
+
+__all__ = ["Receipt", "ReceiveSyncService"]
+
+_log = logging.getLogger(__name__)
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller of ``send`` is told once a task is acknowledged.
+
+    Attributes:
+        sequence: the stream sequence, ``None`` where NATS was not written or did not take it.
+        redis_length: length of the Redis list after the push, ``None`` likewise.
+    """
+
+    sequence: int | None = None
+    redis_length: int | None = None
+
+
+class ReceiveSyncService:
+    """Puts hook tasks on Redis, on NATS, or on both.
+
+    The plain constructor is Redis only, and so the way back at any time; ``with_nats`` adds NATS
+    with the guide's injected function; ``nats_only`` is what remains after the removal of Redis.
+
+    Acknowledged to the caller means, as in the guide: in a dual route either write succeeded, in
+    a single route that write did.
+    """
+
+    def __init__(
+        self,
+        pool: RedisClient | None,
+        prefix: str = "{hook}",
+        *,
+        names: Names | None = None,
+        limit_bytes: int = DEFAULT_TASK_LIMIT_BYTES,
+        recorder: Recorder | None = None,
+        metrics: HookMetrics | None = None,
+    ) -> None:
+        self._pool = pool
+        self._names = names or Names(prefix=prefix)
+        self._limit_bytes = limit_bytes
+        self._recorder = recorder or NullRecorder()
+        self._metrics = metrics or HookMetrics()
+        self._nats_publish: NatsPublishFn | None = None
+        self._lists: dict[str, RedisListQueue] = {}
+        self.route = WriteRoute.REDIS
+
+    @classmethod
+    def with_nats(
+        cls,
+        pool: RedisClient,
+        nats_publish: NatsPublishFn,
+        prefix: str = "{hook}",
+        *,
+        route: WriteRoute = WriteRoute.NATS_THEN_REDIS,
+        names: Names | None = None,
+        limit_bytes: int = DEFAULT_TASK_LIMIT_BYTES,
+        recorder: Recorder | None = None,
+        metrics: HookMetrics | None = None,
+    ) -> Self:
+        """With both brokers: NATS first, then Redis as a fallback, or another ``route``."""
+        service = cls(
+            pool,
+            prefix,
+            names=names,
+            limit_bytes=limit_bytes,
+            recorder=recorder,
+            metrics=metrics,
+        )
+        service._nats_publish = nats_publish
+        service.route = route
+        return service
+
+    @classmethod
+    def nats_only(
+        cls,
+        nats_publish: NatsPublishFn,
+        *,
+        names: Names | None = None,
+        limit_bytes: int = DEFAULT_TASK_LIMIT_BYTES,
+        recorder: Recorder | None = None,
+        metrics: HookMetrics | None = None,
+    ) -> Self:
+        """Without Redis: phase 4."""
+        service = cls(
+            None, names=names, limit_bytes=limit_bytes, recorder=recorder, metrics=metrics
+        )
+        service._nats_publish = nats_publish
+        service.route = WriteRoute.NATS
+        return service
+
+    @classmethod
+    def for_phase(
+        cls,
+        phase: Phase,
+        *,
+        pool: RedisClient | None,
+        nats_publish: NatsPublishFn | None,
+        names: Names,
+        limit_bytes: int = DEFAULT_TASK_LIMIT_BYTES,
+        recorder: Recorder | None = None,
+        metrics: HookMetrics | None = None,
+    ) -> Self:
+        """The service that a phase asks for, by the constructor that the guide names for it.
+
+        Raises:
+            SettingError: the phase writes to a broker that was not given.
+        """
+        route = write_route(phase)
+        if route is WriteRoute.REDIS:
+            if pool is None:
+                raise SettingError(f"phase {phase.label} writes to Redis: give a Redis URL")
+            return cls(
+                pool, names=names, limit_bytes=limit_bytes, recorder=recorder, metrics=metrics
+            )
+        if nats_publish is None:
+            raise SettingError(f"phase {phase.label} writes to NATS: give a NATS URL")
+        if phase is Phase.NATS_ONLY:
+            return cls.nats_only(
+                nats_publish,
+                names=names,
+                limit_bytes=limit_bytes,
+                recorder=recorder,
+                metrics=metrics,
+            )
+        if pool is None:
+            raise SettingError(f"phase {phase.label} keeps Redis: give a Redis URL")
+        return cls.with_nats(
+            pool,
+            nats_publish,
+            route=route,
+            names=names,
+            limit_bytes=limit_bytes,
+            recorder=recorder,
+            metrics=metrics,
+        )
+
+    async def send(self, task: HookTask, *, intended_ns: int = 0) -> Receipt:
+        """Put one task; returns once it is acknowledged.
+
+        Args:
+            task: the task.
+            intended_ns: when it was to be sent (monotonic), for the ledger.
+
+        Raises:
+            OversizeError: larger than the smallest limit of the brokers; nothing was written.
+            SendError: no broker of the route acknowledged it; ``outcome`` says whether one may
+                hold it all the same.
+        """
+        data = encode_task(task)
+        key = task.id.bytes
+        self._recorder.record(Event.PUT_INVOKED, key, value=intended_ns)
+        try:
+            check_size(data, self._limit_bytes)
+        except OversizeError:
+            self._recorder.record(Event.REFUSED, key)
+            raise
+        errors: list[PublishRefusedError | PublishUnknownError | OversizeError] = []
+        sequence: int | None = None
+        length: int | None = None
+        if self.route is not WriteRoute.REDIS:
+            sequence = await self._put(key, Broker.NATS, self._to_nats(task, data), errors)
+        if self.route in (WriteRoute.REDIS, WriteRoute.BOTH) or (
+            self.route is WriteRoute.NATS_THEN_REDIS and sequence is None
+        ):
+            length = await self._put(key, Broker.REDIS, self._to_redis(task, data), errors)
+        if sequence is None and length is None:
+            raise self._give_up(task, key, errors)
+        self._recorder.record(Event.ACCEPTED, key)
+        return Receipt(sequence=sequence, redis_length=length)
+
+    def _give_up(
+        self,
+        task: HookTask,
+        key: bytes,
+        errors: list[PublishRefusedError | PublishUnknownError | OversizeError],
+    ) -> SendError:
+        unknown = any(isinstance(error, PublishUnknownError) for error in errors)
+        self._recorder.record(Event.DOUBTFUL if unknown else Event.REFUSED, key)
+        reasons = "; ".join(str(error) for error in errors)
+        return SendError(
+            f"task {task.id} was not acknowledged by any broker of route {self.route}: {reasons}",
+            outcome="unknown" if unknown else "fail",
+        )
+
+    async def _put(
+        self,
+        key: bytes,
+        broker: Broker,
+        write: Awaitable[int],
+        errors: list[PublishRefusedError | PublishUnknownError | OversizeError],
+    ) -> int | None:
+        try:
+            number = await write
+        except (PublishRefusedError, OversizeError) as error:
+            self._recorder.record(Event.PUT_FAIL, key, broker=broker)
+            errors.append(error)
+            return None
+        except PublishUnknownError as error:
+            self._recorder.record(Event.PUT_UNKNOWN, key, broker=broker)
+            errors.append(error)
+            return None
+        except TimeoutError as error:  # from an injected function that is not ours
+            self._recorder.record(Event.PUT_UNKNOWN, key, broker=broker)
+            errors.append(PublishUnknownError(f"no answer in time: {error}"))
+            return None
+        self._recorder.record(Event.PUT_OK, key, broker=broker, value=number)
+        return number
+
+    async def _to_nats(self, task: HookTask, data: bytes) -> int:
+        if self._nats_publish is None:
+            raise SettingError(f"route {self.route} without nats_publish: use with_nats")
+        sequence = await self._nats_publish(self._names.subject(task.task_type), data)
+        self._metrics.queued_nats.inc()
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("hook task queued to NATS", extra={"task_id": str(task.id)})
+        return sequence
+
+    async def _to_redis(self, task: HookTask, data: bytes) -> int:
+        if self._pool is None:
+            raise SettingError(f"route {self.route} without a Redis pool")
+        queue = self._lists.get(task.task_type)
+        if queue is None:
+            queue = RedisListQueue(self._pool, names=self._names, task_type=task.task_type)
+            self._lists[task.task_type] = queue
+        length = await queue.put(data)
+        self._metrics.queued_redis.inc()
+        if _log.isEnabledFor(logging.INFO):
+            _log.info("hook task queued to Redis", extra={"task_id": str(task.id)})
+        return length

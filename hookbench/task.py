@@ -1,0 +1,206 @@
+"""The task: what a git push asks for, its names on both brokers, and its JSON on the wire."""
+
+import datetime as dt
+import re
+import uuid
+from typing import Annotated, Any
+
+import msgspec
+
+from hookbench.clock import Clock
+from hookbench.errors import DecodeError, OversizeError, SettingError
+from hookbench.ids import Entropy, uuid7
+
+__all__ = [
+    "DEFAULT_TASK_LIMIT_BYTES",
+    "KNOWN_TASK_TYPES",
+    "HookTask",
+    "Names",
+    "check_size",
+    "check_task_type",
+    "decode_task",
+    "encode_task",
+    "new_task",
+    "with_retry",
+]
+
+KNOWN_TASK_TYPES = ("sync", "fsck", "gc")
+"""Task types that ship; others are allowed, by the guide's ``queue.hook.{task_type}``."""
+
+# NATS' default max_payload is 1 MiB and counts headers (https://docs.nats.io, max_payload);
+# Redis' proto-max-bulk-len is 512 MiB. The smaller one, less room for headers, holds for both.
+NATS_DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
+NATS_HEADER_ROOM_BYTES = 1024
+DEFAULT_TASK_LIMIT_BYTES = NATS_DEFAULT_MAX_PAYLOAD_BYTES - NATS_HEADER_ROOM_BYTES
+
+_TOKEN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_SUBJECT_ROOT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
+_PREFIX = re.compile(r"[A-Za-z0-9_.{}-]{1,100}")
+
+TaskType = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+RepoId = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Retries = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+Moment = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+
+
+class HookTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One task.
+
+    Attributes:
+        id: UUIDv7, unique over all producers; it is what makes two payloads differ.
+        repo_id: the repository, a path relative to the root of the origins.
+        task_type: ``sync``, ``fsck``, ``gc`` or another token of ``[a-z0-9_-]``.
+        payload: a JSON object, opaque to the queue.
+        created_at: wall clock of the producer, with a time zone: a label, never a duration.
+        retry_count: how often a worker has put the task back.
+    """
+
+    id: uuid.UUID
+    repo_id: RepoId
+    task_type: TaskType
+    payload: dict[str, Any]
+    created_at: Moment
+    retry_count: Retries = 0
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(HookTask, strict=True)
+
+
+def new_task(
+    *,
+    repo_id: str,
+    task_type: str,
+    payload: dict[str, Any],
+    clock: Clock,
+    entropy: Entropy,
+) -> HookTask:
+    """A task with a fresh id, created now.
+
+    Raises:
+        SettingError: the task type is no token, or the repository id is empty or too long.
+    """
+    check_task_type(task_type)
+    if not 1 <= len(repo_id) <= 255:  # noqa: PLR2004 - the bound of RepoId above
+        raise SettingError(
+            f"repository id of {len(repo_id)} characters: use between 1 and 255 characters"
+        )
+    return HookTask(
+        id=uuid7(clock, entropy),
+        repo_id=repo_id,
+        task_type=task_type,
+        payload=payload,
+        created_at=dt.datetime.fromtimestamp(clock.wall_ns() // 1000 / 1e6, tz=dt.UTC),
+        retry_count=0,
+    )
+
+
+def with_retry(task: HookTask) -> HookTask:
+    """The same task with one more retry counted."""
+    return msgspec.structs.replace(task, retry_count=task.retry_count + 1)
+
+
+def encode_task(task: HookTask) -> bytes:
+    """The JSON of a task, as both brokers carry it."""
+    return _encoder.encode(task)
+
+
+def decode_task(data: bytes) -> HookTask:
+    """The task in ``data``.
+
+    Raises:
+        DecodeError: the bytes are no task; the text says what is wrong and where.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"no task in {len(data)} bytes: {error}") from error
+
+
+def check_task_type(task_type: str) -> str:
+    """``task_type`` unchanged.
+
+    Raises:
+        SettingError: it cannot stand in a subject and a key.
+    """
+    if not _TOKEN.fullmatch(task_type):
+        raise SettingError(
+            f"task type {task_type!r}: use a letter, then up to 31 of a-z, 0-9, '_' and '-'"
+            f" (known types: {', '.join(KNOWN_TASK_TYPES)})"
+        )
+    return task_type
+
+
+def check_size(data: bytes, limit_bytes: int) -> None:
+    """Refuse a task before any write.
+
+    Raises:
+        OversizeError: ``data`` is larger than ``limit_bytes``.
+    """
+    if len(data) > limit_bytes:
+        raise OversizeError(
+            f"task of {len(data)} bytes: the smallest limit of the brokers is {limit_bytes} bytes;"
+            " shorten the payload or keep it elsewhere and send a reference"
+        )
+
+
+class Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What the hook queue is called on the brokers; the defaults are the guide's names.
+
+    A run on somebody's broker uses names of its own (see ``Names.for_run``).
+    """
+
+    prefix: str = "{hook}"
+    subject_root: str = "queue.hook"
+    stream: str = "HOOK_QUEUE"
+    consumer: str = "hook-sync-worker"
+
+    def __post_init__(self) -> None:
+        """Refuse names that a broker would refuse or read as something else."""
+        for field, pattern in (
+            ("prefix", _PREFIX),
+            ("subject_root", _SUBJECT_ROOT),
+            ("stream", _STREAM_NAME),
+            ("consumer", _STREAM_NAME),
+        ):
+            value = getattr(self, field)
+            if not pattern.fullmatch(value):
+                raise SettingError(
+                    f"{field} {value!r}: use only characters that match {pattern.pattern}"
+                )
+
+    @classmethod
+    def for_run(cls, run: str) -> "Names":
+        """Names that no other run and no production queue uses."""
+        return cls(
+            prefix=f"{{hook-{run}}}",
+            subject_root=f"queue.hook-{run}",
+            stream=f"HOOK_QUEUE_{run}",
+            consumer="hook-sync-worker",
+        )
+
+    def subject(self, task_type: str) -> str:
+        """The NATS subject of a task type."""
+        return f"{self.subject_root}.{task_type}"
+
+    def pending_key(self, task_type: str) -> str:
+        """The Redis list of tasks not yet read."""
+        return f"{self.prefix}:{task_type}"
+
+    def work_key(self, task_type: str) -> str:
+        """The Redis list of tasks in flight."""
+        return f"{self.prefix}:{task_type}:work"
+
+    def dead_key(self, task_type: str) -> str:
+        """The Redis list of dead letters."""
+        return f"{self.prefix}:{task_type}:dead"
+
+    @property
+    def dead_stream(self) -> str:
+        """The stream of dead letters."""
+        return f"{self.stream}_DEAD"
+
+    def dead_subject(self, task_type: str) -> str:
+        """The subject of dead letters; outside ``subject_root`` so that the queue ignores it."""
+        return f"dead.{self.subject_root}.{task_type}"

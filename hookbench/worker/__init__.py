@@ -1,0 +1,1 @@
+"""The worker: takes deliveries, runs handlers, acknowledges, and loses nothing when it stops."""

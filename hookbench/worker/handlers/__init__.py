@@ -1,0 +1,1 @@
+"""Handlers: what a worker does with a task."""

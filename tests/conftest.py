@@ -1,0 +1,74 @@
+"""Shared fixtures: one embedded Redis and one embedded NATS for the whole session."""
+
+import asyncio
+import itertools
+import random
+import uuid
+
+import pytest
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import start_nats, start_redis
+from hookbench.brokers.resolve import resolve_nats, resolve_redis
+from hookbench.clock import SystemClock
+from hookbench.task import Names, new_task
+
+
+@pytest.fixture(scope="session")
+def redis_broker(tmp_path_factory):
+    broker = start_redis(
+        resolve_redis(env={"PATH": ""}), tmp_path_factory.mktemp("redis"), Durability.MEMORY
+    )
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def nats_broker(tmp_path_factory):
+    broker = start_nats(
+        resolve_nats(env={"PATH": ""}), tmp_path_factory.mktemp("nats"), Durability.LAZY
+    )
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def names():
+    """Names of its own for each test, so that tests share the servers and nothing else."""
+    return Names.for_run(uuid.uuid4().hex[:12])
+
+
+@pytest.fixture
+def clock():
+    return SystemClock()
+
+
+@pytest.fixture
+def make_task(clock):
+    entropy = random.Random(7)
+    numbers = itertools.count()
+
+    def make(**changes):
+        values = {
+            "repo_id": f"synthetic/repo-{next(numbers)}",
+            "task_type": "sync",
+            "payload": {"ref": "refs/heads/main"},
+            **changes,
+        }
+        return new_task(clock=clock, entropy=entropy, **values)
+
+    return make
+
+
+async def eventually(condition, *, timeout_s=10.0, what="the condition"):
+    """Wait for a condition with a deadline; ``condition`` may be async."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + timeout_s
+    while True:
+        value = condition()
+        if asyncio.iscoroutine(value):
+            value = await value
+        if value:
+            return value
+        assert loop.time() < deadline, f"{what} did not come true within {timeout_s} s"
+        await asyncio.sleep(0.01)
