@@ -13,12 +13,12 @@ import errno
 import mmap
 import os
 import struct
-import uuid
 from pathlib import Path
 from typing import Protocol
 
 from hookbench.clock import Clock
 from hookbench.errors import LedgerError
+from hookbench.ledger.boot import boot_id
 
 __all__ = [
     "COMMIT_MARKER",
@@ -34,7 +34,6 @@ __all__ = [
     "LedgerWriter",
     "NullRecorder",
     "Recorder",
-    "boot_id",
 ]
 
 SCHEMA_VERSION = 1
@@ -124,15 +123,6 @@ class NullRecorder:
         attempt: int = 0,
     ) -> None:
         """Ignore the event."""
-
-
-def boot_id() -> bytes:
-    """16 bytes that name this boot of the machine; all zero where the system has none."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    try:
-        return uuid.UUID(path.read_text().strip()).bytes
-    except OSError:
-        return bytes(16)
 
 
 class LedgerWriter:

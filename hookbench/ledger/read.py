@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hookbench.errors import LedgerError
+from hookbench.ledger.boot import boot_id
 from hookbench.ledger.events import (
     COMMIT_MARKER,
     HEADER,
@@ -16,7 +17,6 @@ from hookbench.ledger.events import (
     SCHEMA_VERSION,
     SEGMENT_SUFFIX,
     Event,
-    boot_id,
 )
 
 __all__ = ["RECORD_DTYPE", "Ledger", "read_ledger"]
@@ -47,13 +47,17 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         records: one-dimensional, of ``RECORD_DTYPE``.
         ids: shape (tasks, 16) bytes, the distinct task ids; row 0 is ``NO_TASK`` if it occurs.
         task: shape (records,), the row of ``ids`` for each record.
-        crashed: names of writers (``role.writer``) that never wrote their closing record.
+        writer: shape (records,), the row of ``writers`` for each record.
+        writers: names of the writers, ``role.number``.
+        crashed: names of writers that never wrote their closing record.
         torn: records that were cut off in the middle of their write.
     """
 
     records: npt.NDArray[np.void]
     ids: npt.NDArray[np.void]
     task: npt.NDArray[np.int64]
+    writer: npt.NDArray[np.int64]
+    writers: list[str]
     crashed: list[str]
     torn: int
 
@@ -70,6 +74,7 @@ def read_ledger(folder: Path, *, same_boot: bool = False) -> Ledger:
         raise LedgerError(f"no ledger segments (*{SEGMENT_SUFFIX}) in {folder}")
     parts: list[npt.NDArray[np.void]] = []
     boots: set[bytes] = set()
+    origins: list[npt.NDArray[np.int64]] = []
     closed: dict[str, bool] = {}
     torn = 0
     for path in paths:
@@ -81,13 +86,23 @@ def read_ledger(folder: Path, *, same_boot: bool = False) -> Ledger:
         name = ".".join(path.name.split(".")[:2])
         closed[name] = bool((good["event"] == Event.WRITER_CLOSE).any())
         parts.append(good)
+        origins.append(np.full(len(good), list(closed).index(name), dtype=np.int64))
     if len(boots) > 1 or (same_boot and boots != {boot_id()}):
         raise LedgerError(f"ledger {folder}: written in another boot, its times do not compare")
     records = np.concatenate(parts)
-    records = records[np.argsort(records["time_ns"], kind="stable")]
+    order = np.argsort(records["time_ns"], kind="stable")
+    records = records[order]
     ids, task = np.unique(records["task"], return_inverse=True)
     crashed = sorted(name for name, ended in closed.items() if not ended)
-    return Ledger(records=records, ids=ids, task=task, crashed=crashed, torn=torn)
+    return Ledger(
+        records=records,
+        ids=ids,
+        task=task.reshape(-1),
+        writer=np.concatenate(origins)[order],
+        writers=list(closed),
+        crashed=crashed,
+        torn=torn,
+    )
 
 
 def _read_segment(path: Path) -> tuple[npt.NDArray[np.void], bytes]:

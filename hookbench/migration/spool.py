@@ -21,7 +21,8 @@ CREATE TABLE IF NOT EXISTS spool (
     task_id TEXT NOT NULL UNIQUE,
     task BLOB NOT NULL,
     intended_ns INTEGER NOT NULL,
-    boot_id BLOB NOT NULL
+    boot_id BLOB NOT NULL,
+    rejected TEXT
 )
 """
 
@@ -77,7 +78,8 @@ class Spool:
         """Up to ``limit`` tasks, oldest first."""
         with self._guard() as db:
             rows = db.execute(
-                "SELECT number, task, intended_ns, boot_id FROM spool ORDER BY number LIMIT ?",
+                "SELECT number, task, intended_ns, boot_id FROM spool"
+                " WHERE rejected IS NULL ORDER BY number LIMIT ?",
                 (limit,),
             ).fetchall()
         return [Spooled(*row) for row in rows]
@@ -87,9 +89,25 @@ class Spool:
         with self._guard() as db:
             db.execute("DELETE FROM spool WHERE number = ?", (number,))
 
-    def __len__(self) -> int:
+    def reject(self, number: int, reason: str) -> None:
+        """Set a task aside that can never be sent; it stays in the file with the reason."""
         with self._guard() as db:
-            (count,) = db.execute("SELECT count(*) FROM spool").fetchone()
+            db.execute("UPDATE spool SET rejected = ? WHERE number = ?", (reason, number))
+
+    def rejected(self) -> list[tuple[int, str]]:
+        """Number and reason of the tasks set aside."""
+        with self._guard() as db:
+            return [
+                (int(number), str(reason))
+                for number, reason in db.execute(
+                    "SELECT number, rejected FROM spool WHERE rejected IS NOT NULL ORDER BY number"
+                )
+            ]
+
+    def __len__(self) -> int:
+        """Tasks that wait to be sent."""
+        with self._guard() as db:
+            (count,) = db.execute("SELECT count(*) FROM spool WHERE rejected IS NULL").fetchone()
         return int(count)
 
     def close(self) -> None:

@@ -152,13 +152,13 @@ async def ensure_consumer(
         "ack_wait": settings.ack_wait_s,
     }
     jetstream = transport.jetstream
+    info: ConsumerInfo
     try:
         try:
             info = await jetstream.consumer_info(names.stream, names.consumer)
         except nats.js.errors.NotFoundError:
             config = ConsumerConfig(durable_name=names.consumer, **wanted)
-            created: ConsumerInfo = await jetstream.add_consumer(names.stream, config)
-            return created
+            info = await jetstream.add_consumer(names.stream, config)
     except nats.js.errors.APIError as error:
         raise BrokerUnsuitableError(
             f"consumer {names.consumer} of {names.stream}: {error}"

@@ -82,6 +82,10 @@ class RedisClient(Protocol):
         """Elements of a list."""
         ...
 
+    def delete(self, *names: str) -> Awaitable[int]:
+        """Number of keys removed."""
+        ...
+
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Run a Lua script."""
         ...

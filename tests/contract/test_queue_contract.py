@@ -159,7 +159,7 @@ async def test_bytes_that_are_no_task_pass_through(queue, junk):
     await eventually(lambda: is_empty(queue))
 
 
-async def test_close_ends_a_blocked_receive_and_loses_nothing(queue, make_task):
+async def test_close_ends_a_blocked_receive_and_loses_nothing(queue):
     waiting = asyncio.ensure_future(queue.receive(1, 0.5))
     await asyncio.sleep(0.05)
     await queue.close()

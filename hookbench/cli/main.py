@@ -1,0 +1,66 @@
+"""The ``hookbench`` command: verbs, and what exit codes mean."""
+
+import sys
+import traceback
+
+import typer
+
+from hookbench import __version__
+from hookbench.cli import brokers, doctor, hook, produce, rehearse, show, worker
+from hookbench.errors import HookbenchError
+
+__all__ = [
+    "EXIT_INTERNAL",
+    "EXIT_INTERRUPTED",
+    "EXIT_INVALID",
+    "EXIT_UNKNOWN",
+    "EXIT_USAGE",
+    "EXIT_VALID",
+    "main",
+]
+
+EXIT_VALID = 0
+EXIT_INVALID = 1
+EXIT_USAGE = 2
+EXIT_UNKNOWN = 3
+EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="hookbench",
+    help="Rehearse the migration of a job queue from Redis to NATS JetStream.",
+    epilog="Exit codes: 0 valid, 1 invalid, 3 unknown, 2 usage or environment, 70 internal error.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("rehearse")(rehearse.rehearse)
+app.command("show")(show.show)
+app.command("report")(show.report)
+app.command("worker")(worker.worker)
+app.command("produce")(produce.produce)
+app.command("doctor")(doctor.doctor)
+app.add_typer(brokers.app, name="brokers")
+app.add_typer(hook.app, name="hook")
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(f"hookbench {__version__}")
+
+
+def main() -> None:
+    """Run the command; errors that name a wrong value exit with 2, defects with 70."""
+    try:
+        app()
+    except HookbenchError as error:
+        print(f"hookbench: {error}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+    except KeyboardInterrupt:
+        print("hookbench: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception:  # noqa: BLE001 - the outermost boundary: a defect has an exit code of its own
+        traceback.print_exc()
+        print("hookbench: internal error, please report it with the lines above", file=sys.stderr)
+        sys.exit(EXIT_INTERNAL)

@@ -1,0 +1,93 @@
+"""Options that several verbs share."""
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from hookbench.brokers.resolve import NATS_URL_VARIABLE, REDIS_URL_VARIABLE
+
+__all__ = [
+    "ConsumerGroup",
+    "JsonOutput",
+    "NatsUrl",
+    "PhaseFileOption",
+    "PhaseOption",
+    "Prefix",
+    "RedisUrl",
+    "ResultsFolder",
+    "Storage",
+    "Stream",
+    "SubjectRoot",
+    "announce_json",
+    "open_ledger",
+    "run_until_signal",
+]
+
+Result = TypeVar("Result")
+
+RedisUrl = Annotated[
+    str | None,
+    typer.Option("--redis-url", envvar=REDIS_URL_VARIABLE, help="A Redis of yours."),
+]
+NatsUrl = Annotated[
+    str | None,
+    typer.Option("--nats-url", envvar=NATS_URL_VARIABLE, help="A NATS server of yours."),
+]
+PhaseOption = Annotated[
+    str | None, typer.Option("--phase", help="Phase, by name or number: dual_write or 1.")
+]
+PhaseFileOption = Annotated[
+    Path | None, typer.Option("--phase-file", help="A file that holds the phase, watched.")
+]
+Prefix = Annotated[str, typer.Option(help="Prefix of the Redis keys.")]
+SubjectRoot = Annotated[str, typer.Option(help="Root of the NATS subjects.")]
+Stream = Annotated[str, typer.Option(help="Name of the stream.")]
+ConsumerGroup = Annotated[str, typer.Option("--consumer", help="Name of the durable consumer.")]
+Storage = Annotated[str, typer.Option(help="Storage of the stream: file or memory.")]
+ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder of the stored runs.")]
+JsonOutput = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout.")]
+
+
+def announce_json(event: dict[str, Any]) -> None:
+    """One JSON object per line on stdout."""
+    sys.stdout.write(json.dumps(event) + "\n")
+    sys.stdout.flush()
+
+
+def run_until_signal(
+    main: Callable[[], Coroutine[Any, Any, Result]], request_stop: Callable[[], None]
+) -> Result:
+    """Run a coroutine on uvloop; SIGTERM and SIGINT ask it to stop."""
+    import asyncio
+
+    import uvloop
+
+    async def wrapped() -> Result:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, request_stop)
+        return await main()
+
+    return uvloop.run(wrapped())
+
+
+@contextlib.contextmanager
+def open_ledger(folder: Path | None, role: str, writer: int) -> Iterator[Any]:
+    """A ledger writer in ``folder``, or ``None`` without one."""
+    if folder is None:
+        yield None
+        return
+    from hookbench.clock import SystemClock
+    from hookbench.ledger.events import LedgerWriter
+
+    ledger = LedgerWriter(folder, role=role, writer=writer, clock=SystemClock())
+    try:
+        yield ledger
+    finally:
+        ledger.close()

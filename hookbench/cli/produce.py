@@ -1,0 +1,83 @@
+"""``hookbench produce``: synthetic tasks through the reference producer."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hookbench.cli.options import (
+    JsonOutput,
+    NatsUrl,
+    PhaseFileOption,
+    PhaseOption,
+    Prefix,
+    RedisUrl,
+    Storage,
+    Stream,
+    SubjectRoot,
+    announce_json,
+    open_ledger,
+    run_until_signal,
+)
+from hookbench.cli.worker import say, storage_of
+
+__all__ = ["produce"]
+
+
+def produce(
+    redis_url: RedisUrl = None,
+    nats_url: NatsUrl = None,
+    phase: PhaseOption = None,
+    phase_file: PhaseFileOption = None,
+    rate: Annotated[float, typer.Option(help="Tasks per second.")] = 100.0,
+    count: Annotated[int, typer.Option(min=1, help="Tasks in all.")] = 1000,
+    arrivals: Annotated[str, typer.Option(help="constant or poisson.")] = "constant",
+    payload_bytes: Annotated[int, typer.Option(min=0, help="Filling of each payload.")] = 64,
+    repositories: Annotated[int, typer.Option(min=1, help="Synthetic repositories.")] = 100,
+    seed: Annotated[int, typer.Option(help="Same seed, same tasks at the same offsets.")] = 0,
+    start_ns: Annotated[int, typer.Option(help="Monotonic time of the first task, 0 for now.")] = 0,
+    prefix: Prefix = "{hook}",
+    subject_root: SubjectRoot = "queue.hook",
+    stream: Stream = "HOOK_QUEUE",
+    storage: Storage = "file",
+    ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
+    writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
+    json: JsonOutput = False,
+) -> None:
+    """Offer tasks in an open loop, until all are sent or SIGTERM or Ctrl-C.
+
+    Example: hookbench produce --phase dual_write --rate 500 --count 5000
+    --redis-url redis://127.0.0.1:6379 --nats-url nats://127.0.0.1:4222
+    """
+    from hookbench.clock import SystemClock
+    from hookbench.load.arrivals import check_rate
+    from hookbench.load.generator import GeneratorSettings, LoadGenerator
+    from hookbench.migration.phases import parse_phase
+    from hookbench.queues.jetstream import StreamSettings
+    from hookbench.task import Names
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    settings = GeneratorSettings(
+        redis_url=redis_url,
+        nats_url=nats_url,
+        phase=parse_phase(phase) if phase is not None else None,
+        phase_file=phase_file,
+        names=Names(prefix=prefix, subject_root=subject_root, stream=stream),
+        stream=StreamSettings(storage=storage_of(storage)),
+        rate_per_s=check_rate(rate),
+        count=count,
+        arrivals=arrivals,
+        payload_bytes=payload_bytes,
+        repositories=repositories,
+        seed=seed,
+        start_ns=start_ns,
+    )
+    with open_ledger(ledger, "producer", writer) as recorder:
+        generator = LoadGenerator(
+            settings,
+            clock=SystemClock(),
+            ledger=recorder,
+            announce=announce_json if json else say,
+        )
+        run_until_signal(generator.run, generator.request_stop)

@@ -1,0 +1,181 @@
+"""``hookbench rehearse``: the migration, from start to verdict."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hookbench.cli.options import JsonOutput, NatsUrl, RedisUrl, ResultsFolder
+
+if TYPE_CHECKING:
+    from hookbench.migration.phases import Design
+    from hookbench.rehearsal.run import Rehearsal
+    from hookbench.rehearsal.settings import RehearsalSettings
+    from hookbench.results.store import Manifest
+
+__all__ = ["rehearse"]
+
+QUICK_PHASE_SECONDS = 5.0
+
+
+def rehearse(
+    quick: Annotated[bool, typer.Option("--quick", help="Five seconds a phase.")] = False,
+    design: Annotated[str, typer.Option(help="guide, hardened or both.")] = "guide",
+    seed: Annotated[int, typer.Option(help="Same seed, same tasks, pushes and times.")] = 7,
+    out: ResultsFolder = Path("results"),
+    phases: Annotated[str, typer.Option(help="The timeline.")] = "0,1,2,3,4",
+    phase_seconds: Annotated[float | None, typer.Option(help="Length of a phase [12].")] = None,
+    rate: Annotated[float, typer.Option(help="Synthetic tasks per second.")] = 1000.0,
+    producers: Annotated[int, typer.Option(help="Producer processes.")] = 2,
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 2,
+    repositories: Annotated[int, typer.Option(help="Bare repositories that are pushed to.")] = 3,
+    push_interval: Annotated[float, typer.Option(help="Seconds between two pushes.")] = 1.0,
+    durability: Annotated[str, typer.Option(help="memory, lazy or fsync.")] = "lazy",
+    redis_url: RedisUrl = None,
+    nats_url: NatsUrl = None,
+    real_names: Annotated[
+        bool, typer.Option("--real-names", help="On your brokers, use the real names.")
+    ] = False,
+    allow_existing: Annotated[
+        bool, typer.Option("--allow-existing", help="Accept a broker that holds a hook queue.")
+    ] = False,
+    expect: Annotated[
+        str | None, typer.Option(help="Expected verdicts: guide=invalid,hardened=valid.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep data and repositories.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Take a hook queue through the phases of the migration and account for every task.
+
+    Real brokers (embedded, unless URLs are given), producers and workers as processes of their
+    own, synthetic tasks all along, and real pushes into real repositories.
+
+    Exit codes: 0 valid, 1 invalid, 3 unknown; with several designs the worst of them, or with
+    --expect 0 where every verdict is as expected and 1 where not.
+
+    Example: hookbench rehearse --quick --design both --expect guide=invalid,hardened=invalid
+    """
+    from hookbench.brokers.durability import Durability
+    from hookbench.cli.worker import choice
+    from hookbench.migration.phases import Design, parse_phase
+    from hookbench.rehearsal.settings import RehearsalSettings
+
+    designs = list(Design) if design == "both" else [choice(Design, design, "--design")]
+    expected = _expected(expect, designs)
+    settings = [
+        RehearsalSettings(
+            design=item,
+            phases=tuple(parse_phase(text) for text in phases.split(",")),
+            phase_seconds=phase_seconds or (QUICK_PHASE_SECONDS if quick else 12.0),
+            rate_per_s=rate,
+            producers=producers,
+            workers=workers,
+            repositories=repositories,
+            push_interval_s=push_interval,
+            durability=choice(Durability, durability, "--durability"),
+            seed=seed,
+            out=out,
+            redis_url=redis_url,
+            nats_url=nats_url,
+            own_names=not real_names,
+            allow_existing=allow_existing,
+            keep=keep,
+        )
+        for item in designs
+    ]
+    for item in settings:
+        item.check()
+    manifests = [_one(item, json=json) for item in settings]
+    raise typer.Exit(_exit_code(manifests, expected))
+
+
+def _expected(text: str | None, designs: "list[Design]") -> dict[str, str] | None:
+    from hookbench.errors import SettingError
+    from hookbench.ledger.model import Verdict
+
+    if text is None:
+        return None
+    expected: dict[str, str] = {}
+    for part in text.split(","):
+        name, _, value = part.partition("=")
+        if name not in designs or value not in list(Verdict):
+            raise SettingError(
+                f"--expect {part!r}: use DESIGN=VERDICT with a design that is rehearsed"
+                f" ({', '.join(designs)}) and one of {', '.join(Verdict)}"
+            )
+        expected[name] = value
+    return expected
+
+
+def _one(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
+    import sys
+
+    from rich.console import Console
+
+    from hookbench.clock import SystemClock
+    from hookbench.rehearsal.progress import open_progress
+    from hookbench.rehearsal.run import Rehearsal
+    from hookbench.report.table import print_run
+    from hookbench.results.store import encode_manifest
+
+    clock = SystemClock()
+    teller = open_progress(Console(stderr=True), clock)
+    rehearsal = Rehearsal(settings, clock=clock, teller=teller)
+    folder, manifest = _run_or_interrupt(rehearsal)
+    with (folder / "table.txt").open("w") as file:
+        print_run(Console(file=file, width=160), manifest)
+    if json:
+        sys.stdout.write(encode_manifest(manifest).decode())
+    else:
+        console = Console()
+        print_run(console, manifest)
+        console.print(
+            f"next      hookbench show {manifest.run}    report  hookbench report {manifest.run}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print()
+    return manifest
+
+
+def _run_or_interrupt(rehearsal: "Rehearsal") -> "tuple[Path, Manifest]":
+    """Run it; the first Ctrl-C or SIGTERM cuts it off in order, the second at once."""
+    import asyncio
+    import os
+    import signal
+
+    import uvloop
+
+    async def main() -> "tuple[Path, Manifest]":
+        loop = asyncio.get_running_loop()
+        running = asyncio.ensure_future(rehearsal.run())
+        asked = 0
+
+        def interrupt(number: int) -> None:
+            nonlocal asked
+            asked += 1
+            if asked > 1:
+                os._exit(128 + number)  # tethered children end with this process
+            running.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, interrupt, number)
+        return await running
+
+    try:
+        return uvloop.run(main())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _exit_code(manifests: "list[Manifest]", expected: dict[str, str] | None) -> int:
+    """0 valid, 1 invalid, 3 unknown: unknown is worse than invalid."""
+    verdicts = {manifest.design: str(manifest.verdict) for manifest in manifests}
+    if expected is not None:
+        wrong = [name for name, value in expected.items() if verdicts[name] != value]
+        if any(verdicts[name] == "unknown" for name in wrong):
+            return 3
+        return 1 if wrong else 0
+    if "unknown" in verdicts.values():
+        return 3
+    return 1 if "invalid" in verdicts.values() else 0

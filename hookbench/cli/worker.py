@@ -1,0 +1,157 @@
+"""``hookbench worker``: the reference worker."""
+
+import logging
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from hookbench.cli.options import (
+    ConsumerGroup,
+    JsonOutput,
+    NatsUrl,
+    PhaseFileOption,
+    PhaseOption,
+    Prefix,
+    RedisUrl,
+    Storage,
+    Stream,
+    SubjectRoot,
+    announce_json,
+    open_ledger,
+    run_until_signal,
+)
+
+Kind = TypeVar("Kind", bound=StrEnum)
+
+__all__ = ["choice", "say", "storage_of", "worker"]
+
+
+def worker(
+    redis_url: RedisUrl = None,
+    nats_url: NatsUrl = None,
+    phase: PhaseOption = None,
+    phase_file: PhaseFileOption = None,
+    handler: Annotated[str, typer.Option(help="What to do: noop, sleep, git.")] = "noop",
+    sleep_ms: Annotated[float, typer.Option(help="Service time of the sleep handler.")] = 5.0,
+    origins: Annotated[Path | None, typer.Option(help="git: root of what is pushed.")] = None,
+    mirrors: Annotated[Path | None, typer.Option(help="git: root of the mirrors.")] = None,
+    ack: Annotated[
+        str, typer.Option(help="NATS: immediate (the guide's known limit) or after_processing.")
+    ] = "immediate",
+    task_type: Annotated[str, typer.Option(help="Type of the tasks to work on.")] = "sync",
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Tasks in work at once.")
+    ] = 16,
+    max_attempts: Annotated[
+        int,
+        typer.Option(min=1, max=1000, help="Deliveries before a failing task is dead."),
+    ] = 3,
+    block_timeout: Annotated[
+        float, typer.Option(min=0.1, max=60.0, help="Longest wait of one read, in seconds.")
+    ] = 5.0,
+    prefix: Prefix = "{hook}",
+    subject_root: SubjectRoot = "queue.hook",
+    stream: Stream = "HOOK_QUEUE",
+    consumer: ConsumerGroup = "hook-sync-worker",
+    storage: Storage = "file",
+    ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
+    writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every task.")] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Take tasks from the queue of a phase and work on them, until SIGTERM or Ctrl-C.
+
+    A stop is graceful: nothing more is taken, the tasks in work are finished, the rest is given
+    back.
+
+    Example: hookbench worker --phase dual_read --redis-url redis://127.0.0.1:6379
+    --nats-url nats://127.0.0.1:4222 --handler git --origins /srv/git --mirrors /srv/mirrors
+    """
+    from hookbench.clock import SystemClock
+    from hookbench.migration.phases import AckMode, parse_phase
+    from hookbench.queues.jetstream import StreamSettings
+    from hookbench.task import Names, check_task_type
+    from hookbench.worker.loop import WorkerLimits
+    from hookbench.worker.service import WorkerService, WorkerSettings
+
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+    clock = SystemClock()
+    settings = WorkerSettings(
+        redis_url=redis_url,
+        nats_url=nats_url,
+        phase=parse_phase(phase) if phase is not None else None,
+        phase_file=phase_file,
+        names=Names(prefix=prefix, subject_root=subject_root, stream=stream, consumer=consumer),
+        task_type=check_task_type(task_type),
+        block_timeout_secs=block_timeout,
+        ack=choice(AckMode, ack, "--ack"),
+        stream=StreamSettings(storage=storage_of(storage)),
+        limits=WorkerLimits(concurrency=concurrency, max_attempts=max_attempts),
+    )
+    work = _handler(handler, sleep_ms, origins, mirrors, clock)
+    with open_ledger(ledger, "worker", writer) as recorder:
+        service = WorkerService(
+            settings,
+            work,
+            clock=clock,
+            ledger=recorder,
+            announce=announce_json if json else say,
+        )
+        run_until_signal(service.run, service.request_stop)
+
+
+def say(event: dict[str, Any]) -> None:
+    """One event as a line for a person; progress is left to those who ask for JSON."""
+    kind = event.pop("event")
+    if kind == "progress":
+        return
+    print(f"{kind:<9} {'  '.join(f'{name} {value}' for name, value in event.items())}", flush=True)
+
+
+def choice(kind: type[Kind], value: str, option: str) -> Kind:
+    """A member of an enumeration by its value, or an error that lists them."""
+    from hookbench.errors import SettingError
+
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(str(item) for item in kind)
+        raise SettingError(f"{option} {value!r}: use one of {known}") from error
+
+
+def storage_of(value: str) -> str:
+    """``file`` or ``memory``, or an error."""
+    from hookbench.errors import SettingError
+
+    if value not in ("file", "memory"):
+        raise SettingError(f"--storage {value!r}: use file or memory")
+    return value
+
+
+def _handler(
+    name: str, sleep_ms: float, origins: Path | None, mirrors: Path | None, clock: Any
+) -> Any:
+    from hookbench.errors import SettingError
+    from hookbench.load.generator import SYNTHETIC
+    from hookbench.worker.handlers.git import GitMirrorHandler
+    from hookbench.worker.handlers.noop import NoopHandler
+    from hookbench.worker.handlers.routed import RoutedHandler
+    from hookbench.worker.handlers.sleep import SleepHandler
+
+    if name == "noop":
+        return NoopHandler()
+    if name == "sleep":
+        return SleepHandler(sleep_ms / 1000, clock)
+    if name == "git":
+        if origins is None or mirrors is None:
+            raise SettingError("--handler git needs --origins and --mirrors: the roots it works in")
+        for option, folder in (("--origins", origins), ("--mirrors", mirrors)):
+            if not folder.is_dir():
+                raise SettingError(f"{option} {folder}: no such folder")
+        return RoutedHandler(GitMirrorHandler(origins, mirrors, clock), {SYNTHETIC: NoopHandler()})
+    raise SettingError(f"--handler {name!r}: use one of noop, sleep, git")

@@ -1,0 +1,192 @@
+"""The flush: hands spooled tasks to the brokers, one flush per spool at a time."""
+
+import fcntl
+import logging
+import os
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from hookbench.clock import NS_PER_S, Clock
+from hookbench.errors import (
+    BrokerUnreachableError,
+    DecodeError,
+    HookbenchError,
+    OversizeError,
+    SendError,
+    SettingError,
+)
+from hookbench.githook.config import HookConfig
+from hookbench.githook.receive import lock_path
+from hookbench.ledger.boot import boot_id
+from hookbench.ledger.events import LedgerWriter
+from hookbench.migration.phases import Phase, PhaseFile, parse_phase
+from hookbench.migration.producer import ReceiveSyncService
+from hookbench.migration.service import open_service
+from hookbench.migration.spool import Spool, Spooled
+from hookbench.queues.connections import Connections
+from hookbench.queues.jetstream import StreamSettings
+from hookbench.task import Names, decode_task
+
+__all__ = ["Flush", "FlushTotals"]
+
+_log = logging.getLogger(__name__)
+
+_BATCH = 100
+_IDLE_POLL_S = 0.05
+_RETRY_S = 0.2
+_RETRY_MAX_S = 5.0
+_LEDGER_CAPACITY = 4096
+
+
+class FlushTotals(msgspec.Struct):
+    """What a flush did: tasks handed over, set aside as unsendable, and still in the spool."""
+
+    sent: int = 0
+    rejected: int = 0
+    left: int = 0
+
+
+class Flush:
+    """Empties a spool, and waits ``linger_s`` for more, within ``flush_for_s``."""
+
+    def __init__(self, config: HookConfig, *, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._names = Names(
+            prefix=config.prefix, subject_root=config.subject_root, stream=config.stream
+        )
+        self._connections = Connections(
+            redis_url=config.redis_url,
+            nats_url=config.nats_url,
+            names=self._names,
+            clock=clock,
+            stream=StreamSettings(storage=config.storage),
+        )
+        self._service: tuple[tuple[int, Phase], ReceiveSyncService] | None = None
+        self._ledger: LedgerWriter | None = None
+        self._stopping = False
+        self.totals = FlushTotals()
+
+    def request_stop(self) -> None:
+        """End after the task at hand."""
+        self._stopping = True
+
+    async def run(self) -> FlushTotals:
+        """Flush until the spool stays empty, the time is up, or another flush is at it.
+
+        A hook adds its task before it looks at the lock, and a flush looks at the spool once
+        more after it gave the lock back: no task waits for the next push.
+        """
+        deadline_ns = self._clock.monotonic_ns() + int(self._config.flush_for_s * NS_PER_S)
+        path = Path(self._config.spool)
+        try:
+            with Spool(path) as spool:
+                while True:
+                    descriptor = _try_lock(lock_path(path))
+                    if descriptor is None:
+                        break
+                    try:
+                        await self._empty(spool, deadline_ns)
+                    finally:
+                        os.close(descriptor)
+                    if self._over(deadline_ns) or len(spool) == 0:
+                        break
+                self.totals.left = len(spool)
+        finally:
+            await self._connections.close()
+            if self._ledger is not None:
+                self._ledger.close()
+        return self.totals
+
+    def _over(self, deadline_ns: int) -> bool:
+        owner = self._config.owner_pid
+        return (
+            self._stopping
+            or self._clock.monotonic_ns() > deadline_ns
+            or (owner != 0 and not psutil.pid_exists(owner))
+        )
+
+    async def _empty(self, spool: Spool, deadline_ns: int) -> None:
+        linger_ns = int(self._config.linger_s * NS_PER_S)
+        idle_since_ns = self._clock.monotonic_ns()
+        pause_s = _RETRY_S
+        while not self._over(deadline_ns):
+            batch = spool.oldest(_BATCH)
+            if not batch:
+                if self._clock.monotonic_ns() - idle_since_ns >= linger_ns:
+                    return
+                await self._clock.sleep(_IDLE_POLL_S)
+                continue
+            try:
+                for row in batch:
+                    await self._hand_over(spool, row)
+            except (SendError, BrokerUnreachableError) as error:
+                _log.warning("flush of %s, again in %.1f s: %s", spool.path, pause_s, error)
+                await self._clock.sleep(pause_s)
+                pause_s = min(pause_s * 2, _RETRY_MAX_S)
+            else:
+                pause_s = _RETRY_S
+            idle_since_ns = self._clock.monotonic_ns()
+
+    async def _hand_over(self, spool: Spool, row: Spooled) -> None:
+        """Send one task. It leaves the spool once it is acknowledged, or set aside for good."""
+        try:
+            task = decode_task(row.task)
+            service = await self._open()
+            intended_ns = row.intended_ns if row.boot_id == boot_id() else 0
+            await service.send(task, intended_ns=intended_ns)
+        except (DecodeError, OversizeError) as error:
+            spool.reject(row.number, str(error))
+            self.totals.rejected += 1
+            _log.error("spooled task %d set aside: %s", row.number, error)
+            return
+        spool.remove(row.number)
+        self.totals.sent += 1
+
+    async def _open(self) -> ReceiveSyncService:
+        wanted = self._wanted()
+        if self._service is None or self._service[0] != wanted:
+            index, phase = wanted
+            ledger = self._open_ledger()
+            if ledger is not None:
+                ledger.phase = index
+            service = await open_service(phase, self._connections, self._names, recorder=ledger)
+            self._service = (wanted, service)
+        return self._service[1]
+
+    def _open_ledger(self) -> LedgerWriter | None:
+        if self._config.ledger is not None and self._ledger is None:
+            pid = os.getpid()
+            self._ledger = LedgerWriter(
+                Path(self._config.ledger),
+                role=f"hook-{pid}",
+                writer=pid & 0xFFFF,
+                clock=self._clock,
+                capacity=_LEDGER_CAPACITY,
+            )
+        return self._ledger
+
+    def _wanted(self) -> tuple[int, Phase]:
+        if self._config.phase_file is not None:
+            return PhaseFile(Path(self._config.phase_file)).read()
+        if self._config.phase is None:
+            raise SettingError("the hook has neither a phase nor a phase file: install it again")
+        return 0, parse_phase(self._config.phase)
+
+
+def _try_lock(path: Path) -> int | None:
+    """The locked descriptor with this process's id in the file, ``None`` if it is locked."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise HookbenchError(f"lock file {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor

@@ -1,0 +1,374 @@
+"""The account of every task: from ledger and brokers to figures, findings and verdicts.
+
+Works on columns; a task is a row number of ``Ledger.ids``.
+"""
+
+import numpy as np
+
+from hookbench.ledger.columns import Bools, Ints, TaskColumns
+from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.model import (
+    Account,
+    Finding,
+    Place,
+    Residue,
+    StepAccount,
+    StepPlan,
+    Verdict,
+)
+from hookbench.ledger.read import Ledger
+
+__all__ = ["make_account"]
+
+
+def _percentiles(values: Ints, *, with_max: bool) -> dict[str, int] | None:
+    if len(values) == 0:
+        return None
+    names = {"p50": 50, "p90": 90, "p99": 99, "p999": 99.9}
+    out = {name: int(np.percentile(values, q)) for name, q in names.items()}
+    if with_max:
+        out["max"] = int(values.max())
+    return out
+
+
+def make_account(
+    ledger: Ledger,
+    steps: list[StepPlan],
+    residue: Residue,
+    *,
+    step_starts_ns: list[int],
+    gap_window_ns: int = 2_000_000_000,
+) -> Account:
+    """Account for every task of a run.
+
+    Args:
+        ledger: all records.
+        steps: the timeline.
+        residue: what was left after the drain.
+        step_starts_ns: when each step began.
+        gap_window_ns: how far around a transition the gaps are looked for.
+    """
+    columns = TaskColumns(ledger)
+    rows = {
+        ("phase", step.index): StepAccount(name=step.phase, step=step.index, transition=False)
+        for step in steps
+    }
+    for step in steps[1:]:
+        rows["transition", step.index] = StepAccount(
+            name=f"→ {step.phase}", step=step.index, transition=True
+        )
+    findings: list[Finding] = []
+    lying = _lying(columns, residue)
+    _fill_figures(columns, steps, rows)
+    _fill_gaps(columns, rows, step_starts_ns, gap_window_ns)
+    _find_unfinished(columns, steps, residue, lying, rows, findings)
+    _find_duplicates(columns, steps, rows, findings)
+    _find_left(columns, lying, rows, findings)
+    ordered = []
+    for step in steps:
+        if ("transition", step.index) in rows:
+            ordered.append(rows["transition", step.index])
+        ordered.append(rows["phase", step.index])
+    for row in ordered:
+        bad = row.lost or row.stuck or row.left or row.duplicated > row.explained
+        row.verdict = Verdict.INVALID if bad else Verdict.VALID
+    pushed_done = columns.pushed & (columns.done_count > 0)
+    return Account(
+        rows=ordered,
+        findings=findings,
+        tasks=int(columns.offered.sum()),
+        accepted=int(columns.accepted.sum()),
+        refused=int(columns.refused.sum()),
+        doubtful=int(columns.doubtful.sum()),
+        done=int((columns.done_count > 0).sum()),
+        dead=int(columns.dead.sum()),
+        lost=sum(row.lost for row in ordered),
+        stuck=sum(sum(row.stuck.values()) for row in ordered),
+        duplicated=sum(row.duplicated for row in ordered),
+        explained=sum(row.explained for row in ordered),
+        left=sum(row.left for row in ordered),
+        junk=int((columns.where(Event.DEAD) & ~columns.real[columns.task]).sum()),
+        pushed_tasks=int(columns.pushed.sum()),
+        push_to_done_ns=_percentiles(
+            (columns.done_ns - columns.intended_ns)[pushed_done], with_max=True
+        ),
+        torn=ledger.torn,
+        crashed=ledger.crashed,
+    )
+
+
+def _lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:
+    """For each place, which tasks lie there."""
+    number = {key: row for row, key in enumerate(columns.ids)}
+    lying = {}
+    for place in Place:
+        mask = np.zeros(columns.count, dtype=bool)
+        rows = [
+            number[item.bytes] for item in residue.places.get(place, []) if item.bytes in number
+        ]
+        mask[rows] = True
+        lying[place] = mask
+    if residue.delivered_sequence is not None:
+        in_stream = columns.sequence > 0
+        lying[Place.STREAM] |= in_stream & (columns.sequence > residue.delivered_sequence)
+        if residue.ack_pending and residue.ack_floor_sequence is not None:
+            lying[Place.CONSUMER_PENDING] |= (
+                in_stream
+                & (columns.sequence > residue.ack_floor_sequence)
+                & (columns.sequence <= residue.delivered_sequence)
+                & ~columns.terminal
+            )
+    return lying
+
+
+def _fill_figures(
+    columns: TaskColumns, steps: list[StepPlan], rows: dict[tuple[str, int], StepAccount]
+) -> None:
+    synthetic = columns.offered & ~columns.pushed
+    finished = synthetic & (columns.done_count > 0)
+    enqueue_ns = columns.accepted_ns - columns.intended_ns
+    total_ns = columns.done_ns - columns.intended_ns
+    done_step = columns.first(columns.where(Event.DONE), columns.phase, -1)
+    again = columns.where(Event.RECEIVED) & (columns.ledger.records["attempt"] > 1)
+    again_steps = np.bincount(columns.phase[again], minlength=len(steps))
+    for step in steps:
+        here = columns.put_step == step.index
+        row = rows["phase", step.index]
+        row.tasks = int(here.sum())
+        row.enqueue_ns = _percentiles(
+            enqueue_ns[here & synthetic & columns.accepted], with_max=True
+        )
+        row.end_to_end_ns = _percentiles(total_ns[here & finished], with_max=True)
+        row.redelivered = int(again_steps[step.index])
+        if step.index > 0:
+            crossing = columns.offered & (columns.put_step < step.index)
+            crossing &= done_step == step.index
+            change = rows["transition", step.index]
+            change.tasks = int(crossing.sum())
+            change.end_to_end_ns = _percentiles(total_ns[crossing & synthetic], with_max=True)
+
+
+def _fill_gaps(
+    columns: TaskColumns,
+    rows: dict[tuple[str, int], StepAccount],
+    step_starts_ns: list[int],
+    window_ns: int,
+) -> None:
+    for event, field in ((Event.ACCEPTED, "gap_accepted_ns"), (Event.DONE, "gap_done_ns")):
+        times = columns.time[columns.where(event)]
+        for (kind, index), row in rows.items():
+            if kind != "transition":
+                continue
+            moment = step_starts_ns[index]
+            near = times[(times >= moment - window_ns) & (times <= moment + window_ns)]
+            edges = np.concatenate(([moment - window_ns], near, [moment + window_ns]))
+            if times.size:  # the run itself may begin or end within the window
+                edges = np.clip(edges, times[0], times[-1])
+            setattr(row, field, int(np.diff(edges).max()))
+
+
+def _find_unfinished(
+    columns: TaskColumns,
+    steps: list[StepPlan],
+    residue: Residue,
+    lying: dict[Place, Bools],
+    rows: dict[tuple[str, int], StepAccount],
+    findings: list[Finding],
+) -> None:
+    """Acknowledged tasks without an end: stuck somewhere, or lost."""
+    open_tasks = columns.accepted & ~columns.terminal & columns.real
+    placed = np.zeros(columns.count, dtype=bool)
+    crashes = (
+        f"; workers that died: {', '.join(columns.ledger.crashed)}"
+        if (columns.ledger.crashed)
+        else ""
+    )
+    for place in (
+        Place.REDIS_WORK,
+        Place.CONSUMER_PENDING,
+        Place.STREAM,
+        Place.REDIS_PENDING,
+        Place.SPOOL,
+    ):
+        here = open_tasks & lying[place] & ~placed
+        placed |= here
+        for step in steps:
+            mask = here & (columns.put_step == step.index)
+            if not (count := int(mask.sum())):
+                continue
+            row = rows["phase", step.index]
+            row.stuck[place.value] = count
+            hazard, text = _stuck_reason(place, count, crashes)
+            findings.append(
+                Finding(
+                    hazard=hazard,
+                    row=row.name,
+                    count=count,
+                    text=text,
+                    examples=columns.names(mask),
+                )
+            )
+    lost = open_tasks & ~placed
+    for step in steps:
+        mask = lost & (columns.put_step == step.index)
+        if not (count := int(mask.sum())):
+            continue
+        row = rows["phase", step.index]
+        row.lost = count
+        early = mask & columns.received & columns.acked
+        if n_early := int(early.sum()):
+            findings.append(
+                Finding(
+                    hazard="P10",
+                    row=row.name,
+                    count=n_early,
+                    examples=columns.names(early),
+                    text=f"{n_early} tasks lost: acknowledged to NATS before they were"
+                    f" processed{crashes}",
+                )
+            )
+        if n_other := count - n_early:
+            rest = mask & ~early
+            findings.append(
+                Finding(
+                    hazard="-",
+                    row=row.name,
+                    count=n_other,
+                    examples=columns.names(rest),
+                    text=f"{n_other} tasks lost: acknowledged to the caller, in no queue, never"
+                    f" done (consumer at {residue.delivered_sequence}){crashes}",
+                )
+            )
+
+
+def _stuck_reason(place: Place, count: int, crashes: str) -> tuple[str, str]:
+    if place is Place.REDIS_WORK:
+        return "R3", f"{count} tasks orphaned in the Redis work list, which nothing reads{crashes}"
+    if place is Place.REDIS_PENDING:
+        return "P6", f"{count} tasks only in the Redis list, which is not read any more"
+    if place is Place.SPOOL:
+        return "-", f"{count} tasks still in the spool of the git hook"
+    if place is Place.STREAM:
+        return "-", f"{count} tasks in the stream, never delivered"
+    return "-", f"{count} tasks delivered and neither acknowledged nor delivered again{crashes}"
+
+
+def _find_duplicates(
+    columns: TaskColumns,
+    steps: list[StepPlan],
+    rows: dict[tuple[str, int], StepAccount],
+    findings: list[Finding],
+) -> None:
+    """Executions beyond the first: at the transition if a step lies between it and the last."""
+    done = np.flatnonzero(columns.where(Event.DONE))
+    if len(done) == 0:
+        return
+    order = done[np.lexsort((columns.time[done], columns.task[done]))]
+    tasks = columns.task[order]
+    extra = np.flatnonzero(tasks[1:] == tasks[:-1]) + 1
+    if len(extra) == 0:
+        return
+    before, again = order[extra - 1], order[extra]
+    explained = _explained(columns, before)
+    step_before, step = columns.phase[before], columns.phase[again]
+    over_redis = columns.broker[before] == Broker.REDIS
+    over_nats = columns.broker[again] == Broker.NATS
+    replay = over_redis & over_nats
+    for target in steps:
+        for crossed in (False, True):
+            mask = (step == target.index) & ((step_before < step) == crossed)
+            if not mask.any():
+                continue
+            row = rows["transition" if crossed else "phase", target.index]
+            row.duplicated = int(mask.sum())
+            row.explained = int((mask & explained).sum())
+            _duplicate_findings(
+                columns,
+                steps,
+                row,
+                findings,
+                task=columns.task[again],
+                step_before=step_before,
+                mask=mask & ~explained,
+                replay=replay,
+            )
+
+
+def _duplicate_findings(
+    columns: TaskColumns,
+    steps: list[StepPlan],
+    row: StepAccount,
+    findings: list[Finding],
+    *,
+    task: Ints,
+    step_before: Ints,
+    mask: Bools,
+    replay: Bools,
+) -> None:
+    now = steps[row.step].phase
+    for origin in steps:
+        replayed = mask & replay & (step_before == origin.index)
+        if count := int(replayed.sum()):
+            findings.append(
+                Finding(
+                    hazard="P5",
+                    row=row.name,
+                    count=count,
+                    examples=columns.names(np.unique(task[replayed])),
+                    text=f"deliver-all replayed {count} tasks: done in {origin.phase} by"
+                    f" redis, delivered and done again in {now} by jetstream",
+                )
+            )
+    other = mask & ~replay
+    if count := int(other.sum()):
+        findings.append(
+            Finding(
+                hazard="-",
+                row=row.name,
+                count=count,
+                examples=columns.names(np.unique(task[other])),
+                text=f"{count} tasks done again without a crash before",
+            )
+        )
+
+
+def _explained(columns: TaskColumns, before: Ints) -> Bools:
+    """Whether the earlier execution's worker died before its acknowledgement was recorded."""
+    ledger = columns.ledger
+    dead_writers = {row for row, name in enumerate(ledger.writers) if name in ledger.crashed}
+    acks = np.flatnonzero(columns.where(Event.ACK_SENT))
+    acked = set(zip(ledger.writer[acks].tolist(), columns.task[acks].tolist(), strict=True))
+    return np.array(
+        [
+            writer in dead_writers and (writer, task) not in acked
+            for writer, task in zip(
+                ledger.writer[before].tolist(), columns.task[before].tolist(), strict=True
+            )
+        ],
+        dtype=bool,
+    )
+
+
+def _find_left(
+    columns: TaskColumns,
+    lying: dict[Place, Bools],
+    rows: dict[tuple[str, int], StepAccount],
+    findings: list[Finding],
+) -> None:
+    """Copies of finished tasks that stay in Redis (hazard P8)."""
+    copies = (lying[Place.REDIS_PENDING] | lying[Place.REDIS_WORK]) & columns.terminal
+    for (kind, index), row in rows.items():
+        mask = copies & (columns.put_step == index)
+        if kind != "phase" or not (count := int(mask.sum())):
+            continue
+        row.left = count
+        findings.append(
+            Finding(
+                hazard="P8",
+                row=row.name,
+                count=count,
+                examples=columns.names(mask),
+                text=f"{count} Redis copies of finished tasks left behind: nothing trims them, and"
+                " a fallback or a rollback runs them again",
+            )
+        )

@@ -1,0 +1,82 @@
+"""What the ledger says of each task, as one array per fact."""
+
+import uuid
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hookbench.ledger.events import NO_TASK, Broker, Event
+from hookbench.ledger.read import Ledger
+
+__all__ = ["Bools", "Ints", "TaskColumns"]
+
+EXAMPLES = 3
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+
+
+class TaskColumns:
+    """What the ledger says of each task, as one array per fact."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        records = ledger.records
+        self.count = len(ledger.ids)
+        self.event = records["event"]
+        self.time = records["time_ns"]
+        self.phase = records["phase"].astype(np.int64)
+        self.broker = records["broker"]
+        self.value = records["value"]
+        self.task = ledger.task
+        self.real = np.ones(self.count, dtype=bool)
+        self.ids = [bytes(item) for item in ledger.ids]
+        if self.ids and NO_TASK in self.ids:
+            self.real[self.ids.index(NO_TASK)] = False
+
+        put = self.where(Event.PUT_INVOKED)
+        self.put_step = self.first(put, self.phase, -1)
+        self.invoked_ns = self.first(put, self.time, 0)
+        intended = self.first(put, self.value, 0)
+        self.intended_ns = np.where(intended > 0, intended, self.invoked_ns)
+        self.offered = self.put_step >= 0
+        accepted = self.where(Event.ACCEPTED)
+        self.accepted = self.any(accepted)
+        self.accepted_ns = self.first(accepted, self.time, 0)
+        self.refused = self.any(self.where(Event.REFUSED)) & ~self.accepted
+        self.doubtful = self.any(self.where(Event.DOUBTFUL)) & ~self.accepted
+        done = self.where(Event.DONE)
+        self.done_count = np.bincount(self.task[done], minlength=self.count)
+        self.done_ns = self.first(done, self.time, 0)
+        self.dead = self.any(self.where(Event.DEAD)) & self.real
+        self.terminal = (self.done_count > 0) | self.dead
+        nats_put = self.where(Event.PUT_OK) & (self.broker == Broker.NATS)
+        self.sequence = self.first(nats_put, self.value, 0)
+        self.put_unknown = self.any(self.where(Event.PUT_UNKNOWN))
+        self.received = self.any(self.where(Event.RECEIVED))
+        self.acked = self.any(self.where(Event.ACK_SENT))
+        roles = np.array([name.startswith("hook") for name in ledger.writers], dtype=bool)
+        self.pushed = self.any(put & roles[ledger.writer]) if len(roles) else self.offered & False
+
+    def where(self, event: Event) -> Bools:
+        """Records of one kind."""
+        mask: Bools = self.event == event
+        return mask
+
+    def first(self, mask: Bools, column: npt.NDArray[Any], default: int) -> Ints:
+        """Per task the column's value in its earliest record of ``mask``."""
+        out = np.full(self.count, default, dtype=np.int64)
+        rows = np.flatnonzero(mask)[::-1]  # records are sorted by time: the last write wins
+        out[self.task[rows]] = column[rows]
+        return out
+
+    def any(self, mask: Bools) -> Bools:
+        """Per task whether it has a record of ``mask``."""
+        out = np.zeros(self.count, dtype=bool)
+        out[self.task[mask]] = True
+        return out
+
+    def names(self, tasks: Bools | Ints, limit: int = EXAMPLES) -> list[str]:
+        """Ids of some of the tasks."""
+        rows = np.flatnonzero(tasks) if tasks.dtype == bool else tasks
+        return [str(uuid.UUID(bytes=self.ids[row])) for row in rows[:limit]]

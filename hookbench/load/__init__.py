@@ -1,0 +1,1 @@
+"""Load: open-loop arrivals through the reference producer."""

@@ -1,0 +1,192 @@
+"""One producer process: synthetic tasks through ``ReceiveSyncService``, phase by phase."""
+
+import asyncio
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hookbench import __version__
+from hookbench.clock import Clock
+from hookbench.errors import HookbenchError, OversizeError, SendError, SettingError
+from hookbench.ledger.events import Event, LedgerWriter
+from hookbench.load.arrivals import constant, poisson
+from hookbench.load.open_loop import LoadTotals, OpenLoop
+from hookbench.migration.metrics import HookMetrics
+from hookbench.migration.phases import Phase, PhaseFile
+from hookbench.migration.producer import ReceiveSyncService  # noqa: TC001
+from hookbench.migration.service import open_service
+from hookbench.queues.connections import Connections
+from hookbench.queues.jetstream import StreamSettings
+from hookbench.task import Names, new_task
+from hookbench.worker.service import PHASE_POLL_S, Announce
+
+__all__ = ["GeneratorSettings", "LoadGenerator"]
+
+_log = logging.getLogger(__name__)
+
+SYNTHETIC = "synthetic"
+"""First component of the repository ids of synthetic tasks; a worker routes by it."""
+
+_SWITCH_RETRY_S = 0.5
+_PROGRESS_S = 1.0
+
+
+class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a producer process is told.
+
+    Attributes:
+        rate_per_s: tasks per second.
+        count: tasks in all; the same seed offers the same tasks at the same offsets.
+        arrivals: ``constant`` or ``poisson``.
+        payload_bytes: size of the filling in each payload.
+        repositories: how many synthetic repositories the tasks are spread over.
+        start_ns: monotonic time of offset 0; 0 for now.
+    """
+
+    redis_url: str | None = None
+    nats_url: str | None = None
+    phase: Phase | None = None
+    phase_file: Path | None = None
+    names: Names = msgspec.field(default_factory=Names)
+    task_type: str = "sync"
+    stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
+    rate_per_s: float = 100.0
+    count: int = 1000
+    arrivals: str = "constant"
+    payload_bytes: int = 64
+    repositories: int = 100
+    seed: int = 0
+    start_ns: int = 0
+
+
+class LoadGenerator:
+    """Offers tasks in an open loop and follows the phase file."""
+
+    def __init__(
+        self,
+        settings: GeneratorSettings,
+        *,
+        clock: Clock,
+        ledger: LedgerWriter | None = None,
+        announce: Announce | None = None,
+    ) -> None:
+        if (settings.phase is None) == (settings.phase_file is None):
+            raise SettingError("give either a phase or a phase file, not both and not neither")
+        self._settings = settings
+        self._clock = clock
+        self._ledger = ledger
+        self._announce = announce or (lambda _event: None)
+        self._metrics = HookMetrics()
+        self._rng = random.Random(settings.seed)
+        self._connections = Connections(
+            redis_url=settings.redis_url,
+            nats_url=settings.nats_url,
+            names=settings.names,
+            clock=clock,
+            stream=settings.stream,
+        )
+        self._service: ReceiveSyncService | None = None
+        self._current: tuple[int, Phase] | None = None
+        self._loop = OpenLoop(self._send, clock=clock)
+        self._filling = "x" * settings.payload_bytes
+
+    def request_stop(self) -> None:
+        """Send nothing more."""
+        self._loop.request_stop()
+
+    async def run(self) -> LoadTotals:
+        """Offer all tasks; returns when each has its outcome."""
+        settings = self._settings
+        try:
+            await self._enter(*self._wanted())
+            helpers = [
+                asyncio.ensure_future(self._watch()),
+                asyncio.ensure_future(self._report()),
+            ]
+            try:
+                if settings.arrivals == "poisson":
+                    offsets = poisson(settings.rate_per_s, settings.count, self._rng)
+                elif settings.arrivals == "constant":
+                    offsets = constant(settings.rate_per_s, settings.count)
+                else:
+                    raise SettingError(f"arrivals {settings.arrivals!r}: use constant or poisson")
+                start_ns = settings.start_ns or self._clock.monotonic_ns()
+                totals = await self._loop.run(offsets, start_ns)
+            finally:
+                for helper in helpers:
+                    helper.cancel()
+                await asyncio.gather(*helpers, return_exceptions=True)
+            self._announce({"event": "stopped", **self._progress()})
+            return totals
+        finally:
+            await self._connections.close()
+
+    async def _send(self, number: int, intended_ns: int) -> None:
+        task = new_task(
+            repo_id=f"{SYNTHETIC}/repo-{number % self._settings.repositories}",
+            task_type=self._settings.task_type,
+            payload={"number": number, "filling": self._filling},
+            clock=self._clock,
+            entropy=self._rng,
+        )
+        if self._service is None:
+            raise SettingError("no phase was entered")
+        totals = self._loop.totals
+        try:
+            await self._service.send(task, intended_ns=intended_ns)
+        except OversizeError:
+            totals.refused += 1
+        except SendError as error:
+            if error.outcome == "unknown":
+                totals.unknown += 1
+            else:
+                totals.refused += 1
+        else:
+            totals.accepted += 1
+
+    def _wanted(self) -> tuple[int, Phase]:
+        if self._settings.phase_file is not None:
+            return PhaseFile(self._settings.phase_file).read()
+        if self._settings.phase is None:
+            raise SettingError("no phase")
+        return 0, self._settings.phase
+
+    async def _watch(self) -> None:
+        if self._settings.phase_file is None:
+            return
+        while True:
+            await self._clock.sleep(PHASE_POLL_S)
+            try:
+                wanted = self._wanted()
+                if wanted != self._current:
+                    await self._enter(*wanted)
+            except HookbenchError as error:
+                _log.warning("phase change put off by %.1f s: %s", _SWITCH_RETRY_S, error)
+                await self._clock.sleep(_SWITCH_RETRY_S)
+
+    async def _enter(self, index: int, phase: Phase) -> None:
+        self._service = await open_service(
+            phase,
+            self._connections,
+            self._settings.names,
+            recorder=self._ledger,
+            metrics=self._metrics,
+        )
+        self._current = (index, phase)
+        if self._ledger is not None:
+            self._ledger.phase = index
+            self._ledger.record(Event.PHASE, value=index)
+        self._announce(
+            {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
+        )
+
+    def _progress(self) -> dict[str, Any]:
+        return msgspec.structs.asdict(self._loop.totals)
+
+    async def _report(self) -> None:
+        while True:
+            await self._clock.sleep(_PROGRESS_S)
+            self._announce({"event": "progress", **self._progress()})

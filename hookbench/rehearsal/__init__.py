@@ -1,0 +1,1 @@
+"""One rehearsal, from start to verdict."""

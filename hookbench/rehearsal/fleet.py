@@ -1,0 +1,197 @@
+"""The processes of a rehearsal: producers and workers, watched, and replaced when they die."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hookbench.brokers.process import Child, spawn
+from hookbench.clock import NS_PER_S, Clock
+from hookbench.migration.phases import Phase, PhaseFile
+from hookbench.results.store import Incident
+
+__all__ = ["Fleet", "Member"]
+
+MAX_RESTARTS = 20
+_POLL_S = 0.02
+
+
+class Member(msgspec.Struct, kw_only=True):
+    """One process of the fleet and what it last said.
+
+    Attributes:
+        role: ``producer`` or ``worker``.
+        said: the latest value of each key of its announcements.
+        done_before: tasks done by the processes that had this place before.
+    """
+
+    role: str
+    number: int
+    arguments: list[str]
+    phase_file: Path
+    child: Child
+    output: Path
+    read_bytes: int = 0
+    said: dict[str, Any] = {}
+    done_before: int = 0
+    expected_end: bool = False
+
+    @property
+    def name(self) -> str:
+        """``worker-0``."""
+        return f"{self.role}-{self.number}"
+
+
+class Fleet:
+    """Starts, watches and stops the processes of a run."""
+
+    def __init__(self, *, clock: Clock, ledger: Path, logs: Path, control: Path) -> None:
+        self._clock = clock
+        self._ledger = ledger
+        self._logs = logs
+        self._control = control
+        self._next_writer = 1
+        self._restarts = 0
+        self.members: list[Member] = []
+        self.incidents: list[Incident] = []
+
+    def start(
+        self, role: str, number: int, arguments: list[str], step: tuple[int, Phase]
+    ) -> Member:
+        """Start one process in a phase.
+
+        Args:
+            role: the ``hookbench`` verb is ``worker`` or ``produce``.
+            number: its number among those of its role.
+            arguments: options beside phase file and ledger.
+            step: index in the timeline, and phase.
+        """
+        phase_file = self._control / f"{role}-{number}.json"
+        PhaseFile(phase_file).write(*step)
+        member = Member(
+            role=role,
+            number=number,
+            arguments=arguments,
+            phase_file=phase_file,
+            child=self._spawn(role, number, arguments, phase_file),
+            output=self._logs / f"{role}-{number}.jsonl",
+        )
+        self.members.append(member)
+        return member
+
+    def _spawn(self, role: str, number: int, arguments: list[str], phase_file: Path) -> Child:
+        writer = self._next_writer
+        self._next_writer += 1
+        verb = "produce" if role == "producer" else "worker"
+        command = [
+            sys.executable,
+            "-m",
+            "hookbench",
+            verb,
+            *arguments,
+            "--phase-file",
+            str(phase_file),
+            "--ledger",
+            str(self._ledger),
+            "--writer",
+            str(writer),
+            "--json",
+        ]
+        name = f"{role}-{number}"
+        with (
+            (self._logs / f"{name}.log").open("ab") as log,
+            (self._logs / f"{name}.jsonl").open("ab") as output,
+        ):
+            return spawn(name, command, output=log, stdout=output)
+
+    def of(self, role: str) -> list[Member]:
+        """The processes of one role."""
+        return [member for member in self.members if member.role == role]
+
+    def enter(self, member: Member, index: int, phase: Phase) -> None:
+        """Tell one process to change its phase."""
+        PhaseFile(member.phase_file).write(index, phase)
+
+    def poll(self) -> None:
+        """Read what the processes said; replace a worker that ended by itself."""
+        for member in self.members:
+            self._listen(member)
+            code = member.child.exit_code
+            if code is None or member.expected_end:
+                continue
+            self._ended(member, code)
+
+    def _listen(self, member: Member) -> None:
+        with member.output.open("rb") as file:
+            file.seek(member.read_bytes)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        member.read_bytes += len(whole)
+        for line in whole.splitlines():
+            member.said.update(json.loads(line))
+
+    def _ended(self, member: Member, code: int) -> None:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        text = f"{member.name} (pid {member.child.pid}) {how}"
+        if member.role == "producer" and code == 0:
+            member.expected_end = True
+            return
+        if member.role == "worker" and self._restarts < MAX_RESTARTS:
+            self._restarts += 1
+            member.done_before += int(member.said.get("done", 0))
+            member.said["done"] = 0
+            member.child = self._spawn(
+                member.role, member.number, member.arguments, member.phase_file
+            )
+            text += f", replaced by pid {member.child.pid}"
+        else:
+            member.expected_end = True
+            text += f", not replaced; the end of its log: {self.log_tail(member)!r}"
+        self.incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
+
+    def log_tail(self, member: Member, characters: int = 400) -> str:
+        """The end of what a process wrote to stderr."""
+        path = self._logs / f"{member.name}.log"
+        return path.read_text(errors="replace")[-characters:].strip()
+
+    async def wait_until_in(self, member: Member, index: int, timeout_s: float) -> bool:
+        """Whether a process announced a step of the timeline in time."""
+        return await self._wait(lambda: member.said.get("index") == index, timeout_s)
+
+    async def wait_for_end(self, members: list[Member], timeout_s: float) -> bool:
+        """Whether all of these ended by themselves in time."""
+        return await self._wait(
+            lambda: all(member.child.exit_code is not None for member in members), timeout_s
+        )
+
+    async def _wait(self, condition: Any, timeout_s: float) -> bool:
+        deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        while True:
+            self.poll()
+            if condition():
+                return True
+            if self._clock.monotonic_ns() > deadline_ns:
+                return False
+            await self._clock.sleep(_POLL_S)
+
+    async def stop(self, members: list[Member], timeout_s: float) -> list[Member]:
+        """SIGTERM, so that they finish what they have; those that had to be killed."""
+        for member in members:
+            member.expected_end = True
+            member.child.signal(signal.SIGCONT)
+            member.child.signal(signal.SIGTERM)
+        await self.wait_for_end(members, timeout_s)
+        killed = [member for member in members if member.child.exit_code is None]
+        for member in killed:
+            member.child.kill()
+        self.poll()
+        return killed
+
+    def kill_all(self) -> None:
+        """SIGKILL whatever still runs."""
+        for member in self.members:
+            member.expected_end = True
+            member.child.kill()

@@ -1,0 +1,204 @@
+"""Looks at the brokers from outside: depths during a run, and what is left after it."""
+
+import json
+import uuid
+from pathlib import Path
+
+import msgspec
+import nats.errors
+import nats.js.errors
+
+from hookbench.clock import NS_PER_S, Clock
+from hookbench.errors import BrokerUnreachableError
+from hookbench.ledger.model import Place, Residue
+from hookbench.queues.redis_list import RedisListQueue, connect_redis
+from hookbench.queues.transport import AppTransport
+from hookbench.task import Names
+
+__all__ = ["Observer", "Sample"]
+
+SAMPLE_S = 0.25
+_QUIET_S = 3.0
+_POLL_S = 0.1
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """Depths at one moment (monotonic ns); ``None`` where a broker did not answer or has none."""
+
+    time_ns: int
+    redis_pending: int | None = None
+    redis_work: int | None = None
+    stream: int | None = None
+    consumer_pending: int | None = None
+    ack_pending: int | None = None
+    redelivered: int | None = None
+
+    @property
+    def backlog(self) -> int:
+        """What is waiting in the queue that is being read last in the migration, or in Redis."""
+        if self.consumer_pending is not None:
+            return self.consumer_pending
+        return self.redis_pending or 0
+
+
+class _IdOnly(msgspec.Struct):
+    id: uuid.UUID
+
+
+_id_decoder = msgspec.json.Decoder(_IdOnly)
+
+
+class Observer:
+    """Reads, never writes."""
+
+    def __init__(self, redis_url: str, nats_url: str, names: Names, *, clock: Clock) -> None:
+        self._names = names
+        self._clock = clock
+        self._redis = connect_redis(redis_url)
+        self._list = RedisListQueue(self._redis, names=names)
+        self._nats_url = nats_url
+        self._transport: AppTransport | None = None
+        self.latest = Sample(time_ns=0)
+        self.failures = 0
+
+    async def _nats(self) -> AppTransport:
+        if self._transport is None:
+            self._transport = await AppTransport.connect(
+                self._nats_url, names=self._names, clock=self._clock
+            )
+        return self._transport
+
+    async def sample(self) -> Sample:
+        """Depths now. A broker that does not answer is counted in ``failures`` and left out."""
+        fields: dict[str, int] = {}
+        try:
+            depth = await self._list.depth()
+            fields["redis_pending"] = depth.pending
+            fields["redis_work"] = depth.in_flight
+        except BrokerUnreachableError:
+            self.failures += 1
+        try:
+            fields.update(await self._nats_depths())
+        except (nats.errors.Error, TimeoutError, BrokerUnreachableError):
+            self.failures += 1
+        self.latest = Sample(time_ns=self._clock.monotonic_ns(), **fields)
+        return self.latest
+
+    async def _nats_depths(self) -> dict[str, int]:
+        jetstream = (await self._nats()).jetstream
+        try:
+            stream = await jetstream.stream_info(self._names.stream)
+        except nats.js.errors.NotFoundError:
+            return {}
+        fields = {"stream": stream.state.messages}
+        try:
+            info = await jetstream.consumer_info(self._names.stream, self._names.consumer)
+        except nats.js.errors.NotFoundError:
+            return fields
+        fields["consumer_pending"] = info.num_pending or 0
+        fields["ack_pending"] = info.num_ack_pending or 0
+        fields["redelivered"] = info.num_redelivered or 0
+        return fields
+
+    async def record(self, path: Path) -> None:
+        """Append a sample every 250 ms to a file of JSON lines, until cancelled."""
+        with path.open("ab", buffering=0) as file:
+            while True:
+                sample = await self.sample()
+                file.write(msgspec.json.encode(sample) + b"\n")
+                await self._clock.sleep(SAMPLE_S)
+
+    async def drain(self, *, reads_redis: bool, reads_nats: bool, timeout_s: float) -> str | None:
+        """Wait until what the last phase reads is empty, or will not move any more.
+
+        An orphan in the Redis work list never moves; a delivery that JetStream waits for moves
+        after its AckWait at the latest. Why the drain did not finish, ``None`` if it did.
+        """
+        deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        still_ns = self._clock.monotonic_ns()
+        before: tuple[int | None, ...] = ()
+        while True:
+            sample = await self.sample()
+            now_ns = self._clock.monotonic_ns()
+            state = (
+                sample.redis_pending,
+                sample.redis_work,
+                sample.consumer_pending,
+                sample.ack_pending,
+            )
+            if state != before:
+                before, still_ns = state, now_ns
+            redis_empty = not reads_redis or sample.redis_pending == 0
+            work_settled = not reads_redis or (
+                sample.redis_work == 0 or now_ns - still_ns > _QUIET_S * NS_PER_S
+            )
+            nats_empty = not reads_nats or (sample.consumer_pending, sample.ack_pending) == (0, 0)
+            if redis_empty and work_settled and nats_empty:
+                return None
+            if now_ns > deadline_ns:
+                return (
+                    f"the drain did not finish in {timeout_s:.0f} s: {json.dumps(_plain(sample))}"
+                )
+            await self._clock.sleep(_POLL_S)
+
+    async def residue(self, spooled: list[str]) -> Residue:
+        """Everything that lies on the brokers and in the spool.
+
+        Raises:
+            BrokerUnreachableError: a broker did not answer.
+        """
+        pending, work = await self._list.contents()
+        places = {
+            Place.REDIS_PENDING: _ids(pending),
+            Place.REDIS_WORK: _ids(work),
+            Place.SPOOL: [uuid.UUID(item) for item in spooled],
+        }
+        try:
+            jetstream = (await self._nats()).jetstream
+            try:
+                info = await jetstream.consumer_info(self._names.stream, self._names.consumer)
+            except nats.js.errors.NotFoundError:
+                return Residue(places=places)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerUnreachableError(f"consumer info: {error!r}") from error
+        return Residue(
+            places=places,
+            delivered_sequence=info.delivered.stream_seq if info.delivered else 0,
+            ack_floor_sequence=info.ack_floor.stream_seq if info.ack_floor else 0,
+            ack_pending=info.num_ack_pending or 0,
+        )
+
+    async def remove_own_data(self) -> None:
+        """Delete the keys and streams of this run's own names, on brokers that stay."""
+        keys = [
+            self._names.pending_key("sync"),
+            self._names.work_key("sync"),
+            self._names.dead_key("sync"),
+        ]
+        await self._redis.delete(*keys)
+        jetstream = (await self._nats()).jetstream
+        for stream in (self._names.stream, self._names.dead_stream):
+            try:
+                await jetstream.delete_stream(stream)
+            except nats.js.errors.NotFoundError:
+                continue
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._transport is not None:
+            await self._transport.close()
+        await self._redis.aclose()
+
+
+def _ids(payloads: list[bytes]) -> list[uuid.UUID]:
+    found = []
+    for payload in payloads:
+        try:
+            found.append(_id_decoder.decode(payload).id)
+        except msgspec.MsgspecError:
+            continue  # junk has no id; it is counted by its dead letter
+    return found
+
+
+def _plain(sample: Sample) -> dict[str, int | None]:
+    return {name: getattr(sample, name) for name in sample.__struct_fields__}

@@ -1,0 +1,89 @@
+"""What a rehearsal is told, and its timeline."""
+
+from pathlib import Path
+
+import msgspec
+
+from hookbench.brokers.durability import Durability
+from hookbench.errors import SettingError
+from hookbench.ledger.model import StepPlan
+from hookbench.load.arrivals import check_rate
+from hookbench.migration.phases import Design, Phase, ReadRoute, read_route
+
+__all__ = ["FULL_TIMELINE", "RehearsalSettings", "plan_steps"]
+
+FULL_TIMELINE = (
+    Phase.REDIS_ONLY,
+    Phase.DUAL_WRITE,
+    Phase.DUAL_READ,
+    Phase.NATS_PRIMARY,
+    Phase.NATS_ONLY,
+)
+MAX_STEPS = 100
+
+
+class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One rehearsal.
+
+    Attributes:
+        phases: the timeline, ``phase_seconds`` each.
+        rate_per_s: synthetic tasks per second over all producers.
+        push_interval_s: time between two real pushes, over all repositories.
+        redis_url, nats_url: somebody else's brokers; ``None`` for embedded ones.
+        own_names: on somebody else's brokers, use names of this run's own.
+        allow_existing: accept a broker that already holds a hook queue.
+    """
+
+    design: Design = Design.GUIDE
+    phases: tuple[Phase, ...] = FULL_TIMELINE
+    phase_seconds: float = 12.0
+    rate_per_s: float = 1000.0
+    producers: int = 2
+    workers: int = 2
+    concurrency: int = 32
+    repositories: int = 3
+    push_interval_s: float = 1.0
+    durability: Durability = Durability.LAZY
+    seed: int = 7
+    out: Path = Path("results")
+    redis_url: str | None = None
+    nats_url: str | None = None
+    own_names: bool = True
+    allow_existing: bool = False
+    block_timeout_secs: float = 1.0
+    drain_timeout_s: float = 90.0
+    keep: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be rehearsed.
+
+        Raises:
+            SettingError: the text names the value.
+        """
+        check_rate(self.rate_per_s)
+        if not 1 <= len(self.phases) <= MAX_STEPS:
+            raise SettingError(f"{len(self.phases)} phases: use between 1 and {MAX_STEPS}")
+        for name, value, low, high in (
+            ("phase seconds", self.phase_seconds, 1.0, 86_400.0),
+            ("producers", self.producers, 1, 64),
+            ("workers", self.workers, 1, 64),
+            ("concurrency", self.concurrency, 1, 10_000),
+            ("repositories", self.repositories, 1, 1_000),
+            ("push interval", self.push_interval_s, 0.05, 3_600.0),
+            ("block timeout", self.block_timeout_secs, 0.1, 60.0),
+        ):
+            if not low <= value <= high:
+                raise SettingError(f"{name} {value}: use between {low} and {high}")
+
+
+def plan_steps(phases: tuple[Phase, ...]) -> list[StepPlan]:
+    """The timeline as the account needs it."""
+    return [
+        StepPlan(
+            index=index,
+            phase=phase.label,
+            reads_redis=read_route(phase) is not ReadRoute.NATS,
+            reads_nats=read_route(phase) is not ReadRoute.REDIS,
+        )
+        for index, phase in enumerate(phases)
+    ]

@@ -1,0 +1,112 @@
+"""The brokers of a rehearsal: embedded, or somebody else's under the rules for those."""
+
+import datetime as dt
+from pathlib import Path
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import EmbeddedBroker, start_nats, start_redis
+from hookbench.brokers.probe import (
+    check_nats_unused,
+    check_redis_unused,
+    probe_nats,
+    probe_redis,
+)
+from hookbench.brokers.resolve import Resolved, resolve_nats, resolve_redis
+from hookbench.task import Names
+
+__all__ = ["Stage", "open_stage"]
+
+
+class Stage:
+    """Two brokers and the names that the run uses on them."""
+
+    def __init__(
+        self,
+        redis: EmbeddedBroker | Resolved,
+        nats: EmbeddedBroker | Resolved,
+        names: Names,
+        lines: list[str],
+    ) -> None:
+        self._redis = redis
+        self._nats = nats
+        self.names = names
+        self.lines = lines
+
+    @property
+    def redis_url(self) -> str:
+        """Where the Redis is."""
+        return self._redis.url or ""
+
+    @property
+    def nats_url(self) -> str:
+        """Where the NATS server is."""
+        return self._nats.url or ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether one of the brokers was not started here."""
+        return isinstance(self._redis, Resolved) or isinstance(self._nats, Resolved)
+
+    def close(self) -> None:
+        """Stop what was started here, and nothing else."""
+        for broker in (self._redis, self._nats):
+            if isinstance(broker, EmbeddedBroker):
+                broker.stop()
+
+
+async def open_stage(
+    redis_url: str | None,
+    nats_url: str | None,
+    *,
+    folder: Path,
+    durability: Durability,
+    own_names: bool,
+    allow_existing: bool,
+    run: str,
+) -> Stage:
+    """Resolve, check and start the brokers.
+
+    A broker that was not started here gets names of the run's own, unless the real ones are asked
+    for, and is refused when it holds a hook queue already.
+
+    Raises:
+        HookbenchError: see ``resolve_redis``, ``probe_redis``, ``check_redis_unused`` and
+            ``start_redis``, and the same for NATS.
+    """
+    redis = resolve_redis(redis_url)
+    nats = resolve_nats(nats_url)
+    foreign = redis.url is not None or nats.url is not None
+    names = Names.for_run(run) if foreign and own_names else Names()
+    lines = []
+    if redis.url is not None:
+        info = await probe_redis(redis.url)
+        lines.append(f"{redis.label}, version {info.version}, durability as it is configured")
+        if not allow_existing:
+            await check_redis_unused(redis.url, names)
+    if nats.url is not None:
+        info = await probe_nats(nats.url)
+        lines.append(f"{nats.label}, version {info.version}, durability as it is configured")
+        if not allow_existing:
+            await check_nats_unused(nats.url, names)
+    started: list[EmbeddedBroker] = []
+    try:
+        chosen: list[EmbeddedBroker | Resolved] = []
+        for resolved, start in ((redis, start_redis), (nats, start_nats)):
+            if resolved.url is not None:
+                chosen.append(resolved)
+                continue
+            broker = start(resolved, folder, durability)
+            started.append(broker)
+            chosen.append(broker)
+            lines.append(f"{resolved.label}, one node, durability {durability}")
+    except BaseException:
+        for broker in started:
+            broker.stop()
+        raise
+    return Stage(chosen[0], chosen[1], names, lines)
+
+
+def utc_now_label(wall_ns: int) -> str:
+    """A wall-clock label: ``2026-01-31T12:00:00Z``."""
+    moment = dt.datetime.fromtimestamp(wall_ns // 1_000_000_000, tz=dt.UTC)
+    return moment.isoformat().replace("+00:00", "Z")

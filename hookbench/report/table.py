@@ -1,0 +1,159 @@
+"""The table of a run, for a terminal and for ``table.txt``."""
+
+from collections.abc import Callable, Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from hookbench.clock import NS_PER_MS
+from hookbench.ledger.model import Account, StepAccount, Verdict
+from hookbench.results.store import Manifest
+
+__all__ = ["print_run", "run_table"]
+
+LAG_BOUND_NS = 50 * NS_PER_MS
+_WIDE = 108
+_STYLES = {Verdict.VALID: "green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "yellow"}
+
+
+def _ms(value_ns: int) -> str:
+    """Three significant digits are enough to read, and as many as the clock is worth."""
+    value = value_ns / NS_PER_MS
+    if value < 10:  # noqa: PLR2004
+        return f"{value:.1f}"
+    return f"{value:,.0f}"
+
+
+def _latency(values: dict[str, int] | None, names: Iterable[str]) -> str:
+    if values is None:
+        return "-"
+    return " / ".join(_ms(values[name]) for name in names)
+
+
+def _columns(*, narrow: bool) -> list[tuple[str, Callable[[StepAccount], str]]]:
+    """Heading and text of each column but the first and the last; a phase has all of them."""
+    quantiles = ("p50", "p99") if narrow else ("p50", "p99", "max")
+    columns: list[tuple[str, Callable[[StepAccount], str]]] = [
+        ("tasks", lambda row: f"{row.tasks:,}"),
+        ("enqueue\np50/p99 ms", lambda row: _latency(row.enqueue_ns, ("p50", "p99"))),
+        (
+            f"end-to-end\n{'/'.join(quantiles)} ms",
+            lambda row: _latency(row.end_to_end_ns, quantiles),
+        ),
+        ("redel." if narrow else "redelivered", lambda row: f"{row.redelivered:,}"),
+        ("dup." if narrow else "duplicated", lambda row: f"{row.duplicated:,}"),
+        ("by\ncrash", lambda row: f"{row.explained:,}"),
+        ("lost", lambda row: f"{row.lost:,}"),
+        ("stuck", lambda row: f"{sum(row.stuck.values()):,}"),
+        ("left in\nredis", lambda row: f"{row.left:,}"),
+    ]
+    if narrow:
+        del columns[5], columns[1]
+    return columns
+
+
+_OF_A_TRANSITION = frozenset({"tasks", "duplicated", "dup.", "by\ncrash"})
+
+
+def run_table(account: Account, *, narrow: bool = False) -> Table:
+    """One row per phase, and one per transition; ``narrow`` for less than 100 columns."""
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", padding=(0, 1 if narrow else 2, 0, 0)
+    )
+    columns = _columns(narrow=narrow)
+    table.add_column("phase", no_wrap=True)
+    for heading, _text in columns:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for row in account.rows:
+        verdict = row.verdict if row.verdict is not Verdict.INVALID else "INVALID"
+        cells = [
+            text(row) if not row.transition or heading in _OF_A_TRANSITION else ""
+            for heading, text in columns
+        ]
+        name = f" {row.name}" if row.transition else row.name
+        table.add_row(name, *cells, Text(verdict, style=_STYLES[row.verdict]))
+    return table
+
+
+def print_run(console: Console, manifest: Manifest) -> None:
+    """Everything about one run that fits on a screen."""
+    heading = (
+        f"run {manifest.run}  design {manifest.design}  seed {manifest.seed}"
+        f"  durability {manifest.durability}  commit {manifest.environment.commit}"
+    )
+    _say(console, heading, style="bold")
+    account = manifest.account
+    if account is not None:
+        console.print(run_table(account, narrow=console.width < _WIDE))
+        _print_findings(console, account)
+        _print_gaps(console, account)
+        _print_totals(console, manifest, account)
+    for incident in manifest.incidents:
+        _say(console, f"incident  {incident.what}")
+    for reason in manifest.unknown_because:
+        _say(console, f"unknown   {reason}", style="yellow")
+    _say(
+        console,
+        f"verdict   design {manifest.design}: {manifest.verdict.upper()}",
+        style=_STYLES[manifest.verdict],
+    )
+
+
+def _say(console: Console, text: str, *, style: str | None = None) -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_findings(console: Console, account: Account) -> None:
+    label = "why"
+    for finding in account.findings:
+        examples = ", ".join(finding.examples)
+        _say(
+            console,
+            f"{label:<9} {finding.hazard:<4} {finding.row.strip('→ ')}: {finding.text},"
+            f" e.g. {examples}",
+        )
+        label = ""
+
+
+def _print_gaps(console: Console, account: Account) -> None:
+    parts = [
+        f"{row.name} {_ms(row.gap_accepted_ns)} / {_ms(row.gap_done_ns)} ms"
+        for row in account.rows
+        if row.transition and row.gap_accepted_ns is not None and row.gap_done_ns is not None
+    ]
+    if parts:
+        _say(
+            console,
+            f"gaps      accepted / done, longest around each transition: {'; '.join(parts)}",
+        )
+
+
+def _print_totals(console: Console, manifest: Manifest, account: Account) -> None:
+    _say(
+        console,
+        f"tasks     {account.tasks:,} offered, {account.accepted:,} acknowledged to the caller,"
+        f" {account.refused:,} refused, {account.doubtful:,} in doubt; {account.done:,} done,"
+        f" {account.dead:,} dead letters, {account.junk:,} not tasks",
+    )
+    if manifest.lag is not None:
+        lag = manifest.lag
+        note = ""
+        if lag["lag_p99_ns"] > LAG_BOUND_NS:
+            note = f": above {_ms(LAG_BOUND_NS)} ms, the generator fell behind, latencies are NOT valid"
+        _say(
+            console,
+            f"lag       schedule lag p50 {_ms(lag['lag_p50_ns'])} p99 {_ms(lag['lag_p99_ns'])}"
+            f" max {_ms(lag['lag_max_ns'])} ms{note}",
+        )
+    if manifest.git is not None:
+        git = manifest.git
+        push = _latency(account.push_to_done_ns, ("p50", "max"))
+        _say(
+            console,
+            f"git       {git.pushes} pushes, {git.tasks} tasks, {git.equal} of {git.repositories}"
+            f" mirrors equal to their origin ({git.refs} refs); push to mirror p50/max {push} ms",
+        )
+        for difference in git.differences:
+            _say(console, f"          {difference}", style="bold red")

@@ -1,0 +1,198 @@
+"""One worker process: connections, phase changes without a restart, and a graceful stop."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hookbench import __version__
+from hookbench.clock import Clock
+from hookbench.errors import HookbenchError, SettingError
+from hookbench.ledger.events import Event, LedgerWriter
+from hookbench.migration.consumer import RedisConsumer
+from hookbench.migration.metrics import HookMetrics
+from hookbench.migration.phases import AckMode, Phase, PhaseFile, ReadRoute, read_route
+from hookbench.queues.connections import Connections
+from hookbench.queues.jetstream import StreamSettings
+from hookbench.queues.transport import make_nats_consume
+from hookbench.task import Names
+from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
+from hookbench.worker.loop import Handler, Worker, WorkerLimits, WorkerTotals
+
+__all__ = ["Announce", "WorkerService", "WorkerSettings"]
+
+_log = logging.getLogger(__name__)
+
+PHASE_POLL_S = 0.05
+_SWITCH_RETRY_S = 0.5
+_PROGRESS_S = 1.0
+
+Announce = Callable[[dict[str, Any]], None]
+"""Tells the outside what a process does: one flat, JSON-able object per event."""
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker process is told.
+
+    Attributes:
+        phase: the phase, fixed; or
+        phase_file: a file that is watched.
+        block_timeout_secs: the longest wait of one read on either broker.
+    """
+
+    redis_url: str | None = None
+    nats_url: str | None = None
+    phase: Phase | None = None
+    phase_file: Path | None = None
+    names: Names = msgspec.field(default_factory=Names)
+    task_type: str = "sync"
+    block_timeout_secs: float = 5.0
+    ack: AckMode = AckMode.IMMEDIATE
+    stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
+    limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
+
+
+class WorkerService:
+    """Runs a ``Worker`` and moves it from phase to phase."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        handler: Handler,
+        *,
+        clock: Clock,
+        ledger: LedgerWriter | None = None,
+        metrics: HookMetrics | None = None,
+        announce: Announce | None = None,
+    ) -> None:
+        if (settings.phase is None) == (settings.phase_file is None):
+            raise SettingError("give either a phase or a phase file, not both and not neither")
+        self._settings = settings
+        self._handler = handler
+        self._clock = clock
+        self._ledger = ledger
+        self._metrics = metrics or HookMetrics()
+        self._announce = announce or (lambda _event: None)
+        self._connections = Connections(
+            redis_url=settings.redis_url,
+            nats_url=settings.nats_url,
+            names=settings.names,
+            clock=clock,
+            block_timeout_secs=settings.block_timeout_secs,
+            stream=settings.stream,
+        )
+        self._dead_letters = RoutedDeadLetters()
+        self._stop = asyncio.Event()
+        self._current: tuple[int, Phase] | None = None
+
+    def request_stop(self) -> None:
+        """Take nothing more; ``run`` returns when the tasks in work are finished."""
+        self._stop.set()
+
+    async def run(self) -> WorkerTotals:
+        """Work until ``request_stop``.
+
+        Raises:
+            HookbenchError: the brokers of the first phase cannot be used.
+        """
+        try:
+            index, phase = self._wanted()
+            worker = Worker(
+                await self._consumer(phase),
+                self._handler,
+                task_type=self._settings.task_type,
+                dead_letters=self._dead_letters,
+                clock=self._clock,
+                limits=self._settings.limits,
+                recorder=self._ledger,
+            )
+            self._entered(index, phase)
+            watcher = asyncio.ensure_future(self._watch(worker))
+            stopper = asyncio.ensure_future(self._stop_when_asked(worker))
+            reporter = asyncio.ensure_future(self._report(worker))
+            try:
+                totals = await worker.run()
+            finally:
+                for task in (watcher, stopper, reporter):
+                    task.cancel()
+                await asyncio.gather(watcher, stopper, reporter, return_exceptions=True)
+            self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
+            return totals
+        finally:
+            await self._connections.close()
+
+    async def _stop_when_asked(self, worker: Worker) -> None:
+        await self._stop.wait()
+        worker.request_stop()
+
+    async def _report(self, worker: Worker) -> None:
+        while True:
+            await self._clock.sleep(_PROGRESS_S)
+            self._announce({"event": "progress", **msgspec.structs.asdict(worker.totals)})
+
+    def _wanted(self) -> tuple[int, Phase]:
+        if self._settings.phase_file is not None:
+            return PhaseFile(self._settings.phase_file).read()
+        if self._settings.phase is None:
+            raise SettingError("no phase")
+        return 0, self._settings.phase
+
+    async def _watch(self, worker: Worker) -> None:
+        """Follow the phase file; a change that cannot be made now is tried again."""
+        if self._settings.phase_file is None:
+            return
+        while True:
+            await self._clock.sleep(PHASE_POLL_S)
+            try:
+                wanted = self._wanted()
+                if wanted == self._current:
+                    continue
+                await self._switch(worker, *wanted)
+            except HookbenchError as error:
+                _log.warning("phase change put off by %.1f s: %s", _SWITCH_RETRY_S, error)
+                await self._clock.sleep(_SWITCH_RETRY_S)
+
+    async def _switch(self, worker: Worker, index: int, phase: Phase) -> None:
+        before = self._current[1] if self._current else None
+        consumer = await self._consumer(phase)
+        worker.switch(consumer)
+        self._entered(index, phase)
+        left_nats = before is not None and read_route(before) is not ReadRoute.REDIS
+        if left_nats and read_route(phase) is ReadRoute.REDIS:
+            # Back to Redis: what was fetched but not handed out must not wait for its AckWait.
+            await (await self._connections.nats()).release()
+
+    def _entered(self, index: int, phase: Phase) -> None:
+        self._current = (index, phase)
+        if self._ledger is not None:
+            self._ledger.phase = index
+            self._ledger.record(Event.PHASE, value=index)
+        self._announce(
+            {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
+        )
+
+    async def _consumer(self, phase: Phase) -> RedisConsumer:
+        route = read_route(phase)
+        settings = self._settings
+        pool = None
+        consume = None
+        if route is not ReadRoute.NATS:
+            pool = self._connections.redis()
+            self._dead_letters.redis = RedisDeadLetters(pool, settings.names)
+        if route is not ReadRoute.REDIS:
+            transport = await self._connections.nats_for_reading(settings.task_type)
+            consume = make_nats_consume(transport, wait_s=settings.block_timeout_secs)
+            self._dead_letters.nats = NatsDeadLetters(transport)
+        return RedisConsumer.for_phase(
+            phase,
+            pool=pool,
+            nats_consume=consume,
+            names=settings.names,
+            block_timeout_secs=settings.block_timeout_secs,
+            ack=settings.ack,
+            recorder=self._ledger,
+            metrics=self._metrics,
+        )
