@@ -37,6 +37,9 @@ def worker(
     sleep_ms: Annotated[float, typer.Option(help="Service time of the sleep handler.")] = 5.0,
     origins: Annotated[Path | None, typer.Option(help="git: root of what is pushed.")] = None,
     mirrors: Annotated[Path | None, typer.Option(help="git: root of the mirrors.")] = None,
+    service_ms: Annotated[
+        float, typer.Option(help="git: service time of synthetic tasks in between.")
+    ] = 0.0,
     ack: Annotated[
         str, typer.Option(help="NATS: immediate (the guide's known limit) or after_processing.")
     ] = "immediate",
@@ -93,7 +96,7 @@ def worker(
         stream=StreamSettings(storage=storage_of(storage)),
         limits=WorkerLimits(concurrency=concurrency, max_attempts=max_attempts),
     )
-    work = _handler(handler, sleep_ms, origins, mirrors, clock)
+    work = _handler(handler, sleep_ms, service_ms, origins, mirrors, clock)
     with open_ledger(ledger, "worker", writer) as recorder:
         service = WorkerService(
             settings,
@@ -134,7 +137,12 @@ def storage_of(value: str) -> str:
 
 
 def _handler(
-    name: str, sleep_ms: float, origins: Path | None, mirrors: Path | None, clock: Any
+    name: str,
+    sleep_ms: float,
+    service_ms: float,
+    origins: Path | None,
+    mirrors: Path | None,
+    clock: Any,
 ) -> Any:
     from hookbench.errors import SettingError
     from hookbench.load.generator import SYNTHETIC
@@ -153,5 +161,6 @@ def _handler(
         for option, folder in (("--origins", origins), ("--mirrors", mirrors)):
             if not folder.is_dir():
                 raise SettingError(f"{option} {folder}: no such folder")
-        return RoutedHandler(GitMirrorHandler(origins, mirrors, clock), {SYNTHETIC: NoopHandler()})
+        synthetic = SleepHandler(service_ms / 1000, clock) if service_ms else NoopHandler()
+        return RoutedHandler(GitMirrorHandler(origins, mirrors, clock), {SYNTHETIC: synthetic})
     raise SettingError(f"--handler {name!r}: use one of noop, sleep, git")

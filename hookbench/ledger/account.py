@@ -6,9 +6,11 @@ Works on columns; a task is a row number of ``Ledger.ids``.
 import numpy as np
 
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
-from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.duplicates import find_duplicates
+from hookbench.ledger.events import Event
 from hookbench.ledger.model import (
     Account,
+    Crash,
     Finding,
     Place,
     Residue,
@@ -62,7 +64,7 @@ def make_account(
     _fill_figures(columns, steps, rows)
     _fill_gaps(columns, rows, step_starts_ns, gap_window_ns)
     _find_unfinished(columns, steps, residue, lying, rows, findings)
-    _find_duplicates(columns, steps, rows, findings)
+    find_duplicates(columns, steps, rows, findings)
     _find_left(columns, lying, rows, findings)
     ordered = []
     for step in steps:
@@ -93,7 +95,7 @@ def make_account(
             (columns.done_ns - columns.intended_ns)[pushed_done], with_max=True
         ),
         torn=ledger.torn,
-        crashed=ledger.crashed,
+        crashes=_account_for_crashes(columns, lying),
     )
 
 
@@ -223,7 +225,7 @@ def _find_unfinished(
                     row=row.name,
                     count=n_early,
                     examples=columns.names(early),
-                    text=f"{n_early} tasks lost: acknowledged to NATS before they were"
+                    text=f"{n_early:,} tasks lost: acknowledged to NATS before they were"
                     f" processed{crashes}",
                 )
             )
@@ -235,7 +237,7 @@ def _find_unfinished(
                     row=row.name,
                     count=n_other,
                     examples=columns.names(rest),
-                    text=f"{n_other} tasks lost: acknowledged to the caller, in no queue, never"
+                    text=f"{n_other:,} tasks lost: acknowledged to the caller, in no queue, never"
                     f" done (consumer at {residue.delivered_sequence}){crashes}",
                 )
             )
@@ -243,110 +245,45 @@ def _find_unfinished(
 
 def _stuck_reason(place: Place, count: int, crashes: str) -> tuple[str, str]:
     if place is Place.REDIS_WORK:
-        return "R3", f"{count} tasks orphaned in the Redis work list, which nothing reads{crashes}"
+        return (
+            "R3",
+            f"{count:,} tasks orphaned in the Redis work list, which nothing reads{crashes}",
+        )
     if place is Place.REDIS_PENDING:
-        return "P6", f"{count} tasks only in the Redis list, which is not read any more"
+        return "P6", f"{count:,} tasks only in the Redis list, which is not read any more"
     if place is Place.SPOOL:
-        return "-", f"{count} tasks still in the spool of the git hook"
+        return "-", f"{count:,} tasks still in the spool of the git hook"
     if place is Place.STREAM:
-        return "-", f"{count} tasks in the stream, never delivered"
-    return "-", f"{count} tasks delivered and neither acknowledged nor delivered again{crashes}"
+        return "-", f"{count:,} tasks in the stream, never delivered"
+    return "-", f"{count:,} tasks delivered and neither acknowledged nor delivered again{crashes}"
 
 
-def _find_duplicates(
-    columns: TaskColumns,
-    steps: list[StepPlan],
-    rows: dict[tuple[str, int], StepAccount],
-    findings: list[Finding],
-) -> None:
-    """Executions beyond the first: at the transition if a step lies between it and the last."""
-    done = np.flatnonzero(columns.where(Event.DONE))
-    if len(done) == 0:
-        return
-    order = done[np.lexsort((columns.time[done], columns.task[done]))]
-    tasks = columns.task[order]
-    extra = np.flatnonzero(tasks[1:] == tasks[:-1]) + 1
-    if len(extra) == 0:
-        return
-    before, again = order[extra - 1], order[extra]
-    explained = _explained(columns, before)
-    step_before, step = columns.phase[before], columns.phase[again]
-    over_redis = columns.broker[before] == Broker.REDIS
-    over_nats = columns.broker[again] == Broker.NATS
-    replay = over_redis & over_nats
-    for target in steps:
-        for crossed in (False, True):
-            mask = (step == target.index) & ((step_before < step) == crossed)
-            if not mask.any():
-                continue
-            row = rows["transition" if crossed else "phase", target.index]
-            row.duplicated = int(mask.sum())
-            row.explained = int((mask & explained).sum())
-            _duplicate_findings(
-                columns,
-                steps,
-                row,
-                findings,
-                task=columns.task[again],
-                step_before=step_before,
-                mask=mask & ~explained,
-                replay=replay,
-            )
-
-
-def _duplicate_findings(
-    columns: TaskColumns,
-    steps: list[StepPlan],
-    row: StepAccount,
-    findings: list[Finding],
-    *,
-    task: Ints,
-    step_before: Ints,
-    mask: Bools,
-    replay: Bools,
-) -> None:
-    now = steps[row.step].phase
-    for origin in steps:
-        replayed = mask & replay & (step_before == origin.index)
-        if count := int(replayed.sum()):
-            findings.append(
-                Finding(
-                    hazard="P5",
-                    row=row.name,
-                    count=count,
-                    examples=columns.names(np.unique(task[replayed])),
-                    text=f"deliver-all replayed {count} tasks: done in {origin.phase} by"
-                    f" redis, delivered and done again in {now} by jetstream",
-                )
-            )
-    other = mask & ~replay
-    if count := int(other.sum()):
-        findings.append(
-            Finding(
-                hazard="-",
-                row=row.name,
-                count=count,
-                examples=columns.names(np.unique(task[other])),
-                text=f"{count} tasks done again without a crash before",
+def _account_for_crashes(columns: TaskColumns, lying: dict[Place, Bools]) -> list[Crash]:
+    """For each worker that died, what became of the tasks that it had in hand."""
+    ledger = columns.ledger
+    anywhere = np.zeros(columns.count, dtype=bool)
+    for mask in lying.values():
+        anywhere |= mask
+    crashes = []
+    for number, name in enumerate(ledger.writers):
+        if name not in ledger.crashed or not name.startswith("worker"):
+            continue
+        own = ledger.writer == number
+        taken = columns.any(own & columns.where(Event.RECEIVED))
+        ended = columns.any(own & (columns.where(Event.DONE) | columns.where(Event.DEAD)))
+        in_hand = taken & ~ended & columns.real
+        left = in_hand & ~columns.terminal
+        crashes.append(
+            Crash(
+                writer=name,
+                in_hand=int(in_hand.sum()),
+                done_by_others=int((in_hand & columns.terminal).sum()),
+                stuck=int((left & anywhere).sum()),
+                lost=int((left & ~anywhere & columns.accepted).sum()),
+                examples=columns.names(in_hand),
             )
         )
-
-
-def _explained(columns: TaskColumns, before: Ints) -> Bools:
-    """Whether the earlier execution's worker died before its acknowledgement was recorded."""
-    ledger = columns.ledger
-    dead_writers = {row for row, name in enumerate(ledger.writers) if name in ledger.crashed}
-    acks = np.flatnonzero(columns.where(Event.ACK_SENT))
-    acked = set(zip(ledger.writer[acks].tolist(), columns.task[acks].tolist(), strict=True))
-    return np.array(
-        [
-            writer in dead_writers and (writer, task) not in acked
-            for writer, task in zip(
-                ledger.writer[before].tolist(), columns.task[before].tolist(), strict=True
-            )
-        ],
-        dtype=bool,
-    )
+    return crashes
 
 
 def _find_left(
@@ -368,7 +305,7 @@ def _find_left(
                 row=row.name,
                 count=count,
                 examples=columns.names(mask),
-                text=f"{count} Redis copies of finished tasks left behind: nothing trims them, and"
-                " a fallback or a rollback runs them again",
+                text=f"{count:,} Redis copies of finished tasks left behind: nothing trims them,"
+                " and a fallback or a rollback runs them again",
             )
         )

@@ -5,7 +5,7 @@ import uuid
 
 import msgspec
 
-__all__ = ["Account", "Finding", "Place", "Residue", "StepAccount", "StepPlan", "Verdict"]
+__all__ = ["Account", "Crash", "Finding", "Place", "Residue", "StepAccount", "StepPlan", "Verdict"]
 
 
 class Verdict(enum.StrEnum):
@@ -99,6 +99,17 @@ class StepAccount(msgspec.Struct, kw_only=True):
     verdict: Verdict = Verdict.VALID
 
 
+class Crash(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that died, and what became of the tasks that it had received and not ended."""
+
+    writer: str
+    in_hand: int
+    done_by_others: int
+    stuck: int
+    lost: int
+    examples: list[str]
+
+
 class Account(msgspec.Struct, kw_only=True):
     """The account of a run."""
 
@@ -119,4 +130,4 @@ class Account(msgspec.Struct, kw_only=True):
     pushed_tasks: int
     push_to_done_ns: dict[str, int] | None
     torn: int
-    crashed: list[str]
+    crashes: list[Crash]

@@ -199,6 +199,7 @@ class Rehearsal:
             "--concurrency", str(settings.concurrency),
             "--block-timeout", str(settings.block_timeout_secs),
             "--handler", "git",
+            "--service-ms", str(settings.service_ms),
             "--origins", str((folder.work / "origins").resolve()),
             "--mirrors", str((folder.work / "mirrors").resolve()),
         ]  # fmt: skip

@@ -28,6 +28,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         phases: the timeline, ``phase_seconds`` each.
         rate_per_s: synthetic tasks per second over all producers.
+        service_ms: how long a worker is busy with a synthetic task.
         push_interval_s: time between two real pushes, over all repositories.
         redis_url, nats_url: somebody else's brokers; ``None`` for embedded ones.
         own_names: on somebody else's brokers, use names of this run's own.
@@ -41,6 +42,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     producers: int = 2
     workers: int = 2
     concurrency: int = 32
+    service_ms: float = 5.0
     repositories: int = 3
     push_interval_s: float = 1.0
     durability: Durability = Durability.LAZY
@@ -69,6 +71,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
             ("workers", self.workers, 1, 64),
             ("concurrency", self.concurrency, 1, 10_000),
             ("repositories", self.repositories, 1, 1_000),
+            ("service ms", self.service_ms, 0.0, 60_000.0),
             ("push interval", self.push_interval_s, 0.05, 3_600.0),
             ("block timeout", self.block_timeout_secs, 0.1, 60.0),
         ):

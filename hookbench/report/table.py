@@ -88,6 +88,7 @@ def print_run(console: Console, manifest: Manifest) -> None:
     if account is not None:
         console.print(run_table(account, narrow=console.width < _WIDE))
         _print_findings(console, account)
+        _print_crashes(console, account)
         _print_gaps(console, account)
         _print_totals(console, manifest, account)
     for incident in manifest.incidents:
@@ -117,6 +118,17 @@ def _print_findings(console: Console, account: Account) -> None:
         label = ""
 
 
+def _print_crashes(console: Console, account: Account) -> None:
+    for crash in account.crashes:
+        examples = f", e.g. {', '.join(crash.examples)}" if crash.examples else ""
+        _say(
+            console,
+            f"crash     {crash.writer} died with {crash.in_hand:,} tasks in hand:"
+            f" {crash.done_by_others:,} ended by others, {crash.stuck:,} stuck,"
+            f" {crash.lost:,} lost{examples}",
+        )
+
+
 def _print_gaps(console: Console, account: Account) -> None:
     parts = [
         f"{row.name} {_ms(row.gap_accepted_ns)} / {_ms(row.gap_done_ns)} ms"
@@ -141,7 +153,7 @@ def _print_totals(console: Console, manifest: Manifest, account: Account) -> Non
         lag = manifest.lag
         note = ""
         if lag["lag_p99_ns"] > LAG_BOUND_NS:
-            note = f": above {_ms(LAG_BOUND_NS)} ms, the generator fell behind, latencies are NOT valid"
+            note = f" (above {_ms(LAG_BOUND_NS)} ms: latencies are NOT valid)"
         _say(
             console,
             f"lag       schedule lag p50 {_ms(lag['lag_p50_ns'])} p99 {_ms(lag['lag_p99_ns'])}"
