@@ -145,6 +145,7 @@ def _run_or_interrupt(rehearsal: "Rehearsal") -> "tuple[Path, Manifest]":
     import asyncio
     import os
     import signal
+    import sys
 
     import uvloop
 
@@ -167,7 +168,9 @@ def _run_or_interrupt(rehearsal: "Rehearsal") -> "tuple[Path, Manifest]":
     try:
         return uvloop.run(main())
     except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
+        where = f": {rehearsal.folder} is kept, and marked as cut off" if rehearsal.folder else ""
+        print(f"hookbench: interrupted{where}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _exit_code(manifests: "list[Manifest]", expected: dict[str, str] | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from hookbench import __version__
+from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.errors import HookbenchError, OversizeError, SendError, SettingError
 from hookbench.ledger.events import Event, LedgerWriter
@@ -116,9 +117,7 @@ class LoadGenerator:
                 start_ns = settings.start_ns or self._clock.monotonic_ns()
                 totals = await self._loop.run(offsets, start_ns)
             finally:
-                for helper in helpers:
-                    helper.cancel()
-                await asyncio.gather(*helpers, return_exceptions=True)
+                await cancel(*helpers)
             self._announce({"event": "stopped", **self._progress()})
             return totals
         finally:

@@ -19,6 +19,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.errors import (
     BrokerUnreachableError,
@@ -149,16 +150,15 @@ class AppTransport:
             SettingError: the URL is no NATS URL.
         """
         try:
-            client = await asyncio.wait_for(
-                nats.connect(
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                client = await nats.connect(
                     url,
                     connect_timeout=int(_CONNECT_TIMEOUT_S),
                     reconnect_time_wait=0.25,
                     max_reconnect_attempts=-1,
                     error_cb=_ignore_connection_noise,
-                ),
-                timeout=_CONNECT_TIMEOUT_S,
-            )
+                )
+            raise_if_cancelled()
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BrokerUnreachableError(
                 f"NATS at {url} does not answer ({type(error).__name__}): start it or give another"
@@ -204,6 +204,7 @@ class AppTransport:
             raise PublishUnknownError(
                 f"no acknowledgement for {subject} ({type(error).__name__})"
             ) from error
+        raise_if_cancelled()
         return PublishAck(ack.seq, bool(ack.duplicate))
 
     async def pull_one(self, subject: str) -> NatsMessage | None:

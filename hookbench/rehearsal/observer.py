@@ -8,6 +8,7 @@ import msgspec
 import nats.errors
 import nats.js.errors
 
+from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
@@ -58,6 +59,7 @@ class Observer:
         self._list = RedisListQueue(self._redis, names=names)
         self._nats_url = nats_url
         self._transport: AppTransport | None = None
+        raise_if_cancelled()
         self.latest = Sample(time_ns=0)
         self.failures = 0
 
@@ -81,6 +83,7 @@ class Observer:
             fields.update(await self._nats_depths())
         except (nats.errors.Error, TimeoutError, BrokerUnreachableError):
             self.failures += 1
+        raise_if_cancelled()
         self.latest = Sample(time_ns=self._clock.monotonic_ns(), **fields)
         return self.latest
 
@@ -161,6 +164,7 @@ class Observer:
                 return Residue(places=places)
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerUnreachableError(f"consumer info: {error!r}") from error
+        raise_if_cancelled()
         return Residue(
             places=places,
             delivered_sequence=info.delivered.stream_seq if info.delivered else 0,

@@ -1,27 +1,26 @@
 """One rehearsal: start, timeline, drain, account, verdict."""
 
 import asyncio
-import contextlib
-import os
-import random
 import shutil
-import traceback
 from pathlib import Path
 
 import msgspec
 
-from hookbench.clock import NS_PER_MS, NS_PER_S, Clock
+from hookbench.cancellation import cancel
+from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import HookbenchError
-from hookbench.githook.config import HookConfig
-from hookbench.ledger.account import make_account
 from hookbench.ledger.events import Event, LedgerWriter
-from hookbench.ledger.model import Verdict
-from hookbench.ledger.read import read_ledger
 from hookbench.migration.phases import Phase, PhaseFile
+from hookbench.rehearsal.arguments import (
+    hook_settings,
+    producer_arguments,
+    worker_arguments,
+)
+from hookbench.rehearsal.conclude import conclude, verdict_of
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Pulse, Teller
-from hookbench.rehearsal.pushes import Pusher, PushSettings, check_mirrors
+from hookbench.rehearsal.pushes import Pusher, PushSettings
 from hookbench.rehearsal.settings import RehearsalSettings, plan_steps
 from hookbench.rehearsal.stage import Stage, open_stage, utc_now_label
 from hookbench.results.environment import read_environment
@@ -41,8 +40,6 @@ _LEAD_S = 0.5
 _STOP_TIMEOUT_S = 30.0
 _PULSE_S = 0.25
 _FLUSH_TIMEOUT_S = 30.0
-LAG_BOUND_NS = 50 * NS_PER_MS
-"""Schedule lag (p99) above which the latencies of a run are not to be believed."""
 SAMPLES_NAME = "samples.jsonl"
 
 
@@ -58,6 +55,8 @@ class Rehearsal:
         self._records: list[StepRecord] = []
         self._unknown: list[str] = []
         self._incidents: list[Incident] = []
+        self.folder: Path | None = None
+        """Where the run is stored, once it has a folder."""
 
     async def run(self) -> tuple[Path, Manifest]:
         """The folder and the manifest of the finished run.
@@ -92,12 +91,13 @@ class Rehearsal:
             manifest.unknown_because = [f"cut off: {reason}"]
             folder.save(manifest)
             self._tidy(folder)
-            folder.finish()
+            self.folder = folder.finish()
             raise
         manifest.status = "complete"
         folder.save(manifest)
         self._tidy(folder)
-        return folder.finish(), manifest
+        self.folder = folder.finish()
+        return self.folder, manifest
 
     def _tidy(self, folder: RunFolder) -> None:
         if not self._settings.keep:
@@ -151,7 +151,11 @@ class Rehearsal:
             await self._timeline(folder, stage, fleet, pusher, observer, ledger, control)
             await self._drain(fleet, pusher, observer)
             ledger.close()
-            await self._conclude(folder, manifest, fleet, pusher, observer)
+            manifest.steps = self._records
+            manifest.incidents = [*self._incidents, *fleet.incidents]
+            self._unknown += await conclude(folder, manifest, fleet, pusher, observer)
+            manifest.unknown_because = self._unknown
+            manifest.verdict = verdict_of(manifest)
             if stage.foreign and settings.own_names:
                 await observer.remove_own_data()
         finally:
@@ -170,68 +174,17 @@ class Rehearsal:
         hook_phase = control / "hooks.json"
         first = self._settings.phases[0]
         PhaseFile(hook_phase).write(0, first)
-        await pusher.prepare(self._hook(folder, stage, hook_phase))
+        await pusher.prepare(hook_settings(self._settings, stage, folder, hook_phase))
         for number in range(self._settings.workers):
-            fleet.start("worker", number, self._worker_arguments(folder, stage), (0, first))
+            fleet.start(
+                "worker", number, worker_arguments(self._settings, stage, folder.work), (0, first)
+            )
         workers = fleet.of("worker")
         for member in workers:
             if not await fleet.wait_until_in(member, 0, _START_TIMEOUT_S):
                 raise HookbenchError(f"{member.name} did not start: {fleet.log_tail(member)}")
         pids = ", ".join(str(member.child.pid) for member in workers)
         self._teller.say(f"workers   {len(workers)} processes: pid {pids}")
-
-    def _common_arguments(self, stage: Stage) -> list[str]:
-        names = stage.names
-        return [
-            "--redis-url", stage.redis_url,
-            "--nats-url", stage.nats_url,
-            f"--prefix={names.prefix}",
-            f"--subject-root={names.subject_root}",
-            f"--stream={names.stream}",
-            f"--storage={self._settings.durability.stream_storage}",
-        ]  # fmt: skip
-
-    def _worker_arguments(self, folder: RunFolder, stage: Stage) -> list[str]:
-        settings = self._settings
-        return [
-            *self._common_arguments(stage),
-            "--ack", settings.design.ack_mode,
-            "--concurrency", str(settings.concurrency),
-            "--block-timeout", str(settings.block_timeout_secs),
-            "--handler", "git",
-            "--service-ms", str(settings.service_ms),
-            "--origins", str((folder.work / "origins").resolve()),
-            "--mirrors", str((folder.work / "mirrors").resolve()),
-        ]  # fmt: skip
-
-    def _producer_arguments(self, stage: Stage, number: int, start_ns: int) -> list[str]:
-        settings = self._settings
-        rate = settings.rate_per_s / settings.producers
-        seconds = settings.phase_seconds * len(settings.phases)
-        seed = random.Random(f"{settings.seed}:{number}").getrandbits(32)
-        return [
-            *self._common_arguments(stage),
-            "--rate", str(rate),
-            "--count", str(round(rate * seconds)),
-            "--seed", str(seed),
-            "--start-ns", str(start_ns),
-        ]  # fmt: skip
-
-    def _hook(self, folder: RunFolder, stage: Stage, phase_file: Path) -> HookConfig:
-        names = stage.names
-        return HookConfig(
-            repo_id="-",
-            spool=str((folder.work / "spool.sqlite").resolve()),
-            redis_url=stage.redis_url,
-            nats_url=stage.nats_url,
-            phase_file=str(phase_file.resolve()),
-            prefix=names.prefix,
-            subject_root=names.subject_root,
-            stream=names.stream,
-            storage=self._settings.durability.stream_storage,
-            ledger=str(folder.ledger.resolve()),
-            owner_pid=os.getpid(),
-        )
 
     async def _timeline(
         self,
@@ -251,7 +204,7 @@ class Rehearsal:
             fleet.start(
                 "producer",
                 number,
-                self._producer_arguments(stage, number, start_ns),
+                producer_arguments(settings, stage, number, start_ns),
                 (0, settings.phases[0]),
             )
         stop_pushes = asyncio.Event()
@@ -270,11 +223,10 @@ class Rehearsal:
             producers = fleet.of("producer")
             if not await fleet.wait_for_end(producers, _STOP_TIMEOUT_S):
                 self._unknown.append("a producer did not end by itself")
-        finally:
             stop_pushes.set()
-            samples.cancel()
-            await asyncio.gather(samples, return_exceptions=True)
-        await pushes
+            await pushes
+        finally:
+            await cancel(samples, pushes)
 
     async def _change_phase(self, fleet: Fleet, control: Path, index: int) -> None:
         """Producers first, then workers, one process at a time, and the hooks."""
@@ -345,8 +297,7 @@ class Rehearsal:
                 timeout_s=self._settings.drain_timeout_s,
             )
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await cancel(watching)
         if problem is not None:
             self._note(problem)
         killed = await fleet.stop(fleet.of("worker"), _STOP_TIMEOUT_S)
@@ -357,72 +308,3 @@ class Rehearsal:
         while True:
             fleet.poll()
             await self._clock.sleep(_PULSE_S)
-
-    async def _conclude(
-        self,
-        folder: RunFolder,
-        manifest: Manifest,
-        fleet: Fleet,
-        pusher: Pusher,
-        observer: Observer,
-    ) -> None:
-        """Account for every task; a checker that crashes makes the verdict unknown."""
-        manifest.steps = self._records
-        manifest.incidents = [*self._incidents, *fleet.incidents]
-        manifest.lag = _lag(fleet)
-        try:
-            residue = await observer.residue(pusher.spooled_ids())
-            manifest.residue = residue
-            account = make_account(
-                read_ledger(folder.ledger, same_boot=True),
-                self._steps,
-                residue,
-                step_starts_ns=[record.start_ns for record in self._records],
-            )
-            manifest.account = account
-            manifest.git = await check_mirrors(
-                folder.work / "origins",
-                folder.work / "mirrors",
-                pusher.repo_ids,
-                pushes=pusher.pushes,
-                tasks=account.pushed_tasks,
-            )
-        except Exception as error:  # noqa: BLE001 - a checker that crashes is an unknown verdict
-            with contextlib.suppress(OSError):
-                (folder.logs / "checker.log").write_text(traceback.format_exc())
-            self._unknown.append(f"a checker crashed: {type(error).__name__}: {error}")
-        self._check_offered(manifest, fleet)
-        if pusher.failures:
-            self._note(f"{len(pusher.failures)} pushes failed, e.g. {pusher.failures[0]}")
-        manifest.unknown_because = self._unknown
-        manifest.verdict = _verdict(manifest)
-
-    def _check_offered(self, manifest: Manifest, fleet: Fleet) -> None:
-        """The ledger must hold at least what the producers say that they offered."""
-        offered = sum(int(member.said.get("offered", 0)) for member in fleet.of("producer"))
-        if manifest.account is None:
-            return
-        synthetic = manifest.account.tasks - manifest.account.pushed_tasks
-        if synthetic < offered:
-            self._unknown.append(
-                f"the ledger holds {synthetic} synthetic tasks, the producers offered {offered}"
-            )
-
-
-def _lag(fleet: Fleet) -> dict[str, int]:
-    """The worst producer's schedule lag."""
-    said = [member.said for member in fleet.of("producer")]
-    return {
-        name: max((int(item.get(name, 0)) for item in said), default=0)
-        for name in ("lag_p50_ns", "lag_p99_ns", "lag_max_ns")
-    }
-
-
-def _verdict(manifest: Manifest) -> Verdict:
-    account, git = manifest.account, manifest.git
-    if manifest.unknown_because or account is None or git is None:
-        return Verdict.UNKNOWN
-    bad = any(row.verdict is Verdict.INVALID for row in account.rows)
-    if bad or git.equal < git.repositories or git.tasks < git.pushes:
-        return Verdict.INVALID
-    return Verdict.VALID

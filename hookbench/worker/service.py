@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from hookbench import __version__
+from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.errors import HookbenchError, SettingError
 from hookbench.ledger.events import Event, LedgerWriter
@@ -116,9 +117,7 @@ class WorkerService:
             try:
                 totals = await worker.run()
             finally:
-                for task in (watcher, stopper, reporter):
-                    task.cancel()
-                await asyncio.gather(watcher, stopper, reporter, return_exceptions=True)
+                await cancel(watcher, stopper, reporter)
             self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
             return totals
         finally:

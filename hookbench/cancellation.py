@@ -1,0 +1,36 @@
+"""Cancellation that is not lost.
+
+``asyncio.wait_for`` of Python 3.11 swallows a cancellation that arrives together with the result
+it waits for (https://github.com/python/cpython/issues/86296, mended in 3.12), and nats-py awaits
+every answer through it. A task that was cancelled there simply goes on.
+"""
+
+import asyncio
+from typing import Any
+
+__all__ = ["cancel", "raise_if_cancelled"]
+
+_PATIENCE_S = 0.5
+
+
+async def cancel(*tasks: "asyncio.Future[Any]") -> None:
+    """Cancel tasks, again if they go on, and wait until all have ended.
+
+    Raises:
+        BaseException: what a task raised other than its cancellation.
+    """
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _done, pending = await asyncio.wait(pending, timeout=_PATIENCE_S)
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
+
+
+def raise_if_cancelled() -> None:
+    """Raise the cancellation that the current task was sent and that somebody swallowed."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

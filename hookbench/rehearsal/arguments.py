@@ -1,0 +1,74 @@
+"""What the processes and hooks of a rehearsal are told on their command lines."""
+
+import os
+import random
+from pathlib import Path
+
+from hookbench.githook.config import HookConfig
+from hookbench.rehearsal.settings import RehearsalSettings
+from hookbench.rehearsal.stage import Stage
+from hookbench.results.store import RunFolder
+
+__all__ = ["hook_settings", "producer_arguments", "worker_arguments"]
+
+
+def _common(settings: RehearsalSettings, stage: Stage) -> list[str]:
+    names = stage.names
+    return [
+        "--redis-url", stage.redis_url,
+        "--nats-url", stage.nats_url,
+        f"--prefix={names.prefix}",
+        f"--subject-root={names.subject_root}",
+        f"--stream={names.stream}",
+        f"--storage={settings.durability.stream_storage}",
+    ]  # fmt: skip
+
+
+def worker_arguments(settings: RehearsalSettings, stage: Stage, work: Path) -> list[str]:
+    """Options of ``hookbench worker``; origins and mirrors lie in ``work``."""
+    return [
+        *_common(settings, stage),
+        "--ack", settings.design.ack_mode,
+        "--concurrency", str(settings.concurrency),
+        "--block-timeout", str(settings.block_timeout_secs),
+        "--handler", "git",
+        "--service-ms", str(settings.service_ms),
+        "--origins", str((work / "origins").resolve()),
+        "--mirrors", str((work / "mirrors").resolve()),
+    ]  # fmt: skip
+
+
+def producer_arguments(
+    settings: RehearsalSettings, stage: Stage, number: int, start_ns: int
+) -> list[str]:
+    """Options of ``hookbench produce``: its share of the rate, over the whole timeline."""
+    rate = settings.rate_per_s / settings.producers
+    seconds = settings.phase_seconds * len(settings.phases)
+    seed = random.Random(f"{settings.seed}:{number}").getrandbits(32)
+    return [
+        *_common(settings, stage),
+        "--rate", str(rate),
+        "--count", str(round(rate * seconds)),
+        "--seed", str(seed),
+        "--start-ns", str(start_ns),
+    ]  # fmt: skip
+
+
+def hook_settings(
+    settings: RehearsalSettings, stage: Stage, folder: RunFolder, phase_file: Path
+) -> HookConfig:
+    """Settings of the hooks but for the repository's id; their flushes end with this process."""
+    names = stage.names
+    return HookConfig(
+        repo_id="-",
+        spool=str((folder.work / "spool.sqlite").resolve()),
+        redis_url=stage.redis_url,
+        nats_url=stage.nats_url,
+        phase_file=str(phase_file.resolve()),
+        prefix=names.prefix,
+        subject_root=names.subject_root,
+        stream=names.stream,
+        storage=settings.durability.stream_storage,
+        ledger=str(folder.ledger.resolve()),
+        owner_pid=os.getpid(),
+    )

@@ -1,0 +1,81 @@
+"""From the ledger, the brokers and the mirrors to the verdict of a run."""
+
+import contextlib
+import traceback
+
+from hookbench.ledger.account import make_account
+from hookbench.ledger.model import Verdict
+from hookbench.ledger.read import read_ledger
+from hookbench.rehearsal.fleet import Fleet
+from hookbench.rehearsal.observer import Observer
+from hookbench.rehearsal.pushes import Pusher, check_mirrors
+from hookbench.results.store import Manifest, RunFolder
+
+__all__ = ["conclude", "verdict_of"]
+
+
+async def conclude(
+    folder: RunFolder, manifest: Manifest, fleet: Fleet, pusher: Pusher, observer: Observer
+) -> list[str]:
+    """Account for every task and fill the manifest; why the verdict is unknown, if it is.
+
+    A checker that crashes makes the verdict unknown; its traceback goes to ``checker.log``.
+    """
+    unknown: list[str] = []
+    manifest.lag = _worst_lag(fleet)
+    try:
+        residue = await observer.residue(pusher.spooled_ids())
+        manifest.residue = residue
+        account = make_account(
+            read_ledger(folder.ledger, same_boot=True),
+            [record.plan for record in manifest.steps],
+            residue,
+            step_starts_ns=[record.start_ns for record in manifest.steps],
+        )
+        manifest.account = account
+        manifest.git = await check_mirrors(
+            folder.work / "origins",
+            folder.work / "mirrors",
+            pusher.repo_ids,
+            pushes=pusher.pushes,
+            tasks=account.pushed_tasks,
+        )
+    except Exception as error:  # noqa: BLE001 - a checker that crashes is an unknown verdict
+        with contextlib.suppress(OSError):
+            (folder.logs / "checker.log").write_text(traceback.format_exc())
+        unknown.append(f"a checker crashed: {type(error).__name__}: {error}")
+    unknown += _missing_tasks(manifest, fleet)
+    if pusher.failures:
+        unknown.append(f"{len(pusher.failures)} pushes failed, e.g. {pusher.failures[0]}")
+    return unknown
+
+
+def _missing_tasks(manifest: Manifest, fleet: Fleet) -> list[str]:
+    """The ledger must hold at least what the producers say that they offered."""
+    offered = sum(int(member.said.get("offered", 0)) for member in fleet.of("producer"))
+    if manifest.account is None:
+        return []
+    synthetic = manifest.account.tasks - manifest.account.pushed_tasks
+    if synthetic >= offered:
+        return []
+    return [f"the ledger holds {synthetic} synthetic tasks, the producers offered {offered}"]
+
+
+def _worst_lag(fleet: Fleet) -> dict[str, int]:
+    """The worst producer's schedule lag, ns."""
+    said = [member.said for member in fleet.of("producer")]
+    return {
+        name: max((int(item.get(name, 0)) for item in said), default=0)
+        for name in ("lag_p50_ns", "lag_p99_ns", "lag_max_ns")
+    }
+
+
+def verdict_of(manifest: Manifest) -> Verdict:
+    """Unknown if anything is; else invalid if a row, a mirror or a pushed task says so."""
+    account, git = manifest.account, manifest.git
+    if manifest.unknown_because or account is None or git is None:
+        return Verdict.UNKNOWN
+    bad = any(row.verdict is Verdict.INVALID for row in account.rows)
+    if bad or git.equal < git.repositories or git.tasks < git.pushes:
+        return Verdict.INVALID
+    return Verdict.VALID

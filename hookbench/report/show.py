@@ -1,0 +1,29 @@
+"""Puts plots and tables into a notebook, the same with any backend of matplotlib."""
+
+import io
+
+import pandas as pd
+from IPython.display import HTML, Image, display
+from matplotlib.axes import Axes
+
+from hookbench.report.style import figure_of
+
+__all__ = ["show_plot", "show_table"]
+
+
+def show_plot(axes: Axes) -> None:
+    """Display the figure of ``axes`` as a PNG; its title is the text for those who do not see."""
+    data = io.BytesIO()
+    figure_of(axes).savefig(data, format="png")
+    title = " ".join(axes.get_title(loc="left").split())
+    display(Image(data=data.getvalue(), format="png", alt=title))  # type: ignore[no-untyped-call]
+
+
+def show_table(table: pd.DataFrame, otherwise: str = "Nothing to show.") -> None:
+    """Display a table with its texts in full, or a sentence where it has no rows."""
+    if table.empty:
+        print(otherwise)  # noqa: T201 - it is a cell's output
+        return
+    with pd.option_context("display.max_colwidth", None):
+        html = table.to_html(border=0, index=table.index.name is not None)
+    display(HTML(html))  # type: ignore[no-untyped-call]

@@ -1,0 +1,173 @@
+"""How every plot looks: colours, bands, texts. The same thing has the same colour everywhere.
+
+Colours are from Okabe and Ito's set (https://jfly.uni-koeln.de/color/), which colour-blind readers
+tell apart; the phases, which are an order, from cividis. A figure is small (6.4 inches wide) with
+large letters, so that it can be read at the width of a phone.
+"""
+
+import textwrap
+from typing import Any, cast
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
+
+from hookbench.migration.phases import Phase
+
+__all__ = [
+    "ACCEPTED",
+    "COLOUR_OF_QUEUE",
+    "DONE",
+    "EXPLAINED",
+    "GREY",
+    "REPEATED",
+    "STYLE_OF_PHASE",
+    "decorate",
+    "figure_of",
+    "legend_below",
+    "new_axes",
+    "say_instead",
+    "shade_phases",
+]
+
+COLOUR_OF_QUEUE = {"redis_list": "#D55E00", "jetstream": "#0072B2", "memory": "#56B4E9"}
+ACCEPTED = "#000000"
+DONE = "#009E73"
+REPEATED = "#CC79A7"
+EXPLAINED = "#999999"
+GREY = "#555555"
+_BAND = ("#F1F1F1", "#FFFFFF")
+_CIVIDIS = ("#00224E", "#35456C", "#7C7B78", "#B3A369", "#E0BF14")
+_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+STYLE_OF_PHASE: dict[str, dict[str, Any]] = {
+    phase.label: {"color": colour, "linestyle": dash}
+    for phase, colour, dash in zip(Phase, _CIVIDIS, _DASHES, strict=True)
+}
+WIDTH_INCHES = 6.4
+DPI = 150
+_TITLE_CHARACTERS = 58
+_BAND_LABEL_POINTS = 18
+_TITLE_SIZE = 11.5
+_TEXT_SIZE = 10
+_LABEL_SIZE = 9
+_MARGIN = 0.015
+_BAND_CHARACTERS = 85
+"""Characters of a band's label that fit side by side across the axes."""
+
+
+def new_axes(height_inches: float = 3.7) -> Axes:
+    """Axes of a figure of their own, outside of pyplot's state and of any screen."""
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.tick_params(labelsize=_LABEL_SIZE)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+    return axes
+
+
+def decorate(
+    axes: Axes, *, title: str, x: str, y: str, bands: bool = False, characters: int = 0
+) -> None:
+    """The finding as a title, wrapped, and both axes with their units.
+
+    ``bands`` leaves room for the labels of ``shade_phases`` between the title and the axes.
+    """
+    axes.set_title(
+        textwrap.fill(title, characters or _TITLE_CHARACTERS),
+        loc="left",
+        fontsize=_TITLE_SIZE,
+        weight="bold",
+        pad=_BAND_LABEL_POINTS if bands else None,
+    )
+    axes.set_xlabel(x, fontsize=_TEXT_SIZE)
+    axes.set_ylabel(y, fontsize=_TEXT_SIZE)
+
+
+def say_instead(axes: Axes, title: str, text: str) -> Axes:
+    """A text in place of curves that there is no data for."""
+    decorate(axes, title=title, x="", y="")
+    axes.set_axis_off()
+    axes.text(
+        0.5,
+        0.5,
+        textwrap.fill(text, _TITLE_CHARACTERS),
+        ha="center",
+        va="center",
+        fontsize=_TEXT_SIZE,
+        color=GREY,
+        transform=axes.transAxes,
+    )
+    return axes
+
+
+def shade_phases(axes: Axes, phases: pd.DataFrame) -> None:
+    """A band per phase with its name above the axes; its number where the name has no room.
+
+    Call it last: it fixes the limits of the x axis, from the first phase to the end of the data.
+    A phase that was cut off ends in a line.
+    """
+    low, high = axes.get_xlim()
+    if len(phases):
+        margin = _MARGIN * (phases["end_s"].max() - phases["start_s"].min())
+        low = phases["start_s"].min() - margin
+        high = max(axes.dataLim.x1, phases["end_s"].max()) + margin
+    axes.set_xlim(low, high)
+    across = blended_transform_factory(axes.transData, axes.transAxes)
+    for row in phases.itertuples():
+        axes.axvspan(row.start_s, row.end_s, color=_BAND[row.step % 2], zorder=-10, linewidth=0)
+        axes.axvline(row.start_s, color="#BBBBBB", linewidth=0.6, zorder=-9)
+        name = _fitting(row.phase, (row.end_s - row.start_s) / (high - low) * _BAND_CHARACTERS)
+        middle = (row.start_s + row.end_s) / 2
+        axes.annotate(
+            name,
+            (middle, 1.0),
+            xytext=(0, 2),
+            textcoords="offset points",
+            xycoords=across,
+            ha="center",
+            va="bottom",
+            fontsize=_LABEL_SIZE,
+            color=GREY,
+            annotation_clip=False,
+        )
+        if not row.whole:
+            axes.axvline(row.end_s, color=GREY, linewidth=1, linestyle=":")
+            axes.annotate(
+                "cut off ",
+                (row.end_s, 0.5),
+                xycoords=across,
+                ha="right",
+                va="center",
+                rotation=90,
+                fontsize=_LABEL_SIZE,
+                color=GREY,
+            )
+
+
+def _fitting(phase: str, room_characters: float) -> str:
+    if len(phase) <= room_characters:
+        return phase
+    short = str(next((int(item) for item in Phase if item.label == phase), ""))
+    return short if len(short) + 1 <= room_characters else ""
+
+
+def legend_below(axes: Axes, columns: int) -> None:
+    """A legend under the x axis, where it covers no data."""
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.02, -0.19),
+        ncols=columns,
+        fontsize=_LABEL_SIZE,
+        frameon=False,
+        borderaxespad=0,
+        handlelength=2.2,
+        columnspacing=1.4,
+    )
+
+
+def figure_of(axes: Axes) -> Figure:
+    """The whole figure that axes stand in."""
+    return cast("Figure", axes.get_figure(root=True))

@@ -1,0 +1,147 @@
+"""Texts and tables of one run for a notebook."""
+
+import pandas as pd
+
+from hookbench.ledger.model import Account, StepAccount, Verdict
+from hookbench.report.findings import format_ms
+from hookbench.report.frames import RunFrames
+from hookbench.report.table import LAG_BOUND_NS
+
+__all__ = ["describe_run", "findings_table", "verdict_table", "verdict_text"]
+
+_HEADINGS = (
+    "tasks",
+    "enqueue p50 / p99 (ms)",
+    "end-to-end p50 / p99 / max (ms)",
+    "redelivered",
+    "duplicated",
+    "by crash",
+    "lost",
+    "stuck",
+    "left in redis",
+    "verdict",
+)
+_OF_A_TRANSITION = {"tasks", "duplicated", "by crash", "verdict"}
+
+
+def describe_run(frames: RunFrames) -> str:
+    """Where the run comes from: ids, seed, commit, versions, durability, and what went wrong."""
+    manifest, environment = frames.manifest, frames.manifest.environment
+    settings = manifest.settings
+    packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
+    lines = [
+        ("run", f"{manifest.run}, {manifest.status}, started {manifest.started}"),
+        ("design", manifest.design),
+        ("seed", str(manifest.seed)),
+        ("durability", manifest.durability),
+        ("commit", environment.commit),
+        ("versions", f"hookbench {environment.hookbench}, python {environment.python}, {packages}"),
+        *(("broker", line) for line in manifest.brokers),
+        ("machine", f"{environment.cpus} x {environment.cpu}, kernel {environment.kernel}"),
+    ]
+    if "rate_per_s" in settings:
+        rate, producers = settings["rate_per_s"], settings.get("producers")
+        load = f"{rate:,g} tasks/s, open loop; {producers} producers"
+        lines.append(("load", f"{load}, {settings.get('workers')} workers"))
+    if manifest.lag is not None:
+        lag = manifest.lag
+        text = f"p50 {format_ms(lag['lag_p50_ns'])} ms, p99 {format_ms(lag['lag_p99_ns'])} ms"
+        if lag["lag_p99_ns"] > LAG_BOUND_NS:
+            text += f": above {format_ms(LAG_BOUND_NS)} ms, latencies are NOT valid"
+        lines.append(("lag", text))
+    lines += [("incident", incident.what) for incident in manifest.incidents]
+    return "\n".join(f"{name:<10} {text}" for name, text in lines)
+
+
+def verdict_text(frames: RunFrames) -> str:
+    """The verdict of the run, and why it is unknown where it is."""
+    manifest = frames.manifest
+    text = f"design {manifest.design}: {manifest.verdict.upper()}"
+    account = manifest.account
+    if account is not None:
+        text += (
+            f"\n{account.tasks:,} tasks offered, {account.accepted:,} accepted, {account.done:,}"
+            f" done; {account.duplicated:,} duplicated, {account.lost:,} lost, {account.stuck:,}"
+            f" stuck, {account.left:,} left in redis"
+        )
+    return "\n".join([text, *(f"unknown: {reason}" for reason in manifest.unknown_because)])
+
+
+def verdict_table(frames: RunFrames) -> pd.DataFrame:
+    """One row per phase and transition; texts as they are shown, empty where nothing applies.
+
+    A run that was cut off has no account: its rows are counted from the ledger as far as it goes,
+    what only an account can tell is ``?``, and the verdict is unknown.
+    """
+    account = frames.manifest.account
+    rows = _rows_without_account(frames) if account is None else account.rows
+    table = pd.DataFrame([_cells(row, account) for row in rows], columns=list(_HEADINGS))
+    table.index = pd.Index([row.name for row in rows], name="phase")
+    return table
+
+
+def findings_table(frames: RunFrames) -> pd.DataFrame:
+    """One row per finding: hazard, phase or transition, what happened, one task that proves it."""
+    account = frames.manifest.account
+    findings = [] if account is None else account.findings
+    return pd.DataFrame(
+        {
+            "hazard": [item.hazard for item in findings],
+            "phase": [item.row for item in findings],
+            "what": [item.text for item in findings],
+            "for example": [", ".join(item.examples[:1]) for item in findings],
+        }
+    )
+
+
+def _cells(row: StepAccount, account: Account | None) -> dict[str, str]:
+    verdict = row.verdict.upper() if row.verdict is Verdict.INVALID else str(row.verdict)
+    cells = {
+        "tasks": f"{row.tasks:,}",
+        _HEADINGS[1]: _latency(row.enqueue_ns, ("p50", "p99")),
+        _HEADINGS[2]: _latency(row.end_to_end_ns, ("p50", "p99", "max")),
+        "redelivered": f"{row.redelivered:,}",
+        "duplicated": f"{row.duplicated:,}",
+        "by crash": f"{row.explained:,}",
+        "lost": f"{row.lost:,}",
+        "stuck": f"{sum(row.stuck.values()):,}",
+        "left in redis": f"{row.left:,}",
+        "verdict": verdict,
+    }
+    if account is None:
+        cells.update(dict.fromkeys(("redelivered", "lost", "stuck", "left in redis"), "?"))
+    if row.transition:
+        return {name: text if name in _OF_A_TRANSITION else "" for name, text in cells.items()}
+    return cells
+
+
+def _latency(values: dict[str, int] | None, names: tuple[str, ...]) -> str:
+    return "-" if values is None else " / ".join(format_ms(values[name]) for name in names)
+
+
+def _rows_without_account(frames: RunFrames) -> list[StepAccount]:
+    repeats = frames.repeats
+    rows = []
+    for name in frames.row_names:
+        counted = repeats[repeats["row"] == name]
+        transition = name.startswith("→")
+        here = frames.synthetic[frames.synthetic["phase"] == name]
+        row = StepAccount(name=name, step=0, transition=transition, verdict=Verdict.UNKNOWN)
+        row.tasks = int((frames.tasks["phase"] == name).sum())
+        if transition:
+            crossing = frames.tasks[frames.tasks["step"] < frames.tasks["done_step"]]
+            steps = frames.phases[frames.phases["phase"] == name.removeprefix("→ ")]["step"]
+            row.tasks = int(crossing["done_step"].isin(steps[steps > 0]).sum())
+        row.enqueue_ns = _quantiles(here["enqueue_ns"])
+        row.end_to_end_ns = _quantiles(here["end_to_end_ns"])
+        row.duplicated = len(counted)
+        row.explained = int(counted["explained"].sum())
+        rows.append(row)
+    return rows
+
+
+def _quantiles(values: pd.Series) -> dict[str, int] | None:
+    known = values.dropna().astype("float64")
+    if known.empty:
+        return None
+    return {name: int(known.quantile(q)) for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
