@@ -13,7 +13,7 @@ import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import MaxConnectionsError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookbench.errors import (
@@ -34,6 +34,8 @@ __all__ = ["RedisClient", "RedisListQueue", "RedisPipeline", "broker_errors", "c
 MAX_BULK_BYTES = 512 * 1024 * 1024
 _SOCKET_MARGIN_S = 5.0
 _CONNECT_TIMEOUT_S = 3.0
+MAX_CONNECTIONS = 100
+_POOL_WAIT_S = 20.0
 
 # The guide's retry: LREM from the work list, LPUSH to the queue. ARGV[4] = '1' pushes only what
 # was held; the guide pushes in any case (hazard R5).
@@ -99,18 +101,23 @@ class RedisClient(Protocol):
         ...
 
 
-def connect_redis(url: str, *, block_timeout_secs: float = 5.0) -> RedisClient:
+def connect_redis(
+    url: str, *, block_timeout_secs: float = 5.0, max_connections: int = MAX_CONNECTIONS
+) -> RedisClient:
     """A client whose socket outlives the longest block and whose library never repeats a command.
 
     redis-py's defaults (5 s socket timeout, retries) turn a long BLMOVE into an error and a lost
-    reply to LPUSH into two entries (hazards R9 and R8).
+    reply to LPUSH into two entries (hazards R9 and R8). A command that finds all connections busy
+    waits for one, for a plain pool would fail it at once.
 
     Raises:
         SettingError: the URL is no redis URL.
     """
     try:
-        client = redis_asyncio.Redis.from_url(
+        pool = redis_asyncio.BlockingConnectionPool.from_url(
             url,
+            max_connections=max_connections,
+            timeout=_POOL_WAIT_S,
             socket_timeout=block_timeout_secs + _SOCKET_MARGIN_S,
             socket_connect_timeout=_CONNECT_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
@@ -121,13 +128,13 @@ def connect_redis(url: str, *, block_timeout_secs: float = 5.0) -> RedisClient:
         )
     except ValueError as error:
         raise SettingError(f"Redis URL {url!r}: {error}") from error
-    return cast("RedisClient", client)
+    return cast("RedisClient", redis_asyncio.Redis.from_pool(pool))
 
 
 def _never_sent(error: BaseException | None) -> bool:
-    """Whether the connection was refused, so that no command can have reached the broker."""
+    """Whether there was no connection, so that no command can have reached the broker."""
     while error is not None:
-        if isinstance(error, ConnectionRefusedError):
+        if isinstance(error, ConnectionRefusedError | MaxConnectionsError):
             return True
         error = error.__cause__ or error.__context__
     return False

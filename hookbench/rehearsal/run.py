@@ -87,7 +87,7 @@ class Rehearsal:
             manifest.status = "cut off"
             manifest.steps = self._records
             manifest.incidents = self._incidents
-            reason = str(error) if isinstance(error, HookbenchError) else type(error).__name__
+            reason = str(error) if isinstance(error, HookbenchError) else _plain_name(error)
             manifest.unknown_because = [f"cut off: {reason}"]
             folder.save(manifest)
             self._tidy(folder)
@@ -308,3 +308,9 @@ class Rehearsal:
         while True:
             fleet.poll()
             await self._clock.sleep(_PULSE_S)
+
+
+def _plain_name(error: BaseException) -> str:
+    if isinstance(error, asyncio.CancelledError):
+        return "interrupted"
+    return f"{type(error).__name__}: {error}"

@@ -72,6 +72,8 @@ def depth_finding(frames: RunFrames) -> str:
         grown = _grown_in(frames, pending)
         if grown is not None:
             parts.append(grown)
+        elif pending.max() == 0:
+            parts.append("Redis list empty at every sample")
         else:
             parts.append(f"Redis list at most {int(pending.max()):,} tasks long")
     replayed = frames.repeats[frames.repeats["replayed"]]

@@ -24,6 +24,8 @@ def show_table(table: pd.DataFrame, otherwise: str = "Nothing to show.") -> None
     if table.empty:
         print(otherwise)  # noqa: T201 - it is a cell's output
         return
+    named = table.index.name is not None
+    shown = table.rename_axis(index=None, columns=table.index.name)  # one row of headings
     with pd.option_context("display.max_colwidth", None):
-        html = table.to_html(border=0, index=table.index.name is not None)
+        html = shown.to_html(border=0, index=named, classes="figures" if named else "texts")
     display(HTML(html))  # type: ignore[no-untyped-call]

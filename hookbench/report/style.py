@@ -1,7 +1,7 @@
 """How every plot looks: colours, bands, texts. The same thing has the same colour everywhere.
 
 Colours are from Okabe and Ito's set (https://jfly.uni-koeln.de/color/), which colour-blind readers
-tell apart; the phases, which are an order, from cividis. A figure is small (6.4 inches wide) with
+tell apart; the phases, which are an order, from cividis. A figure is small (5.8 inches wide) with
 large letters, so that it can be read at the width of a phone.
 """
 
@@ -44,21 +44,23 @@ STYLE_OF_PHASE: dict[str, dict[str, Any]] = {
     phase.label: {"color": colour, "linestyle": dash}
     for phase, colour, dash in zip(Phase, _CIVIDIS, _DASHES, strict=True)
 }
-WIDTH_INCHES = 6.4
-DPI = 150
-_TITLE_CHARACTERS = 58
+WIDTH_INCHES = 5.8
+DPI = 160
+_PAD_INCHES = 0.1
+_TITLE_CHARACTERS = 46
 _BAND_LABEL_POINTS = 18
 _TITLE_SIZE = 11.5
 _TEXT_SIZE = 10
 _LABEL_SIZE = 9
 _MARGIN = 0.015
-_BAND_CHARACTERS = 85
+_BAND_CHARACTERS = 72
 """Characters of a band's label that fit side by side across the axes."""
 
 
 def new_axes(height_inches: float = 3.7) -> Axes:
     """Axes of a figure of their own, outside of pyplot's state and of any screen."""
-    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI)
+    figure.set_layout_engine("constrained", w_pad=_PAD_INCHES, h_pad=_PAD_INCHES)
     axes = figure.add_subplot()
     axes.tick_params(labelsize=_LABEL_SIZE)
     for side in ("top", "right"):
@@ -119,7 +121,8 @@ def shade_phases(axes: Axes, phases: pd.DataFrame) -> None:
     for row in phases.itertuples():
         axes.axvspan(row.start_s, row.end_s, color=_BAND[row.step % 2], zorder=-10, linewidth=0)
         axes.axvline(row.start_s, color="#BBBBBB", linewidth=0.6, zorder=-9)
-        name = _fitting(row.phase, (row.end_s - row.start_s) / (high - low) * _BAND_CHARACTERS)
+        room = (row.end_s - row.start_s) / (high - low) * _BAND_CHARACTERS
+        name = _fitting(row.phase if row.whole else f"{row.phase}, cut off", row.phase, room)
         middle = (row.start_s + row.end_s) / 2
         axes.annotate(
             name,
@@ -135,23 +138,13 @@ def shade_phases(axes: Axes, phases: pd.DataFrame) -> None:
         )
         if not row.whole:
             axes.axvline(row.end_s, color=GREY, linewidth=1, linestyle=":")
-            axes.annotate(
-                "cut off ",
-                (row.end_s, 0.5),
-                xycoords=across,
-                ha="right",
-                va="center",
-                rotation=90,
-                fontsize=_LABEL_SIZE,
-                color=GREY,
-            )
 
 
-def _fitting(phase: str, room_characters: float) -> str:
-    if len(phase) <= room_characters:
-        return phase
-    short = str(next((int(item) for item in Phase if item.label == phase), ""))
-    return short if len(short) + 1 <= room_characters else ""
+def _fitting(text: str, phase: str, room_characters: float) -> str:
+    """The longest of text, phase and the phase's number for which there is room."""
+    number = next((str(int(item)) for item in Phase if item.label == phase), "")
+    texts = (item for item in (text, phase, number) if len(item) + 1 <= room_characters)
+    return next(texts, "")
 
 
 def legend_below(axes: Axes, columns: int) -> None:

@@ -7,19 +7,21 @@ from hookbench.report.findings import format_ms
 from hookbench.report.frames import RunFrames
 from hookbench.report.table import LAG_BOUND_NS
 
-__all__ = ["describe_run", "findings_table", "verdict_table", "verdict_text"]
+__all__ = ["describe_run", "findings_table", "no_findings_text", "verdict_table", "verdict_text"]
 
+_ENQUEUE = "enqueue p50 / p99 (ms)"
+_END_TO_END = "end-to-end p50 / p99 / max (ms)"
 _HEADINGS = (
+    "verdict",
     "tasks",
-    "enqueue p50 / p99 (ms)",
-    "end-to-end p50 / p99 / max (ms)",
+    _ENQUEUE,
+    _END_TO_END,
     "redelivered",
     "duplicated",
     "by crash",
     "lost",
     "stuck",
     "left in redis",
-    "verdict",
 )
 _OF_A_TRANSITION = {"tasks", "duplicated", "by crash", "verdict"}
 
@@ -94,12 +96,19 @@ def findings_table(frames: RunFrames) -> pd.DataFrame:
     )
 
 
+def no_findings_text(frames: RunFrames) -> str:
+    """What to say where ``findings_table`` has no rows."""
+    if frames.manifest.account is None:
+        return f"Nothing was checked: the run has no account ({frames.manifest.status})."
+    return "No findings."
+
+
 def _cells(row: StepAccount, account: Account | None) -> dict[str, str]:
     verdict = row.verdict.upper() if row.verdict is Verdict.INVALID else str(row.verdict)
     cells = {
         "tasks": f"{row.tasks:,}",
-        _HEADINGS[1]: _latency(row.enqueue_ns, ("p50", "p99")),
-        _HEADINGS[2]: _latency(row.end_to_end_ns, ("p50", "p99", "max")),
+        _ENQUEUE: _latency(row.enqueue_ns, ("p50", "p99")),
+        _END_TO_END: _latency(row.end_to_end_ns, ("p50", "p99", "max")),
         "redelivered": f"{row.redelivered:,}",
         "duplicated": f"{row.duplicated:,}",
         "by crash": f"{row.explained:,}",

@@ -140,6 +140,8 @@ class Worker:
             pause_s = self._limits.read_pause_s
             for item in received:
                 self._start(item)
+            if not received:
+                await self._clock.sleep(0)  # a source that never waits must not starve the rest
         await self._source.close()
         await self._drain()
         return self.totals

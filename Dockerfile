@@ -1,0 +1,29 @@
+# One image for the worker, Locust and JupyterLab: each service of docker-compose.yml has a command
+# of its own.
+FROM python:3.12.12-slim-bookworm
+
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PYTHONUNBUFFERED=1
+
+# git: the handler that mirrors pushed repositories
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends git \
+    && rm -rf /var/lib/apt/lists/*
+
+# The user of the mounted folders: docker compose build --build-arg UID=$(id -u)
+ARG UID=1000
+RUN useradd --uid "${UID}" --create-home --shell /usr/sbin/nologin hookbench
+
+WORKDIR /srv/hookbench
+COPY pyproject.toml README.md LICENSE ./
+COPY hookbench/ hookbench/
+RUN pip install '.[embedded,loadtest,notebooks]'
+
+COPY loadtests/ loadtests/
+COPY --chown=hookbench notebooks/ notebooks/
+# A new volume takes over the owner of the folder that it is mounted on.
+RUN install --directory --owner=hookbench results
+
+USER hookbench
+CMD ["hookbench", "--help"]

@@ -1,0 +1,233 @@
+"""Plots of one run: each a function from its frames to axes, with the finding as the title.
+
+Without ``axes`` a figure of its own is made. A run that has no data for a plot (nothing was done,
+no sample taken, cut off before) gets axes that say so.
+"""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+)
+
+from hookbench.clock import NS_PER_MS
+from hookbench.report.findings import (
+    depth_finding,
+    latency_finding,
+    repeat_finding,
+    throughput_finding,
+)
+from hookbench.report.frames import RunFrames
+from hookbench.report.style import (
+    ACCEPTED,
+    COLOUR_OF_QUEUE,
+    DONE,
+    EXPLAINED,
+    REPEATED,
+    STYLE_OF_PHASE,
+    decorate,
+    legend_below,
+    new_axes,
+    say_instead,
+    shade_phases,
+)
+
+__all__ = ["plot_depths", "plot_latency", "plot_repeats", "plot_throughput"]
+
+_TIME_LABEL = "time since the start of the load (s)"
+_MANY_ROWS = 15
+_SHORT_TITLE = 37
+"""Characters of a title over axes whose row names take a good part of the width."""
+_CURVE_POINTS = 300
+_WIDE_RANGE = 1_000
+_BELOW_ZERO = 0.015
+"""Share of the y axis below zero, so that a line along zero is seen."""
+
+
+def plot_throughput(
+    frames: RunFrames, axes: Axes | None = None, *, freq: str | None = None
+) -> Axes:
+    """Tasks accepted and done per second over time; what was done again is filled."""
+    axes = axes or new_axes()
+    width = freq or frames.bin_freq()
+    timeline = frames.timeline(width)
+    title = throughput_finding(frames)
+    if timeline.empty:
+        return say_instead(axes, title, "No task was accepted or done in this run.")
+    seconds = timeline["time_s"]
+    again = timeline["repeated_per_s"]
+    if again.any():
+        axes.fill_between(
+            seconds, again, step="post", color=REPEATED, alpha=0.6, linewidth=0, label="done again"
+        )
+    axes.step(seconds, timeline["done_per_s"], where="post", color=DONE, label="done")
+    axes.step(
+        seconds,
+        timeline["accepted_per_s"],
+        where="post",
+        color=ACCEPTED,
+        linewidth=1.2,
+        linestyle="--",
+        label="accepted",
+    )
+    _from_zero(axes)
+    decorate(
+        axes, title=title, x=_TIME_LABEL, y=f"tasks per second\n(in bins of {width})", bands=True
+    )
+    legend_below(axes, 3)
+    shade_phases(axes, frames.phases)
+    return axes
+
+
+def plot_latency(frames: RunFrames, axes: Axes | None = None) -> Axes:
+    """End-to-end latency of the synthetic tasks of each phase over the percentile, log tail.
+
+    A phase is the one that a task was put in; the latency counts from its intended time. Each
+    curve ends at its largest value, drawn at the percentile 1 - 1/n.
+    """
+    axes = axes or new_axes(4.1)
+    title = latency_finding(frames)
+    curves = {
+        str(phase): np.sort(values.dropna().to_numpy(dtype="float64"))
+        for phase, values in frames.synthetic.groupby("phase", observed=True)["end_to_end_ns"]
+    }
+    curves = {phase: values for phase, values in curves.items() if len(values)}
+    if not curves:
+        return say_instead(axes, title, "No synthetic task was done in this run.")
+    longest = 2.0
+    for phase, values in curves.items():
+        tail = np.linspace(0, max(np.log10(len(values)), 0.1), _CURVE_POINTS)
+        longest = max(longest, tail[-1])
+        quantiles = np.quantile(values, 1 - 10.0**-tail)
+        quantiles[-1] = values[-1]
+        axes.plot(tail, quantiles / NS_PER_MS, label=phase, **STYLE_OF_PHASE.get(phase, {}))
+    missing = [name for name in dict.fromkeys(frames.phases["phase"]) if name not in curves]
+    for phase in missing:
+        axes.plot([], [], label=f"{phase} (none done)", **STYLE_OF_PHASE.get(phase, {}))
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    fine = high / low < _WIDE_RANGE
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if fine else (1,)))
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlim(0, longest * 1.02)
+    percentiles = [p for p in (0, 50, 90, 99, 99.9, 99.99, 99.999) if _tail(p) <= longest]
+    axes.xaxis.set_major_locator(FixedLocator([_tail(p) for p in percentiles]))
+    axes.set_xticklabels([f"{p:g} %" for p in percentiles])
+    axes.grid(axis="both", color="#DDDDDD", linewidth=0.6)
+    decorate(axes, title=title, x="percentile of tasks (log tail)", y="end-to-end latency (ms)")
+    legend_below(axes, 3)
+    return axes
+
+
+def plot_depths(frames: RunFrames, axes: Axes | None = None) -> Axes:
+    """What lies in the Redis lists and, not delivered yet, in the stream over time."""
+    axes = axes or new_axes()
+    title = depth_finding(frames)
+    samples = frames.samples
+    lines = {
+        "redis_pending": ("Redis list, pending", "redis_list", "-"),
+        "redis_work": ("Redis work list", "redis_list", ":"),
+        "stream_unread": ("JetStream, not delivered", "jetstream", "-"),
+        "ack_pending": ("JetStream, ack pending", "jetstream", ":"),
+    }
+    shown = {name: line for name, line in lines.items() if samples[name].notna().any()}
+    if not shown:
+        return say_instead(axes, title, "No depth was sampled in this run.")
+    for name, (label, queue, dash) in shown.items():
+        depth = samples[name].to_numpy(dtype="float64", na_value=np.nan)
+        axes.plot(
+            samples["time_s"],
+            depth,
+            color=COLOUR_OF_QUEUE[queue],
+            linestyle=dash,
+            label=label,
+            marker="." if len(samples) == 1 else "",
+        )
+    _from_zero(axes)
+    decorate(axes, title=title, x=_TIME_LABEL, y="depth (tasks)", bands=True)
+    legend_below(axes, 2)
+    shade_phases(axes, frames.phases)
+    return axes
+
+
+def plot_repeats(frames: RunFrames, axes: Axes | None = None) -> Axes:
+    """Executions beyond the first of a task, per phase and transition and by their cause."""
+    title = repeat_finding(frames)
+    names = frames.row_names
+    if not names:
+        return say_instead(axes or new_axes(), title, "No phase began in this run.")
+    counts = count_repeats(frames).reindex(names, fill_value=0)
+    if len(names) > _MANY_ROWS:
+        counts = counts[counts.sum(axis=1) > 0]
+    if counts.empty:
+        return say_instead(axes or new_axes(), title, f"None in {len(frames.phases)} phases.")
+    axes = axes or new_axes(1.7 + 0.26 * len(counts))
+    left = np.zeros(len(counts))
+    causes = {
+        "replayed": ("by JetStream after Redis", COLOUR_OF_QUEUE["jetstream"], ""),
+        "explained": ("after a worker's crash", EXPLAINED, "///"),
+        "other": ("no crash before", REPEATED, ""),
+    }
+    rows = np.arange(len(counts))
+    for cause, (label, colour, hatch) in causes.items():
+        values = counts[cause].to_numpy(dtype="float64")
+        if not values.any():
+            continue
+        axes.barh(rows, values, left=left, color=colour, hatch=hatch, label=label, height=0.7)
+        left += values
+    for row, total in zip(rows, left, strict=True):
+        axes.annotate(
+            f"{total:,.0f}", (total, row), (4, 0), textcoords="offset points", va="center", size=9
+        )
+    axes.set_yticks(rows, list(counts.index))
+    axes.set_ylim(len(counts) - 0.4, -0.6)
+    axes.set_xlim(0, max(1.0, left.max() * 1.12))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.grid(visible=False, axis="y")
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    decorate(
+        axes, title=title, x="executions beyond the first of a task", y="", characters=_SHORT_TITLE
+    )
+    if left.any():
+        axes.legend(loc="best", fontsize=9, frameon=False)
+    return axes
+
+
+def count_repeats(frames: RunFrames) -> pd.DataFrame:
+    """Repeats per phase or transition (index) and cause: one column each.
+
+    ``explained`` those after a crash, ``replayed`` those done by redis before and by jetstream
+    now, ``other`` the rest.
+    """
+    repeats = frames.repeats
+    cause = np.select(
+        [repeats["explained"], repeats["replayed"]], ["explained", "replayed"], "other"
+    )
+    counts = pd.crosstab(repeats["row"].astype("str"), cause)
+    return counts.reindex(columns=["replayed", "explained", "other"], fill_value=0)
+
+
+def _from_zero(axes: Axes) -> None:
+    top = max(1.0, axes.dataLim.y1) * 1.05
+    axes.set_ylim(-_BELOW_ZERO * top, top)
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+
+
+def _tail(percentile: float) -> float:
+    return float(-np.log10(1 - percentile / 100))
+
+
+def _thousands(value: float, _position: int | None = None) -> str:
+    return f"{value:,.0f}" if value == round(value) else ""
+
+
+def _plain(value: float, _position: int | None = None) -> str:
+    return f"{value:,g}"

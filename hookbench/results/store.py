@@ -1,0 +1,232 @@
+"""Runs on disk: written aside under a name with ``.partial``, renamed when whole."""
+
+import contextlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hookbench.errors import ResultsError
+from hookbench.ledger.model import Account, Residue, StepPlan, Verdict
+from hookbench.results.environment import Environment
+
+__all__ = [
+    "LATEST",
+    "MANIFEST_NAME",
+    "MANIFEST_SCHEMA",
+    "GitCheck",
+    "Incident",
+    "Manifest",
+    "RunFolder",
+    "StepRecord",
+    "create_run",
+    "load_manifest",
+    "resolve_run",
+]
+
+MANIFEST_NAME = "run.json"
+MANIFEST_SCHEMA = 1
+"""1: first form. A reader refuses a manifest with a higher number."""
+LATEST = "latest"
+PARTIAL = ".partial"
+_RUN = re.compile(r"(\d{4,})-.+")
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that was not planned: a process that ended, a check that could not be made."""
+
+    time_ns: int
+    what: str
+
+
+class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A step of the timeline as it was carried out, monotonic ns."""
+
+    plan: StepPlan
+    start_ns: int
+    end_ns: int
+
+
+class GitCheck(msgspec.Struct, frozen=True, kw_only=True):
+    """Pushes, the tasks that came of them, and mirrors against origins, ref for ref."""
+
+    pushes: int
+    tasks: int
+    repositories: int
+    equal: int
+    refs: int
+    differences: list[str]
+
+
+class Manifest(msgspec.Struct, kw_only=True):
+    """What ``run.json`` holds.
+
+    Attributes:
+        schema: version of this layout.
+        status: ``running``, ``complete`` or ``cut off``.
+        verdict: of the whole run; ``unknown`` until it is complete.
+        unknown_because: why the verdict is unknown, empty otherwise.
+        settings: as they were resolved.
+        brokers: one line per broker: version and origin.
+        lag: p50, p99 and maximum schedule lag of the producers, ns.
+    """
+
+    schema: int
+    run: str
+    status: str
+    design: str
+    seed: int
+    durability: str
+    settings: dict[str, Any]
+    environment: Environment
+    started: str
+    brokers: list[str]
+    steps: list[StepRecord] = []
+    verdict: Verdict = Verdict.UNKNOWN
+    unknown_because: list[str] = []
+    incidents: list[Incident] = []
+    account: Account | None = None
+    residue: Residue | None = None
+    git: GitCheck | None = None
+    lag: dict[str, int] | None = None
+
+
+class RunFolder:
+    """The folder of a run while it is being made."""
+
+    def __init__(self, path: Path, final: Path) -> None:
+        self.path = path
+        self._final = final
+        for part in (self.ledger, self.logs, self.work):
+            part.mkdir()
+
+    @property
+    def ledger(self) -> Path:
+        """Segments of the ledger."""
+        return self.path / "ledger"
+
+    @property
+    def logs(self) -> Path:
+        """Output of the processes."""
+        return self.path / "logs"
+
+    @property
+    def work(self) -> Path:
+        """Data of brokers, repositories, control files: removed when the run is whole."""
+        return self.path / "work"
+
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return self._final.name
+
+    def save(self, manifest: Manifest) -> None:
+        """Write the manifest, aside and renamed."""
+        write_aside(self.path / MANIFEST_NAME, encode_manifest(manifest))
+
+    def finish(self) -> Path:
+        """Give the folder its final name, and point ``latest`` at it."""
+        self.path.rename(self._final)
+        self.path = self._final
+        link = self._final.parent / LATEST
+        aside = self._final.parent / f".{LATEST}.{os.getpid()}"
+        with contextlib.suppress(FileNotFoundError):
+            aside.unlink()
+        aside.symlink_to(self._final.name, target_is_directory=True)
+        aside.replace(link)
+        return self._final
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
+def write_aside(path: Path, data: bytes) -> None:
+    """Replace a file as a whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def create_run(results: Path, commit: str) -> RunFolder:
+    """A new folder ``NNNN-<commit>``; no existing one is ever written to.
+
+    Raises:
+        ResultsError: the results folder cannot be created or written.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
+        for _ in range(1000):
+            number = 1 + max(
+                (int(found[1]) for item in results.iterdir() if (found := _RUN.match(item.name))),
+                default=0,
+            )
+            final = results / f"{number:04d}-{commit.rstrip('+')}"
+            partial = final.with_name(final.name + PARTIAL)
+            try:
+                partial.mkdir()
+            except FileExistsError:
+                continue
+            return RunFolder(partial, final)
+    except OSError as error:
+        raise ResultsError(
+            f"results folder {results}: {error.strerror}; choose another one with --out"
+        ) from error
+    raise ResultsError(f"results folder {results}: no free run number")
+
+
+def resolve_run(run: str, results: Path) -> Path:
+    """The folder of a run given by its path, its id, the beginning of its id, or ``latest``.
+
+    Raises:
+        ResultsError: there is none, or several begin so.
+    """
+    direct = Path(run)
+    if (direct / MANIFEST_NAME).is_file():
+        return direct.resolve()
+    if (results / run / MANIFEST_NAME).is_file():
+        return (results / run).resolve()
+    stored = sorted(results.iterdir()) if results.is_dir() else []
+    found = [
+        item for item in stored if item.name.startswith(run) and (item / MANIFEST_NAME).is_file()
+    ]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(item.name for item in found or stored[-5:])
+    what = "several runs begin so" if found else "no such run"
+    raise ResultsError(f"run {run!r} in {results}: {what} ({known or 'none is there'})")
+
+
+def load_manifest(run: Path) -> Manifest:
+    """The manifest of a stored run.
+
+    Raises:
+        ResultsError: missing, damaged, or written by a newer version.
+    """
+    path = run / MANIFEST_NAME
+    try:
+        data = path.read_bytes()
+        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+        if schema > MANIFEST_SCHEMA:
+            raise ResultsError(
+                f"run {path}: schema {schema}, this version reads up to {MANIFEST_SCHEMA}; use the"
+                " hookbench that wrote it, or a newer one"
+            )
+        return msgspec.json.decode(data, type=Manifest)
+    except OSError as error:
+        raise ResultsError(f"run {path}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise ResultsError(f"run {path}: damaged ({error})") from error
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int

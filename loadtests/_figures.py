@@ -1,0 +1,135 @@
+"""Latencies: buckets finer than a millisecond, and the records of a ledger as they are written."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from _protocol import Histogram
+
+from hookbench.clock import NS_PER_MS
+from hookbench.ledger.events import (
+    COMMIT_MARKER,
+    HEADER_BYTES,
+    RECORD_BYTES,
+    SEGMENT_SUFFIX,
+    Event,
+)
+from hookbench.ledger.read import RECORD_DTYPE
+
+__all__ = ["LiveLedger", "bucket_ms", "histogram", "percentiles"]
+
+_STEPS: tuple[tuple[float, int], ...] = ((1.0, 3), (10.0, 2), (100.0, 1), (1_000.0, 0))
+"""Below so many milliseconds, round to so many decimals: three significant digits."""
+_COARSE_DECIMALS = -1
+_CHUNK_RECORDS = 8_192
+
+Records = npt.NDArray[np.void]
+Ints = npt.NDArray[np.int64]
+
+
+def bucket_ms(latency_ms: float) -> float:
+    """The bucket of a latency; takes the place of ``locust.stats.bucket_response_time``."""
+    for bound_ms, decimals in _STEPS:
+        if latency_ms < bound_ms:
+            return round(latency_ms, decimals)
+    return round(latency_ms, _COARSE_DECIMALS)
+
+
+def histogram(latencies_ns: Ints) -> Histogram:
+    """All latencies in buckets."""
+    if len(latencies_ns) == 0:
+        return Histogram()
+    exact_ms = latencies_ns / NS_PER_MS
+    bucketed = np.round(exact_ms, _COARSE_DECIMALS)
+    for bound_ms, decimals in reversed(_STEPS):
+        bucketed = np.where(exact_ms < bound_ms, np.round(exact_ms, decimals), bucketed)
+    values, counts = np.unique(bucketed, return_counts=True)
+    return Histogram(
+        count=len(exact_ms),
+        total_ms=float(exact_ms.sum()),
+        min_ms=float(exact_ms.min()),
+        max_ms=float(exact_ms.max()),
+        buckets=list(zip(values.tolist(), counts.tolist(), strict=True)),
+    )
+
+
+def percentiles(values_ns: Ints) -> dict[str, int] | None:
+    """``p50``, ``p99`` and ``max``, ``None`` for no values."""
+    if len(values_ns) == 0:
+        return None
+    return {
+        "p50": int(np.percentile(values_ns, 50)),
+        "p99": int(np.percentile(values_ns, 99)),
+        "max": int(values_ns.max()),
+    }
+
+
+class _Segment(msgspec.Struct):
+    """How far one segment was read."""
+
+    path: Path
+    offset_bytes: int = HEADER_BYTES
+
+
+class LiveLedger:
+    """Follows a ledger while it is written: end-to-end latencies for the live row of Locust.
+
+    The account of a run is not made from this, but from the whole ledger when it is closed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segments: dict[str, _Segment] = {}
+        self._waiting: dict[bytes, int] = {}
+        self.offered = 0
+        """Tasks that producers have begun to send."""
+
+    def read(self) -> Histogram:
+        """Latencies of the tasks that were first done since the last call."""
+        # Workers first: whatever they did is preceded by what the producers wrote.
+        done = list(self._new_records("worker"))
+        for records in self._new_records("producer"):
+            self._note_puts(records)
+        return histogram(np.array(list(self._latencies_ns(done)), dtype=np.int64))
+
+    def _note_puts(self, records: Records) -> None:
+        put = records[records["event"] == Event.PUT_INVOKED]
+        self.offered += len(put)
+        intended_ns = np.where(put["value"] > 0, put["value"], put["time_ns"])
+        self._waiting.update(zip(_keys(put), intended_ns.tolist(), strict=True))
+        for key in _keys(records[records["event"] == Event.REFUSED]):
+            self._waiting.pop(key, None)
+
+    def _latencies_ns(self, parts: list[Records]) -> Iterator[int]:
+        for records in parts:
+            done = records[records["event"] == Event.DONE]
+            for key, time_ns in zip(_keys(done), done["time_ns"].tolist(), strict=True):
+                intended_ns = self._waiting.pop(key, None)
+                if intended_ns is not None:
+                    yield time_ns - intended_ns
+
+    def _new_records(self, role: str) -> Iterator[Records]:
+        for path in sorted(self._folder.glob(f"{role}.*{SEGMENT_SUFFIX}")):
+            segment = self._segments.setdefault(path.name, _Segment(path))
+            yield from _read_on(segment)
+
+
+def _read_on(segment: _Segment) -> Iterator[Records]:
+    with segment.path.open("rb") as file:
+        file.seek(segment.offset_bytes)
+        while data := file.read(_CHUNK_RECORDS * RECORD_BYTES):
+            whole = len(data) // RECORD_BYTES
+            records = np.frombuffer(data, dtype=RECORD_DTYPE, count=whole)
+            open_records = np.flatnonzero(records["commit"] != COMMIT_MARKER)
+            committed = int(open_records[0]) if len(open_records) else whole
+            segment.offset_bytes += committed * RECORD_BYTES
+            yield records[:committed]
+            if committed < _CHUNK_RECORDS:
+                return
+
+
+def _keys(records: Records) -> list[Any]:
+    return [bytes(item) for item in records["task"]]

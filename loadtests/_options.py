@@ -1,0 +1,152 @@
+"""The options of a load test: on the command line and in Locust's web form."""
+
+import argparse
+import enum
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from _protocol import QueueChoice, RunOptions
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.resolve import NATS_URL_VARIABLE, REDIS_URL_VARIABLE
+from hookbench.errors import SettingError
+from hookbench.migration.phases import Design
+
+__all__ = ["TICKET_OPTION", "add_options", "read_options"]
+
+TICKET_OPTION = "hookbench_ticket"
+"""Carries the run from the master to its workers among the parsed options."""
+
+DEFAULT_USERS = 20
+
+
+class _Number(NamedTuple):
+    """One number in the form: its field in ``RunOptions``, bounds and help."""
+
+    field: str
+    low: float
+    high: float
+    text: str
+
+
+_NUMBERS = {
+    "rate": _Number(
+        "rate_per_s", 0, 100_000, "Tasks per second of each user (open loop); 0: closed loop."
+    ),
+    "payload_bytes": _Number("payload_bytes", 0, 1_000_000, "Filling of each task's payload."),
+    "hook_workers": _Number("hook_workers", 1, 64, "Processes of 'hookbench worker'."),
+    "work_ms": _Number("work_ms", 0, 60_000, "Service time of each task in the worker."),
+    "drain_seconds": _Number(
+        "drain_s", 0, 3_600, "Longest wait for an empty queue after the users stopped."
+    ),
+    "max_tasks": _Number("max_tasks", 1, 20_000_000, "The run stops after so many tasks."),
+}
+_CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
+    "queue": (QueueChoice, "Where to publish; both: NATS and Redis, read from Redis."),
+    "durability": (Durability, "Durability class of the embedded brokers."),
+    "design": (Design, "guide: NATS is acknowledged before the work; hardened: after it."),
+}
+
+
+def add_options(parser: Any) -> None:
+    """Add the options to Locust's parser, and give users and spawn rate a default.
+
+    Added to the parser itself: options in a group do not appear in the web form.
+    """
+    defaults = RunOptions()
+    for name, (kind, text) in _CHOICES.items():
+        parser.add_argument(
+            _flag(name),
+            choices=[str(item) for item in kind],
+            default=str(getattr(defaults, name)),
+            env_var=_variable(name),
+            help=text,
+        )
+    for name, number in _NUMBERS.items():
+        parser.add_argument(
+            _flag(name),
+            type=_parser_of(name),
+            default=getattr(defaults, number.field),
+            env_var=_variable(name),
+            metavar="<number>",
+            help=_text_with_bounds(number),
+        )
+    # Not in the form: whoever reaches the web page must not aim the load at other servers.
+    for name, variable in (("redis-url", REDIS_URL_VARIABLE), ("nats-url", NATS_URL_VARIABLE)):
+        parser.add_argument(
+            f"--{name}",
+            default="",
+            env_var=variable,
+            metavar="<url>",
+            include_in_web_ui=False,
+            help="A broker of yours, instead of an embedded one.",
+        )
+    parser.add_argument(
+        "--allow-existing",
+        action="store_true",
+        default=False,
+        include_in_web_ui=False,
+        help="Accept a broker that already holds a hook queue.",
+    )
+    parser.add_argument(
+        _flag(TICKET_OPTION), default="", include_in_web_ui=False, help=argparse.SUPPRESS
+    )
+    parser.set_defaults(num_users=DEFAULT_USERS, spawn_rate=float(DEFAULT_USERS))
+
+
+def _text_with_bounds(number: _Number) -> str:
+    """The help of a number."""
+    return f"{number.text} From {number.low:,} to {number.high:,}."
+
+
+def read_options(values: Mapping[str, Any]) -> RunOptions:
+    """The options in parsed arguments or in the fields of the web form.
+
+    Raises:
+        SettingError: the text names the option and what it takes.
+    """
+    fields: dict[str, Any] = {}
+    for name, (kind, _text) in _CHOICES.items():
+        value = str(values[name])
+        try:
+            fields[name] = kind(value)
+        except ValueError as error:
+            known = ", ".join(str(item) for item in kind)
+            raise SettingError(f"{_flag(name)} {value!r}: use one of {known}") from error
+    for name, number in _NUMBERS.items():
+        fields[number.field] = _number(name, values[name])
+    return RunOptions(**fields)
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _variable(name: str) -> str:
+    return f"HOOKBENCH_LOCUST_{name.upper()}"
+
+
+def _number(name: str, value: Any) -> float:
+    spec = _NUMBERS[name]
+    convert = type(getattr(RunOptions(), spec.field))
+    kind = "a whole number" if convert is int else "a number"
+    try:
+        number: float = convert(value)
+    except ValueError as error:
+        raise SettingError(f"{_flag(name)} {value!r}: use {kind}") from error
+    if not math.isfinite(number) or not spec.low <= number <= spec.high:
+        raise SettingError(
+            f"{_flag(name)} {value}: use {kind} between {spec.low:,} and {spec.high:,}"
+        )
+    return number
+
+
+def _parser_of(name: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            return _number(name, text)
+        except SettingError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse

@@ -1,0 +1,113 @@
+"""The asyncio side of publishing: ``ReceiveSyncService`` over one Locust process's connections."""
+
+import random
+from pathlib import Path
+from typing import Self
+
+import msgspec
+from _protocol import LEDGER_FOLDER, ProducerTotals, Ticket
+
+from hookbench.clock import Clock, SystemClock
+from hookbench.errors import HookbenchError, SendError
+from hookbench.ledger.events import LedgerWriter
+from hookbench.load.generator import SYNTHETIC
+from hookbench.migration.producer import ReceiveSyncService
+from hookbench.migration.service import open_service
+from hookbench.queues.connections import Connections
+from hookbench.queues.jetstream import StreamSettings
+from hookbench.task import new_task
+
+__all__ = ["Outcome", "Producer"]
+
+_REPOSITORIES = 100
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """One publish: time from its intended moment to its outcome, and what went wrong if it did."""
+
+    latency_ns: int
+    payload_bytes: int
+    error: HookbenchError | None
+
+
+class Producer:
+    """Publishes the tasks of one Locust process in one run. It imports no gevent."""
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        service: ReceiveSyncService,
+        connections: Connections,
+        ledger: LedgerWriter,
+        *,
+        clock: Clock,
+    ) -> None:
+        self._service = service
+        self._connections = connections
+        self._ledger = ledger
+        self._clock = clock
+        self._entropy = random.Random(f"{ticket.run}:{ledger.writer}")
+        self._payload_bytes = ticket.options.payload_bytes
+        self._filling = "x" * self._payload_bytes
+        self.totals = ProducerTotals()
+
+    @classmethod
+    async def open(cls, ticket: Ticket, writer: int) -> Self:
+        """Connect, and start a ledger with the number ``writer``.
+
+        Raises:
+            HookbenchError: no broker there, or the run's folder is not on this machine.
+        """
+        clock = SystemClock()
+        phase = ticket.options.queue.phase
+        connections = Connections(
+            redis_url=ticket.redis_url,
+            nats_url=ticket.nats_url,
+            names=ticket.names,
+            clock=clock,
+            stream=StreamSettings(storage=ticket.options.durability.stream_storage),
+        )
+        ledger = LedgerWriter(
+            Path(ticket.folder) / LEDGER_FOLDER, role="producer", writer=writer, clock=clock
+        )
+        try:
+            service = await open_service(phase, connections, ticket.names, recorder=ledger)
+        except BaseException:
+            ledger.close()
+            await connections.close()
+            raise
+        return cls(ticket, service, connections, ledger, clock=clock)
+
+    async def publish(self, intended_ns: int) -> Outcome:
+        """Send one task; ``intended_ns`` is when it was due (monotonic), 0 for now."""
+        task = new_task(
+            repo_id=f"{SYNTHETIC}/repo-{self.totals.offered % _REPOSITORIES}",
+            task_type="sync",
+            payload={"filling": self._filling},
+            clock=self._clock,
+            entropy=self._entropy,
+        )
+        self.totals.offered += 1
+        start_ns = intended_ns or self._clock.monotonic_ns()
+        error: HookbenchError | None = None
+        try:
+            await self._service.send(task, intended_ns=intended_ns)
+        except HookbenchError as refusal:
+            error = refusal
+        latency_ns = self._clock.monotonic_ns() - start_ns
+        self._count(error)
+        return Outcome(latency_ns, self._payload_bytes, error)
+
+    def _count(self, error: HookbenchError | None) -> None:
+        if error is None:
+            self.totals.accepted += 1
+        elif isinstance(error, SendError) and error.outcome == "unknown":
+            self.totals.unknown += 1
+        else:
+            self.totals.refused += 1
+
+    async def close(self) -> ProducerTotals:
+        """Close ledger and connections."""
+        self._ledger.close()
+        await self._connections.close()
+        return self.totals

@@ -1,0 +1,233 @@
+"""What the processes of one load test tell each other, as JSON.
+
+Locust spawns a backstage process with an ``Order`` in a file and reads its events, one JSON object
+per line. A ``Finish`` in another file ends the run. A ``Ticket`` tells each Locust process that
+has users what to publish to.
+"""
+
+import enum
+from pathlib import Path
+
+import msgspec
+
+from hookbench.brokers.durability import Durability
+from hookbench.migration.phases import Design, Phase
+from hookbench.task import Names
+
+__all__ = [
+    "EVENTS_FILE",
+    "FINISH_FILE",
+    "LEDGER_FOLDER",
+    "ORDER_FILE",
+    "Event",
+    "Finish",
+    "Full",
+    "Histogram",
+    "Incident",
+    "Order",
+    "ProducerTotals",
+    "Pulse",
+    "QueueChoice",
+    "Ready",
+    "Refused",
+    "RunAccount",
+    "RunOptions",
+    "Ticket",
+    "event_decoder",
+    "put_file",
+]
+
+ORDER_FILE = "order.json"
+FINISH_FILE = "finish.json"
+EVENTS_FILE = "events.jsonl"
+LEDGER_FOLDER = "ledger"
+
+
+class QueueChoice(enum.StrEnum):
+    """The queue of a run, as the web form offers it."""
+
+    REDIS_LIST = "redis_list"
+    JETSTREAM = "jetstream"
+    BOTH = "both"
+
+    @property
+    def phase(self) -> Phase:
+        """The phase whose constructors of producer and consumer the run uses."""
+        return _PHASES[self]
+
+
+_PHASES = {
+    QueueChoice.REDIS_LIST: Phase.REDIS_ONLY,
+    QueueChoice.JETSTREAM: Phase.NATS_ONLY,
+    QueueChoice.BOTH: Phase.DUAL_WRITE,
+}
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user chose for a run.
+
+    Attributes:
+        payload_bytes: filling of each task's payload.
+        hook_workers: ``hookbench worker`` processes.
+        rate_per_s: tasks per second of each user (open loop), 0 for closed loop.
+        work_ms: service time of each task, 0 for none.
+        drain_s: the longest wait for the queue to become empty after the users stopped.
+        max_tasks: the run is stopped after so many tasks, so that disks and streams stay bounded.
+    """
+
+    queue: QueueChoice = QueueChoice.REDIS_LIST
+    durability: Durability = Durability.LAZY
+    design: Design = Design.GUIDE
+    payload_bytes: int = 256
+    hook_workers: int = 1
+    rate_per_s: float = 25.0
+    work_ms: float = 0.0
+    drain_s: float = 30.0
+    max_tasks: int = 2_000_000
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What the backstage process is told. ``redis_url`` and ``nats_url`` are somebody else's."""
+
+    run: str
+    options: RunOptions
+    redis_url: str | None = None
+    nats_url: str | None = None
+    allow_existing: bool = False
+
+
+class Finish(msgspec.Struct, frozen=True, kw_only=True):
+    """The users have stopped: drain for at most ``drain_s``, then account.
+
+    ``offered`` is how many tasks the producers say that they sent.
+    """
+
+    drain_s: float
+    offered: int
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Locust process needs to publish in a run."""
+
+    run: str
+    folder: str
+    redis_url: str
+    nats_url: str
+    names: Names
+    options: RunOptions
+
+
+class ProducerTotals(msgspec.Struct, kw_only=True):
+    """What one Locust process's producer was told about its tasks."""
+
+    offered: int = 0
+    accepted: int = 0
+    refused: int = 0
+    unknown: int = 0
+
+
+class Histogram(msgspec.Struct, frozen=True, kw_only=True):
+    """Latencies in buckets of ``(milliseconds, count)``; minimum, maximum and sum are exact."""
+
+    count: int = 0
+    total_ms: float = 0.0
+    min_ms: float = 0.0
+    max_ms: float = 0.0
+    buckets: list[tuple[float, int]] = []
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """Brokers answer and workers read."""
+
+    redis_url: str
+    nats_url: str
+    names: Names
+    brokers: list[str]
+    worker_pids: list[int]
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
+    """The run cannot start; ``text`` is for the user."""
+
+    text: str
+
+
+class Pulse(msgspec.Struct, frozen=True, kw_only=True, tag="pulse"):
+    """Once a second: tasks first done since the last pulse, and what waits in the queue now."""
+
+    done: Histogram
+    offered: int
+    pending: int
+
+
+class Incident(msgspec.Struct, frozen=True, kw_only=True, tag="incident"):
+    """Something that was not planned: a worker died and was replaced."""
+
+    text: str
+
+
+class Full(msgspec.Struct, frozen=True, kw_only=True, tag="full"):
+    """``max_tasks`` is reached: the users are to stop."""
+
+    offered: int
+
+
+class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
+    """What became of every task, from the ledger and the brokers. Times in ns.
+
+    Attributes:
+        published: tasks acknowledged to the caller.
+        consumed: of those, done or dead; ``dead`` of them are dead letters.
+        left: of those, still in the queue, by place.
+        lost: of those, neither consumed nor in the queue.
+        refused, unknown: tasks that were not acknowledged.
+        duplicated: executions beyond the first of a task.
+        publish_ns, end_to_end_ns, lag_ns: percentiles ``p50``, ``p99`` and ``max``: from the
+            intended time to the acknowledgement, to the end of the work, to the send.
+        send_ns: the same from the send to the acknowledgement.
+        done: end-to-end latencies of all consumed tasks.
+        findings: what went wrong, for a person, with task ids.
+        doubts: why the figures may not be believed.
+    """
+
+    published: int
+    consumed: int
+    dead: int
+    left: dict[str, int]
+    lost: int
+    refused: int
+    unknown: int
+    duplicated: int
+    redelivered: int
+    publish_ns: dict[str, int] | None
+    send_ns: dict[str, int] | None
+    end_to_end_ns: dict[str, int] | None
+    lag_ns: dict[str, int] | None
+    done: Histogram
+    findings: list[str]
+    doubts: list[str]
+
+    @property
+    def left_total(self) -> int:
+        """Tasks still in the queue, wherever."""
+        return sum(self.left.values())
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every published task was consumed or is still in the queue."""
+        return self.published == self.consumed + self.left_total and self.lost == 0
+
+
+Event = Ready | Refused | Pulse | Incident | Full | RunAccount
+
+
+def event_decoder() -> "msgspec.json.Decoder[Event]":
+    """Decodes one line of the backstage process."""
+    return msgspec.json.Decoder(Event)
+
+
+def put_file(path: Path, content: msgspec.Struct) -> None:
+    """Write aside, then rename: a reader sees all of it or nothing."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_bytes(msgspec.json.encode(content))
+    aside.replace(path)

@@ -1,0 +1,107 @@
+"""What a run shows: the row of the consumers in Locust's tables, and the account at the end."""
+
+import time
+
+from _protocol import Histogram, RunAccount, RunOptions
+from locust.stats import RequestStats, StatsEntry
+
+from hookbench.clock import NS_PER_MS
+
+__all__ = ["ConsumeRow", "account_lines"]
+
+LAG_BOUND_NS = 50 * NS_PER_MS
+"""Schedule lag (p99) above which the users do not keep the rate that was asked for."""
+
+
+class ConsumeRow:
+    """Tasks done and their end-to-end latency, beside the total and not in it."""
+
+    def __init__(self, stats: RequestStats, queue: str) -> None:
+        self._stats = stats
+        self._key = (f"{queue} end to end", "CONSUME")
+
+    def add(self, done: Histogram) -> None:
+        """Add the tasks of a pulse."""
+        if done.count:
+            self._stats.entries[self._key].extend(self._entry(done))
+
+    def settle(self, done: Histogram) -> None:
+        """Replace what was followed live by what the ledger holds in the end."""
+        row = self._stats.entries[self._key]
+        late = done.count - row.num_requests
+        moments = dict(row.num_reqs_per_sec)
+        row.reset()
+        if not done.count:
+            return
+        entry = self._entry(done)
+        entry.num_reqs_per_sec.clear()
+        row.extend(entry)
+        row.num_reqs_per_sec.update(moments)
+        row.num_reqs_per_sec[int(time.time())] += max(0, late)
+
+    def _entry(self, done: Histogram) -> StatsEntry:
+        now_s = time.time()
+        entry = StatsEntry(self._stats, *self._key)
+        entry.num_requests = done.count
+        entry.total_response_time = done.total_ms
+        entry.min_response_time = done.min_ms
+        entry.max_response_time = done.max_ms
+        entry.response_times.update(done.buckets)
+        entry.num_reqs_per_sec[int(now_s)] = done.count
+        entry.last_request_timestamp = now_s
+        return entry
+
+
+def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[str]:
+    """The account for a person."""
+    loop = f"open loop, {options.rate_per_s:g}/s per user" if options.rate_per_s else "closed loop"
+    left = ", ".join(f"{count:,} {place}" for place, count in account.left.items())
+    lines = [
+        f"run         {run}  queue {options.queue} (phase {options.queue.phase.label})",
+        f"            design {options.design}  {loop}",
+        f"published   {account.published:,}  {_times(account.publish_ns)}{_unsent(account)}",
+        f"consumed    {account.consumed:,}  {_times(account.end_to_end_ns)}{_repeats(account)}",
+        f"left        {account.left_total:,}{f' ({left})' if left else ''}",
+        f"lost        {account.lost:,}",
+        f"send        {_times(account.send_ns)} to the acknowledgement",
+    ]
+    if options.rate_per_s and account.lag_ns is not None:
+        behind = account.lag_ns["p99"] > LAG_BOUND_NS
+        note = f": OVER {LAG_BOUND_NS // NS_PER_MS} ms, the users did not keep the rate"
+        lines.append(f"lag         {_times(account.lag_ns)} behind the schedule{note * behind}")
+    lines += [f"why         {text}" for text in account.findings]
+    lines += [f"doubt       {text}" for text in account.doubts]
+    lines.append(f"account     {_verdict(account)}")
+    return lines
+
+
+def _unsent(account: RunAccount) -> str:
+    if not account.refused and not account.unknown:
+        return ""
+    return f"  (not acknowledged: {account.refused:,} refused, {account.unknown:,} unknown)"
+
+
+def _repeats(account: RunAccount) -> str:
+    if not account.dead and not account.redelivered and not account.duplicated:
+        return ""
+    return (
+        f"  (dead letters {account.dead:,}, redelivered {account.redelivered:,},"
+        f" duplicated {account.duplicated:,})"
+    )
+
+
+def _verdict(account: RunAccount) -> str:
+    sides = (
+        f"{account.published:,} published, {account.consumed:,} consumed"
+        f" + {account.left_total:,} left"
+    )
+    if not account.balanced:
+        return f"NOT BALANCED: {sides}, {account.lost:,} lost"
+    return f"{'UNKNOWN' if account.doubts else 'balanced'}: {sides}"
+
+
+def _times(values_ns: dict[str, int] | None) -> str:
+    if values_ns is None:
+        return "p50/p99/max -"
+    parts = " / ".join(f"{values_ns[name] / NS_PER_MS:.2f}" for name in ("p50", "p99", "max"))
+    return f"p50/p99/max {parts} ms"

@@ -1,0 +1,327 @@
+"""The runs of one Locust process: what happens at start, at stop and at the end.
+
+A local or a master process has the backstage process of a run; a local or a worker process has
+users and a ``Publisher``. A master hands the run to its workers with the parsed options and ends
+it with messages of its own, because in a headless run its ``test_stop`` comes before theirs.
+"""
+
+import contextlib
+import logging
+import uuid
+from pathlib import Path
+from typing import Any
+
+import gevent
+import msgspec
+from _options import TICKET_OPTION
+from _protocol import (
+    Finish,
+    Full,
+    Incident,
+    Order,
+    ProducerTotals,
+    Pulse,
+    Refused,
+    RunAccount,
+    RunOptions,
+    Ticket,
+)
+from _publisher import Publisher
+from _report import ConsumeRow, account_lines
+from _stage_process import StageProcess
+from gevent.lock import RLock
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from hookbench.clock import NS_PER_S, SystemClock
+from hookbench.errors import HookbenchError
+
+__all__ = ["EXIT_DEFECT", "EXIT_INVALID", "EXIT_REFUSED", "EXIT_UNKNOWN", "Session"]
+
+_log = logging.getLogger("hookbench.locust")
+
+EXIT_INVALID = 1
+EXIT_REFUSED = 2
+EXIT_UNKNOWN = 3
+EXIT_DEFECT = 70
+QUIT_DRAIN_S = 5.0
+"""The drain of a run that is cut off by SIGTERM or Ctrl-C."""
+CLOSE_MESSAGE = "hookbench_close"
+CLOSED_MESSAGE = "hookbench_closed"
+TROUBLE_MESSAGE = "hookbench_trouble"
+_WORKERS_TIMEOUT_S = 15.0
+_ACCOUNT_TIMEOUT_S = 60.0
+_POLL_S = 0.1
+
+
+class Session:
+    """All runs of one Locust process, one after another."""
+
+    def __init__(self, environment: Environment, order: Order) -> None:
+        self._environment = environment
+        self._standing_order = order
+        self._runner: Any = environment.runner
+        self._clock = SystemClock()
+        self._lock = RLock()
+        self._stage: StageProcess | None = None
+        self._begun = False
+        self._quitting = False
+        self._ready_lines: list[str] = []
+        self._listener: gevent.Greenlet | None = None
+        self._row: ConsumeRow | None = None
+        self._account: RunAccount | None = None
+        self._no_account = ""
+        self._closed_workers: dict[str, ProducerTotals] = {}
+        self._ticket: Ticket | None = None
+        self.publisher = None if isinstance(self._runner, MasterRunner) else Publisher(environment)
+        self.has_stage = not isinstance(self._runner, WorkerRunner)
+        self.last_lines: list[str] = []
+        """The account of the last run, for a person."""
+        self._listen_to_others()
+
+    @property
+    def running(self) -> bool:
+        """Whether users publish now, or are about to."""
+        return self._begun
+
+    @property
+    def logs_account(self) -> bool:
+        """Whether the log gets all of it: it is on the web page, or ``--json`` has stdout."""
+        return self._environment.web_ui is not None or self._environment.parsed_options.json
+
+    # Start.
+
+    def prepare(self, options: RunOptions) -> None:
+        """Start brokers and workers for the next run, unless they are there already.
+
+        Raises:
+            HookbenchError: they cannot be had, or are refused.
+        """
+        with self._lock:
+            if self._stage is not None:
+                if self._stage.alive and self._stage.order.options == options:
+                    return
+                self._drop_stage()
+            if self._quitting:
+                raise HookbenchError("Locust is quitting")
+            order = msgspec.structs.replace(
+                self._standing_order, run=f"locust-{uuid.uuid4().hex[:8]}", options=options
+            )
+            stage = self._stage = StageProcess(order)
+            try:
+                ready = stage.wait_until_ready()
+            except BaseException:
+                self._drop_stage()
+                raise
+            self._ticket = Ticket(
+                run=order.run,
+                folder=str(stage.folder),
+                redis_url=ready.redis_url,
+                nats_url=ready.nats_url,
+                names=ready.names,
+                options=options,
+            )
+            pids = ", ".join(map(str, ready.worker_pids))
+            self._ready_lines = [f"brokers     {line}" for line in ready.brokers]
+            for line in (*self._ready_lines, f"workers     pid {pids}"):
+                _log.info(line)
+
+    def begin(self, options: RunOptions) -> None:
+        """The users are about to start.
+
+        Raises:
+            HookbenchError: see ``prepare`` and ``Publisher.open``.
+        """
+        with self._lock:
+            self.prepare(options)
+            stage, ticket = self._stage, self._ticket
+            if stage is None or ticket is None:
+                raise HookbenchError("no stage")
+            self._account = None
+            self._no_account = ""
+            self._closed_workers.clear()
+            self._row = ConsumeRow(self._environment.stats, str(options.queue))
+            if self.publisher is None:
+                parsed = self._environment.parsed_options
+                setattr(parsed, TICKET_OPTION, msgspec.json.encode(ticket).decode())
+            else:
+                self.publisher.open(ticket, 0)
+            self._begun = True
+            self._listener = gevent.spawn(self._listen, stage)
+
+    def join(self) -> None:
+        """A Locust worker's start: the master has sent the run with the options."""
+        publisher = self.publisher
+        if publisher is None:
+            return
+        try:
+            text = getattr(self._environment.parsed_options, TICKET_OPTION)
+            ticket = msgspec.json.decode(text, type=Ticket)
+            if not Path(ticket.folder).is_dir():
+                raise HookbenchError(
+                    f"Locust worker {self._runner.client_id} does not see the run's folder"
+                    f" {ticket.folder}: run all Locust processes on one machine, because the"
+                    " ledger's times compare only there"
+                )
+            publisher.open(ticket, self._runner.worker_index)
+        except (HookbenchError, msgspec.MsgspecError) as error:
+            self._runner.send_message(TROUBLE_MESSAGE, str(error))
+
+    def refuse(self, error: Exception, code: int = EXIT_REFUSED) -> None:
+        """Say why there is no run, or no more of it, and end it."""
+        _log.error("%s", error)
+        self._environment.process_exit_code = code
+        self._runner.log_exception("hookbench", str(error), "")
+        gevent.spawn(self._stop_users)
+
+    def _stop_users(self) -> None:
+        parsed = self._environment.parsed_options
+        if parsed is not None and parsed.headless:
+            self._runner.quit()
+        else:
+            self._runner.stop()
+
+    # While it runs.
+
+    def _listen(self, stage: StageProcess) -> None:
+        while self._account is None:
+            ended = not stage.alive
+            for event in stage.events():
+                self._hear(event)
+            if ended and self._account is None:
+                ending = f"the backstage process ended: {stage.why_it_ended()}"
+                self._no_account = self._no_account or ending
+                if self._begun:  # the users still publish
+                    self.refuse(HookbenchError(self._no_account), EXIT_UNKNOWN)
+            if ended:
+                return
+            gevent.sleep(_POLL_S)
+
+    def _hear(self, event: Any) -> None:
+        if isinstance(event, Pulse) and self._row is not None:
+            self._row.add(event.done)
+        elif isinstance(event, Incident):
+            _log.warning("incident    %s", event.text)
+        elif isinstance(event, Full):
+            _log.warning("%d tasks: --max-tasks is reached, the run stops", event.offered)
+            gevent.spawn(self._stop_users)
+        elif isinstance(event, RunAccount):
+            self._account = event
+        elif isinstance(event, Refused):
+            self._no_account = event.text
+
+    # Stop.
+
+    def finish(self, *, drain_s: float | None = None) -> None:
+        """The users have stopped: drain, account, and let brokers and workers go."""
+        if not self._begun:
+            return
+        self._begun = False
+        with self._lock:
+            stage, row = self._stage, self._row
+            if stage is None or row is None:
+                return
+            try:
+                totals = self._close_publishers()
+                offered = sum(item.offered for item in totals)
+                options = stage.order.options
+                wait_s = options.drain_s if drain_s is None else min(drain_s, options.drain_s)
+                if stage.alive:
+                    stage.ask_to_finish(Finish(drain_s=wait_s, offered=offered))
+                self._wait_for_account(wait_s + _ACCOUNT_TIMEOUT_S)
+                self._conclude(stage, row)
+            finally:
+                self._drop_stage()
+
+    def _wait_for_account(self, timeout_s: float) -> None:
+        deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        listener = self._listener
+        while self._account is None and listener is not None and not listener.dead:
+            if self._clock.monotonic_ns() > deadline_ns:
+                self._no_account = f"the backstage process is silent for {timeout_s:.0f} s"
+                return
+            gevent.sleep(_POLL_S)
+
+    def _conclude(self, stage: StageProcess, row: ConsumeRow) -> None:
+        account = self._account
+        if account is None:
+            self._environment.process_exit_code = EXIT_UNKNOWN
+            self.last_lines = [
+                *self._ready_lines,
+                f"account     UNKNOWN, there is none: {self._no_account}",
+            ]
+        else:
+            row.settle(account.done)
+            self.last_lines = [
+                *self._ready_lines,
+                *account_lines(stage.order.run, stage.order.options, account),
+            ]
+            if not account.balanced:
+                self._environment.process_exit_code = EXIT_INVALID
+            elif account.doubts:
+                self._environment.process_exit_code = EXIT_UNKNOWN
+        # The brokers are in the log already.
+        for line in self.last_lines[len(self._ready_lines) if self.logs_account else -1 :]:
+            _log.info(line)
+
+    def _close_publishers(self) -> list[ProducerTotals]:
+        if self.publisher is not None:
+            return [self.publisher.close()]
+        deadline_ns = self._clock.monotonic_ns() + int(_WORKERS_TIMEOUT_S * NS_PER_S)
+        for client in self._runner.clients.all:
+            self._runner.send_message(CLOSE_MESSAGE, None, client.id)
+        while waiting := self._workers_without_answer():
+            if self._clock.monotonic_ns() > deadline_ns:
+                _log.warning("no answer from Locust workers %s", ", ".join(waiting))
+                break
+            gevent.sleep(_POLL_S)
+        return list(self._closed_workers.values())
+
+    def _workers_without_answer(self) -> list[str]:
+        return [
+            client.id
+            for client in self._runner.clients.all
+            if client.id not in self._closed_workers and client.state != "missing"
+        ]
+
+    def _drop_stage(self) -> None:
+        stage, self._stage = self._stage, None
+        self._ticket = None
+        if self._listener is not None and self._listener is not gevent.getcurrent():
+            self._listener.kill()
+            self._listener = None
+        if stage is not None:
+            stage.close()
+
+    # The other Locust processes.
+
+    def _listen_to_others(self) -> None:
+        if isinstance(self._runner, MasterRunner):
+            self._runner.register_message(CLOSED_MESSAGE, self._worker_closed)
+            self._runner.register_message(TROUBLE_MESSAGE, self._worker_in_trouble)
+        elif isinstance(self._runner, WorkerRunner):
+            self._runner.register_message(CLOSE_MESSAGE, self._close_for_master, concurrent=True)
+
+    def _worker_closed(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
+        self._closed_workers[msg.node_id] = msgspec.convert(msg.data, ProducerTotals)
+
+    def _worker_in_trouble(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
+        self.refuse(HookbenchError(str(msg.data)))
+
+    def _close_for_master(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
+        if self.publisher is not None:
+            totals = self.publisher.close()
+            self._runner.send_message(CLOSED_MESSAGE, msgspec.to_builtins(totals))
+
+    # The end.
+
+    def quit(self) -> None:
+        """Locust is about to exit: whatever still runs is ended, soon."""
+        self._quitting = True
+        if self.has_stage:
+            self.finish(drain_s=QUIT_DRAIN_S)
+            with contextlib.suppress(gevent.Timeout), gevent.Timeout(QUIT_DRAIN_S), self._lock:
+                pass  # a finish that is under way in another greenlet
+            self._drop_stage()
+        if self.publisher is not None:
+            self.publisher.end()

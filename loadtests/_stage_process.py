@@ -1,0 +1,107 @@
+"""The backstage process as Locust sees it: started, listened to, finished, and gone in the end."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import gevent
+from _protocol import (
+    EVENTS_FILE,
+    FINISH_FILE,
+    ORDER_FILE,
+    Event,
+    Finish,
+    Order,
+    Ready,
+    Refused,
+    event_decoder,
+    put_file,
+)
+
+from hookbench.brokers.process import spawn
+from hookbench.clock import NS_PER_S, SystemClock
+from hookbench.errors import HookbenchError
+
+__all__ = ["StageProcess"]
+
+_BACKSTAGE = Path(__file__).with_name("_backstage.py")
+_START_TIMEOUT_S = 60.0
+_STOP_TIMEOUT_S = 15.0
+_POLL_S = 0.05
+_LOG_FILE = "backstage.log"
+_LOG_TAIL_CHARACTERS = 800
+
+
+class StageProcess:
+    """Brokers and workers of one run, in a process that does not outlive this one."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.folder = Path(tempfile.mkdtemp(prefix="hookbench-locust-"))
+        self._decoder = event_decoder()
+        self._read_bytes = 0
+        self._clock = SystemClock()
+        try:
+            put_file(self.folder / ORDER_FILE, order)
+            with (
+                (self.folder / EVENTS_FILE).open("wb") as events,
+                (self.folder / _LOG_FILE).open("wb") as log,
+            ):
+                command = [sys.executable, str(_BACKSTAGE), str(self.folder)]
+                self._child = spawn("backstage", command, output=log, stdout=events)
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._child.exit_code is None
+
+    def events(self) -> Iterator[Event]:
+        """What it said since the last call."""
+        with (self.folder / EVENTS_FILE).open("rb") as file:
+            file.seek(self._read_bytes)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read_bytes += len(whole)
+        for line in whole.splitlines():
+            yield self._decoder.decode(line)
+
+    def wait_until_ready(self) -> Ready:
+        """Wait for brokers and workers; the caller closes it after an error.
+
+        Raises:
+            HookbenchError: they cannot be had; the text says why.
+        """
+        deadline_ns = self._clock.monotonic_ns() + int(_START_TIMEOUT_S * NS_PER_S)
+        while True:
+            ended = not self.alive  # looked at first: what it said before its end is still read
+            for event in self.events():
+                if isinstance(event, Ready):
+                    return event
+                if isinstance(event, Refused):
+                    raise HookbenchError(event.text)
+            if ended:
+                raise HookbenchError(f"the backstage process ended: {self.why_it_ended()}")
+            if self._clock.monotonic_ns() > deadline_ns:
+                raise HookbenchError(f"brokers and workers not ready in {_START_TIMEOUT_S:.0f} s")
+            gevent.sleep(_POLL_S)
+
+    def ask_to_finish(self, finish: Finish) -> None:
+        """Let it drain and account."""
+        put_file(self.folder / FINISH_FILE, finish)
+
+    def why_it_ended(self) -> str:
+        """Exit code and the end of its log."""
+        log = (self.folder / _LOG_FILE).read_text(errors="replace")
+        return f"exit code {self._child.exit_code}, {log[-_LOG_TAIL_CHARACTERS:].strip() or '-'}"
+
+    def close(self) -> None:
+        """End the process and all that it started, and remove its folder."""
+        try:
+            self._child.stop(timeout_s=_STOP_TIMEOUT_S)
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)

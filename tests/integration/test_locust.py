@@ -1,0 +1,273 @@
+"""``locust -f loadtests/`` as a user starts it: real brokers, a real worker, real signals."""
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.parse
+from pathlib import Path
+
+import psutil
+import pytest
+
+from hookbench.brokers.embedded import free_port
+from hookbench.queues.redis_list import connect_redis
+from tests.conftest import eventually
+
+pytest.importorskip("locust")
+
+ROOT = Path(__file__).parents[2]
+ACCOUNT = re.compile(r"account +(.+?): ([\d,]+) published, ([\d,]+) consumed \+ ([\d,]+) left")
+END_TIMEOUT_S = 30.0
+
+
+class Locust:
+    """One Locust process, and every process that it was seen to have."""
+
+    def __init__(self, tmp_path, *arguments, **variables):
+        self.folder = tmp_path
+        self.output = tmp_path / "output.txt"
+        self.seen = []
+        env = {key: value for key, value in os.environ.items() if "LOCUST" not in key}
+        for name in ("HOOKBENCH_REDIS_URL", "HOOKBENCH_NATS_URL"):
+            env.pop(name, None)
+        command = [str(Path(sys.executable).with_name("locust")), "-f", "loadtests/", *arguments]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env={**env, "TMPDIR": str(tmp_path), **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def text(self):
+        return self.output.read_text()
+
+    def look(self):
+        """Note the children that there are now."""
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for child in psutil.Process(self.process.pid).children(recursive=True):
+                if child not in self.seen:
+                    self.seen.append(child)
+        return self.seen
+
+    def commands(self):
+        """Command line of each child that lives now."""
+        found = {}
+        for child in self.look():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it only told its version
+                found[child] = " ".join(child.cmdline())
+        return found
+
+    def until(self, condition, what, timeout_s=20.0):
+        deadline = time.monotonic() + timeout_s
+        while not (value := condition()):
+            self.look()
+            assert self.process.poll() is None, f"Locust ended before {what}:\n{self.text}"
+            assert time.monotonic() < deadline, f"no {what} in {timeout_s} s:\n{self.text}"
+            time.sleep(0.05)
+        return value
+
+    def end(self, number=None):
+        """Wait for the end, after a signal; the exit code. Nothing may be left."""
+        self.look()
+        if number is not None:
+            self.process.send_signal(number)
+        code = self.process.wait(END_TIMEOUT_S)
+        _gone, alive = psutil.wait_procs(self.seen, timeout=3.0)
+        assert alive == [], self.text
+        assert list(self.folder.glob("hookbench-locust-*")) == []
+        return code
+
+    def account(self):
+        """Verdict, published, consumed, left."""
+        verdict, *numbers = ACCOUNT.findall(self.text)[-1]
+        return (verdict, *(int(number.replace(",", "")) for number in numbers))
+
+
+@pytest.fixture
+def start(tmp_path):
+    started = []
+
+    def begin(*arguments, **variables):
+        started.append(Locust(tmp_path, *arguments, **variables))
+        return started[-1]
+
+    yield begin
+    for locust in started:
+        if locust.process.poll() is None:
+            locust.process.kill()
+            locust.process.wait()
+
+
+def rows_of(entries):
+    return {(row["method"], row["name"]): row for row in entries}
+
+
+@pytest.mark.parametrize("queue", ["redis_list", "jetstream"])
+def test_headless_run_accounts_for_every_task(start, tmp_path, queue):
+    locust = start(
+        "--headless", "-t", "2s", "--queue", queue, "--json-file", str(tmp_path / "stats")
+    )
+    locust.until(lambda: "All users spawned" in locust.text, "users")
+    assert sum("hookbench worker" in command for command in locust.commands().values()) == 1
+    assert locust.end() == 0, locust.text
+    verdict, published, consumed, left = locust.account()
+    assert (verdict, left) == ("balanced", 0)
+    assert published == consumed > 100
+    rows = rows_of(json.loads((tmp_path / "stats.json").read_text()))
+    publish, consume = rows["PUBLISH", queue], rows["CONSUME", f"{queue} end to end"]
+    assert (publish["num_requests"], publish["num_failures"]) == (published, 0)
+    assert consume["num_requests"] == consumed
+    assert sum(consume["response_times"].values()) == consumed
+    assert 0 < consume["min_response_time"] <= consume["max_response_time"]
+    assert any(0 < float(bucket) < 1 for bucket in publish["response_times"])
+
+
+def test_tasks_that_do_not_drain_in_time_are_left_not_lost(start):
+    locust = start(
+        "--headless", "-t", "2s", "--queue", "jetstream", "--design", "hardened",
+        "--work-ms", "400", "--drain-seconds", "0.5",
+    )  # fmt: skip
+    assert locust.end() == 0, locust.text
+    verdict, published, consumed, left = locust.account()
+    assert verdict == "balanced"
+    assert left > 0
+    assert published == consumed + left
+    assert "the queue did not become empty within 0.5 s" in locust.text
+
+
+async def test_tasks_that_vanish_from_the_broker_are_lost(start):
+    locust = start("--headless", "-t", "2s", "--work-ms", "400", "--drain-seconds", "0.5")
+    locust.until(lambda: "All users spawned" in locust.text, "users")
+    ports = [
+        connection.laddr.port
+        for child, command in locust.commands().items()
+        if "redis-server" in command
+        for connection in child.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    client = connect_redis(f"redis://127.0.0.1:{ports[0]}")
+    await eventually_holds(client, "{hook}:sync", 3)
+    stolen = [await client.lpop("{hook}:sync") for _ in range(3)]
+    await client.aclose()
+    assert None not in stolen
+    assert locust.end() == 1, locust.text
+    verdict, published, consumed, left = locust.account()
+    assert verdict == "NOT BALANCED"
+    assert published == consumed + left + 3
+
+
+async def eventually_holds(client, key, length):
+    async def holds():
+        return await client.llen(key) >= length
+
+    await eventually(holds, what=f"{length} tasks in {key}")
+
+
+def test_sigterm_in_the_middle_still_accounts_and_leaves_no_process(start):
+    locust = start("--headless", "--processes", "2", "--queue", "both")
+    locust.until(lambda: re.search(r"CONSUME +both end to end +[1-9]", locust.text), "tasks done")
+    commands = locust.commands().values()
+    for part in ("_backstage.py", "redis-server", "nats-server", "hookbench worker"):
+        assert any(part in command for command in commands), commands
+    assert locust.end(signal.SIGTERM) == 0, locust.text
+    verdict, published, consumed, left = locust.account()
+    assert (verdict, left) == ("balanced", 0)
+    assert published == consumed > 0
+
+
+def test_sigterm_while_brokers_start_leaves_no_process(start):
+    locust = start("--headless")
+    locust.until(lambda: len(locust.look()) > 1, "a broker")
+    assert locust.end(signal.SIGTERM) in (0, 128 + signal.SIGTERM)
+
+
+async def test_broker_with_a_hook_queue_is_refused(start, redis_broker):
+    client = connect_redis(redis_broker.url)
+    await client.lpush("{hook}:sync", b"somebody else's")
+    try:
+        locust = start("--headless", "-t", "1s", HOOKBENCH_REDIS_URL=redis_broker.url)
+        assert locust.end() == 2
+        assert "already holds hook queue keys ({hook}:sync)" in locust.text
+        assert "--allow-existing" in locust.text
+        assert await client.lrange("{hook}:sync", 0, -1) == [b"somebody else's"]
+    finally:
+        await client.delete("{hook}:sync")
+        await client.aclose()
+
+
+class Web:
+    """Locust's web page, as the browser talks to it."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def ask(self, method, path, body=None):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            connection.request(method, path, body, headers)
+            return connection.getresponse().read().decode()
+        finally:
+            connection.close()
+
+    def get(self, path):
+        return self.ask("GET", path)
+
+    def post(self, path, **fields):
+        return json.loads(self.ask("POST", path, urllib.parse.urlencode(fields)))
+
+    def is_up(self):
+        try:
+            return "locust" in self.get("/").lower()
+        except OSError:
+            return False
+
+    def counts(self, queue):
+        """Tasks published and consumed, as the page shows them."""
+        rows = rows_of(json.loads(self.get("/stats/requests"))["stats"])
+        keys = (("PUBLISH", queue), ("CONSUME", f"{queue} end to end"))
+        return tuple(rows[key]["num_requests"] if key in rows else 0 for key in keys)
+
+
+def test_web_form_starts_stops_and_starts_again(start):
+    port = free_port()
+    locust = start("--web-host", "127.0.0.1", "--web-port", str(port))
+    web = Web(port)
+    locust.until(web.is_up, "web page")
+    page = web.get("/")
+    for option in ("queue", "durability", "design", "payload_bytes", "hook_workers", "rate"):
+        assert f'"{option}"' in page
+    assert "redis_url" not in page
+
+    refused = web.post("/swarm", user_count=5, spawn_rate=5, queue="kafka")
+    assert refused["success"] is False
+    assert "--queue 'kafka': use one of redis_list, jetstream, both" in refused["message"]
+
+    for queue in ("jetstream", "redis_list"):
+        fields = {"queue": queue, "durability": "memory", "rate": 40, "hook_workers": 2}
+        answer = web.post("/swarm", user_count=5, spawn_rate=5, **fields)
+        assert answer["success"] is True, answer
+        locust.until(lambda queue=queue: min(web.counts(queue)) > 0, f"counts of {queue}")
+        locust.look()
+        assert web.post("/stop")["success"] is True
+        verdict, published, consumed, left = locust.account()
+        assert (verdict, left) == ("balanced", 0)
+        assert published == consumed > 0
+        locust.until(
+            lambda queue=queue, wanted=(published, consumed): web.counts(queue) == wanted,
+            f"final counts of {queue}",
+        )
+    _gone, alive = psutil.wait_procs(locust.seen, timeout=3.0)
+    assert alive == []  # stopped runs have no brokers and no workers
+    assert locust.end(signal.SIGTERM) == 0, locust.text
