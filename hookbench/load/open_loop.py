@@ -54,6 +54,7 @@ class OpenLoop:
         self._in_flight: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._stop = False
+        self._defect: BaseException | None = None
         self.totals = LoadTotals()
         self._lag = HdrHistogram(1, _HIGHEST_LAG_NS, _SIGNIFICANT_DIGITS)
 
@@ -82,7 +83,9 @@ class OpenLoop:
             self._in_flight.add(task)
             task.add_done_callback(self._ended)
         if self._in_flight:
-            await asyncio.gather(*self._in_flight)
+            await asyncio.wait(set(self._in_flight))
+        if self._defect is not None:
+            raise self._defect
         self.totals.lag_p50_ns = int(self._lag.get_value_at_percentile(50))
         self.totals.lag_p99_ns = int(self._lag.get_value_at_percentile(99))
         self.totals.lag_max_ns = int(self._lag.get_max_value())
@@ -94,7 +97,8 @@ class OpenLoop:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
         self._room.set()
-        if not task.cancelled() and task.exception() is not None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._defect = self._defect or error
             self._stop = True
 
     async def _until(self, moment_ns: int) -> None:

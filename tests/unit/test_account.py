@@ -1,0 +1,288 @@
+"""Each finding has a history that shows it, and one beside it that does not."""
+
+import uuid
+
+import pytest
+
+from hookbench.ledger.account import make_account
+from hookbench.ledger.events import Broker, Event, LedgerWriter
+from hookbench.ledger.model import Place, Residue, Verdict
+from hookbench.ledger.read import read_ledger
+from hookbench.migration.phases import Phase
+from hookbench.rehearsal.settings import plan_steps
+from tests.virtual import FixedClock
+
+STEPS = plan_steps((Phase.REDIS_ONLY, Phase.DUAL_WRITE, Phase.DUAL_READ, Phase.NATS_PRIMARY))
+MS = 1_000_000
+
+
+def task_id(number):
+    return uuid.UUID(int=(7 << 76) | number)
+
+
+class History:
+    """A ledger written by hand."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.clock = FixedClock(monotonic_ns=1_000 * MS)
+        self.writers = {}
+        self.residue = {}
+        self.consumer = {}
+
+    def writer(self, name):
+        if name not in self.writers:
+            role, number = name.split(".")
+            self.writers[name] = LedgerWriter(
+                self.folder, role=role, writer=int(number), clock=self.clock, capacity=256
+            )
+        return self.writers[name]
+
+    def say(self, who, event, number, *, step, **more):
+        self.clock.now_ns += MS
+        writer = self.writer(who)
+        writer.phase = step
+        writer.record(event, task_id(number).bytes, **more)
+
+    def put(self, number, *, step, redis=True, nats=0, accepted=True, who="producer.1"):
+        self.say(who, Event.PUT_INVOKED, number, step=step, value=self.clock.now_ns)
+        if nats:
+            self.say(who, Event.PUT_OK, number, step=step, broker=Broker.NATS, value=nats)
+        if redis:
+            self.say(who, Event.PUT_OK, number, step=step, broker=Broker.REDIS, value=1)
+        if accepted:
+            self.say(who, Event.ACCEPTED, number, step=step)
+
+    def take(self, number, *, step, broker=Broker.REDIS, who="worker.2", attempt=1):
+        self.say(who, Event.RECEIVED, number, step=step, broker=broker, attempt=attempt)
+
+    def work(self, number, *, step, broker=Broker.REDIS, who="worker.2", attempt=1, ack=True):
+        self.take(number, step=step, broker=broker, who=who, attempt=attempt)
+        self.say(who, Event.DONE, number, step=step, broker=broker, attempt=attempt)
+        if ack:
+            self.say(who, Event.ACK_SENT, number, step=step, broker=broker)
+
+    def lies(self, place, *numbers):
+        self.residue.setdefault(place, []).extend(task_id(number) for number in numbers)
+
+    def account(self, *, crashed=()):
+        for name, writer in self.writers.items():
+            if name not in crashed:
+                writer.close()
+        ledger = read_ledger(self.folder)
+        return make_account(
+            ledger,
+            STEPS,
+            Residue(places=self.residue, **self.consumer),
+            step_starts_ns=[1_000 * MS + index * 100 * MS for index in range(len(STEPS))],
+            gap_window_ns=50 * MS,
+        )
+
+
+@pytest.fixture
+def history(tmp_path):
+    return History(tmp_path)
+
+
+def row(account, name):
+    (found,) = [item for item in account.rows if item.name == name]
+    return found
+
+
+def hazards(account):
+    return [(finding.hazard, finding.row, finding.count) for finding in account.findings]
+
+
+def test_a_clean_history_is_valid_in_every_row(history):
+    history.put(1, step=0)
+    history.work(1, step=0)
+    history.put(2, step=3, redis=False, nats=1)
+    history.work(2, step=3, broker=Broker.NATS)
+    account = history.account()
+    assert {item.verdict for item in account.rows} == {Verdict.VALID}
+    assert account.findings == []
+    assert (account.tasks, account.accepted, account.done, account.lost, account.stuck) == (
+        2,
+        2,
+        2,
+        0,
+        0,
+    )
+    assert row(account, "redis_only").tasks == 1
+    assert row(account, "redis_only").enqueue_ns["p50"] == 3 * MS
+    assert row(account, "redis_only").end_to_end_ns["max"] == 5 * MS
+
+
+def test_a_replay_counts_for_the_transition_that_began_to_read_nats(history):
+    for number in (1, 2, 3):
+        history.put(number, step=1, nats=number)
+        history.work(number, step=1)
+    for number in (1, 2, 3):
+        history.work(number, step=2, broker=Broker.NATS)
+    account = history.account()
+    assert hazards(account) == [("P5", "→ dual_read", 3)]
+    assert str(task_id(1)) in account.findings[0].examples
+    assert row(account, "→ dual_read").verdict is Verdict.INVALID
+    assert row(account, "→ dual_read").duplicated == 3
+    assert row(account, "dual_write").verdict is Verdict.VALID
+    assert account.duplicated == 3
+
+
+def test_a_replay_that_goes_on_into_the_next_phase_still_counts_for_its_transition(history):
+    history.put(1, step=1, nats=1)
+    history.work(1, step=1)
+    history.work(1, step=3, broker=Broker.NATS)
+    assert hazards(history.account()) == [("P5", "→ dual_read", 1)]
+
+
+def test_a_repeat_without_a_crash_is_unexplained(history):
+    history.put(1, step=3, redis=False, nats=1)
+    history.work(1, step=3, broker=Broker.NATS)
+    history.work(1, step=3, broker=Broker.NATS, attempt=2)
+    account = history.account()
+    assert hazards(account) == [("-", "nats_primary", 1)]
+    assert row(account, "nats_primary").redelivered == 1
+
+
+def test_a_repeat_after_a_crash_before_the_ack_is_explained(history):
+    history.put(1, step=3, redis=False, nats=1)
+    history.work(1, step=3, broker=Broker.NATS, who="worker.2", ack=False)
+    history.work(1, step=3, broker=Broker.NATS, who="worker.3", attempt=2)
+    account = history.account(crashed=["worker.2"])
+    assert account.findings == []
+    assert (account.duplicated, account.explained) == (1, 1)
+    assert row(account, "nats_primary").verdict is Verdict.VALID
+
+
+def test_a_repeat_after_a_crash_behind_the_ack_is_unexplained(history):
+    history.put(1, step=3, redis=False, nats=1)
+    history.work(1, step=3, broker=Broker.NATS, who="worker.2", ack=True)
+    history.work(1, step=3, broker=Broker.NATS, who="worker.3", attempt=2)
+    account = history.account(crashed=["worker.2"])
+    assert account.explained == 0
+    assert row(account, "nats_primary").verdict is Verdict.INVALID
+
+
+def test_a_crash_after_an_early_ack_is_a_loss(history):
+    history.put(1, step=3, redis=False, nats=1)
+    history.consumer = {"delivered_sequence": 1, "ack_floor_sequence": 1}
+    history.take(1, step=3, broker=Broker.NATS)
+    history.say("worker.2", Event.ACK_SENT, 1, step=3, broker=Broker.NATS)
+    account = history.account(crashed=["worker.2"])
+    assert hazards(account) == [("P10", "nats_primary", 1)]
+    assert account.lost == 1
+    (crash,) = account.crashes
+    assert (crash.in_hand, crash.lost, crash.stuck, crash.done_by_others) == (1, 1, 0, 0)
+
+
+def test_a_crash_with_a_task_in_the_work_list_is_stuck(history):
+    history.put(1, step=0)
+    history.take(1, step=0)
+    history.lies(Place.REDIS_WORK, 1)
+    account = history.account(crashed=["worker.2"])
+    assert hazards(account) == [("R3", "redis_only", 1)]
+    assert row(account, "redis_only").stuck == {"redis-work": 1}
+    assert account.lost == 0
+    assert account.crashes[0].stuck == 1
+
+
+def test_what_another_worker_ended_is_neither_lost_nor_stuck(history):
+    history.put(1, step=3, redis=False, nats=1)
+    history.take(1, step=3, broker=Broker.NATS, who="worker.2")
+    history.work(1, step=3, broker=Broker.NATS, who="worker.3", attempt=2)
+    account = history.account(crashed=["worker.2"])
+    assert account.findings == []
+    assert account.crashes[0].done_by_others == 1
+
+
+def test_a_task_that_only_the_redis_list_holds_is_stuck(history):
+    history.put(1, step=0)
+    history.lies(Place.REDIS_PENDING, 1)
+    assert hazards(history.account()) == [("P6", "redis_only", 1)]
+
+
+def test_copies_of_finished_tasks_are_left_behind(history):
+    history.put(1, step=2, nats=1)
+    history.work(1, step=2, broker=Broker.NATS)
+    history.lies(Place.REDIS_PENDING, 1)
+    account = history.account()
+    assert hazards(account) == [("P8", "dual_read", 1)]
+    assert row(account, "dual_read").left == 1
+    assert row(account, "dual_read").stuck == {}
+
+
+@pytest.mark.parametrize(
+    ("consumer", "place"),
+    [
+        ({"delivered_sequence": 4, "ack_floor_sequence": 4}, "stream"),
+        (
+            {"delivered_sequence": 9, "ack_floor_sequence": 4, "ack_pending": 1},
+            "consumer-pending",
+        ),
+    ],
+)
+def test_a_task_that_the_stream_holds_is_stuck_where_it_lies(history, consumer, place):
+    history.put(1, step=3, redis=False, nats=5)
+    history.consumer = consumer
+    account = history.account()
+    assert row(account, "nats_primary").stuck == {place: 1}
+    assert account.lost == 0
+
+
+def test_a_task_in_the_stream_behind_the_ack_floor_is_lost(history):
+    history.put(1, step=3, redis=False, nats=5)
+    history.consumer = {"delivered_sequence": 9, "ack_floor_sequence": 9}
+    account = history.account()
+    assert account.lost == 1
+    assert row(account, "nats_primary").verdict is Verdict.INVALID
+
+
+def test_a_task_in_the_spool_is_stuck(history):
+    history.put(1, step=0, redis=True)
+    history.lies(Place.SPOOL, 1)
+    assert row(history.account(), "redis_only").stuck == {"spool": 1}
+
+
+def test_what_the_caller_was_not_promised_may_be_missing(history):
+    history.put(1, step=0, redis=False, accepted=False)
+    history.say("producer.1", Event.REFUSED, 1, step=0)
+    history.put(2, step=0, redis=False, accepted=False)
+    history.say("producer.1", Event.DOUBTFUL, 2, step=0)
+    account = history.account()
+    assert account.findings == []
+    assert (account.refused, account.doubtful, account.lost) == (1, 1, 0)
+
+
+def test_a_dead_letter_is_an_end(history):
+    history.put(1, step=0)
+    history.take(1, step=0)
+    history.say("worker.2", Event.DEAD, 1, step=0, broker=Broker.REDIS)
+    account = history.account()
+    assert account.findings == []
+    assert account.dead == 1
+
+
+def test_junk_is_counted_apart(history):
+    history.clock.now_ns += MS
+    history.writer("worker.2").record(Event.DEAD, broker=Broker.REDIS)
+    account = history.account()
+    assert (account.junk, account.dead, account.tasks) == (1, 0, 0)
+
+
+def test_pushed_tasks_are_counted_apart_from_synthetic_ones(history):
+    history.put(1, step=0, who="hook-77.7")
+    history.work(1, step=0)
+    account = history.account()
+    assert account.pushed_tasks == 1
+    assert account.push_to_done_ns["max"] == 5 * MS
+    assert row(account, "redis_only").enqueue_ns is None
+
+
+def test_the_longest_gap_around_a_transition(history):
+    for _ in range(3):
+        history.put(1, step=0)
+    history.clock.now_ns = 1_100 * MS
+    history.put(2, step=1)
+    account = history.account()
+    # accepted puts at 1,009 and 1,103 ms; the window of 50 ms around 1,100 begins at 1,050
+    assert row(account, "→ dual_write").gap_accepted_ns == pytest.approx(53 * MS, abs=2 * MS)

@@ -1,0 +1,51 @@
+import pytest
+
+from hookbench.errors import SettingError
+from hookbench.migration.phases import AckMode, Design, Phase, PhaseFile, parse_phase
+
+
+@pytest.mark.parametrize("text", ["dual_write", "1", " Dual-Write ", "DUAL_WRITE"])
+def test_a_phase_by_name_or_number(text):
+    assert parse_phase(text) is Phase.DUAL_WRITE
+
+
+@pytest.mark.parametrize("text", ["", "5", "-1", "dual", "nats"])
+def test_an_unknown_phase_lists_the_known_ones(text):
+    with pytest.raises(SettingError, match=r"redis_only \(0\), .*nats_only \(4\)"):
+        parse_phase(text)
+
+
+def test_designs_differ_in_the_time_of_the_acknowledgement():
+    assert Design.GUIDE.ack_mode is AckMode.IMMEDIATE
+    assert Design.HARDENED.ack_mode is AckMode.AFTER_PROCESSING
+
+
+def test_a_phase_file_is_read_as_written_and_replaced_whole(tmp_path):
+    file = PhaseFile(tmp_path / "phase.json")
+    for index, phase in enumerate(Phase):
+        file.write(index, phase)
+        assert file.read() == (index, phase)
+    assert [item.name for item in tmp_path.iterdir()] == ["phase.json"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "phase.json"),
+        ("{", "phase.json"),
+        ('{"index": 0}', "phase"),
+        ('{"index": 0, "phase": "later"}', "later"),
+        ('{"index": "0", "phase": "dual_write"}', "index"),
+        ('{"index": 0, "phase": "dual_write", "more": 1}', "more"),
+    ],
+)
+def test_a_damaged_phase_file_is_named(tmp_path, content, message):
+    path = tmp_path / "phase.json"
+    path.write_text(content)
+    with pytest.raises(SettingError, match=message):
+        PhaseFile(path).read()
+
+
+def test_a_missing_phase_file_is_named(tmp_path):
+    with pytest.raises(SettingError, match=r"none\.json"):
+        PhaseFile(tmp_path / "none.json").read()

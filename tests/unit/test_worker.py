@@ -1,0 +1,253 @@
+"""The worker over the memory queue, through the real consumer, in virtual time."""
+
+import asyncio
+
+import pytest
+
+from hookbench.errors import BrokerUnreachableError
+from hookbench.ledger.events import Event
+from hookbench.migration.consumer import RedisConsumer
+from hookbench.migration.phases import AckMode
+from hookbench.queues.memory import MemoryQueue
+from hookbench.task import encode_task
+from hookbench.worker.dead_letters import MemoryDeadLetters
+from hookbench.worker.loop import Worker, WorkerLimits
+from tests.conftest import eventually
+from tests.fakes import MemoryRecorder
+from tests.virtual import VirtualClock
+
+
+class _Ack:
+    """What ``make_nats_consume`` hands out, over a delivery of the memory queue."""
+
+    def __init__(self, delivery):
+        self.attempt = delivery.attempt
+        self.sequence = delivery.sequence
+        self.nak = delivery.nak
+        self.term = delivery.term
+        self._ack = delivery.ack
+
+    async def __call__(self):
+        await self._ack()
+
+
+class Bench:
+    """A worker and what surrounds it."""
+
+    def __init__(self, handler, *, ack=AckMode.AFTER_PROCESSING, **limits):
+        self.clock = VirtualClock()
+        self.queue = MemoryQueue(self.clock)
+        self.recorder = MemoryRecorder()
+        self.letters = MemoryDeadLetters()
+        self.read_errors = []
+        self.worker = Worker(
+            RedisConsumer.nats_only(self._consume, ack=ack, recorder=self.recorder),
+            handler,
+            dead_letters=self.letters,
+            clock=self.clock,
+            limits=WorkerLimits(**limits),
+            recorder=self.recorder,
+        )
+
+    async def _consume(self, _subject, batch):
+        if self.read_errors:
+            raise self.read_errors.pop()
+        deliveries = await self.queue.receive(batch, 1.0)
+        return [(delivery.payload, _Ack(delivery)) for delivery in deliveries]
+
+    async def put(self, *tasks):
+        for task in tasks:
+            await self.queue.put(encode_task(task))
+
+    async def run_until(self, condition):
+        running = asyncio.ensure_future(self.worker.run())
+        for _ in range(100_000):
+            if condition():
+                break
+            await asyncio.sleep(0)
+        else:
+            pytest.fail("the condition did not come true")
+        self.worker.request_stop()
+        return await running
+
+
+async def test_every_task_is_done_once_and_acknowledged(make_task):
+    seen = []
+
+    async def handler(task):
+        seen.append(task)
+
+    bench = Bench(handler)
+    tasks = [make_task() for _ in range(50)]
+    await bench.put(*tasks)
+    totals = await bench.run_until(lambda: len(seen) == 50)
+    assert seen == tasks
+    assert totals.done == 50
+    depth = await bench.queue.depth()
+    assert (depth.pending, depth.in_flight) == (0, 0)
+    assert bench.recorder.kinds(tasks[0].id.bytes) == [
+        Event.RECEIVED,
+        Event.STARTED,
+        Event.DONE,
+        Event.ACK_SENT,
+    ]
+
+
+async def test_immediate_acknowledges_before_the_work(make_task):
+    async def handler(_task):
+        pass
+
+    bench = Bench(handler, ack=AckMode.IMMEDIATE)
+    task = make_task()
+    await bench.put(task)
+    await bench.run_until(lambda: bench.worker.totals.done == 1)
+    assert bench.recorder.kinds(task.id.bytes) == [
+        Event.RECEIVED,
+        Event.ACK_SENT,
+        Event.STARTED,
+        Event.DONE,
+    ]
+
+
+async def test_concurrency_is_bounded_and_used(make_task):
+    running = 0
+    highest = 0
+
+    async def handler(_task):
+        nonlocal running, highest
+        running += 1
+        highest = max(highest, running)
+        await bench.clock.sleep(1.0)
+        running -= 1
+
+    bench = Bench(handler, concurrency=4)
+    await bench.put(*[make_task() for _ in range(20)])
+    await bench.run_until(lambda: bench.worker.totals.done == 20)
+    assert highest == 4
+
+
+async def test_a_failing_task_is_tried_again_and_then_a_dead_letter(make_task):
+    attempts = []
+
+    async def handler(task):
+        attempts.append(bench.clock.now_ns)
+        raise ValueError(f"no luck with {task.repo_id}")
+
+    bench = Bench(handler, max_attempts=3, retry_delay_s=2.0)
+    task = make_task()
+    await bench.put(task)
+    totals = await bench.run_until(lambda: bench.letters.letters)
+    assert len(attempts) == 3
+    assert attempts[1] - attempts[0] >= 2_000_000_000
+    assert (totals.failed, totals.retried, totals.dead) == (3, 2, 1)
+    (letter,) = bench.letters.letters
+    assert letter.payload == encode_task(task)
+    assert "ValueError: no luck with" in letter.reason
+    assert letter.attempts == 3
+    assert (await bench.queue.depth()).in_flight == 0
+
+
+async def test_a_failure_after_an_early_ack_is_lost_and_counted(make_task):
+    async def handler(_task):
+        raise ValueError
+
+    bench = Bench(handler, ack=AckMode.IMMEDIATE)
+    await bench.put(make_task())
+    totals = await bench.run_until(lambda: bench.worker.totals.failed)
+    assert totals.lost_after_early_ack == 1
+    assert totals.retried == 0
+
+
+@pytest.mark.parametrize("ack", list(AckMode))
+async def test_junk_goes_to_the_dead_letters_and_the_worker_goes_on(make_task, ack):
+    async def handler(_task):
+        pass
+
+    bench = Bench(handler, ack=ack)
+    await bench.queue.put(b"\xffjunk")
+    await bench.put(make_task())
+    totals = await bench.run_until(lambda: bench.worker.totals.done and bench.worker.totals.dead)
+    assert (totals.done, totals.dead) == (1, 1)
+    assert bench.letters.letters[0].payload == b"\xffjunk"
+    assert "no task" in bench.letters.letters[0].reason
+    assert (await bench.queue.depth()).in_flight == 0
+
+
+async def test_a_letter_that_cannot_be_stored_keeps_the_delivery(make_task):
+    class Broken:
+        async def bury(self, _letter):
+            raise BrokerUnreachableError("down")
+
+    async def handler(_task):
+        raise ValueError
+
+    bench = Bench(handler, max_attempts=1)
+    bench.worker._dead_letters = Broken()
+    await bench.put(make_task())
+    await bench.run_until(lambda: bench.worker.totals.failed)
+    assert bench.worker.totals.dead == 0
+    assert (await bench.queue.depth()).in_flight == 1
+
+
+async def test_a_stop_finishes_what_was_taken(make_task):
+    async def handler(_task):
+        await bench.clock.sleep(5.0)
+
+    bench = Bench(handler, concurrency=10)
+    await bench.put(*[make_task() for _ in range(10)])
+    totals = await bench.run_until(lambda: bench.worker.in_work == 10)
+    assert totals.done == 10
+    assert totals.given_back == 0
+
+
+async def test_a_stop_gives_back_what_does_not_finish(make_task):
+    async def handler(_task):
+        await asyncio.Event().wait()
+
+    bench = Bench(handler, concurrency=3, drain_timeout_s=20.0)
+    await bench.put(*[make_task() for _ in range(5)])
+    totals = await bench.run_until(lambda: bench.worker.in_work == 3)
+    assert totals.given_back == 3
+    depth = await bench.queue.depth()
+    assert (depth.pending, depth.in_flight) == (5, 0)
+
+
+async def test_failed_reads_are_tried_again_with_growing_pauses(make_task):
+    async def handler(_task):
+        pass
+
+    bench = Bench(handler)
+    bench.read_errors = [BrokerUnreachableError("down")] * 5
+    started_ns = bench.clock.now_ns
+    await bench.put(make_task())
+    await bench.run_until(lambda: bench.worker.totals.done)
+    assert bench.clock.now_ns - started_ns >= (0.05 + 0.1 + 0.2 + 0.4 + 0.8) * 1e9
+
+
+async def test_a_switch_takes_effect_with_the_next_read(make_task):
+    async def handler(_task):
+        pass
+
+    bench = Bench(handler)
+    other = Bench(handler)
+    old = bench.worker.switch(other.worker._source)
+    assert old is not other.worker._source
+    await other.put(make_task())
+    await bench.run_until(lambda: bench.worker.totals.done == 1)
+
+
+async def test_two_copies_of_one_task_keep_their_own_acknowledgements(make_task):
+    gate = asyncio.Event()
+
+    async def handler(_task):
+        await gate.wait()
+
+    bench = Bench(handler)
+    task = make_task()
+    await bench.put(task, task)
+    running = asyncio.ensure_future(bench.run_until(lambda: bench.worker.totals.done == 2))
+    await eventually(lambda: bench.worker.in_work == 2)
+    gate.set()
+    await running
+    depth = await bench.queue.depth()
+    assert (depth.pending, depth.in_flight) == (0, 0)
