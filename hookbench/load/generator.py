@@ -17,6 +17,7 @@ from hookbench.load.arrivals import constant, poisson
 from hookbench.load.open_loop import LoadTotals, OpenLoop
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import Phase, PhaseFile
+from hookbench.migration.preflight import check_brokers
 from hookbench.migration.producer import ReceiveSyncService  # noqa: TC001
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
@@ -102,7 +103,9 @@ class LoadGenerator:
         """Offer all tasks; returns when each has its outcome."""
         settings = self._settings
         try:
-            await self._enter(*self._wanted())
+            index, phase = self._wanted()
+            await check_brokers(phase, redis_url=settings.redis_url, nats_url=settings.nats_url)
+            await self._enter(index, phase)
             helpers = [
                 asyncio.ensure_future(self._watch()),
                 asyncio.ensure_future(self._report()),

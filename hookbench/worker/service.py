@@ -16,6 +16,7 @@ from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import AckMode, Phase, PhaseFile, ReadRoute, read_route
+from hookbench.migration.preflight import check_brokers
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.transport import make_nats_consume
@@ -101,6 +102,9 @@ class WorkerService:
         """
         try:
             index, phase = self._wanted()
+            await check_brokers(
+                phase, redis_url=self._settings.redis_url, nats_url=self._settings.nats_url
+            )
             worker = Worker(
                 await self._consumer(phase),
                 self._handler,

@@ -1,9 +1,9 @@
 import asyncio
+import contextlib
 
 import pytest
 
 from hookbench.cancellation import cancel, raise_if_cancelled
-import contextlib
 
 
 async def test_a_task_that_swallows_a_cancellation_is_cancelled_again():

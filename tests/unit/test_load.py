@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import pytest
@@ -6,7 +7,6 @@ from hookbench.errors import SettingError
 from hookbench.load.arrivals import constant, poisson
 from hookbench.load.open_loop import OpenLoop
 from tests.virtual import VirtualClock
-import itertools
 
 SECOND = 1_000_000_000
 

@@ -1,0 +1,24 @@
+"""Ask the brokers of a phase who they are, before a process begins to use them."""
+
+from hookbench.brokers.probe import probe_nats, probe_redis
+from hookbench.errors import SettingError
+from hookbench.migration.phases import Phase
+
+__all__ = ["check_brokers"]
+
+
+async def check_brokers(phase: Phase, *, redis_url: str | None, nats_url: str | None) -> None:
+    """Refuse to start on a broker that does not answer, or that cannot be used.
+
+    Raises:
+        SettingError: no URL for a broker of the phase.
+        BrokerUnreachableError, BrokerUnsuitableError: see ``probe_redis`` and ``probe_nats``.
+    """
+    if phase is not Phase.NATS_ONLY and phase is not Phase.NATS_PRIMARY:
+        if not redis_url:
+            raise SettingError(
+                f"phase {phase.label} uses Redis: give --redis-url or HOOKBENCH_REDIS_URL"
+            )
+        await probe_redis(redis_url)
+    if phase is not Phase.REDIS_ONLY and nats_url:
+        await probe_nats(nats_url)

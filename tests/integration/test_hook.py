@@ -1,0 +1,157 @@
+"""Real pushes, with the real hook."""
+
+import os
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import free_port, start_nats, start_redis
+from hookbench.brokers.resolve import resolve_nats, resolve_redis
+from hookbench.githook.config import CONFIG_NAME
+from hookbench.migration.spool import Spool
+from hookbench.queues.redis_list import connect_redis
+from hookbench.task import Names, decode_task
+from tests.conftest import eventually
+from tests.integration.conftest import COMMAND
+
+PUSH_LIMIT_S = 20.0
+
+
+def run(*arguments, cwd=None, check=True):
+    environment = {
+        **os.environ,
+        "GIT_AUTHOR_NAME": "T",
+        "GIT_AUTHOR_EMAIL": "t@example.com",
+        "GIT_COMMITTER_NAME": "T",
+        "GIT_COMMITTER_EMAIL": "t@example.com",
+    }
+    return subprocess.run(
+        arguments, cwd=cwd, env=environment, check=check, capture_output=True, text=True, timeout=60
+    )
+
+
+class Repository:
+    """A bare repository with the hook, and a clone to push from."""
+
+    def __init__(self, folder, redis_port, nats_port):
+        self.origin = folder / "app.git"
+        self.clone = folder / "clone"
+        run("git", "init", "--bare", "-b", "main", str(self.origin))
+        run("git", "clone", str(self.origin), str(self.clone))
+        self.config = self.origin / CONFIG_NAME
+        self.spool = self.origin / "hookbench-spool.sqlite"
+        self.install(
+            "--phase=dual_write",
+            f"--redis-url=redis://127.0.0.1:{redis_port}",
+            f"--nats-url=nats://127.0.0.1:{nats_port}",
+            "--storage=memory",
+        )
+
+    def install(self, *arguments, check=True):
+        return run(*COMMAND, "hook", "install", str(self.origin), *arguments, check=check)
+
+    def push(self):
+        run("git", "commit", "--allow-empty", "-m", "change", cwd=self.clone)
+        started = time.monotonic()
+        pushed = run("git", "push", "origin", "main", cwd=self.clone)
+        return pushed, time.monotonic() - started
+
+    def head(self):
+        return run("git", "rev-parse", "main", cwd=self.origin).stdout.strip()
+
+    def waiting(self):
+        with Spool(self.spool) as spool:
+            return len(spool)
+
+    def end_flush(self):
+        """End a detached flush by the id in its lock file."""
+        lock = self.origin / "hookbench-spool.sqlite.lock"
+        text = lock.read_text().strip() if lock.exists() else ""
+        if text and psutil.pid_exists(int(text)):
+            flush = psutil.Process(int(text))
+            flush.terminate()
+            flush.wait(timeout=15)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    made = Repository(tmp_path, free_port(), free_port())
+    yield made
+    made.end_flush()
+
+
+async def test_a_push_with_both_brokers_down_succeeds_and_its_task_arrives_later(tmp_path):
+    redis_port, nats_port = free_port(), free_port()
+    repository = Repository(tmp_path, redis_port, nats_port)
+    brokers = []
+    try:
+        for _ in range(3):
+            pushed, took_s = repository.push()
+            assert pushed.returncode == 0
+            assert took_s < PUSH_LIMIT_S, "the push waited for a broker"
+        assert repository.waiting() == 3
+        folder = tmp_path / "brokers"
+        for start, resolve, port in (
+            (start_redis, resolve_redis, redis_port),
+            (start_nats, resolve_nats, nats_port),
+        ):
+            brokers.append(start(resolve(env={"PATH": ""}), folder, Durability.MEMORY, port=port))
+        await eventually(lambda: repository.waiting() == 0, timeout_s=30)
+        client = connect_redis(brokers[0].url)
+        data = await client.lrange(Names().pending_key("sync"), 0, -1)
+        await client.aclose()
+        tasks = [decode_task(item) for item in reversed(data)]
+        assert len(tasks) == 3
+        assert {task.repo_id for task in tasks} == {"app.git"}
+        assert tasks[-1].payload["refs"][0]["new"] == repository.head()
+        assert tasks[-1].payload["refs"][0]["ref"] == "refs/heads/main"
+    finally:
+        repository.end_flush()
+        for broker in brokers:
+            broker.stop()
+
+
+def test_flush_says_what_is_left(repository):
+    repository.push()
+    repository.end_flush()
+    done = run(
+        *COMMAND, "hook", "flush", "--config", str(repository.config), "--wait", "0.5", check=False
+    )
+    assert done.returncode == 3
+    assert "left 1" in done.stdout
+    status = run(*COMMAND, "hook", "status", "--config", str(repository.config)).stdout
+    assert "waiting   1" in status
+
+
+def test_a_task_that_can_never_be_sent_is_set_aside_with_its_reason(repository):
+    with Spool(repository.spool) as spool:
+        spool.add("id", b"no task", intended_ns=0, boot_id=bytes(16))
+    run(*COMMAND, "hook", "flush", "--config", str(repository.config), "--wait", "1")
+    status = run(*COMMAND, "hook", "status", "--config", str(repository.config)).stdout
+    assert "waiting   0" in status
+    assert "no task in 7 bytes" in status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--phase or --phase-file"),
+        (("--phase=9",), "phase '9'"),
+        (("--phase=0",), "give --redis-url"),
+        (("--phase=3",), "give --nats-url"),
+        (("--phase=0", "--redis-url=redis://h", "--repo-id=--upload-pack=x"), "--upload-pack=x"),
+        (("--phase=0", "--redis-url=redis://h", "--repo-id=../x"), "'../x'"),
+        (("--phase-file=/nope.json",), "/nope.json"),
+        (("--phase=0", "--redis-url=redis://h", "--prefix=a b"), "prefix 'a b'"),
+    ],
+)
+def test_bad_input_of_install_is_named(repository, arguments, message):
+    before = repository.config.read_bytes()
+    done = repository.install(*arguments, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert repository.config.read_bytes() == before

@@ -1,0 +1,287 @@
+"""Real rehearsals, short ones."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+import uuid
+
+import psutil
+import pytest
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import start_nats, start_redis
+from hookbench.brokers.resolve import resolve_nats, resolve_redis
+from hookbench.ledger.events import Event
+from hookbench.ledger.read import read_ledger
+from hookbench.queues.redis_list import connect_redis
+from hookbench.queues.transport import AppTransport
+from hookbench.results.store import load_manifest, resolve_run
+from tests.integration.conftest import COMMAND
+
+QUICK = ["rehearse", "--phase-seconds=2", "--rate=400", "--push-interval=0.5"]
+
+
+def rehearse(out, *arguments, timeout_s=170):
+    return subprocess.run(
+        [*COMMAND, *QUICK, f"--out={out}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
+    )
+
+
+def processes_of(folder):
+    """Processes whose command line names the run's folder, or that were started for it."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(folder) in part for part in process.info["cmdline"] or [])
+    ]
+
+
+@pytest.fixture(scope="module")
+def guide_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    done = rehearse(out)
+    return out, done, load_manifest(resolve_run("latest", out))
+
+
+def test_the_guide_is_convicted_without_a_fault(guide_run):
+    out, done, manifest = guide_run
+    assert done.returncode == 1, done.stderr
+    assert manifest.status == "complete"
+    assert manifest.verdict == "invalid"
+    rows = {row.name: row for row in manifest.account.rows}
+    assert rows["→ dual_read"].duplicated > 0
+    assert rows["dual_read"].left > 0
+    for name in ("redis_only", "dual_write", "nats_primary", "nats_only"):
+        assert rows[name].verdict == "valid", name
+        assert rows[name].tasks >= 700
+    findings = {finding.hazard: finding for finding in manifest.account.findings}
+    assert set(findings) == {"P5", "P8"}
+    assert (manifest.account.lost, manifest.account.stuck) == (0, 0)
+    ledger = read_ledger(out / "latest" / "ledger")
+    known = {str(uuid.UUID(bytes=bytes(item))) for item in ledger.ids}
+    for finding in findings.values():
+        assert finding.examples
+        assert set(finding.examples) <= known
+        assert finding.examples[0] in done.stdout
+
+
+def test_every_task_of_the_ledger_is_accounted_for(guide_run):
+    out, _done, manifest = guide_run
+    account = manifest.account
+    assert account.tasks == sum(row.tasks for row in account.rows if not row.transition)
+    assert account.tasks == account.accepted == account.done
+    assert account.tasks - account.pushed_tasks == 400 * 2 * 5
+    ledger = read_ledger(out / "latest" / "ledger")
+    done = ledger.records["event"] == Event.DONE
+    assert int(done.sum()) - account.done == account.duplicated
+    assert ledger.crashed == []
+
+
+def test_every_push_became_a_task_and_every_mirror_is_equal(guide_run):
+    _out, _done, manifest = guide_run
+    git = manifest.git
+    assert git.pushes >= 15
+    assert git.tasks == git.pushes
+    assert git.equal == git.repositories == 3
+    assert git.differences == []
+
+
+def test_what_is_stored_is_what_was_printed(guide_run):
+    out, done, manifest = guide_run
+    shown = subprocess.run(
+        [*COMMAND, "show", "latest", f"--out={out}"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "COLUMNS": "160"},
+    )
+    assert "verdict   design guide: INVALID" in shown.stdout
+    assert (out / "latest" / "table.txt").read_text() == shown.stdout
+    assert "P5" in done.stdout
+    data = json.loads(
+        subprocess.run(
+            [*COMMAND, "show", "latest", "--json", f"--out={out}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    )
+    assert data["run"] == manifest.run
+    assert not (out / "latest" / "work").exists()
+    assert processes_of(out) == []
+
+
+def test_a_killed_worker_is_replaced_and_its_tasks_are_accounted_for(tmp_path):
+    # Workers that are busy for long: the one that is killed has tasks in hand for certain.
+    process = subprocess.Popen(
+        [
+            *COMMAND,
+            *QUICK,
+            f"--out={tmp_path}",
+            "--phases=0,3",
+            "--service-ms=60",
+            "--phase-seconds=4",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    with process:
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("workers"):
+                victim = int(line.rsplit("pid ", 1)[1].split(",")[0])
+            if line.startswith("nats_primary  00:06"):
+                os.kill(victim, signal.SIGKILL)
+                break
+        text = "".join(lines) + process.stdout.read()
+        assert process.wait() == 1, text
+    assert f"(pid {victim}) was killed by SIGKILL, replaced by pid" in text
+    manifest = load_manifest(resolve_run("latest", tmp_path))
+    (crash,) = manifest.account.crashes
+    assert crash.in_hand > 0
+    assert crash.in_hand == crash.lost + crash.stuck + crash.done_by_others
+    assert crash.lost == manifest.account.lost > 0  # acknowledged before it was processed
+    (finding,) = [item for item in manifest.account.findings if item.hazard == "P10"]
+    assert finding.count == crash.lost
+    assert finding.row == "nats_primary"
+
+
+@pytest.mark.parametrize(
+    ("number", "after_s"),
+    [(signal.SIGINT, 0.6), (signal.SIGINT, 2.0), (signal.SIGTERM, 5.0), (signal.SIGINT, 7.5)],
+)
+def test_an_interrupt_at_any_moment_leaves_no_process(tmp_path, number, after_s):
+    process = subprocess.Popen(
+        [*COMMAND, *QUICK, f"--out={tmp_path}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        time.sleep(after_s)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        _out, err = process.communicate(timeout=40)
+    _gone, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    assert processes_of(tmp_path) == []
+    assert process.returncode == 130, err
+    manifest = load_manifest(resolve_run("latest", tmp_path))
+    assert manifest.status == "cut off"
+    assert manifest.verdict == "unknown"
+    assert "is kept, and marked as cut off" in err
+
+
+def test_a_killed_rehearsal_leaves_no_process_and_no_run_that_looks_whole(tmp_path):
+    process = subprocess.Popen(
+        [*COMMAND, *QUICK, f"--out={tmp_path}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with process:
+        time.sleep(5.0)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+    assert len(children) >= 5
+    _gone, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    (partial,) = tmp_path.iterdir()
+    assert partial.name.endswith(".partial")
+    manifest = load_manifest(partial)
+    assert manifest.status == "running"
+    assert manifest.verdict == "unknown"
+    assert len(read_ledger(partial / "ledger").records) > 0
+
+
+async def test_somebody_elses_brokers_get_names_of_the_runs_own_and_are_left_clean(tmp_path):
+    redis = start_redis(resolve_redis(env={"PATH": ""}), tmp_path / "brokers", Durability.MEMORY)
+    nats = start_nats(resolve_nats(env={"PATH": ""}), tmp_path / "brokers", Durability.MEMORY)
+    urls = (f"--redis-url={redis.url}", f"--nats-url={nats.url}")
+    client = connect_redis(redis.url)
+    try:
+        await client.lpush("unrelated", b"kept")
+        done = rehearse(tmp_path / "out", *urls, "--phases=1,3", "--phase-seconds=1")
+        assert done.returncode in (0, 1), done.stderr
+        assert await client.keys("*") == [b"unrelated"]
+        async with await AppTransport.connect(nats.url) as transport:
+            assert await transport.jetstream.streams_info() == []
+        await client.lpush("{hook}:sync", b"somebody's")
+        done = rehearse(tmp_path / "out", *urls)
+        assert done.returncode == 2
+        assert "already holds hook queue keys ({hook}:sync)" in done.stderr
+        assert await client.lrange("{hook}:sync", 0, -1) == [b"somebody's"]
+    finally:
+        await client.aclose()
+        redis.stop()
+        nats.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--design=best"], "--design 'best'"),
+        (["--durability=tape"], "--durability 'tape'"),
+        (["--phases=0,9"], "phase '9'"),
+        (["--phases="], "phase ''"),
+        (["--rate=0"], "rate of 0"),
+        (["--rate=nan"], "rate of nan"),
+        (["--workers=0"], "workers 0"),
+        (["--phase-seconds=0.1"], "phase seconds 0.1"),
+        (["--expect=guide=good"], "guide=good"),
+        (["--expect=hardened=valid"], "hardened=valid"),
+        (["--redis-url=redis://127.0.0.1:1"], "redis://127.0.0.1:1"),
+        (["--nats-url=nats://127.0.0.1:1"], "nats://127.0.0.1:1"),
+        (["--nats-url=http://127.0.0.1"], "use nats://host:port"),
+        (["--no-such-option"], "--no-such-option"),
+    ],
+)
+def test_bad_input_is_named_and_leaves_nothing(tmp_path, arguments, message):
+    done = rehearse(tmp_path / "out", *arguments, timeout_s=40)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = rehearse(tmp_path / "file" / "results", timeout_s=40)
+    assert done.returncode == 2
+    assert "choose another one with --out" in done.stderr
+
+
+def test_expectations_set_the_exit_code(guide_run):
+    from hookbench.cli.rehearse import _exit_code  # noqa: PLC0415
+
+    _out, _done, manifest = guide_run
+    assert _exit_code([manifest], None) == 1
+    assert _exit_code([manifest], {"guide": "invalid"}) == 0
+    assert _exit_code([manifest], {"guide": "valid"}) == 1
+
+
+def test_doctor_says_what_would_be_used():
+    done = subprocess.run(
+        [*COMMAND, "doctor", "--json"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stdout
+    checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert "starts and answers as 8.2" in checks["redis"]["text"]
+    assert "starts and answers as 2." in checks["nats"]["text"]
+    done = subprocess.run(
+        [*COMMAND, "doctor", "--nats-url=nats://127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "nats://127.0.0.1:1" in done.stdout
