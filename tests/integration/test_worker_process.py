@@ -101,7 +101,8 @@ async def test_a_worker_changes_phase_without_a_restart(fleet, make_task, clock)
         tasks = [make_task() for _ in range(20)]
         sent += tasks
         await send(fleet, phase, clock, tasks)
-        await eventually(lambda count=len(sent): len(done_of(fleet)) == count)
+        expected = len(sent)
+        await eventually(lambda count=expected: len(done_of(fleet)) == count)
     assert worker.stop() == 0
     assert done_of(fleet) == sorted(task.id.bytes for task in sent)
     ledger = read_ledger(fleet.ledger)
