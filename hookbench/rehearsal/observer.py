@@ -35,11 +35,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     redelivered: int | None = None
 
     @property
-    def backlog(self) -> int:
-        """What is waiting in the queue that is being read last in the migration, or in Redis."""
-        if self.consumer_pending is not None:
-            return self.consumer_pending
-        return self.redis_pending or 0
+    def nats_waiting(self) -> int:
+        """What no consumer has got yet: all of the stream while there is none."""
+        waiting = self.stream if self.consumer_pending is None else self.consumer_pending
+        return waiting or 0
 
 
 class _IdOnly(msgspec.Struct):

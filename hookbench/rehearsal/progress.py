@@ -21,7 +21,8 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float
     in_per_s: float
     out_per_s: float
-    depth: int
+    redis_depth: int
+    nats_depth: int
     redelivered: int
 
     @property
@@ -30,7 +31,8 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
         minutes, seconds = divmod(int(self.elapsed_s), 60)
         return (
             f"{minutes:02d}:{seconds:02d}  in {self.in_per_s:,.0f}/s  out {self.out_per_s:,.0f}/s"
-            f"  depth {self.depth:,}  redelivered {self.redelivered:,}"
+            f"  waiting redis {self.redis_depth:,} nats {self.nats_depth:,}"
+            f"  redelivered {self.redelivered:,}"
         )
 
 

@@ -55,6 +55,8 @@ class Rehearsal:
         self._records: list[StepRecord] = []
         self._unknown: list[str] = []
         self._incidents: list[Incident] = []
+        self._told_ns = 0
+        self._told_counts = (0, 0)
         self.folder: Path | None = None
         """Where the run is stored, once it has a folder."""
 
@@ -251,37 +253,39 @@ class Rehearsal:
     async def _watch(
         self, fleet: Fleet, observer: Observer, phase: str, start_ns: int, end_ns: int
     ) -> None:
-        total_s = self._settings.phase_seconds * len(self._steps)
+        """Watch over the processes until ``end_ns``, and tell how it goes once a second."""
         told = len(fleet.incidents)
-        before: tuple[int, int, int] | None = None
         while (now_ns := self._clock.monotonic_ns()) < end_ns:
             fleet.poll()
             for incident in fleet.incidents[told:]:
                 self._teller.say(f"incident  {incident.what}")
             told = len(fleet.incidents)
-            sent = sum(int(member.said.get("accepted", 0)) for member in fleet.of("producer"))
-            done = sum(
-                member.done_before + int(member.said.get("done", 0))
-                for member in fleet.of("worker")
-            )
-            if before is None or now_ns - before[0] >= NS_PER_S:
-                rates = (0.0, 0.0)
-                if before is not None:
-                    seconds = (now_ns - before[0]) / NS_PER_S
-                    rates = ((sent - before[1]) / seconds, (done - before[2]) / seconds)
-                before = (now_ns, sent, done)
-                self._teller.pulse(
-                    Pulse(
-                        phase=phase,
-                        elapsed_s=max(0.0, (now_ns - start_ns) / NS_PER_S),
-                        total_s=total_s,
-                        in_per_s=max(0.0, rates[0]),
-                        out_per_s=max(0.0, rates[1]),
-                        depth=observer.latest.backlog,
-                        redelivered=observer.latest.redelivered or 0,
-                    )
-                )
+            if now_ns - max(self._told_ns, start_ns) >= NS_PER_S:
+                self._tell(fleet, observer, phase, start_ns, now_ns)
             await self._clock.sleep(min(_PULSE_S, max(0.0, (end_ns - now_ns) / NS_PER_S)))
+
+    def _tell(
+        self, fleet: Fleet, observer: Observer, phase: str, start_ns: int, now_ns: int
+    ) -> None:
+        sent = sum(int(member.said.get("accepted", 0)) for member in fleet.of("producer"))
+        done = sum(
+            member.done_before + int(member.said.get("done", 0)) for member in fleet.of("worker")
+        )
+        seconds = (now_ns - self._told_ns) / NS_PER_S if self._told_ns else 1.0
+        self._teller.pulse(
+            Pulse(
+                phase=phase,
+                elapsed_s=max(0.0, (now_ns - start_ns) / NS_PER_S),
+                total_s=self._settings.phase_seconds * len(self._steps),
+                in_per_s=max(0.0, (sent - self._told_counts[0]) / seconds),
+                out_per_s=max(0.0, (done - self._told_counts[1]) / seconds),
+                redis_depth=observer.latest.redis_pending or 0,
+                nats_depth=observer.latest.nats_waiting,
+                redelivered=observer.latest.redelivered or 0,
+            )
+        )
+        self._told_ns = now_ns
+        self._told_counts = (sent, done)
 
     async def _drain(self, fleet: Fleet, pusher: Pusher, observer: Observer) -> None:
         """Nothing is written any more: wait until what the last phase reads is empty."""
