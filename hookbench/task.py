@@ -14,6 +14,7 @@ from hookbench.ids import Entropy, uuid7
 __all__ = [
     "DEFAULT_TASK_LIMIT_BYTES",
     "KNOWN_TASK_TYPES",
+    "NATS_HEADER_ROOM_BYTES",
     "HookTask",
     "Names",
     "check_size",

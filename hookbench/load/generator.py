@@ -93,6 +93,7 @@ class LoadGenerator:
         self._service: ReceiveSyncService | None = None
         self._current: tuple[int, Phase] | None = None
         self._loop = OpenLoop(self._send, clock=clock)
+        self._warned: set[type[HookbenchError]] = set()
         self._filling = "x" * settings.payload_bytes
 
     def request_stop(self) -> None:
@@ -139,15 +140,23 @@ class LoadGenerator:
         totals = self._loop.totals
         try:
             await self._service.send(task, intended_ns=intended_ns)
-        except OversizeError:
+        except OversizeError as error:
             totals.refused += 1
+            self._warn_once(error)
         except SendError as error:
+            self._warn_once(error)
             if error.outcome == "unknown":
                 totals.unknown += 1
             else:
                 totals.refused += 1
         else:
             totals.accepted += 1
+
+    def _warn_once(self, error: HookbenchError) -> None:
+        """The first failure of each kind, so that a log does not grow with an outage."""
+        if type(error) not in self._warned:
+            self._warned.add(type(error))
+            _log.warning("%s (further ones of this kind are only counted)", error)
 
     def _wanted(self) -> tuple[int, Phase]:
         if self._settings.phase_file is not None:

@@ -6,7 +6,7 @@ from hookbench.migration.phases import Phase, WriteRoute, write_route
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.queues.connections import Connections
 from hookbench.queues.transport import make_nats_publish
-from hookbench.task import Names
+from hookbench.task import DEFAULT_TASK_LIMIT_BYTES, NATS_HEADER_ROOM_BYTES, Names
 
 __all__ = ["open_service"]
 
@@ -21,14 +21,25 @@ async def open_service(
 ) -> ReceiveSyncService:
     """The service that ``phase`` asks for; only the brokers of its constructor are connected.
 
+    Its size limit is the smaller of the default and what the NATS server says that it takes.
+
     Raises:
         SettingError, BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: see
             ``Connections``.
     """
     publish = None
+    limit_bytes = DEFAULT_TASK_LIMIT_BYTES
     if write_route(phase) is not WriteRoute.REDIS:
-        publish = make_nats_publish(await connections.nats())
+        transport = await connections.nats()
+        publish = make_nats_publish(transport)
+        limit_bytes = min(limit_bytes, transport.max_payload_bytes - NATS_HEADER_ROOM_BYTES)
     pool = None if phase is Phase.NATS_ONLY else connections.redis()
     return ReceiveSyncService.for_phase(
-        phase, pool=pool, nats_publish=publish, names=names, recorder=recorder, metrics=metrics
+        phase,
+        pool=pool,
+        nats_publish=publish,
+        names=names,
+        limit_bytes=limit_bytes,
+        recorder=recorder,
+        metrics=metrics,
     )

@@ -13,7 +13,7 @@ from hookbench.results.store import Manifest
 __all__ = ["print_run", "run_table"]
 
 LAG_BOUND_NS = 50 * NS_PER_MS
-_WIDE = 108
+_WIDE = 122
 _STYLES = {Verdict.VALID: "green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "yellow"}
 
 
@@ -57,7 +57,7 @@ _OF_A_TRANSITION = frozenset({"tasks", "duplicated", "dup.", "by\ncrash"})
 
 
 def run_table(account: Account, *, narrow: bool = False) -> Table:
-    """One row per phase, and one per transition; ``narrow`` for less than 100 columns."""
+    """One row per phase, and one per transition; ``narrow`` for a narrow terminal."""
     table = Table(
         box=None, pad_edge=False, header_style="bold", padding=(0, 1 if narrow else 2, 0, 0)
     )
