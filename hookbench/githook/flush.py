@@ -15,13 +15,13 @@ from hookbench.errors import (
     HookbenchError,
     OversizeError,
     SendError,
-    SettingError,
 )
 from hookbench.githook.config import HookConfig
 from hookbench.githook.receive import lock_path
 from hookbench.ledger.boot import boot_id
 from hookbench.ledger.events import LedgerWriter
-from hookbench.migration.phases import Phase, PhaseFile, parse_phase
+from hookbench.migration.phase_source import PhaseSource
+from hookbench.migration.phases import Phase, parse_phase
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.service import open_service
 from hookbench.migration.spool import Spool, Spooled
@@ -54,6 +54,10 @@ class Flush:
     def __init__(self, config: HookConfig, *, clock: Clock) -> None:
         self._config = config
         self._clock = clock
+        self._phases = PhaseSource(
+            parse_phase(config.phase) if config.phase is not None else None,
+            Path(config.phase_file) if config.phase_file is not None else None,
+        )
         self._names = Names(
             prefix=config.prefix, subject_root=config.subject_root, stream=config.stream
         )
@@ -146,7 +150,7 @@ class Flush:
         self.totals.sent += 1
 
     async def _open(self) -> ReceiveSyncService:
-        wanted = self._wanted()
+        wanted = self._phases.read()
         if self._service is None or self._service[0] != wanted:
             index, phase = wanted
             ledger = self._open_ledger()
@@ -167,13 +171,6 @@ class Flush:
                 capacity=_LEDGER_CAPACITY,
             )
         return self._ledger
-
-    def _wanted(self) -> tuple[int, Phase]:
-        if self._config.phase_file is not None:
-            return PhaseFile(Path(self._config.phase_file)).read()
-        if self._config.phase is None:
-            raise SettingError("the hook has neither a phase nor a phase file: install it again")
-        return 0, parse_phase(self._config.phase)
 
 
 def _try_lock(path: Path) -> int | None:

@@ -210,37 +210,35 @@ def _find_unfinished(
                     examples=columns.names(mask),
                 )
             )
-    lost = open_tasks & ~placed
     for step in steps:
-        mask = lost & (columns.put_step == step.index)
-        if not (count := int(mask.sum())):
-            continue
-        row = rows["phase", step.index]
-        row.lost = count
-        early = mask & columns.received & columns.acked
-        if n_early := int(early.sum()):
-            findings.append(
-                Finding(
-                    hazard="P10",
-                    row=row.name,
-                    count=n_early,
-                    examples=columns.names(early),
-                    text=f"{n_early:,} tasks lost: acknowledged to NATS before they were"
-                    f" processed{crashes}",
-                )
-            )
-        if n_other := count - n_early:
-            rest = mask & ~early
-            findings.append(
-                Finding(
-                    hazard="-",
-                    row=row.name,
-                    count=n_other,
-                    examples=columns.names(rest),
-                    text=f"{n_other:,} tasks lost: acknowledged to the caller, in no queue, never"
-                    f" done (consumer at {residue.delivered_sequence}){crashes}",
-                )
-            )
+        mask = open_tasks & ~placed & (columns.put_step == step.index)
+        if mask.any():
+            row = rows["phase", step.index]
+            row.lost = int(mask.sum())
+            findings += _loss_findings(columns, row, mask, residue, crashes)
+
+
+def _loss_findings(
+    columns: TaskColumns, row: StepAccount, mask: Bools, residue: Residue, crashes: str
+) -> list[Finding]:
+    """Acknowledged before the work (hazard P10), or gone in another way."""
+    early = mask & columns.received & columns.acked
+    where = f"(consumer at {residue.delivered_sequence})"
+    texts = (
+        ("P10", early, "acknowledged to NATS before they were processed"),
+        ("-", mask & ~early, f"acknowledged to the caller, in no queue, never done {where}"),
+    )
+    return [
+        Finding(
+            hazard=hazard,
+            row=row.name,
+            count=int(tasks.sum()),
+            examples=columns.names(tasks),
+            text=f"{int(tasks.sum()):,} tasks lost: {what}{crashes}",
+        )
+        for hazard, tasks, what in texts
+        if tasks.any()
+    ]
 
 
 def _stuck_reason(place: Place, count: int, crashes: str) -> tuple[str, str]:

@@ -16,14 +16,15 @@ from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.load.arrivals import constant, poisson
 from hookbench.load.open_loop import LoadTotals, OpenLoop
 from hookbench.migration.metrics import HookMetrics
-from hookbench.migration.phases import Phase, PhaseFile
+from hookbench.migration.phase_source import PhaseSource
+from hookbench.migration.phases import Phase
 from hookbench.migration.preflight import check_brokers
 from hookbench.migration.producer import ReceiveSyncService  # noqa: TC001
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.task import Names, new_task
-from hookbench.worker.service import PHASE_POLL_S, Announce
+from hookbench.worker.service import Announce
 
 __all__ = ["GeneratorSettings", "LoadGenerator"]
 
@@ -32,7 +33,6 @@ _log = logging.getLogger(__name__)
 SYNTHETIC = "synthetic"
 """First component of the repository ids of synthetic tasks; a worker routes by it."""
 
-_SWITCH_RETRY_S = 0.5
 _PROGRESS_S = 1.0
 
 
@@ -75,8 +75,7 @@ class LoadGenerator:
         ledger: LedgerWriter | None = None,
         announce: Announce | None = None,
     ) -> None:
-        if (settings.phase is None) == (settings.phase_file is None):
-            raise SettingError("give either a phase or a phase file, not both and not neither")
+        self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
         self._clock = clock
         self._ledger = ledger
@@ -91,7 +90,6 @@ class LoadGenerator:
             stream=settings.stream,
         )
         self._service: ReceiveSyncService | None = None
-        self._current: tuple[int, Phase] | None = None
         self._loop = OpenLoop(self._send, clock=clock)
         self._warned: set[type[HookbenchError]] = set()
         self._filling = "x" * settings.payload_bytes
@@ -104,11 +102,13 @@ class LoadGenerator:
         """Offer all tasks; returns when each has its outcome."""
         settings = self._settings
         try:
-            index, phase = self._wanted()
+            index, phase = self._phases.read()
             await check_brokers(phase, redis_url=settings.redis_url, nats_url=settings.nats_url)
             await self._enter(index, phase)
             helpers = [
-                asyncio.ensure_future(self._watch()),
+                asyncio.ensure_future(
+                    self._phases.follow((index, phase), self._enter, self._clock)
+                ),
                 asyncio.ensure_future(self._report()),
             ]
             try:
@@ -158,26 +158,6 @@ class LoadGenerator:
             self._warned.add(type(error))
             _log.warning("%s (further ones of this kind are only counted)", error)
 
-    def _wanted(self) -> tuple[int, Phase]:
-        if self._settings.phase_file is not None:
-            return PhaseFile(self._settings.phase_file).read()
-        if self._settings.phase is None:
-            raise SettingError("no phase")
-        return 0, self._settings.phase
-
-    async def _watch(self) -> None:
-        if self._settings.phase_file is None:
-            return
-        while True:
-            await self._clock.sleep(PHASE_POLL_S)
-            try:
-                wanted = self._wanted()
-                if wanted != self._current:
-                    await self._enter(*wanted)
-            except HookbenchError as error:
-                _log.warning("phase change put off by %.1f s: %s", _SWITCH_RETRY_S, error)
-                await self._clock.sleep(_SWITCH_RETRY_S)
-
     async def _enter(self, index: int, phase: Phase) -> None:
         self._service = await open_service(
             phase,
@@ -186,7 +166,6 @@ class LoadGenerator:
             recorder=self._ledger,
             metrics=self._metrics,
         )
-        self._current = (index, phase)
         if self._ledger is not None:
             self._ledger.phase = index
             self._ledger.record(Event.PHASE, value=index)

@@ -1,8 +1,8 @@
 """One worker process: connections, phase changes without a restart, and a graceful stop."""
 
 import asyncio
-import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import msgspec
 from hookbench import __version__
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
-from hookbench.errors import HookbenchError, SettingError
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.metrics import HookMetrics
-from hookbench.migration.phases import AckMode, Phase, PhaseFile, ReadRoute, read_route
+from hookbench.migration.phase_source import PhaseSource
+from hookbench.migration.phases import AckMode, Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
@@ -26,10 +26,6 @@ from hookbench.worker.loop import Handler, Worker, WorkerLimits, WorkerTotals
 
 __all__ = ["Announce", "WorkerService", "WorkerSettings"]
 
-_log = logging.getLogger(__name__)
-
-PHASE_POLL_S = 0.05
-_SWITCH_RETRY_S = 0.5
 _PROGRESS_S = 1.0
 
 Announce = Callable[[dict[str, Any]], None]
@@ -70,8 +66,7 @@ class WorkerService:
         metrics: HookMetrics | None = None,
         announce: Announce | None = None,
     ) -> None:
-        if (settings.phase is None) == (settings.phase_file is None):
-            raise SettingError("give either a phase or a phase file, not both and not neither")
+        self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
         self._handler = handler
         self._clock = clock
@@ -88,7 +83,7 @@ class WorkerService:
         )
         self._dead_letters = RoutedDeadLetters()
         self._stop = asyncio.Event()
-        self._current: tuple[int, Phase] | None = None
+        self._phase: Phase | None = None
 
     def request_stop(self) -> None:
         """Take nothing more; ``run`` returns when the tasks in work are finished."""
@@ -101,7 +96,7 @@ class WorkerService:
             HookbenchError: the brokers of the first phase cannot be used.
         """
         try:
-            index, phase = self._wanted()
+            index, phase = self._phases.read()
             await check_brokers(
                 phase, redis_url=self._settings.redis_url, nats_url=self._settings.nats_url
             )
@@ -115,13 +110,15 @@ class WorkerService:
                 recorder=self._ledger,
             )
             self._entered(index, phase)
-            watcher = asyncio.ensure_future(self._watch(worker))
+            follower = asyncio.ensure_future(
+                self._phases.follow((index, phase), partial(self._switch, worker), self._clock)
+            )
             stopper = asyncio.ensure_future(self._stop_when_asked(worker))
             reporter = asyncio.ensure_future(self._report(worker))
             try:
                 totals = await worker.run()
             finally:
-                await cancel(watcher, stopper, reporter)
+                await cancel(follower, stopper, reporter)
             self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
             return totals
         finally:
@@ -136,30 +133,8 @@ class WorkerService:
             await self._clock.sleep(_PROGRESS_S)
             self._announce({"event": "progress", **msgspec.structs.asdict(worker.totals)})
 
-    def _wanted(self) -> tuple[int, Phase]:
-        if self._settings.phase_file is not None:
-            return PhaseFile(self._settings.phase_file).read()
-        if self._settings.phase is None:
-            raise SettingError("no phase")
-        return 0, self._settings.phase
-
-    async def _watch(self, worker: Worker) -> None:
-        """Follow the phase file; a change that cannot be made now is tried again."""
-        if self._settings.phase_file is None:
-            return
-        while True:
-            await self._clock.sleep(PHASE_POLL_S)
-            try:
-                wanted = self._wanted()
-                if wanted == self._current:
-                    continue
-                await self._switch(worker, *wanted)
-            except HookbenchError as error:
-                _log.warning("phase change put off by %.1f s: %s", _SWITCH_RETRY_S, error)
-                await self._clock.sleep(_SWITCH_RETRY_S)
-
     async def _switch(self, worker: Worker, index: int, phase: Phase) -> None:
-        before = self._current[1] if self._current else None
+        before = self._phase
         consumer = await self._consumer(phase)
         worker.switch(consumer)
         self._entered(index, phase)
@@ -169,7 +144,7 @@ class WorkerService:
             await (await self._connections.nats()).release()
 
     def _entered(self, index: int, phase: Phase) -> None:
-        self._current = (index, phase)
+        self._phase = phase
         if self._ledger is not None:
             self._ledger.phase = index
             self._ledger.record(Event.PHASE, value=index)
