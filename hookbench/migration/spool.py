@@ -50,9 +50,13 @@ class Spool:
         self.path = path
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute(_SCHEMA)
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.execute(_SCHEMA)
+            except BaseException:
+                self._db.close()
+                raise
         except sqlite3.Error as error:
             raise SpoolError(
                 f"spool {path}: {error}; check that the folder exists and can be written"
