@@ -19,6 +19,7 @@ __all__ = [
     "REDIS_URL_VARIABLE",
     "Origin",
     "Resolved",
+    "redact",
     "resolve_nats",
     "resolve_redis",
 ]

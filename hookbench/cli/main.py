@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 app.command("rehearse")(rehearse.rehearse)
 app.command("show")(show.show)
+app.command("check")(show.check)
 app.command("report")(show.report)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)

@@ -6,6 +6,7 @@ Works on columns; a task is a row number of ``Ledger.ids``.
 import numpy as np
 
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
+from hookbench.ledger.contradictions import find_over_budget, find_unexpected
 from hookbench.ledger.duplicates import find_duplicates
 from hookbench.ledger.events import Event
 from hookbench.ledger.model import (
@@ -40,6 +41,7 @@ def make_account(
     *,
     step_starts_ns: list[int],
     gap_window_ns: int = 2_000_000_000,
+    max_attempts: int = 3,
 ) -> Account:
     """Account for every task of a run.
 
@@ -48,6 +50,7 @@ def make_account(
         steps: the timeline.
         residue: what was left after the drain.
         step_starts_ns: when each step began.
+        max_attempts: the budget of deliveries of a task.
         gap_window_ns: how far around a transition the gaps are looked for.
     """
     columns = TaskColumns(ledger)
@@ -66,13 +69,22 @@ def make_account(
     _find_unfinished(columns, steps, residue, lying, rows, findings)
     find_duplicates(columns, steps, rows, findings)
     _find_left(columns, lying, rows, findings)
+    find_unexpected(columns, steps, rows, findings)
+    find_over_budget(columns, steps, rows, findings, max_attempts)
     ordered = []
     for step in steps:
         if ("transition", step.index) in rows:
             ordered.append(rows["transition", step.index])
         ordered.append(rows["phase", step.index])
     for row in ordered:
-        bad = row.lost or row.stuck or row.left or row.duplicated > row.explained
+        bad = (
+            row.lost
+            or row.stuck
+            or row.left
+            or row.unexpected
+            or row.over_budget
+            or row.duplicated > row.explained
+        )
         row.verdict = Verdict.INVALID if bad else Verdict.VALID
     pushed_done = columns.pushed & (columns.done_count > 0)
     return Account(
@@ -89,6 +101,8 @@ def make_account(
         duplicated=sum(row.duplicated for row in ordered),
         explained=sum(row.explained for row in ordered),
         left=sum(row.left for row in ordered),
+        unexpected=sum(row.unexpected for row in ordered),
+        over_budget=sum(row.over_budget for row in ordered),
         junk=int((columns.where(Event.DEAD) & ~columns.real[columns.task]).sum()),
         pushed_tasks=int(columns.pushed.sum()),
         push_to_done_ns=_percentiles(

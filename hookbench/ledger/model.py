@@ -77,6 +77,8 @@ class StepAccount(msgspec.Struct, kw_only=True):
         tasks: tasks put in the phase; at a transition those put before it and done after it.
         duplicated: executions beyond the first of a task; ``explained`` of them follow a crash
             of the worker before its acknowledgement.
+        unexpected: tasks that came out although nobody put them, and tasks with two ends.
+        over_budget: deliveries beyond the budget of attempts.
         left: copies of finished tasks that lie in Redis where nothing reads or trims them.
         gap_accepted_ns, gap_done_ns: at a transition, the longest time without an accepted put
             and without a completed task around it.
@@ -94,6 +96,8 @@ class StepAccount(msgspec.Struct, kw_only=True):
     lost: int = 0
     stuck: dict[str, int] = msgspec.field(default_factory=dict)
     left: int = 0
+    unexpected: int = 0
+    over_budget: int = 0
     gap_accepted_ns: int | None = None
     gap_done_ns: int | None = None
     verdict: Verdict = Verdict.VALID
@@ -131,3 +135,5 @@ class Account(msgspec.Struct, kw_only=True):
     push_to_done_ns: dict[str, int] | None
     torn: int
     crashes: list[Crash]
+    unexpected: int = 0
+    over_budget: int = 0

@@ -4,14 +4,13 @@ import contextlib
 import traceback
 
 from hookbench.ledger.account import make_account
-from hookbench.ledger.model import Verdict
 from hookbench.ledger.read import read_ledger
 from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.pushes import Pusher, check_mirrors
 from hookbench.results.store import Manifest, RunFolder
 
-__all__ = ["conclude", "verdict_of"]
+__all__ = ["conclude"]
 
 
 async def conclude(
@@ -68,14 +67,3 @@ def _worst_lag(fleet: Fleet) -> dict[str, int]:
         name: max((int(item.get(name, 0)) for item in said), default=0)
         for name in ("lag_p50_ns", "lag_p99_ns", "lag_max_ns")
     }
-
-
-def verdict_of(manifest: Manifest) -> Verdict:
-    """Unknown if anything is; else invalid if a row, a mirror or a pushed task says so."""
-    account, git = manifest.account, manifest.git
-    if manifest.unknown_because or account is None or git is None:
-        return Verdict.UNKNOWN
-    bad = any(row.verdict is Verdict.INVALID for row in account.rows)
-    if bad or git.equal < git.repositories or git.tasks < git.pushes:
-        return Verdict.INVALID
-    return Verdict.VALID

@@ -3,9 +3,11 @@
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from hookbench.brokers.resolve import redact
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import HookbenchError
@@ -16,14 +18,16 @@ from hookbench.rehearsal.arguments import (
     producer_arguments,
     worker_arguments,
 )
-from hookbench.rehearsal.conclude import conclude, verdict_of
+from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Pulse, Teller
 from hookbench.rehearsal.pushes import Pusher, PushSettings
-from hookbench.rehearsal.settings import RehearsalSettings, plan_steps
+from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage, open_stage, utc_now_label
+from hookbench.results.check import verdict_of
 from hookbench.results.environment import read_environment
+from hookbench.results.steps import plan_steps
 from hookbench.results.store import (
     MANIFEST_SCHEMA,
     Incident,
@@ -77,7 +81,7 @@ class Rehearsal:
             design=settings.design,
             seed=settings.seed,
             durability=settings.durability,
-            settings=msgspec.to_builtins(settings, enc_hook=str),
+            settings=_plain_settings(settings),
             environment=environment,
             started=utc_now_label(self._clock.wall_ns()),
             brokers=[],
@@ -312,6 +316,15 @@ class Rehearsal:
         while True:
             fleet.poll()
             await self._clock.sleep(_PULSE_S)
+
+
+def _plain_settings(settings: RehearsalSettings) -> dict[str, Any]:
+    """As JSON can carry them, without the passwords of URLs."""
+    plain: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=str)
+    for name in ("redis_url", "nats_url"):
+        if plain[name] is not None:
+            plain[name] = redact(plain[name])
+    return plain
 
 
 def _plain_name(error: BaseException) -> str:

@@ -6,11 +6,10 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import SettingError
-from hookbench.ledger.model import StepPlan
 from hookbench.load.arrivals import check_rate
-from hookbench.migration.phases import Design, Phase, ReadRoute, read_route
+from hookbench.migration.phases import Design, Phase
 
-__all__ = ["FULL_TIMELINE", "RehearsalSettings", "plan_steps"]
+__all__ = ["FULL_TIMELINE", "RehearsalSettings"]
 
 FULL_TIMELINE = (
     Phase.REDIS_ONLY,
@@ -77,16 +76,3 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if not low <= value <= high:
                 raise SettingError(f"{name} {value}: use between {low} and {high}")
-
-
-def plan_steps(phases: tuple[Phase, ...]) -> list[StepPlan]:
-    """The timeline as the account needs it."""
-    return [
-        StepPlan(
-            index=index,
-            phase=phase.label,
-            reads_redis=read_route(phase) is not ReadRoute.NATS,
-            reads_nats=read_route(phase) is not ReadRoute.REDIS,
-        )
-        for index, phase in enumerate(phases)
-    ]

@@ -19,8 +19,8 @@ from hookbench.ledger.events import SEGMENT_SUFFIX, Broker, Event
 from hookbench.ledger.model import StepPlan
 from hookbench.ledger.read import RECORD_DTYPE, Ledger, read_ledger
 from hookbench.migration.phases import Phase
-from hookbench.rehearsal.settings import plan_steps
 from hookbench.report.samples import read_samples
+from hookbench.results.steps import plan_steps
 from hookbench.results.store import Manifest, load_manifest, resolve_run
 
 __all__ = ["PERCENTILES", "QUEUE_OF_BROKER", "RunFrames", "load_frames"]

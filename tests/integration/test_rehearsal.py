@@ -7,6 +7,7 @@ import subprocess
 import time
 import uuid
 
+import msgspec
 import psutil
 import pytest
 
@@ -17,7 +18,7 @@ from hookbench.ledger.events import Event
 from hookbench.ledger.read import read_ledger
 from hookbench.queues.redis_list import connect_redis
 from hookbench.queues.transport import AppTransport
-from hookbench.results.store import load_manifest, resolve_run
+from hookbench.results.store import Manifest, load_manifest, resolve_run
 from tests.integration.conftest import COMMAND
 
 QUICK = ["rehearse", "--phase-seconds=2", "--rate=400", "--push-interval=0.5"]
@@ -117,6 +118,56 @@ def test_what_is_stored_is_what_was_printed(guide_run):
     assert processes_of(out) == []
 
 
+def test_the_checkers_say_the_same_of_the_stored_run(guide_run):
+    out, _done, manifest = guide_run
+    checked = subprocess.run(
+        [*COMMAND, "check", "latest", "--json", f"--out={out}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 1
+    again = msgspec.json.decode(checked.stdout, type=Manifest)
+    assert again.account == manifest.account
+    assert again.verdict == manifest.verdict
+
+
+def test_the_life_of_one_task_is_told(guide_run):
+    out, _done, manifest = guide_run
+    (replayed,) = [item for item in manifest.account.findings if item.hazard == "P5"]
+    task = replayed.examples[0]
+    told = subprocess.run(
+        [*COMMAND, "show", "latest", f"--task={task}", f"--out={out}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    lines = told.splitlines()
+    assert lines[0] == f"task {task}"
+    order = [
+        "is asked to put the task",
+        "acknowledged by nats",
+        "acknowledged by redis",
+        "receives it from redis (attempt 1)",
+        "is done with it",
+        "receives it from nats (attempt 1)",
+        "is done with it",
+    ]
+    at = 0
+    for words in order:
+        at = next(number for number, line in enumerate(lines) if number >= at and words in line) + 1
+    assert "done 2 times" in told
+    for wrong in ("ffffffff", task[:2]):
+        missing = subprocess.run(
+            [*COMMAND, "show", "latest", f"--task={wrong}", f"--out={out}"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert missing.returncode == 2
+        assert "begin" in missing.stderr
+
+
 def test_a_killed_worker_is_replaced_and_its_tasks_are_accounted_for(tmp_path):
     # Workers that are busy for long: the one that is killed has tasks in hand for certain.
     process = subprocess.Popen(
@@ -201,6 +252,11 @@ def test_a_killed_rehearsal_leaves_no_process_and_no_run_that_looks_whole(tmp_pa
     assert manifest.status == "running"
     assert manifest.verdict == "unknown"
     assert len(read_ledger(partial / "ledger").records) > 0
+    checked = subprocess.run(
+        [*COMMAND, "check", str(partial)], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 3, checked.stderr
+    assert "what was left on the brokers was not recorded" in checked.stdout
 
 
 async def test_somebody_elses_brokers_get_names_of_the_runs_own_and_are_left_clean(tmp_path):

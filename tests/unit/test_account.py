@@ -9,7 +9,7 @@ from hookbench.ledger.events import Broker, Event, LedgerWriter
 from hookbench.ledger.model import Place, Residue, Verdict
 from hookbench.ledger.read import read_ledger
 from hookbench.migration.phases import Phase
-from hookbench.rehearsal.settings import plan_steps
+from hookbench.results.steps import plan_steps
 from tests.virtual import FixedClock
 
 STEPS = plan_steps((Phase.REDIS_ONLY, Phase.DUAL_WRITE, Phase.DUAL_READ, Phase.NATS_PRIMARY))
@@ -286,3 +286,30 @@ def test_the_longest_gap_around_a_transition(history):
     account = history.account()
     # accepted puts at 1,009 and 1,103 ms; the window of 50 ms around 1,100 begins at 1,050
     assert row(account, "→ dual_write").gap_accepted_ns == pytest.approx(53 * MS, abs=2 * MS)
+
+
+def test_a_task_that_nobody_put_is_unexpected(history):
+    history.work(1, step=0)
+    account = history.account()
+    assert account.unexpected == 1
+    assert hazards(account) == [("-", "redis_only", 1)]
+    assert row(account, "redis_only").verdict is Verdict.INVALID
+
+
+def test_a_task_with_two_ends_is_unexpected(history):
+    history.put(1, step=0)
+    history.work(1, step=0)
+    history.say("worker.2", Event.DEAD, 1, step=0, broker=Broker.REDIS)
+    account = history.account()
+    assert account.unexpected == 1
+    assert "ended twice" in account.findings[0].text
+
+
+@pytest.mark.parametrize(("attempt", "over"), [(3, 0), (4, 1)])
+def test_deliveries_are_held_against_the_budget(history, attempt, over):
+    history.put(1, step=3, redis=False, nats=1)
+    history.work(1, step=3, broker=Broker.NATS, attempt=attempt)
+    account = history.account()
+    assert account.over_budget == over
+    verdict = Verdict.INVALID if over else Verdict.VALID
+    assert row(account, "nats_primary").verdict is verdict

@@ -1,0 +1,76 @@
+"""The checkers again, on a stored run."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hookbench.errors import LedgerError
+from hookbench.ledger.account import make_account
+from hookbench.ledger.events import Event
+from hookbench.ledger.model import Residue, Verdict
+from hookbench.ledger.read import Ledger, read_ledger
+from hookbench.migration.phases import Phase
+from hookbench.results.steps import plan_steps
+from hookbench.results.store import Manifest, StepRecord, load_manifest
+
+__all__ = ["check_run", "verdict_of"]
+
+
+def verdict_of(manifest: Manifest) -> Verdict:
+    """Unknown if anything is; else invalid if a row, a mirror or a pushed task says so."""
+    account, git = manifest.account, manifest.git
+    if manifest.unknown_because or account is None or git is None:
+        return Verdict.UNKNOWN
+    bad = any(row.verdict is Verdict.INVALID for row in account.rows)
+    if bad or git.equal < git.repositories or git.tasks < git.pushes:
+        return Verdict.INVALID
+    return Verdict.VALID
+
+
+def check_run(run: Path) -> Manifest:
+    """The manifest of ``run`` with an account and a verdict made anew from its ledger.
+
+    A run that was cut off has no record of what was left on the brokers: its account says what
+    the ledger says, and its verdict is unknown.
+
+    Raises:
+        ResultsError: the manifest cannot be read.
+        LedgerError: the ledger cannot be read, or holds no step of the timeline.
+    """
+    manifest = load_manifest(run)
+    ledger = read_ledger(run / "ledger")
+    steps = manifest.steps
+    if manifest.status != "complete":
+        steps = _planned_steps(ledger, manifest, run)
+    unknown = [reason for reason in manifest.unknown_because if not reason.startswith("check: ")]
+    if manifest.residue is None:
+        unknown.append("check: what was left on the brokers was not recorded")
+    if ledger.torn:
+        unknown.append(f"check: {ledger.torn} records were cut off in the middle of their write")
+    account = make_account(
+        ledger,
+        [step.plan for step in steps],
+        manifest.residue or Residue(places={}),
+        step_starts_ns=[step.start_ns for step in steps],
+    )
+    checked = msgspec.structs.replace(
+        manifest, account=account, steps=steps, unknown_because=unknown
+    )
+    return msgspec.structs.replace(checked, verdict=verdict_of(checked))
+
+
+def _planned_steps(ledger: Ledger, manifest: Manifest, run: Path) -> list[StepRecord]:
+    """Every step of the timeline; one that a run cut off did not get to begins at its end."""
+    plans = plan_steps([Phase(number) for number in manifest.settings.get("phases", [])])
+    harness = np.array([name.startswith("harness") for name in ledger.writers])
+    mine = (ledger.records["event"] == Event.PHASE) & harness[ledger.writer]
+    starts_ns = ledger.records["time_ns"][mine].tolist()
+    if not starts_ns or len(plans) < len(starts_ns):
+        raise LedgerError(f"run {run}: it was cut off before its first phase")
+    last_ns = int(ledger.records["time_ns"][-1])
+    starts_ns += [last_ns] * (len(plans) - len(starts_ns))
+    return [
+        StepRecord(plan=plan, start_ns=start_ns, end_ns=end_ns)
+        for plan, start_ns, end_ns in zip(plans, starts_ns, [*starts_ns[1:], last_ns], strict=True)
+    ]

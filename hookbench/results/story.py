@@ -1,0 +1,120 @@
+"""The whole life of one task, as a story: who did what, when, in which phase."""
+
+import uuid
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hookbench.clock import NS_PER_MS
+from hookbench.errors import ResultsError
+from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.model import Place
+from hookbench.ledger.read import read_ledger
+from hookbench.migration.phases import Phase
+from hookbench.results.store import Manifest, load_manifest
+
+__all__ = ["Chapter", "tell_task"]
+
+MAX_MATCHES = 5
+
+_WORDS = {
+    Event.PUT_INVOKED: "is asked to put the task",
+    Event.PUT_OK: "gets it acknowledged by {broker} as number {value}",
+    Event.PUT_FAIL: "is refused by {broker}",
+    Event.PUT_UNKNOWN: "gets no answer from {broker}: it may be there",
+    Event.ACCEPTED: "tells its caller that the task is accepted",
+    Event.REFUSED: "tells its caller that the task is refused",
+    Event.DOUBTFUL: "tells its caller that the outcome is unknown",
+    Event.RECEIVED: "receives it from {broker} (attempt {attempt})",
+    Event.CLAIMED: "claims it",
+    Event.STARTED: "starts to work on it",
+    Event.EFFECT: "sees its effect",
+    Event.DONE: "is done with it",
+    Event.FAILED: "fails on it (attempt {attempt})",
+    Event.ACK_SENT: "acknowledges it to {broker}",
+    Event.ACK_CONFIRMED: "has the acknowledgement confirmed by {broker}",
+    Event.ACK_FAILED: "cannot acknowledge it to {broker}",
+    Event.NAK: "gives it back to {broker}",
+    Event.TERM: "ends its delivery at {broker} for good",
+    Event.REQUEUED: "puts it back",
+    Event.DEAD: "makes it a dead letter",
+    Event.SUPERSEDED: "finds it superseded",
+}
+
+
+class Chapter(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of the task; ``at_ms`` counts from its first event."""
+
+    at_ms: float
+    phase: str
+    who: str
+    event: str
+    text: str
+
+
+def tell_task(run: Path, task: str) -> tuple[uuid.UUID, list[Chapter], list[str]]:
+    """The life of one task of a stored run, and where it lay at the end.
+
+    Args:
+        run: folder of the run.
+        task: its id, or the beginning of its id.
+
+    Raises:
+        ResultsError: no task begins so, or several do.
+        LedgerError: the ledger cannot be read.
+    """
+    manifest = load_manifest(run)
+    ledger = read_ledger(run / "ledger")
+    ids = [uuid.UUID(bytes=bytes(item)) for item in ledger.ids]
+    wanted = task.lower()
+    found = [row for row, item in enumerate(ids) if str(item).startswith(wanted)]
+    if len(found) != 1:
+        examples = ", ".join(str(ids[row]) for row in found[:MAX_MATCHES])
+        what = f"{len(found)} tasks begin so ({examples})" if found else "no task begins so"
+        raise ResultsError(f"task {task!r} in run {manifest.run}: {what}")
+    (row,) = found
+    records = ledger.records
+    mine = np.flatnonzero(ledger.task == row)
+    first_ns = int(records["time_ns"][mine[0]])
+    names = _phase_names(manifest)
+    chapters = []
+    for number in mine.tolist():
+        record = records[number]
+        event = Event(int(record["event"]))
+        words = _WORDS.get(event, event.name.lower())
+        index = int(record["phase"])
+        chapters.append(
+            Chapter(
+                at_ms=(int(record["time_ns"]) - first_ns) / NS_PER_MS,
+                phase=names[index] if index < len(names) else str(index),
+                who=ledger.writers[int(ledger.writer[number])],
+                event=event.name.lower(),
+                text=words.format(
+                    broker=Broker(int(record["broker"])).name.lower(),
+                    value=int(record["value"]),
+                    attempt=int(record["attempt"]),
+                ),
+            )
+        )
+    return ids[row], chapters, _end_of(manifest, ids[row], chapters, ledger.crashed)
+
+
+def _phase_names(manifest: Manifest) -> list[str]:
+    return [Phase(number).label for number in manifest.settings.get("phases", [])]
+
+
+def _end_of(
+    manifest: Manifest, task_id: uuid.UUID, chapters: list[Chapter], crashed: list[str]
+) -> list[str]:
+    lines = [f"{who} died" for who in crashed if who in {chapter.who for chapter in chapters}]
+    done = sum(chapter.event == "done" for chapter in chapters)
+    lines.append(f"done {done} times" if done != 1 else "done once")
+    if manifest.residue is None:
+        lines.append("what was left on the brokers was not recorded")
+        return lines
+    for place in Place:
+        count = manifest.residue.places.get(place, []).count(task_id)
+        if count:
+            lines.append(f"{count} left in {place.value} after the run")
+    return lines
