@@ -214,7 +214,7 @@ def _find_unfinished(
                 continue
             row = rows["phase", step.index]
             row.stuck[place.value] = count
-            hazard, text = _stuck_reason(place, count, crashes)
+            hazard, text = _stuck_reason(place, count, crashes, steps[-1])
             findings.append(
                 Finding(
                     hazard=hazard,
@@ -255,19 +255,26 @@ def _loss_findings(
     ]
 
 
-def _stuck_reason(place: Place, count: int, crashes: str) -> tuple[str, str]:
-    if place is Place.REDIS_WORK:
-        return (
-            "R3",
-            f"{count:,} tasks orphaned in the Redis work list, which nothing reads{crashes}",
-        )
-    if place is Place.REDIS_PENDING:
-        return "P6", f"{count:,} tasks only in the Redis list, which is not read any more"
-    if place is Place.SPOOL:
-        return "-", f"{count:,} tasks still in the spool of the git hook"
-    if place is Place.STREAM:
-        return "-", f"{count:,} tasks in the stream, never delivered"
-    return "-", f"{count:,} tasks delivered and neither acknowledged nor delivered again{crashes}"
+def _stuck_reason(place: Place, count: int, crashes: str, last: StepPlan) -> tuple[str, str]:
+    """Hazard and text; what is read in the last phase decides whether a task can still move."""
+    only_fallback = last.reads_redis and last.reads_nats
+    pending = ("-", "in the Redis list, never delivered")
+    if not last.reads_redis:
+        pending = ("P6", "only in the Redis list, which is not read any more")
+    elif only_fallback:
+        pending = ("P9", "only in the Redis list, which is read after a failed NATS read alone")
+    stream = ("-", "in the stream, never delivered")
+    unacked = ("-", f"delivered and neither acknowledged nor delivered again{crashes}")
+    if not last.reads_nats:
+        stream = unacked = ("B3", "only in the stream, which is not read any more")
+    hazard, text = {
+        Place.REDIS_WORK: ("R3", f"orphaned in the Redis work list, which nothing reads{crashes}"),
+        Place.REDIS_PENDING: pending,
+        Place.SPOOL: ("-", "still in the spool of the git hook"),
+        Place.STREAM: stream,
+        Place.CONSUMER_PENDING: unacked,
+    }[place]
+    return hazard, f"{count:,} tasks {text}"
 
 
 def _account_for_crashes(columns: TaskColumns, lying: dict[Place, Bools]) -> list[Crash]:

@@ -1,5 +1,7 @@
 """Executions beyond the first of a task, and why they happened."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
@@ -17,9 +19,9 @@ def find_duplicates(
 ) -> None:
     """Executions beyond the first of a task.
 
-    What was done by redis and again by jetstream counts for the transition that began to read
-    NATS; any other for the phase in which it was done again, or for the transition before it if
-    the task was put before that.
+    What was done by redis and again by jetstream, or the other way round, counts for the
+    transition that began to read the second one. Any other counts for the phase in which it was
+    done again, or for the transition before it if the task was put before that.
     """
     done = np.flatnonzero(columns.where(Event.DONE))
     if len(done) == 0:
@@ -33,28 +35,25 @@ def find_duplicates(
     task = columns.task[again]
     explained = _explained(columns, before)
     step = columns.phase[again]
-    replay = (columns.broker[before] == Broker.REDIS) & (columns.broker[again] == Broker.NATS)
-    entered = np.array([_entry_into_nats(steps, index) for index in range(len(steps))])
-    replay &= entered[step] > 0
+    changes = _changes_of_broker(columns, steps, before, again)
     crossed = columns.put_step[task] < step
+    other = np.ones(len(task), dtype=bool)
+    for change in changes:
+        other &= ~change.mask
+        for index in np.unique(change.entered[change.mask]).tolist():
+            row = rows["transition", index]
+            mask = change.mask & (change.entered == index)
+            unexplained = _count(row, mask, explained, task)
+            if len(unexplained):
+                findings.append(_change_finding(columns, steps, row, unexplained, change))
     for target in steps:
-        masks = {
-            ("transition", True): replay & (entered[step] == target.index),
-            ("transition", False): ~replay & crossed & (step == target.index),
-            ("phase", False): ~replay & ~crossed & (step == target.index),
-        }
-        for (kind, replayed), mask in masks.items():
+        for kind, side in (("transition", crossed), ("phase", ~crossed)):
+            mask = other & side & (step == target.index)
             if not mask.any():
                 continue
             row = rows[kind, target.index]
-            row.duplicated += int(mask.sum())
-            row.explained += int((mask & explained).sum())
-            unexplained = task[mask & ~explained]
-            if len(unexplained) == 0:
-                continue
-            if replayed:
-                findings.append(_replay_finding(columns, steps, row, unexplained))
-            else:
+            unexplained = _count(row, mask, explained, task)
+            if len(unexplained):
                 findings.append(
                     Finding(
                         hazard="-",
@@ -67,27 +66,83 @@ def find_duplicates(
                 )
 
 
-def _entry_into_nats(steps: list[StepPlan], index: int) -> int:
-    """The step at which the reading of NATS began that is going on at ``index``; 0 for none."""
-    while index > 0 and steps[index].reads_nats and steps[index - 1].reads_nats:
+def _count(row: StepAccount, mask: Bools, explained: Bools, task: Ints) -> Ints:
+    """Add repeats to a row; the tasks of those that no crash explains."""
+    row.duplicated += int(mask.sum())
+    row.explained += int((mask & explained).sum())
+    return task[mask & ~explained]
+
+
+class _Change(NamedTuple):
+    """Repeats that another broker's copy caused, and the step at which it began to be read."""
+
+    mask: Bools
+    entered: Ints
+    how: str
+
+
+def _changes_of_broker(
+    columns: TaskColumns, steps: list[StepPlan], before: Ints, again: Ints
+) -> list[_Change]:
+    """Done by redis and again by jetstream, and the other way round."""
+    step = columns.phase[again]
+    changes = []
+    for first, second, reads, how in (
+        (Broker.REDIS, Broker.NATS, [item.reads_nats for item in steps], "jetstream"),
+        (
+            Broker.NATS,
+            Broker.REDIS,
+            [item.reads_redis and not item.reads_nats for item in steps],
+            "redis",
+        ),
+    ):
+        entries = np.array([_entry(reads, index) for index in range(len(steps))])
+        entered = entries[step]
+        mask = (columns.broker[before] == first) & (columns.broker[again] == second)
+        changes.append(_Change(mask & (entered > 0), entered, how))
+    return changes
+
+
+def _entry(reads: list[bool], index: int) -> int:
+    """The step at which the reading began that is going on at ``index``; 0 for none."""
+    while index > 0 and reads[index] and reads[index - 1]:
         index -= 1
-    return index if steps[index].reads_nats else 0
+    return index if reads[index] else 0
 
 
-def _replay_finding(
-    columns: TaskColumns, steps: list[StepPlan], row: StepAccount, task: Ints
+def _change_finding(
+    columns: TaskColumns, steps: list[StepPlan], row: StepAccount, task: Ints, change: _Change
 ) -> Finding:
     counts = np.bincount(columns.put_step[task], minlength=len(steps))
     origins = ", ".join(
         f"{count:,} put in {steps[index].phase}" for index, count in enumerate(counts) if count
     )
+    now = steps[row.step].phase
+    number = f"{len(task):,}"
+    if change.how == "redis":
+        hazard = "B2"
+        text = (
+            f"{number} finished tasks run again on going back to {now}: done by jetstream before,"
+            f" their copies in redis delivered and done again ({origins})"
+        )
+    elif any(step.reads_nats for step in steps[: row.step]):
+        hazard = "B1"
+        text = (
+            f"re-entry into {now} replayed {number} tasks: done by redis since NATS was read last,"
+            f" delivered and done again by jetstream ({origins})"
+        )
+    else:
+        hazard = "P5"
+        text = (
+            f"deliver-all replayed {number} tasks on entering {now}: done by redis before,"
+            f" delivered and done again by jetstream ({origins})"
+        )
     return Finding(
-        hazard="P5",
+        hazard=hazard,
         row=row.name,
         count=len(task),
         examples=columns.names(np.unique(task)),
-        text=f"deliver-all replayed {len(task):,} tasks on entering {steps[row.step].phase}: done"
-        f" by redis before, delivered and done again by jetstream ({origins})",
+        text=text,
     )
 
 

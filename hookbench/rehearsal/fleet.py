@@ -107,6 +107,14 @@ class Fleet:
         ):
             return spawn(name, command, output=log, stdout=output)
 
+    def processes(self) -> list[tuple[str, int]]:
+        """Name and process id of each member that runs."""
+        return [
+            (member.name, member.child.pid)
+            for member in self.members
+            if member.child.exit_code is None
+        ]
+
     def of(self, role: str) -> list[Member]:
         """The processes of one role."""
         return [member for member in self.members if member.role == role]

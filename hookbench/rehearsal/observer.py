@@ -12,7 +12,8 @@ from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
-from hookbench.queues.redis_list import RedisListQueue, connect_redis
+from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 

@@ -1,6 +1,7 @@
 """One rehearsal: start, timeline, drain, account, verdict."""
 
 import asyncio
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Pulse, Teller
 from hookbench.rehearsal.pushes import Pusher, PushSettings
+from hookbench.rehearsal.resources import ResourceMeter
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage, open_stage, utc_now_label
 from hookbench.results.check import verdict_of
@@ -151,12 +153,19 @@ class Rehearsal:
             clock=self._clock,
         )
         observer = Observer(stage.redis_url, stage.nats_url, stage.names, clock=self._clock)
+        meter = ResourceMeter(
+            lambda: [*stage.processes(), *fleet.processes(), ("harness", os.getpid())],
+            self._clock,
+        )
+        metering = asyncio.ensure_future(meter.record())
         ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
         try:
             await self._prepare(folder, stage, fleet, pusher, control)
             await self._timeline(folder, stage, fleet, pusher, observer, ledger, control)
             await self._drain(fleet, pusher, observer)
             ledger.close()
+            meter.read()
+            manifest.resources = meter.uses()
             manifest.steps = self._records
             manifest.incidents = [*self._incidents, *fleet.incidents]
             self._unknown += await conclude(folder, manifest, fleet, pusher, observer)
@@ -167,6 +176,7 @@ class Rehearsal:
         finally:
             fleet.kill_all()
             pusher.stop_flush()
+            await cancel(metering)
             ledger.close()
             self._incidents += fleet.incidents
             await observer.close()
@@ -300,7 +310,7 @@ class Rehearsal:
         watching = asyncio.ensure_future(self._keep_polling(fleet))
         try:
             problem = await observer.drain(
-                reads_redis=last.reads_redis,
+                reads_redis=last.reads_redis and not last.reads_nats,
                 reads_nats=last.reads_nats,
                 timeout_s=self._settings.drain_timeout_s,
             )

@@ -42,6 +42,14 @@ class Stage:
         """Where the NATS server is."""
         return self._nats.url or ""
 
+    def processes(self) -> list[tuple[str, int]]:
+        """Name and process id of each broker that was started here and runs."""
+        return [
+            (broker.kind, broker.pid)
+            for broker in (self._redis, self._nats)
+            if isinstance(broker, EmbeddedBroker) and broker.child.exit_code is None
+        ]
+
     @property
     def foreign(self) -> bool:
         """Whether one of the brokers was not started here."""

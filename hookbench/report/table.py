@@ -129,6 +129,22 @@ def _print_crashes(console: Console, account: Account) -> None:
         )
 
 
+def _print_resources(console: Console, manifest: Manifest, account: Account) -> None:
+    parts = []
+    for kind in ("redis", "nats", "worker", "producer"):
+        used = [item for item in manifest.resources if item.name.split("-")[0] == kind]
+        if used and account.tasks:
+            cpu_s = sum(item.cpu_s for item in used)
+            memory_mib = max(item.rss_max_bytes for item in used) / 2**20
+            disk_mib = sum(item.written_bytes for item in used) / 2**20
+            parts.append(
+                f"{kind} {cpu_s:.1f} s CPU ({cpu_s / account.tasks * 1e6:,.0f} s per million"
+                f" tasks), {memory_mib:,.0f} MiB memory, {disk_mib:,.0f} MiB written"
+            )
+    if parts:
+        _say(console, f"cost      {'; '.join(parts)}")
+
+
 def _print_gaps(console: Console, account: Account) -> None:
     parts = [
         f"{row.name} {_ms(row.gap_accepted_ns)} / {_ms(row.gap_done_ns)} ms"
@@ -159,6 +175,7 @@ def _print_totals(console: Console, manifest: Manifest, account: Account) -> Non
             f"lag       schedule lag p50 {_ms(lag['lag_p50_ns'])} p99 {_ms(lag['lag_p99_ns'])}"
             f" max {_ms(lag['lag_max_ns'])} ms{note}",
         )
+    _print_resources(console, manifest, account)
     if manifest.git is not None:
         git = manifest.git
         push = _latency(account.push_to_done_ns, ("p50", "max"))

@@ -20,6 +20,7 @@ __all__ = [
     "GitCheck",
     "Incident",
     "Manifest",
+    "ResourceUse",
     "RunFolder",
     "StepRecord",
     "create_run",
@@ -48,6 +49,24 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     plan: StepPlan
     start_ns: int
     end_ns: int
+
+
+class ResourceUse(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes of one name cost over a run.
+
+    Attributes:
+        processes: how many had the name, one after another.
+        cpu_s: user and system time, children that ended included.
+        rss_max_bytes: the largest resident set that was seen.
+        read_bytes, written_bytes: what went to and from the disk.
+    """
+
+    name: str
+    processes: int
+    cpu_s: float
+    rss_max_bytes: int
+    read_bytes: int
+    written_bytes: int
 
 
 class GitCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +111,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     residue: Residue | None = None
     git: GitCheck | None = None
     lag: dict[str, int] | None = None
+    resources: list[ResourceUse] = []
 
 
 class RunFolder:

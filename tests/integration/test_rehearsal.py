@@ -16,7 +16,7 @@ from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.ledger.events import Event
 from hookbench.ledger.read import read_ledger
-from hookbench.queues.redis_list import connect_redis
+from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.results.store import Manifest, load_manifest, resolve_run
 from tests.integration.conftest import COMMAND
@@ -82,6 +82,14 @@ def test_every_task_of_the_ledger_is_accounted_for(guide_run):
     done = ledger.records["event"] == Event.DONE
     assert int(done.sum()) - account.done == account.duplicated
     assert ledger.crashed == []
+
+
+def test_the_cost_of_each_process_is_stored(guide_run):
+    _out, _done, manifest = guide_run
+    uses = {use.name: use for use in manifest.resources}
+    assert {"redis", "nats", "worker-0", "worker-1", "producer-0", "producer-1"} <= set(uses)
+    assert all(use.cpu_s > 0 and use.rss_max_bytes > 1_000_000 for use in uses.values())
+    assert uses["redis"].written_bytes > 0  # its AOF
 
 
 def test_every_push_became_a_task_and_every_mirror_is_equal(guide_run):

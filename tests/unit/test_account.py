@@ -12,7 +12,8 @@ from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
 from tests.virtual import FixedClock
 
-STEPS = plan_steps((Phase.REDIS_ONLY, Phase.DUAL_WRITE, Phase.DUAL_READ, Phase.NATS_PRIMARY))
+FORWARD = (Phase.REDIS_ONLY, Phase.DUAL_WRITE, Phase.DUAL_READ, Phase.NATS_PRIMARY)
+BACK = (Phase.DUAL_WRITE, Phase.DUAL_READ, Phase.REDIS_ONLY, Phase.DUAL_READ)
 MS = 1_000_000
 
 
@@ -65,16 +66,16 @@ class History:
     def lies(self, place, *numbers):
         self.residue.setdefault(place, []).extend(task_id(number) for number in numbers)
 
-    def account(self, *, crashed=()):
+    def account(self, *, crashed=(), phases=FORWARD):
         for name, writer in self.writers.items():
             if name not in crashed:
                 writer.close()
         ledger = read_ledger(self.folder)
         return make_account(
             ledger,
-            STEPS,
+            plan_steps(phases),
             Residue(places=self.residue, **self.consumer),
-            step_starts_ns=[1_000 * MS + index * 100 * MS for index in range(len(STEPS))],
+            step_starts_ns=[1_000 * MS + index * 100 * MS for index in range(len(phases))],
             gap_window_ns=50 * MS,
         )
 
@@ -313,3 +314,34 @@ def test_deliveries_are_held_against_the_budget(history, attempt, over):
     assert account.over_budget == over
     verdict = Verdict.INVALID if over else Verdict.VALID
     assert row(account, "nats_primary").verdict is verdict
+
+
+def test_going_back_runs_finished_tasks_again(history):
+    history.put(1, step=1, nats=1)
+    history.work(1, step=1, broker=Broker.NATS)
+    history.work(1, step=2)
+    account = history.account(phases=BACK)
+    assert hazards(account) == [("B2", "→ redis_only", 1)]
+
+
+def test_re_entry_replays_what_redis_did_in_between(history):
+    history.put(1, step=2, nats=1)
+    history.work(1, step=2)
+    history.work(1, step=3, broker=Broker.NATS)
+    account = history.account(phases=BACK)
+    assert [(item.hazard, item.count) for item in account.findings] == [("B1", 1)]
+    assert account.rows[-2].duplicated == 1  # the second transition into dual_read
+
+
+def test_tasks_that_only_the_stream_holds_are_stranded_by_a_rollback(history):
+    history.put(1, step=1, redis=False, nats=5)
+    history.consumer = {"delivered_sequence": 4, "ack_floor_sequence": 4}
+    account = history.account(phases=BACK[:3])
+    assert hazards(account) == [("B3", "dual_read", 1)]
+
+
+def test_a_task_that_only_redis_holds_is_not_reached_by_the_fallback(history):
+    history.put(1, step=3)
+    history.lies(Place.REDIS_PENDING, 1)
+    account = history.account(phases=BACK)
+    assert [item.hazard for item in account.findings] == ["P9"]

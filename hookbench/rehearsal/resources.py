@@ -1,0 +1,85 @@
+"""What each process of a run cost: CPU, memory, disk."""
+
+from collections.abc import Callable
+
+import psutil
+
+from hookbench.clock import Clock
+from hookbench.results.store import ResourceUse
+
+__all__ = ["ResourceMeter"]
+
+SAMPLE_S = 0.5
+
+
+class _Reading:
+    """The latest counters of one process; they stay when it is gone."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self.process = process
+        self.cpu_s = 0.0
+        self.rss_max_bytes = 0
+        self.read_bytes = 0
+        self.written_bytes = 0
+
+    def update(self) -> None:
+        try:
+            with self.process.oneshot():
+                times = self.process.cpu_times()
+                self.cpu_s = times.user + times.system + times.children_user
+                self.cpu_s += times.children_system
+                self.rss_max_bytes = max(self.rss_max_bytes, self.process.memory_info().rss)
+                if hasattr(self.process, "io_counters"):
+                    counters = self.process.io_counters()
+                    self.read_bytes = counters.read_bytes
+                    self.written_bytes = counters.write_bytes
+        except psutil.Error:
+            return  # it has ended: the last reading stands
+
+
+class ResourceMeter:
+    """Reads the counters of a changing set of processes.
+
+    Args:
+        processes: name and process id of each process that runs now; a name may get a new id.
+    """
+
+    def __init__(self, processes: Callable[[], list[tuple[str, int]]], clock: Clock) -> None:
+        self._processes = processes
+        self._clock = clock
+        self._readings: dict[tuple[str, int], _Reading] = {}
+
+    async def record(self) -> None:
+        """Read twice a second, until cancelled."""
+        while True:
+            self.read()
+            await self._clock.sleep(SAMPLE_S)
+
+    def read(self) -> None:
+        """Read every process that runs now."""
+        for name, pid in self._processes():
+            reading = self._readings.get((name, pid))
+            if reading is None:
+                try:
+                    reading = _Reading(psutil.Process(pid))
+                except psutil.NoSuchProcess:
+                    continue
+                self._readings[name, pid] = reading
+            reading.update()
+
+    def uses(self) -> list[ResourceUse]:
+        """One line per name; processes that replaced each other are added up."""
+        by_name: dict[str, list[_Reading]] = {}
+        for (name, _pid), reading in self._readings.items():
+            by_name.setdefault(name, []).append(reading)
+        return [
+            ResourceUse(
+                name=name,
+                processes=len(readings),
+                cpu_s=round(sum(reading.cpu_s for reading in readings), 3),
+                rss_max_bytes=max(reading.rss_max_bytes for reading in readings),
+                read_bytes=sum(reading.read_bytes for reading in readings),
+                written_bytes=sum(reading.written_bytes for reading in readings),
+            )
+            for name, readings in sorted(by_name.items())
+        ]
