@@ -18,6 +18,7 @@ from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import SEGMENT_SUFFIX, Broker, Event
 from hookbench.ledger.model import StepPlan
 from hookbench.ledger.read import RECORD_DTYPE, Ledger, read_ledger
+from hookbench.ledger.repeats import find_repeats
 from hookbench.migration.phases import Phase
 from hookbench.report.samples import read_samples
 from hookbench.results.steps import plan_steps
@@ -262,20 +263,20 @@ def _task_frame(
 def _execution_frame(
     columns: TaskColumns, ids: npt.NDArray[np.str_], plans: list[StepPlan]
 ) -> pd.DataFrame:
-    """Executions of a task follow one another in ``order``; ``before`` is the one before each."""
-    done = np.flatnonzero(columns.where(Event.DONE))
-    order = done[np.lexsort((columns.time[done], columns.task[done]))]
+    """One row per execution, by the time of its end; see ``find_repeats``."""
+    repeats = find_repeats(columns, plans)
+    order = repeats.order
     task, step = columns.task[order], columns.phase[order]
-    position = np.arange(len(order))
     fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = task[1:] != task[:-1]
+    fresh[repeats.position] = False
+    position = np.arange(len(order))
     nth = position - np.maximum.accumulate(np.where(fresh, position, 0)) + 1
-    before = order[np.maximum(position - 1, 0)]
-    entered = _entries_into_nats(plans)
-    entry = entered[step] if len(plans) else step
-    by_nats = columns.broker[order] == Broker.NATS
-    replayed = ~fresh & (columns.broker[before] == Broker.REDIS) & by_nats & (entry > 0)
-    crossed = columns.put_step[task] < step
+    counts_for, transition = step.copy(), np.zeros(len(order), dtype=bool)
+    counts_for[repeats.position] = repeats.step
+    transition[repeats.position] = repeats.transition
+    explained, replayed = np.zeros((2, len(order)), dtype=bool)
+    explained[repeats.position] = repeats.explained
+    replayed[repeats.position] = repeats.by_nats
     frame = pd.DataFrame(
         {
             "id": ids[task],
@@ -286,34 +287,12 @@ def _execution_frame(
                 _codes(columns.broker[order], list(QUEUE_OF_BROKER)), list(QUEUE_OF_BROKER.values())
             ),
             "nth": nth,
-            "explained": ~fresh & _explained(columns, before),
+            "explained": explained,
             "replayed": replayed,
-            "row": _row_names(np.where(replayed, entry, step), replayed | crossed, plans, fresh),
+            "row": _row_names(counts_for, transition, plans, fresh),
         }
     )
     return frame.sort_values("done_ns", kind="stable", ignore_index=True)
-
-
-def _explained(columns: TaskColumns, before: Ints) -> Bools:
-    """Whether the execution's worker died before its acknowledgement was recorded."""
-    ledger = columns.ledger
-    dead = np.array([name in ledger.crashed for name in ledger.writers], dtype=bool)
-    key = ledger.writer * columns.count + columns.task
-    acked = np.isin(key[before], key[columns.where(Event.ACK_SENT)])
-    return dead[ledger.writer[before]] & ~acked if len(before) else acked
-
-
-def _entries_into_nats(plans: list[StepPlan]) -> Ints:
-    """Per step the one at which the reading of NATS began that goes on in it; 0 for none."""
-    entry = 0
-    entries = []
-    for before, plan in zip([None, *plans], plans, strict=False):
-        if not plan.reads_nats:
-            entry = 0
-        elif before is None or not before.reads_nats:
-            entry = plan.index
-        entries.append(entry)
-    return np.array(entries, dtype=np.int64)
 
 
 def _row_names(

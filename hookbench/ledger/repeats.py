@@ -1,0 +1,93 @@
+"""Executions beyond the first of a task: what they repeat, and where they count."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hookbench.ledger.columns import Bools, Ints, TaskColumns
+from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.model import StepPlan
+
+__all__ = ["Repeats", "find_repeats"]
+
+
+class Repeats(NamedTuple):
+    """One entry per repeat, in the order of tasks and, within a task, of time.
+
+    Attributes:
+        order: records of all executions, in that order.
+        position: where in ``order`` the repeats stand.
+        before, again: the record of the execution before, and of the repeat.
+        task: the task.
+        explained: the worker before died before its acknowledgement was recorded.
+        by_nats: done by redis before and by jetstream now, in a step that reads NATS.
+        by_redis: done by jetstream before and by redis now, in a step that reads Redis alone.
+        step: the step that the repeat counts for.
+        transition: whether it counts for the change into that step, or for the step itself.
+    """
+
+    order: Ints
+    position: Ints
+    before: Ints
+    again: Ints
+    task: Ints
+    explained: Bools
+    by_nats: Bools
+    by_redis: Bools
+    step: Ints
+    transition: Bools
+
+
+def find_repeats(columns: TaskColumns, steps: list[StepPlan]) -> Repeats:
+    """Every repeat of a run.
+
+    What was done by redis and again by jetstream, or the other way round, counts for the
+    transition that began to read the second one. Any other counts for the step in which it was
+    done again, or for the transition into it if the task was put before that.
+    """
+    done = np.flatnonzero(columns.where(Event.DONE))
+    order = done[np.lexsort((columns.time[done], columns.task[done]))]
+    tasks = columns.task[order]
+    position = np.flatnonzero(tasks[1:] == tasks[:-1]) + 1
+    before, again = order[position - 1], order[position]
+    task = columns.task[again]
+    step = columns.phase[again]
+    first, second = columns.broker[before], columns.broker[again]
+    into_nats = _entries([item.reads_nats for item in steps])[step]
+    into_redis = _entries([item.reads_redis and not item.reads_nats for item in steps])[step]
+    by_nats = (first == Broker.REDIS) & (second == Broker.NATS) & (into_nats > 0)
+    by_redis = (first == Broker.NATS) & (second == Broker.REDIS) & (into_redis > 0)
+    return Repeats(
+        order=order,
+        position=position,
+        before=before,
+        again=again,
+        task=task,
+        explained=_explained(columns, before),
+        by_nats=by_nats,
+        by_redis=by_redis,
+        step=np.where(by_nats, into_nats, np.where(by_redis, into_redis, step)),
+        transition=by_nats | by_redis | (columns.put_step[task] < step),
+    )
+
+
+def _entries(reads: list[bool]) -> Ints:
+    """Per step the one at which the reading began that goes on in it; 0 for none."""
+    entry = 0
+    entries = []
+    for index, now in enumerate(reads):
+        if not now:
+            entry = 0
+        elif index and not reads[index - 1]:
+            entry = index
+        entries.append(entry)
+    return np.array(entries or [0], dtype=np.int64)
+
+
+def _explained(columns: TaskColumns, before: Ints) -> Bools:
+    ledger = columns.ledger
+    dead = np.array([name in ledger.crashed for name in ledger.writers] or [False], dtype=bool)
+    key = ledger.writer * columns.count + columns.task
+    acked = np.isin(key[before], key[columns.where(Event.ACK_SENT)])
+    explained: Bools = dead[ledger.writer[before]] & ~acked
+    return explained
