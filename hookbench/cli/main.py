@@ -6,7 +6,7 @@ import traceback
 import typer
 
 from hookbench import __version__
-from hookbench.cli import brokers, doctor, hook, produce, rehearse, show, worker
+from hookbench.cli import brokers, doctor, hook, produce, rehearse, run, show, worker
 from hookbench.errors import HookbenchError
 
 __all__ = [
@@ -35,6 +35,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("rehearse")(rehearse.rehearse)
+app.command("run")(run.run)
+app.command("list")(run.list_known)
 app.command("show")(show.show)
 app.command("check")(show.check)
 app.command("report")(show.report)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hookbench.rehearsal.settings import RehearsalSettings
     from hookbench.results.store import Manifest
 
-__all__ = ["rehearse"]
+__all__ = ["carry_out", "exit_code", "rehearse"]
 
 QUICK_PHASE_SECONDS = 5.0
 
@@ -87,8 +87,8 @@ def rehearse(
     ]
     for item in settings:
         item.check()
-    manifests = [_one(item, json=json) for item in settings]
-    raise typer.Exit(_exit_code(manifests, expected))
+    manifests = [carry_out(item, json=json) for item in settings]
+    raise typer.Exit(exit_code(manifests, expected))
 
 
 def _expected(text: str | None, designs: "list[Design]") -> dict[str, str] | None:
@@ -109,7 +109,8 @@ def _expected(text: str | None, designs: "list[Design]") -> dict[str, str] | Non
     return expected
 
 
-def _one(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
+def carry_out(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
+    """Rehearse, store and print one run."""
     import sys
 
     from rich.console import Console
@@ -173,7 +174,7 @@ def _run_or_interrupt(rehearsal: "Rehearsal") -> "tuple[Path, Manifest]":
         raise typer.Exit(130) from None
 
 
-def _exit_code(manifests: "list[Manifest]", expected: dict[str, str] | None) -> int:
+def exit_code(manifests: "list[Manifest]", expected: dict[str, str] | None) -> int:
     """0 valid, 1 invalid, 3 unknown: unknown is worse than invalid."""
     verdicts = {manifest.design: str(manifest.verdict) for manifest in manifests}
     if expected is not None:

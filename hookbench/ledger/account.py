@@ -115,14 +115,11 @@ def make_account(
 
 def _lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:
     """For each place, which tasks lie there."""
-    number = {key: row for row, key in enumerate(columns.ids)}
     lying = {}
     for place in Place:
         mask = np.zeros(columns.count, dtype=bool)
-        rows = [
-            number[item.bytes] for item in residue.places.get(place, []) if item.bytes in number
-        ]
-        mask[rows] = True
+        found = [item.bytes for item in residue.places.get(place, [])]
+        mask[columns.ledger.rows_of(found)] = True
         lying[place] = mask
     if residue.delivered_sequence is not None:
         in_stream = columns.sequence > 0

@@ -13,7 +13,7 @@ __all__ = ["Bools", "Ints", "TaskColumns"]
 
 EXAMPLES = 3
 Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.signedinteger[Any]]
 
 
 class TaskColumns:
@@ -30,9 +30,7 @@ class TaskColumns:
         self.value = records["value"]
         self.task = ledger.task
         self.real = np.ones(self.count, dtype=bool)
-        self.ids = [bytes(item) for item in ledger.ids]
-        if self.ids and NO_TASK in self.ids:
-            self.real[self.ids.index(NO_TASK)] = False
+        self.real[ledger.rows_of([NO_TASK])] = False
 
         put = self.where(Event.PUT_INVOKED)
         self.put_step = self.first(put, self.phase, -1)
@@ -76,7 +74,8 @@ class TaskColumns:
         out[self.task[mask]] = True
         return out
 
-    def names(self, tasks: Bools | Ints, limit: int = EXAMPLES) -> list[str]:
+    def names(self, tasks: npt.NDArray[Any], limit: int = EXAMPLES) -> list[str]:
         """Ids of some of the tasks."""
         rows = np.flatnonzero(tasks) if tasks.dtype == bool else tasks
-        return [str(uuid.UUID(bytes=self.ids[row])) for row in rows[:limit]]
+        ids = self.ledger.ids
+        return [str(uuid.UUID(bytes=bytes(ids[row]))) for row in rows[:limit]]

@@ -87,7 +87,7 @@ def _entries(reads: list[bool]) -> Ints:
 def _explained(columns: TaskColumns, before: Ints) -> Bools:
     ledger = columns.ledger
     dead = np.array([name in ledger.crashed for name in ledger.writers] or [False], dtype=bool)
-    key = ledger.writer * columns.count + columns.task
+    key = ledger.writer.astype(np.int64) * columns.count + columns.task
     acked = np.isin(key[before], key[columns.where(Event.ACK_SENT)])
     explained: Bools = dead[ledger.writer[before]] & ~acked
     return explained

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from hookbench.clock import NS_PER_S
 from hookbench.errors import SettingError
 
-__all__ = ["check_rate", "constant", "poisson"]
+__all__ = ["ARRIVALS", "check_rate", "constant", "poisson"]
 
 MAX_RATE_PER_S = 1_000_000.0
+ARRIVALS = ("constant", "poisson")
 
 
 def check_rate(rate_per_s: float) -> float:

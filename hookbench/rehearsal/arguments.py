@@ -49,6 +49,8 @@ def producer_arguments(
         *_common(settings, stage),
         "--rate", str(rate),
         "--count", str(round(rate * seconds)),
+        "--arrivals", settings.arrivals,
+        "--payload-bytes", str(settings.payload_bytes),
         "--seed", str(seed),
         "--start-ns", str(start_ns),
     ]  # fmt: skip

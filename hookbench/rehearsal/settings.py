@@ -6,7 +6,7 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import SettingError
-from hookbench.load.arrivals import check_rate
+from hookbench.load.arrivals import ARRIVALS, check_rate
 from hookbench.migration.phases import Design, Phase
 
 __all__ = ["FULL_TIMELINE", "RehearsalSettings"]
@@ -25,6 +25,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One rehearsal.
 
     Attributes:
+        scenario: name of the scenario that it comes from, ``-`` for none.
         phases: the timeline, ``phase_seconds`` each.
         rate_per_s: synthetic tasks per second over all producers.
         service_ms: how long a worker is busy with a synthetic task.
@@ -34,6 +35,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         allow_existing: accept a broker that already holds a hook queue.
     """
 
+    scenario: str = "-"
     design: Design = Design.GUIDE
     phases: tuple[Phase, ...] = FULL_TIMELINE
     phase_seconds: float = 12.0
@@ -41,6 +43,8 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     producers: int = 2
     workers: int = 2
     concurrency: int = 32
+    arrivals: str = "constant"
+    payload_bytes: int = 64
     service_ms: float = 5.0
     repositories: int = 3
     push_interval_s: float = 1.0
@@ -62,6 +66,8 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
             SettingError: the text names the value.
         """
         check_rate(self.rate_per_s)
+        if self.arrivals not in ARRIVALS:
+            raise SettingError(f"arrivals {self.arrivals!r}: use {' or '.join(ARRIVALS)}")
         if not 1 <= len(self.phases) <= MAX_STEPS:
             raise SettingError(f"{len(self.phases)} phases: use between 1 and {MAX_STEPS}")
         for name, value, low, high in (
@@ -70,6 +76,8 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
             ("workers", self.workers, 1, 64),
             ("concurrency", self.concurrency, 1, 10_000),
             ("repositories", self.repositories, 1, 1_000),
+            ("payload bytes", self.payload_bytes, 0, 64 * 1024 * 1024),
+            ("drain timeout", self.drain_timeout_s, 1.0, 3_600.0),
             ("service ms", self.service_ms, 0.0, 60_000.0),
             ("push interval", self.push_interval_s, 0.05, 3_600.0),
             ("block timeout", self.block_timeout_secs, 0.1, 60.0),

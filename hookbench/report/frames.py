@@ -17,7 +17,7 @@ from hookbench.errors import LedgerError, SettingError
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import SEGMENT_SUFFIX, Broker, Event
 from hookbench.ledger.model import StepPlan
-from hookbench.ledger.read import RECORD_DTYPE, Ledger, read_ledger
+from hookbench.ledger.read import EVENT_DTYPE, RECORD_DTYPE, Ledger, read_ledger
 from hookbench.ledger.repeats import find_repeats
 from hookbench.migration.phases import Phase
 from hookbench.report.samples import read_samples
@@ -175,12 +175,11 @@ def _read_ledger(folder: Path, manifest: Manifest) -> Ledger:
         return read_ledger(path)
     if manifest.status == "complete":
         raise LedgerError(f"run {folder}: complete, but {path} holds no ledger segments")
-    nothing = np.zeros(0, dtype=np.int64)
     return Ledger(
-        records=np.zeros(0, dtype=RECORD_DTYPE),
+        records=np.zeros(0, dtype=EVENT_DTYPE),
         ids=np.zeros(0, dtype=RECORD_DTYPE["task"]),
-        task=nothing,
-        writer=nothing,
+        task=np.zeros(0, dtype=np.int32),
+        writer=np.zeros(0, dtype=np.uint16),
         writers=[],
         crashed=[],
         torn=0,
@@ -257,7 +256,7 @@ def _task_frame(
             "dead": columns.dead,
         }
     )
-    return frame[columns.real].reset_index(drop=True)
+    return frame[columns.real].sort_values("id", ignore_index=True)
 
 
 def _execution_frame(

@@ -323,13 +323,13 @@ def test_a_results_folder_that_cannot_be_written_is_named(tmp_path):
     assert "choose another one with --out" in done.stderr
 
 
-def test_expectations_set_the_exit_code(guide_run):
-    from hookbench.cli.rehearse import _exit_code  # noqa: PLC0415
+def test_expectations_set_theexit_code(guide_run):
+    from hookbench.cli.rehearse import exit_code  # noqa: PLC0415
 
     _out, _done, manifest = guide_run
-    assert _exit_code([manifest], None) == 1
-    assert _exit_code([manifest], {"guide": "invalid"}) == 0
-    assert _exit_code([manifest], {"guide": "valid"}) == 1
+    assert exit_code([manifest], None) == 1
+    assert exit_code([manifest], {"guide": "invalid"}) == 0
+    assert exit_code([manifest], {"guide": "valid"}) == 1
 
 
 def test_doctor_says_what_would_be_used():

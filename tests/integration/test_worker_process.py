@@ -47,7 +47,7 @@ async def send(fleet, phase, clock, tasks):
 def done_of(fleet):
     ledger = read_ledger(fleet.ledger)
     mask = ledger.records["event"] == Event.DONE
-    return sorted(bytes(task) for task in ledger.records["task"][mask])
+    return sorted(bytes(task) for task in ledger.ids[ledger.task[mask]])
 
 
 @pytest.mark.parametrize("phase", [Phase.REDIS_ONLY, Phase.NATS_ONLY])

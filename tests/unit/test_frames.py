@@ -11,11 +11,11 @@ from hookbench.errors import LedgerError, ResultsError, SettingError
 from hookbench.ledger.events import Broker, Event, LedgerWriter
 from hookbench.ledger.model import Residue
 from hookbench.migration.phases import Phase
-from hookbench.results.steps import plan_steps
 from hookbench.report.frames import load_frames
 from hookbench.report.plots import plot_depths, plot_latency, plot_repeats, plot_throughput
 from hookbench.report.summary import describe_run, findings_table, verdict_table, verdict_text
 from hookbench.results.environment import Environment
+from hookbench.results.steps import plan_steps
 from hookbench.results.store import MANIFEST_SCHEMA, Manifest, StepRecord, encode_manifest
 
 S = 1_000_000_000

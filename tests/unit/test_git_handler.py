@@ -5,7 +5,8 @@ import pytest
 
 from hookbench.clock import SystemClock
 from hookbench.errors import RepositoryError
-from hookbench.worker.handlers.git import GitMirrorHandler, read_refs, resolve_repository
+from hookbench.worker.handlers.git import GitMirrorHandler
+from hookbench.worker.handlers.git_command import read_refs, resolve_repository
 
 HOSTILE = [
     "--upload-pack=x",

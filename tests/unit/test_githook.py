@@ -116,11 +116,11 @@ def test_missing_settings_do_not_fail_the_push(bare):
     assert b"hook settings" in done.stderr
 
 
-def test_the_receiving_side_needs_no_client_libraries():
+def test_the_receiving_side_needs_no_client_libraries_and_no_asyncio():
     code = (
         "import sys, hookbench.githook.receive as r\n"
         "print([m for m in sys.modules if m.split('.')[0] in"
-        " ('redis', 'nats', 'msgspec', 'numpy', 'psutil', 'uvloop')])"
+        " ('redis', 'nats', 'msgspec', 'numpy', 'psutil', 'uvloop', 'asyncio')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

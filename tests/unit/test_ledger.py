@@ -56,8 +56,9 @@ def test_what_is_recorded_is_read(tmp_path):
         3,
         2,
     )
-    assert [bytes(item) for item in ledger.ids] == [NO_TASK, b"t" * 16]
-    assert ledger.task.tolist() == [0, 1, 0]
+    assert sorted(bytes(item) for item in ledger.ids) == [NO_TASK, b"t" * 16]
+    tasks = [bytes(ledger.ids[row]) for row in ledger.task]
+    assert tasks == [NO_TASK, b"t" * 16, NO_TASK]
     assert ledger.crashed == []
     assert ledger.torn == 0
 
@@ -78,8 +79,8 @@ def test_segments_rotate_and_lose_nothing(tmp_path):
     writer.close()
     assert len(list(tmp_path.glob("*.ledger"))) == 10
     ledger = read_ledger(tmp_path)
-    done = ledger.records[ledger.records["event"] == Event.DONE]
-    assert [int.from_bytes(bytes(task), "big") for task in done["task"]] == list(range(95))
+    done = ledger.ids[ledger.task[ledger.records["event"] == Event.DONE]]
+    assert [int.from_bytes(bytes(task), "big") for task in done] == list(range(95))
 
 
 def test_writers_are_merged_in_time_order(tmp_path):
@@ -188,3 +189,28 @@ def test_writing_after_the_close_is_an_error(tmp_path):
     writer.close()
     with pytest.raises(LedgerError, match="closed"):
         writer.record(Event.DONE)
+
+
+def test_rows_are_found_by_id_and_foreign_ids_are_left_out(tmp_path):
+    writer = open_writer(tmp_path)
+    ids = [number.to_bytes(16, "big") for number in range(1, 200)]
+    for item in ids:
+        writer.record(Event.DONE, item)
+    writer.close()
+    ledger = read_ledger(tmp_path)
+    rows = ledger.rows_of([ids[5], b"f" * 16, ids[7], ids[5]])
+    assert [bytes(ledger.ids[row]) for row in rows] == [ids[5], ids[7], ids[5]]
+    assert ledger.rows_of([]).tolist() == []
+
+
+def test_ids_with_the_same_key_are_an_error_and_no_confusion(tmp_path):
+    """Two ids whose halves mix to one integer: a half that undoes the other."""
+    factor = 0x9E3779B97F4A7C15
+    first = (0).to_bytes(8, "little") + (factor).to_bytes(8, "little")
+    second = (1).to_bytes(8, "little") + (0).to_bytes(8, "little")
+    writer = open_writer(tmp_path)
+    writer.record(Event.DONE, first)
+    writer.record(Event.DONE, second)
+    writer.close()
+    with pytest.raises(LedgerError, match="same key"):
+        read_ledger(tmp_path)

@@ -1,0 +1,1 @@
+"""Scenarios: rehearsals as TOML files."""

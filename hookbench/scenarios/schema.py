@@ -1,0 +1,207 @@
+"""The strict schema of a scenario: an unknown key is an error that names the nearest valid one."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hookbench.brokers.durability import Durability
+from hookbench.errors import SettingError
+from hookbench.migration.phases import Design, Phase, parse_phase
+from hookbench.rehearsal.settings import RehearsalSettings
+
+__all__ = ["Scenario", "find_scenario", "load_scenario", "shipped_scenarios", "to_settings"]
+
+MAX_REPEATS = 1000
+_FOLDER = Path(__file__).parent
+
+
+class Brokers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``topology`` is ``single``; ``durability`` one of the durability classes."""
+
+    topology: str = "single"
+    durability: Durability = Durability.LAZY
+
+
+class Producers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Producer processes and the load that they offer together."""
+
+    processes: int = 2
+    rate_per_s: float = 1000.0
+    arrivals: str = "constant"
+    payload_bytes: int = 64
+
+
+class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Worker processes; ``service_ms`` is how long each is busy with a synthetic task."""
+
+    processes: int = 2
+    concurrency: int = 32
+    service_ms: float = 5.0
+    block_timeout_s: float = 1.0
+
+
+class Pushes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Real pushes, one every ``interval_s`` over all repositories."""
+
+    repositories: int = 3
+    interval_s: float = 1.0
+
+
+class Timeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The phases one after another, each ``phase_seconds`` long."""
+
+    phases: tuple[str, ...]
+    phase_seconds: float = 12.0
+
+
+class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long the end of a run waits for empty queues."""
+
+    timeout_s: float = 90.0
+
+
+class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a TOML file says."""
+
+    name: str
+    description: str
+    timeline: Timeline
+    design: Design = Design.GUIDE
+    seed: int = 7
+    repeats: int = 1
+    brokers: Brokers = Brokers()
+    producers: Producers = Producers()
+    workers: Workers = Workers()
+    pushes: Pushes = Pushes()
+    drain: Drain = Drain()
+
+
+def shipped_scenarios() -> list[Path]:
+    """The files that come with the project, by name."""
+    return sorted(_FOLDER.glob("*.toml"))
+
+
+def find_scenario(name: str) -> Path:
+    """A file given by its path, or a shipped one by its name.
+
+    Raises:
+        SettingError: there is none; the text names the nearest.
+    """
+    if name.endswith(".toml"):
+        return Path(name)
+    shipped = {path.stem: path for path in shipped_scenarios()}
+    if name in shipped:
+        return shipped[name]
+    raise SettingError(
+        f"scenario {name!r}: no such scenario{_nearest(name, list(shipped))}; shipped are"
+        f" {', '.join(shipped)}, and a file of yours is given by its path"
+    )
+
+
+def load_scenario(path: Path, changes: list[str] | None = None) -> Scenario:
+    """The scenario in a file, with ``section.key=value`` changes.
+
+    Raises:
+        SettingError: no TOML, an unknown key, a missing one, or a wrong type; the text names it.
+    """
+    try:
+        data = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingError(f"scenario {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingError(f"scenario {path}: {error}") from error
+    for change in changes or []:
+        _apply(data, change)
+    _check_keys(data, Scenario, f"scenario {path}")
+    try:
+        scenario = msgspec.convert(data, Scenario, strict=True)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"scenario {path}: {error}") from error
+    for phase in scenario.timeline.phases:
+        parse_phase(phase)
+    if scenario.brokers.topology != "single":
+        raise SettingError(f"scenario {path}: topology {scenario.brokers.topology!r}: use single")
+    if not 1 <= scenario.repeats <= MAX_REPEATS:
+        raise SettingError(
+            f"scenario {path}: repeats {scenario.repeats}: use between 1 and {MAX_REPEATS}"
+        )
+    return scenario
+
+
+def _apply(data: dict[str, Any], change: str) -> None:
+    """Set one value; it is read as TOML, and as a string where it is none."""
+    key, equals, text = change.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise SettingError(f"--set {change!r}: use key=value, as in producers.rate_per_s=500")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    target = data
+    for part in parts[:-1]:
+        target = target.setdefault(part, {})
+        if not isinstance(target, dict):
+            raise SettingError(f"--set {change!r}: {part} is no section")
+    target[parts[-1]] = value
+
+
+def _check_keys(data: Any, kind: Any, where: str) -> None:
+    """Unknown keys, at any depth, with the nearest valid name."""
+    if not isinstance(data, dict):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in data.items():
+        if key not in fields:
+            raise SettingError(
+                f"{where}: unknown key {key!r}{_nearest(key, list(fields))}; known are"
+                f" {', '.join(fields)}"
+            )
+        if isinstance(fields[key], type) and issubclass(fields[key], msgspec.Struct):
+            _check_keys(value, fields[key], f"{where}, [{key}]")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def to_settings(
+    scenario: Scenario,
+    *,
+    out: Path,
+    repeat: int = 0,
+    redis_url: str | None = None,
+    nats_url: str | None = None,
+    own_names: bool = True,
+    allow_existing: bool = False,
+) -> RehearsalSettings:
+    """The settings of one rehearsal; each repeat has a seed of its own."""
+    phases: tuple[Phase, ...] = tuple(parse_phase(text) for text in scenario.timeline.phases)
+    return RehearsalSettings(
+        scenario=scenario.name,
+        design=scenario.design,
+        phases=phases,
+        phase_seconds=scenario.timeline.phase_seconds,
+        rate_per_s=scenario.producers.rate_per_s,
+        producers=scenario.producers.processes,
+        arrivals=scenario.producers.arrivals,
+        payload_bytes=scenario.producers.payload_bytes,
+        workers=scenario.workers.processes,
+        concurrency=scenario.workers.concurrency,
+        service_ms=scenario.workers.service_ms,
+        block_timeout_secs=scenario.workers.block_timeout_s,
+        repositories=scenario.pushes.repositories,
+        push_interval_s=scenario.pushes.interval_s,
+        durability=scenario.brokers.durability,
+        drain_timeout_s=scenario.drain.timeout_s,
+        seed=scenario.seed + repeat,
+        out=out,
+        redis_url=redis_url,
+        nats_url=nats_url,
+        own_names=own_names,
+        allow_existing=allow_existing,
+    )
