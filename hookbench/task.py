@@ -193,6 +193,10 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         """The Redis list of tasks in flight."""
         return f"{self.prefix}:{task_type}:work"
 
+    def stream_key(self, task_type: str) -> str:
+        """The Redis stream of tasks, read and unread."""
+        return f"{self.prefix}:{task_type}:stream"
+
     def dead_key(self, task_type: str) -> str:
         """The Redis list of dead letters."""
         return f"{self.prefix}:{task_type}:dead"

@@ -40,8 +40,8 @@ from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.phases import ReadRoute, read_route
 from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.observer import Observer
-from hookbench.results.steps import plan_steps
 from hookbench.rehearsal.stage import Stage, open_stage
+from hookbench.results.steps import plan_steps
 
 __all__ = ["Backstage", "account_of"]
 

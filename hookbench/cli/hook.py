@@ -52,7 +52,7 @@ def install(
     from hookbench.cli.worker import storage_of
     from hookbench.errors import SettingError
     from hookbench.githook.config import HookConfig
-    from hookbench.githook.install import install_hook
+    from hookbench.githook.install import SPOOL_NAME, install_hook
     from hookbench.migration.phases import (
         PhaseFile,
         WriteRoute,
@@ -60,7 +60,7 @@ def install(
         write_route,
     )
     from hookbench.task import Names
-    from hookbench.worker.handlers.git import resolve_repository
+    from hookbench.worker.handlers.git_command import resolve_repository
 
     if (phase is None) == (phase_file is None):
         raise SettingError("give either --phase or --phase-file, not both and not neither")
@@ -80,7 +80,7 @@ def install(
         repository,
         HookConfig(
             repo_id=name,
-            spool=str((spool or repository / "hookbench-spool.sqlite").resolve()),
+            spool=str((spool or repository / SPOOL_NAME).resolve()),
             redis_url=redis_url,
             nats_url=nats_url,
             phase=parse_phase(phase).label if phase is not None else None,
@@ -147,3 +147,33 @@ def status(
     print(f"flush     {'running' if running else 'not running'}")
     for number, reason in rejected:
         print(f"set aside task {number}: {reason}")
+
+
+@app.command()
+def uninstall(
+    repository: Annotated[Path, typer.Argument(help="The bare repository.")],
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Also if tasks wait: they stay in the spool, unsent.")
+    ] = False,
+    json: JsonOutput = False,
+) -> None:
+    """Remove the hook and its settings, and the spool if nothing is left in it.
+
+    Refused while a flush runs, and while tasks wait unless --abandon is given.
+
+    Example: hookbench hook uninstall /srv/git/team/app.git
+    """
+    from hookbench.clock import SystemClock
+    from hookbench.githook.uninstall import uninstall_hook
+
+    done = uninstall_hook(repository, abandon=abandon, clock=SystemClock())
+    if json:
+        announce_json({**done._asdict(), "spool": str(done.spool)})
+        return
+    print(f"removed the hook and its settings: pushes to {repository} are tasks no longer")
+    if done.abandoned:
+        print(f"abandoned {done.abandoned}: tasks that stay in {done.spool}, unsent")
+    elif done.rejected:
+        print(f"kept {done.spool}: tasks set aside in it {done.rejected}")
+    elif done.spool_kept:
+        print(f"kept {done.spool}, empty: other hooks may share it")

@@ -43,7 +43,13 @@ def worker(
     ack: Annotated[
         str, typer.Option(help="NATS: immediate (the guide's known limit) or after_processing.")
     ] = "immediate",
-    task_type: Annotated[str, typer.Option(help="Type of the tasks to work on.")] = "sync",
+    task_type: Annotated[
+        str,
+        typer.Option(
+            help="Type of the tasks to work on; git: sync mirrors, fsck and gc care for the mirror"
+            " (on NATS the guide has a consumer for sync only)."
+        ),
+    ] = "sync",
     concurrency: Annotated[
         int, typer.Option(min=1, max=10_000, help="Tasks in work at once.")
     ] = 16,
@@ -147,8 +153,9 @@ def _handler(
     from hookbench.errors import SettingError
     from hookbench.load.generator import SYNTHETIC
     from hookbench.worker.handlers.git import GitMirrorHandler
+    from hookbench.worker.handlers.git_maintenance import GitFsckHandler, GitGcHandler
     from hookbench.worker.handlers.noop import NoopHandler
-    from hookbench.worker.handlers.routed import RoutedHandler
+    from hookbench.worker.handlers.routed import RoutedHandler, TypeHandler
     from hookbench.worker.handlers.sleep import SleepHandler
 
     if name == "noop":
@@ -162,5 +169,12 @@ def _handler(
             if not folder.is_dir():
                 raise SettingError(f"{option} {folder}: no such folder")
         synthetic = SleepHandler(service_ms / 1000, clock) if service_ms else NoopHandler()
-        return RoutedHandler(GitMirrorHandler(origins, mirrors, clock), {SYNTHETIC: synthetic})
+        git = TypeHandler(
+            {
+                "sync": GitMirrorHandler(origins, mirrors, clock),
+                "fsck": GitFsckHandler(mirrors, clock),
+                "gc": GitGcHandler(mirrors, clock),
+            }
+        )
+        return RoutedHandler(git, {SYNTHETIC: synthetic})
     raise SettingError(f"--handler {name!r}: use one of noop, sleep, git")

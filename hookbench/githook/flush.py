@@ -1,6 +1,5 @@
 """The flush: hands spooled tasks to the brokers, one flush per spool at a time."""
 
-import fcntl
 import logging
 import os
 from pathlib import Path
@@ -12,12 +11,11 @@ from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import (
     BrokerUnreachableError,
     DecodeError,
-    HookbenchError,
     OversizeError,
     SendError,
 )
 from hookbench.githook.config import HookConfig
-from hookbench.githook.receive import lock_path
+from hookbench.githook.locks import lock_path, try_exclusive
 from hookbench.ledger.boot import boot_id
 from hookbench.ledger.events import LedgerWriter
 from hookbench.migration.phase_source import PhaseSource
@@ -37,6 +35,8 @@ _BATCH = 100
 _IDLE_POLL_S = 0.05
 _RETRY_S = 0.2
 _RETRY_MAX_S = 5.0
+_LOCK_TRIES = 5
+_LOCK_PAUSE_S = 0.02
 _LEDGER_CAPACITY = 4096
 
 
@@ -88,7 +88,7 @@ class Flush:
         try:
             with Spool(path) as spool:
                 while True:
-                    descriptor = _try_lock(lock_path(path))
+                    descriptor = await self._lock(lock_path(path))
                     if descriptor is None:
                         break
                     try:
@@ -103,6 +103,20 @@ class Flush:
             if self._ledger is not None:
                 self._ledger.close()
         return self.totals
+
+    async def _lock(self, path: Path) -> int | None:
+        """The locked descriptor with this process's id in the file, ``None`` if a flush has it.
+
+        Tried a few times, for who asks whether a flush runs holds the lock for a moment as well.
+        """
+        for _ in range(_LOCK_TRIES):
+            descriptor = try_exclusive(path)
+            if descriptor is not None:
+                os.truncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+                return descriptor
+            await self._clock.sleep(_LOCK_PAUSE_S)
+        return None
 
     def _over(self, deadline_ns: int) -> bool:
         owner = self._config.owner_pid
@@ -171,19 +185,3 @@ class Flush:
                 capacity=_LEDGER_CAPACITY,
             )
         return self._ledger
-
-
-def _try_lock(path: Path) -> int | None:
-    """The locked descriptor with this process's id in the file, ``None`` if it is locked."""
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise HookbenchError(f"lock file {path}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor

@@ -9,15 +9,23 @@ from hookbench.errors import RepositoryError
 from hookbench.githook.config import CONFIG_NAME, HookConfig, write_config
 from hookbench.migration.spool import Spool
 
-__all__ = ["MARK", "install_hook"]
+__all__ = ["MARK", "SPOOL_NAME", "hook_path", "install_hook"]
 
 MARK = "# installed by hookbench"
+SPOOL_NAME = "hookbench-spool.sqlite"
+"""The spool of a repository, unless another one is asked for."""
+
 _HOOK = """#!/bin/sh
 {mark}; 'hookbench hook install' writes it again
 # A push is never refused or held up for the sake of its task.
 {python} -m hookbench.githook.receive {config} || true
 exit 0
 """
+
+
+def hook_path(repository: Path) -> Path:
+    """Where git looks for the hook."""
+    return repository / "hooks" / "post-receive"
 
 
 def install_hook(repository: Path, config: HookConfig) -> Path:
@@ -32,7 +40,7 @@ def install_hook(repository: Path, config: HookConfig) -> Path:
             f"{repository} is no bare git repository: give the folder that holds HEAD and objects"
             " ('git init --bare', or .git of a work tree)"
         )
-    hook = repository / "hooks" / "post-receive"
+    hook = hook_path(repository)
     if hook.exists() and MARK not in hook.read_text(errors="replace"):
         raise RepositoryError(
             f"{hook} exists and is not hookbench's: move it away, and call it from a script that"

@@ -5,16 +5,14 @@ SQLite row. It is run as ``python -m hookbench.githook.receive CONFIG``.
 """
 
 import datetime as dt
-import fcntl
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from hookbench.clock import SystemClock
 from hookbench.githook.config import HookConfig, read_config
+from hookbench.githook.locks import flush_is_running, hold_settings, lock_path
 from hookbench.ids import system_entropy, uuid7
 from hookbench.ledger.boot import boot_id
 from hookbench.migration.spool import Spool
@@ -23,23 +21,6 @@ __all__ = ["flush_is_running", "lock_path", "main", "task_json"]
 
 MAX_REFS = 1000
 """More refs than this in one push are counted, not listed: the mirror takes all of them."""
-
-
-def lock_path(spool: Path) -> Path:
-    """The file that a running flush holds locked."""
-    return spool.with_name(f"{spool.name}.lock")
-
-
-def flush_is_running(spool: Path) -> bool:
-    """Whether a flush holds the lock now."""
-    descriptor = os.open(lock_path(spool), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def task_json(config: HookConfig, lines: list[str], clock: SystemClock) -> tuple[str, bytes]:
@@ -64,6 +45,8 @@ def task_json(config: HookConfig, lines: list[str], clock: SystemClock) -> tuple
 
 
 def _start_flush(config_path: Path) -> None:
+    import subprocess  # noqa: PLC0415 - not needed while a flush runs, and slow to import
+
     subprocess.Popen(
         [sys.executable, "-m", "hookbench", "hook", "flush", "--config", str(config_path)],
         stdin=subprocess.DEVNULL,
@@ -74,22 +57,26 @@ def _start_flush(config_path: Path) -> None:
     )
 
 
+def _queue(config_path: Path, lines: list[str], clock: SystemClock, intended_ns: int) -> None:
+    config = read_config(config_path)
+    task_id, task = task_json(config, lines, clock)
+    spool_path = Path(config.spool)
+    with Spool(spool_path) as spool:
+        spool.add(task_id, task, intended_ns=intended_ns, boot_id=boot_id())
+    if not flush_is_running(spool_path):
+        _start_flush(config_path)
+
+
 def main(argv: list[str]) -> int:
     """Spool what stands on stdin; 0 in any case, for the push has been received already."""
     clock = SystemClock()
     intended_ns = clock.monotonic_ns()
     try:
         config_path = Path(argv[1]).resolve()
-        config = read_config(config_path)
         lines = [line.decode("utf-8", errors="replace").rstrip("\n") for line in sys.stdin.buffer]
-        if not lines:
-            return 0
-        task_id, task = task_json(config, lines, clock)
-        spool_path = Path(config.spool)
-        with Spool(spool_path) as spool:
-            spool.add(task_id, task, intended_ns=intended_ns, boot_id=boot_id())
-        if not flush_is_running(spool_path):
-            _start_flush(config_path)
+        if lines:
+            with hold_settings(config_path, clock):
+                _queue(config_path, lines, clock, intended_ns)
     except Exception as error:  # noqa: BLE001 - the push is in; all that is left is to say so
         sys.stderr.write(f"hookbench: the push is stored, but no task was queued for it: {error}\n")
     return 0

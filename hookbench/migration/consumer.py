@@ -15,7 +15,8 @@ from hookbench.ledger.events import NO_TASK, Broker, Event, NullRecorder, Record
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import AckMode, Phase, ReadRoute, read_route
 from hookbench.queues.base import AckFn, Delivery, NatsConsumeFn
-from hookbench.queues.redis_list import RedisClient, RedisListQueue
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import HookTask, Names, decode_task
 
 __all__ = ["Received", "RedisConsumer"]

@@ -17,7 +17,8 @@ from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import Phase, WriteRoute, write_route
 from hookbench.queues.base import NatsPublishFn
-from hookbench.queues.redis_list import RedisClient, RedisListQueue
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import DEFAULT_TASK_LIMIT_BYTES, HookTask, Names, check_size, encode_task
 
 __all__ = ["Receipt", "ReceiveSyncService"]

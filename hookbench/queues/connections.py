@@ -9,7 +9,7 @@ from hookbench.queues.jetstream import (
     ensure_dead_stream,
     ensure_stream,
 )
-from hookbench.queues.redis_list import RedisClient, connect_redis
+from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 

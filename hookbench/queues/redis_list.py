@@ -4,38 +4,17 @@ Keys: ``{hook}:{task_type}`` holds tasks not yet read, ``{hook}:{task_type}:work
 flight. Nothing reads the work list, so a worker that dies leaves its tasks there (hazard R3).
 """
 
-import asyncio
-from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager
-from typing import Any, Protocol, Self, cast
+from typing import Self
 
-import redis.asyncio as redis_asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import MaxConnectionsError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
-from hookbench.errors import (
-    BrokerUnreachableError,
-    DecodeError,
-    OversizeError,
-    PublishRefusedError,
-    PublishUnknownError,
-    SettingError,
-)
+from hookbench.errors import DecodeError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
+from hookbench.queues.redis_client import RedisClient, ServerWaits, broker_errors, put_errors
 from hookbench.task import Names, decode_task, encode_task, with_retry
 
-__all__ = ["RedisClient", "RedisListQueue", "RedisPipeline", "broker_errors", "connect_redis"]
-
-# Redis' proto-max-bulk-len: a larger string is refused (https://redis.io, redis.conf).
-MAX_BULK_BYTES = 512 * 1024 * 1024
-_SOCKET_MARGIN_S = 5.0
-_CONNECT_TIMEOUT_S = 3.0
-MAX_CONNECTIONS = 100
-_POOL_WAIT_S = 20.0
+__all__ = ["RedisListQueue"]
 
 # The guide's retry: LREM from the work list, LPUSH to the queue. ARGV[4] = '1' pushes only what
 # was held; the guide pushes in any case (hazard R5).
@@ -45,108 +24,6 @@ if held == 0 and ARGV[4] == '1' then return 0 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
 return held
 """
-
-
-class RedisPipeline(Protocol):
-    """Commands sent in one write; the answers come back together."""
-
-    def lmove(self, first_list: str, second_list: str, src: str, dest: str) -> Any:
-        """Queue LMOVE."""
-        ...
-
-    async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Send, and the answers in order."""
-        ...
-
-
-class RedisClient(Protocol):
-    """The Redis commands that the queue uses; ``redis.asyncio.Redis`` has them."""
-
-    def lpush(self, name: str, *values: bytes) -> Awaitable[int]:
-        """Length after the push."""
-        ...
-
-    def blmove(
-        self, first_list: str, second_list: str, timeout: float, src: str, dest: str
-    ) -> Awaitable[bytes | None]:
-        """The element moved, ``None`` after the timeout."""
-        ...
-
-    def lrem(self, name: str, count: int, value: bytes) -> Awaitable[int]:
-        """Number of elements removed."""
-        ...
-
-    def llen(self, name: str) -> Awaitable[int]:
-        """Length of a list."""
-        ...
-
-    def lrange(self, name: str, start: int, end: int) -> Awaitable[list[bytes]]:
-        """Elements of a list."""
-        ...
-
-    def delete(self, *names: str) -> Awaitable[int]:
-        """Number of keys removed."""
-        ...
-
-    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
-        """Run a Lua script."""
-        ...
-
-    def pipeline(self, transaction: bool = True) -> RedisPipeline:
-        """Start a pipeline."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close all connections."""
-        ...
-
-
-def connect_redis(
-    url: str, *, block_timeout_secs: float = 5.0, max_connections: int = MAX_CONNECTIONS
-) -> RedisClient:
-    """A client whose socket outlives the longest block and whose library never repeats a command.
-
-    redis-py's defaults (5 s socket timeout, retries) turn a long BLMOVE into an error and a lost
-    reply to LPUSH into two entries (hazards R9 and R8). A command that finds all connections busy
-    waits for one, for a plain pool would fail it at once.
-
-    Raises:
-        SettingError: the URL is no redis URL.
-    """
-    try:
-        pool = redis_asyncio.BlockingConnectionPool.from_url(
-            url,
-            max_connections=max_connections,
-            timeout=_POOL_WAIT_S,
-            socket_timeout=block_timeout_secs + _SOCKET_MARGIN_S,
-            socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_timeout=False,
-            retry_on_error=[],
-            health_check_interval=0,
-            decode_responses=False,
-        )
-    except ValueError as error:
-        raise SettingError(f"Redis URL {url!r}: {error}") from error
-    return cast("RedisClient", redis_asyncio.Redis.from_pool(pool))
-
-
-def _never_sent(error: BaseException | None) -> bool:
-    """Whether there was no connection, so that no command can have reached the broker."""
-    while error is not None:
-        if isinstance(error, ConnectionRefusedError | MaxConnectionsError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-@contextmanager
-def broker_errors(what: str) -> Iterator[None]:
-    """A command without a usable answer, as an error that callers above the client know."""
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise BrokerUnreachableError(f"Redis did not answer {what}: {error}") from error
 
 
 class RedisListQueue:
@@ -181,21 +58,12 @@ class RedisListQueue:
         self._lrem_count = lrem_count
         self._requeue_only_held = requeue_only_held
         self._closed = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._waits = ServerWaits()
 
     async def put(self, payload: bytes) -> int:
         """LPUSH; the length of the list afterwards."""
-        if len(payload) > MAX_BULK_BYTES:
-            raise OversizeError(f"task of {len(payload)} bytes: Redis takes {MAX_BULK_BYTES}")
-        try:
+        with put_errors(f"LPUSH {self._pending}", payload):
             return await self._client.lpush(self._pending, payload)
-        except ResponseError as error:
-            raise PublishRefusedError(f"Redis refused LPUSH {self._pending}: {error}") from error
-        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-            if _never_sent(error):
-                raise PublishRefusedError(f"Redis is not reachable: {error}") from error
-            raise PublishUnknownError(f"no answer to LPUSH {self._pending}: {error}") from error
 
     async def receive(self, limit: int, wait_s: float) -> list[Delivery]:
         """BLMOVE for the first task, then one pipeline of LMOVE for what else is there.
@@ -207,8 +75,7 @@ class RedisListQueue:
             raise SettingError(f"wait of {wait_s} s: BLMOVE needs more than 0 (0 waits for ever)")
         if self._closed:
             return []
-        self._idle.clear()
-        try:
+        with self._waits:
             with broker_errors(f"BLMOVE {self._pending}"):
                 first = await self._client.blmove(
                     self._pending, self._work, wait_s, "RIGHT", "LEFT"
@@ -219,8 +86,6 @@ class RedisListQueue:
             if limit > 1:
                 payloads += await self._move(limit - 1)
             return [RedisListDelivery(self, payload) for payload in payloads]
-        finally:
-            self._idle.set()
 
     async def _move(self, limit: int) -> list[bytes]:
         pipeline = self._client.pipeline(transaction=False)
@@ -271,7 +136,7 @@ class RedisListQueue:
     async def close(self) -> None:
         """Take nothing more, and wait for a blocked BLMOVE to run out on the server."""
         self._closed = True
-        await self._idle.wait()
+        await self._waits.ended()
 
     async def __aenter__(self) -> Self:
         return self

@@ -17,7 +17,7 @@ from hookbench.githook.receive import flush_is_running, lock_path
 from hookbench.migration.spool import Spool
 from hookbench.results.store import GitCheck
 from hookbench.task import decode_task
-from hookbench.worker.handlers.git import git_environment, read_refs, resolve_repository
+from hookbench.worker.handlers.git_command import git_environment, read_refs, resolve_repository
 
 __all__ = ["PushSettings", "Pusher", "check_mirrors"]
 

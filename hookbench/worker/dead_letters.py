@@ -7,7 +7,7 @@ import msgspec
 
 from hookbench.errors import SettingError
 from hookbench.ledger.events import Broker
-from hookbench.queues.redis_list import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient, broker_errors
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 

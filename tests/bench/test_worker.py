@@ -23,7 +23,8 @@ from hookbench.queues.jetstream import (
     ensure_stream,
 )
 from hookbench.queues.memory import MemoryQueue
-from hookbench.queues.redis_list import RedisListQueue, connect_redis
+from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.transport import AppTransport, make_nats_consume
 from hookbench.task import encode_task
 from hookbench.worker.dead_letters import MemoryDeadLetters

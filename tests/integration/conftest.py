@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from hookbench.migration.phases import PhaseFile
-from hookbench.queues.redis_list import connect_redis
+from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 
 COMMAND = [sys.executable, "-m", "hookbench"]

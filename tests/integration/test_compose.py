@@ -32,7 +32,7 @@ from hookbench.migration.phases import parse_phase
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings, ensure_stream
-from hookbench.queues.redis_list import connect_redis
+from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 from tests.conftest import eventually

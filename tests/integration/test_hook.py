@@ -1,5 +1,6 @@
 """Real pushes, with the real hook."""
 
+import json
 import os
 import subprocess
 import time
@@ -12,7 +13,7 @@ from hookbench.brokers.embedded import free_port, start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.githook.config import CONFIG_NAME
 from hookbench.migration.spool import Spool
-from hookbench.queues.redis_list import connect_redis
+from hookbench.queues.redis_client import connect_redis
 from hookbench.task import Names, decode_task
 from tests.conftest import eventually
 from tests.integration.conftest import COMMAND
@@ -133,6 +134,52 @@ def test_a_task_that_can_never_be_sent_is_set_aside_with_its_reason(repository):
     status = run(*COMMAND, "hook", "status", "--config", str(repository.config)).stdout
     assert "waiting   0" in status
     assert "no task in 7 bytes" in status
+
+
+def uninstall(repository, *arguments):
+    return run(*COMMAND, "hook", "uninstall", str(repository.origin), *arguments, check=False)
+
+
+def test_uninstall_leaves_no_task_behind_and_no_push_with_one(repository):
+    repository.push()
+    refused = uninstall(repository)
+    assert refused.returncode == 2
+    assert "a flush (process" in refused.stderr
+    repository.end_flush()
+    refused = uninstall(repository)
+    assert refused.returncode == 2
+    assert "wait in the spool" in refused.stderr
+    assert f"hookbench hook flush --config {repository.config}" in refused.stderr
+    assert repository.config.exists()
+    repository.push()
+    repository.end_flush()
+    done = uninstall(repository, "--abandon")
+    assert done.returncode == 0, done.stderr
+    assert "abandoned 2: " in done.stdout
+    assert repository.waiting() == 2
+    pushed, _ = repository.push()
+    assert pushed.returncode == 0
+    assert repository.waiting() == 2
+    assert not repository.config.exists()
+    again = uninstall(repository)
+    assert again.returncode == 2
+    assert "no hook of hookbench is installed" in again.stderr
+    assert "Traceback" not in again.stderr
+
+
+def test_uninstall_of_an_idle_hook_says_what_it_did(repository):
+    done = uninstall(repository, "--json")
+    assert json.loads(done.stdout) == {
+        "repo_id": "app.git",
+        "spool": str(repository.spool),
+        "abandoned": 0,
+        "rejected": 0,
+        "spool_kept": False,
+    }
+    assert not repository.spool.exists()
+    repository.install("--phase=redis_only", "--redis-url=redis://127.0.0.1:1")
+    repository.push()
+    assert repository.waiting() == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from hookbench.brokers.embedded import free_port
-from hookbench.queues.redis_list import connect_redis
+from hookbench.queues.redis_client import connect_redis
 from tests.conftest import eventually
 
 if importlib.util.find_spec("locust") is None:  # importing it would patch this process for gevent

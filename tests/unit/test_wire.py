@@ -108,7 +108,7 @@ LETTERS = {
     "0.1.0-dead-no-task": DeadLetter(
         task_type="gc",
         reason="no task in 4 bytes: JSON is malformed: invalid character (byte 0)",
-        broker="jetstream",
+        broker="nats",
         attempts=1,
         died_at_ns=0,
         payload_base64="/wABAg==",
@@ -206,7 +206,7 @@ def test_a_letter_about_a_payload_is_the_recorded_one():
         b"\xff\x00\x01\x02",
         task_type="gc",
         reason=LETTERS["0.1.0-dead-no-task"].reason,
-        broker=Broker.JETSTREAM,
+        broker=Broker.NATS,
         attempts=1,
         died_at_ns=0,
     )

@@ -1,11 +1,12 @@
-"""Different handlers for different repositories, in one worker."""
+"""Different handlers for different tasks, in one worker."""
 
 from collections.abc import Mapping
 
+from hookbench.errors import RepositoryError
 from hookbench.task import HookTask
 from hookbench.worker.loop import Handler
 
-__all__ = ["RoutedHandler"]
+__all__ = ["RoutedHandler", "TypeHandler"]
 
 
 class RoutedHandler:
@@ -19,3 +20,24 @@ class RoutedHandler:
         """Hand the task to its handler."""
         first = task.repo_id.split("/", 1)[0]
         await self._by_first_component.get(first, self._default)(task)
+
+
+class TypeHandler:
+    """Chooses by the type of the task."""
+
+    def __init__(self, by_type: Mapping[str, Handler]) -> None:
+        self._by_type = dict(by_type)
+
+    async def __call__(self, task: HookTask) -> None:
+        """Hand the task to its handler.
+
+        Raises:
+            RepositoryError: there is none for its type.
+        """
+        handler = self._by_type.get(task.task_type)
+        if handler is None:
+            raise RepositoryError(
+                f"task of type {task.task_type!r} for repository {task.repo_id!r}: this worker"
+                f" works on {', '.join(sorted(self._by_type))}"
+            )
+        await handler(task)

@@ -1,0 +1,268 @@
+"""What the queues on Redis share: the commands they use, a client for them, and its errors."""
+
+import asyncio
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, cast
+
+import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import MaxConnectionsError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from hookbench.errors import (
+    BrokerUnreachableError,
+    OversizeError,
+    PublishRefusedError,
+    PublishUnknownError,
+    SettingError,
+)
+
+__all__ = [
+    "MAX_BULK_BYTES",
+    "RedisClient",
+    "RedisPipeline",
+    "ServerWaits",
+    "StreamEntry",
+    "broker_errors",
+    "connect_redis",
+    "put_errors",
+]
+
+# Redis' proto-max-bulk-len: a larger string is refused (https://redis.io, redis.conf).
+MAX_BULK_BYTES = 512 * 1024 * 1024
+_SOCKET_MARGIN_S = 5.0
+_CONNECT_TIMEOUT_S = 3.0
+MAX_CONNECTIONS = 100
+_POOL_WAIT_S = 20.0
+
+StreamEntry = tuple[bytes, dict[bytes, bytes]]
+"""Id and fields of an entry of a stream."""
+
+
+class RedisPipeline(Protocol):
+    """Commands sent in one write; the answers come back together."""
+
+    def lmove(self, first_list: str, second_list: str, src: str, dest: str) -> Any:
+        """Queue LMOVE."""
+        ...
+
+    def xack(self, name: str, groupname: str, *ids: bytes) -> Any:
+        """Queue XACK."""
+        ...
+
+    def xdel(self, name: str, *ids: bytes) -> Any:
+        """Queue XDEL."""
+        ...
+
+    def xlen(self, name: str) -> Any:
+        """Queue XLEN."""
+        ...
+
+    def xinfo_groups(self, name: str) -> Any:
+        """Queue XINFO GROUPS."""
+        ...
+
+    def xpending_range(
+        self,
+        name: str,
+        groupname: str,
+        min: bytes,  # noqa: A002 - redis-py's name
+        max: bytes,  # noqa: A002 - redis-py's name
+        count: int,
+    ) -> Any:
+        """Queue XPENDING over a range of ids."""
+        ...
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send, and the answers in order."""
+        ...
+
+
+class RedisClient(Protocol):
+    """The Redis commands that the queues use; ``redis.asyncio.Redis`` has them."""
+
+    def lpush(self, name: str, *values: bytes) -> Awaitable[int]:
+        """Length after the push."""
+        ...
+
+    def blmove(
+        self, first_list: str, second_list: str, timeout: float, src: str, dest: str
+    ) -> Awaitable[bytes | None]:
+        """The element moved, ``None`` after the timeout."""
+        ...
+
+    def lrem(self, name: str, count: int, value: bytes) -> Awaitable[int]:
+        """Number of elements removed."""
+        ...
+
+    def llen(self, name: str) -> Awaitable[int]:
+        """Length of a list."""
+        ...
+
+    def lrange(self, name: str, start: int, end: int) -> Awaitable[list[bytes]]:
+        """Elements of a list."""
+        ...
+
+    def xadd(self, name: str, fields: dict[bytes, bytes]) -> Awaitable[bytes]:
+        """The id of the new entry."""
+        ...
+
+    def xgroup_create(
+        self,
+        name: str,
+        groupname: str,
+        id: str,  # noqa: A002 - redis-py's name
+        mkstream: bool,
+    ) -> Awaitable[bool]:
+        """Create a consumer group, and the stream."""
+        ...
+
+    def xreadgroup(
+        self,
+        groupname: str,
+        consumername: str,
+        streams: dict[str, str],
+        count: int,
+        block: int | None,
+    ) -> Awaitable[list[tuple[bytes, list[StreamEntry]]]]:
+        """Entries per stream; an empty list after ``block`` ms."""
+        ...
+
+    def xautoclaim(
+        self,
+        name: str,
+        groupname: str,
+        consumername: str,
+        min_idle_time: int,
+        start_id: bytes,
+        count: int,
+    ) -> Awaitable[list[Any]]:
+        """Next cursor, entries, and from Redis 7 on ids of deleted entries."""
+        ...
+
+    def xack(self, name: str, groupname: str, *ids: bytes) -> Awaitable[int]:
+        """Number of entries that were pending."""
+        ...
+
+    def xrange(
+        self,
+        name: str,
+        min: bytes,  # noqa: A002 - redis-py's name
+        max: bytes,  # noqa: A002 - redis-py's name
+        count: int,
+    ) -> Awaitable[list[StreamEntry]]:
+        """Entries of a stream in order."""
+        ...
+
+    def delete(self, *names: str) -> Awaitable[int]:
+        """Number of keys removed."""
+        ...
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        """Run a Lua script."""
+        ...
+
+    def pipeline(self, transaction: bool = True) -> RedisPipeline:
+        """Start a pipeline."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
+
+
+def connect_redis(
+    url: str, *, block_timeout_secs: float = 5.0, max_connections: int = MAX_CONNECTIONS
+) -> RedisClient:
+    """A client whose socket outlives the longest block and whose library never repeats a command.
+
+    redis-py's defaults (5 s socket timeout, retries) turn a long BLMOVE into an error and a lost
+    reply to LPUSH into two entries (hazards R9 and R8). A command that finds all connections busy
+    waits for one, for a plain pool would fail it at once.
+
+    Raises:
+        SettingError: the URL is no redis URL.
+    """
+    try:
+        pool = redis_asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=max_connections,
+            timeout=_POOL_WAIT_S,
+            socket_timeout=block_timeout_secs + _SOCKET_MARGIN_S,
+            socket_connect_timeout=_CONNECT_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+            retry_on_timeout=False,
+            retry_on_error=[],
+            health_check_interval=0,
+            decode_responses=False,
+        )
+    except ValueError as error:
+        raise SettingError(f"Redis URL {url!r}: {error}") from error
+    return cast("RedisClient", redis_asyncio.Redis.from_pool(pool))
+
+
+def _never_sent(error: BaseException | None) -> bool:
+    """Whether there was no connection, so that no command can have reached the broker."""
+    while error is not None:
+        if isinstance(error, ConnectionRefusedError | MaxConnectionsError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def broker_errors(what: str) -> Iterator[None]:
+    """A command without a usable answer, as an error that callers above the client know."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        raise BrokerUnreachableError(f"Redis did not answer {what}: {error}") from error
+
+
+@contextmanager
+def put_errors(command: str, payload: bytes) -> Iterator[None]:
+    """The outcome of a write that stores ``payload``: ``command`` names it in error texts.
+
+    Raises:
+        OversizeError: larger than a Redis string can be; nothing was sent.
+        PublishRefusedError: Redis said no, or there was no connection; nothing was stored.
+        PublishUnknownError: no answer; it may be stored.
+    """
+    if len(payload) > MAX_BULK_BYTES:
+        raise OversizeError(f"task of {len(payload)} bytes: Redis takes {MAX_BULK_BYTES}")
+    try:
+        yield
+    except ResponseError as error:
+        raise PublishRefusedError(f"Redis refused {command}: {error}") from error
+    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+        if _never_sent(error):
+            raise PublishRefusedError(f"Redis is not reachable: {error}") from error
+        raise PublishUnknownError(f"no answer to {command}: {error}") from error
+
+
+class ServerWaits:
+    """Counts the reads that wait on the server, so that ``close`` lets them end by themselves.
+
+    A read that is cancelled instead may lose its reply (hazard R2).
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._none.clear()
+
+    def __exit__(self, *_exc: object) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._none.set()
+
+    async def ended(self) -> None:
+        """Wait until no read waits."""
+        await self._none.wait()
