@@ -12,6 +12,7 @@ from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import free_port, start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.githook.config import CONFIG_NAME
+from hookbench.githook.locks import flush_is_running
 from hookbench.migration.spool import Spool
 from hookbench.queues.redis_client import connect_redis
 from hookbench.task import Names, decode_task
@@ -19,6 +20,7 @@ from tests.conftest import eventually
 from tests.integration.conftest import COMMAND
 
 PUSH_LIMIT_S = 20.0
+FLUSH_START_LIMIT_S = 30.0
 
 
 def run(*arguments, cwd=None, check=True):
@@ -66,6 +68,13 @@ class Repository:
     def waiting(self):
         with Spool(self.spool) as spool:
             return len(spool)
+
+    def push_and_await_flush(self):
+        self.push()
+        deadline = time.monotonic() + FLUSH_START_LIMIT_S
+        while not flush_is_running(self.spool):
+            assert time.monotonic() < deadline, "no flush started"
+            time.sleep(0.02)
 
     def end_flush(self):
         """End a detached flush by the id in its lock file."""
@@ -141,7 +150,7 @@ def uninstall(repository, *arguments):
 
 
 def test_uninstall_leaves_no_task_behind_and_no_push_with_one(repository):
-    repository.push()
+    repository.push_and_await_flush()
     refused = uninstall(repository)
     assert refused.returncode == 2
     assert "a flush (process" in refused.stderr
@@ -151,7 +160,7 @@ def test_uninstall_leaves_no_task_behind_and_no_push_with_one(repository):
     assert "wait in the spool" in refused.stderr
     assert f"hookbench hook flush --config {repository.config}" in refused.stderr
     assert repository.config.exists()
-    repository.push()
+    repository.push_and_await_flush()
     repository.end_flush()
     done = uninstall(repository, "--abandon")
     assert done.returncode == 0, done.stderr
@@ -178,7 +187,7 @@ def test_uninstall_of_an_idle_hook_says_what_it_did(repository):
     }
     assert not repository.spool.exists()
     repository.install("--phase=redis_only", "--redis-url=redis://127.0.0.1:1")
-    repository.push()
+    repository.push_and_await_flush()
     assert repository.waiting() == 1
 
 

@@ -207,7 +207,7 @@ def test_a_push_that_is_being_received_is_waited_for(installed):
         clock.on_block = None
 
     clock = BlockedClock(finish)
-    with pytest.raises(RepositoryError, match="wait in the spool .*: 1;"):
+    with pytest.raises(RepositoryError, match=r"wait in the spool .*: 1;"):
         remove(installed, clock=clock)
     assert hook_path(installed).exists()
 
@@ -234,6 +234,24 @@ def test_a_push_waits_for_an_uninstall_and_spools_nothing_after_it(installed):
     with (
         pytest.raises(SettingError, match="No such file"),
         hold_settings(config, BlockedClock(finish)),
+    ):
+        raise AssertionError("the settings were gone")
+
+
+def test_a_push_that_opened_settings_which_are_gone_when_it_has_them_spools_nothing(
+    installed, monkeypatch
+):
+    config = installed / CONFIG_NAME
+    lock = fcntl.flock
+
+    def flock(descriptor, kind):
+        config.unlink(missing_ok=True)
+        lock(descriptor, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        pytest.raises(SettingError, match="No such file"),
+        hold_settings(config, BlockedClock()),
     ):
         raise AssertionError("the settings were gone")
 
