@@ -223,7 +223,8 @@ async def test_close_waits_for_every_slice_and_no_longer(open_stream):
     await asyncio.sleep(0.05)
     async with asyncio.timeout(10.0):
         await queue.close()
-        assert await asyncio.gather(*waiting) == [[], [], []]
+    assert all(receive.done() for receive in waiting)
+    assert [receive.result() for receive in waiting] == [[], [], []]
     assert await queue.receive(1, SHORT_S) == []
 
 

@@ -1,5 +1,6 @@
 """Real pushes, with the real hook."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import free_port, start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
-from hookbench.githook.config import CONFIG_NAME
+from hookbench.githook.config import CONFIG_NAME, read_config, write_config
 from hookbench.githook.locks import flush_is_running
 from hookbench.migration.spool import Spool
 from hookbench.queues.redis_client import connect_redis
@@ -52,6 +53,9 @@ class Repository:
             f"--nats-url=nats://127.0.0.1:{nats_port}",
             "--storage=memory",
         )
+        # A flush ends with this process, whatever becomes of the test.
+        owned = dataclasses.replace(read_config(self.config), owner_pid=os.getpid())
+        write_config(self.origin, dataclasses.replace(owned, flush_for_s=60.0))
 
     def install(self, *arguments, check=True):
         return run(*COMMAND, "hook", "install", str(self.origin), *arguments, check=check)
