@@ -97,7 +97,7 @@ class Queue(Protocol):
 
     @property
     def name(self) -> str:
-        """``redis_list``, ``jetstream`` or ``memory``."""
+        """``redis_list``, ``redis_stream``, ``jetstream`` or ``memory``."""
         ...
 
     @property

@@ -201,9 +201,16 @@ class JetStreamQueue:
         return [*await self._transport.pull(self._subject, limit, wait_s)]
 
     async def depth(self) -> Depth:
-        """What the consumer has not delivered, and what it waits for an acknowledgement of."""
+        """What the consumer has not delivered, and what it waits for an acknowledgement of.
+
+        Raises:
+            BrokerUnreachableError: no answer, or there is no such consumer.
+        """
         names = self._transport.names
-        info = await self._transport.jetstream.consumer_info(names.stream, names.consumer)
+        try:
+            info = await self._transport.jetstream.consumer_info(names.stream, names.consumer)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerUnreachableError(f"consumer {names.consumer}: {error!r}") from error
         return Depth(pending=info.num_pending or 0, in_flight=info.num_ack_pending or 0)
 
     async def close(self) -> None:

@@ -201,6 +201,8 @@ def connect_redis(
         )
     except ValueError as error:
         raise SettingError(f"Redis URL {url!r}: {error}") from error
+    # The stream commands answer in another shape under RESP3, which a URL may ask for.
+    pool.connection_kwargs["protocol"] = 2
     return cast("RedisClient", redis_asyncio.Redis.from_pool(pool))
 
 

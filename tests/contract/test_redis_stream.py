@@ -239,6 +239,18 @@ async def test_a_wait_of_nothing_is_refused(open_stream):
         await open_stream().receive(1, 0)
 
 
+async def test_a_url_that_asks_for_the_newer_protocol_gets_the_same_answers(redis_broker, names):
+    client = connect_redis(f"{redis_broker.url}?protocol=3")
+    async with RedisStreamQueue(client, names=names, claim_every_s=0.1) as queue:
+        await queue.put(b"x")
+        (first,) = await take(queue, 1)
+        await first.nak()
+        (second,) = await take(queue, 1)
+        assert (second.payload, second.attempt) == (b"x", 2)
+        assert await queue.depth() == Depth(pending=0, in_flight=1)
+    await client.aclose()
+
+
 async def test_a_put_without_a_server_is_refused(names):
     client = connect_redis(f"redis://127.0.0.1:{free_port()}")
     queue = RedisStreamQueue(client, names=names)

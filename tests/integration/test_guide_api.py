@@ -113,6 +113,7 @@ async def test_dual_read_falls_back_to_redis_while_nats_is_away(
             )
             await producer.send(make_task())
             assert len(await consumer.receive("sync", 1)) == 1
+            await eventually(lambda: settled(transport, names))  # the ack has arrived
             broker.kill()
             await eventually(lambda: not transport.client.is_connected)
             task = make_task()
