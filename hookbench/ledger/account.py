@@ -77,15 +77,7 @@ def make_account(
             ordered.append(rows["transition", step.index])
         ordered.append(rows["phase", step.index])
     for row in ordered:
-        bad = (
-            row.lost
-            or row.stuck
-            or row.left
-            or row.unexpected
-            or row.over_budget
-            or row.duplicated > row.explained
-        )
-        row.verdict = Verdict.INVALID if bad else Verdict.VALID
+        row.verdict = _verdict_of(row)
     pushed_done = columns.pushed & (columns.done_count > 0)
     return Account(
         rows=ordered,
@@ -111,6 +103,18 @@ def make_account(
         torn=ledger.torn,
         crashes=_account_for_crashes(columns, lying),
     )
+
+
+def _verdict_of(row: StepAccount) -> Verdict:
+    bad = (
+        row.lost
+        or row.stuck
+        or row.left
+        or row.unexpected
+        or row.over_budget
+        or row.duplicated > row.explained
+    )
+    return Verdict.INVALID if bad else Verdict.VALID
 
 
 def _lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:

@@ -234,9 +234,11 @@ async def test_a_mirror_that_is_not_there_is_an_error_and_is_not_made(rig, task,
 
 async def test_damage_of_the_origin_is_not_what_fsck_looks_at(rig, task):
     await rig.sync(task)
+    before = await read_refs(rig.mirror)
     shutil.rmtree(rig.origin)
     await rig.fsck(task)
     await rig.gc(task)
+    assert await read_refs(rig.mirror) == before != {}
 
 
 WATCHED = """#!/bin/sh
