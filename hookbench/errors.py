@@ -7,6 +7,7 @@ __all__ = [
     "BrokerUnsuitableError",
     "ConfigDriftError",
     "DecodeError",
+    "EffectStoreError",
     "HookbenchError",
     "LedgerError",
     "OversizeError",
@@ -87,6 +88,10 @@ class LedgerError(HookbenchError):
 
 class ResultsError(HookbenchError):
     """A results folder or a stored run cannot be written or read."""
+
+
+class EffectStoreError(HookbenchError):
+    """The effect store cannot be opened, read or written, or refuses a stale token."""
 
 
 class RepositoryError(HookbenchError):

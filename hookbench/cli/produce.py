@@ -35,6 +35,9 @@ def produce(
     arrivals: Annotated[str, typer.Option(help="constant or poisson.")] = "constant",
     payload_bytes: Annotated[int, typer.Option(min=0, help="Filling of each payload.")] = 64,
     repositories: Annotated[int, typer.Option(min=1, help="Synthetic repositories.")] = 100,
+    mix: Annotated[
+        str, typer.Option(help="Handler classes: plain=2,idempotent=1,transactional=1.")
+    ] = "plain=1",
     seed: Annotated[int, typer.Option(help="Same seed, same tasks at the same offsets.")] = 0,
     start_ns: Annotated[int, typer.Option(help="Monotonic time of the first task, 0 for now.")] = 0,
     prefix: Prefix = "{hook}",
@@ -70,6 +73,7 @@ def produce(
         arrivals=arrivals,
         payload_bytes=payload_bytes,
         repositories=repositories,
+        mix=mix,
         seed=seed,
         start_ns=start_ns,
     )

@@ -1,6 +1,8 @@
 """``hookbench worker``: the reference worker."""
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -40,6 +42,10 @@ def worker(
     service_ms: Annotated[
         float, typer.Option(help="git: service time of synthetic tasks in between.")
     ] = 0.0,
+    effects: Annotated[
+        Path | None,
+        typer.Option(help="Effect store of synthetic tasks: one SQLite file for all workers."),
+    ] = None,
     ack: Annotated[
         str, typer.Option(help="NATS: immediate (the guide's known limit) or after_processing.")
     ] = "immediate",
@@ -82,6 +88,7 @@ def worker(
     from hookbench.migration.phases import AckMode, parse_phase
     from hookbench.queues.jetstream import StreamSettings
     from hookbench.task import Names, check_task_type
+    from hookbench.worker.handlers.effect import EffectHandler
     from hookbench.worker.loop import WorkerLimits
     from hookbench.worker.service import WorkerService, WorkerSettings
 
@@ -102,8 +109,15 @@ def worker(
         stream=StreamSettings(storage=storage_of(storage)),
         limits=WorkerLimits(concurrency=concurrency, max_attempts=max_attempts),
     )
-    work = _handler(handler, sleep_ms, service_ms, origins, mirrors, clock)
-    with open_ledger(ledger, "worker", writer) as recorder:
+    git_roots = _git_roots(origins, mirrors) if handler == "git" else None
+    synthetic = _synthetic(handler, sleep_ms, service_ms, clock)
+    with (
+        open_ledger(ledger, "worker", writer) as recorder,
+        _open_effects(effects, writer, clock) as store,
+    ):
+        if store is not None:
+            synthetic = EffectHandler(store, synthetic, recorder=recorder)
+        work = synthetic if git_roots is None else _with_git(synthetic, *git_roots, clock)
         service = WorkerService(
             settings,
             work,
@@ -142,39 +156,55 @@ def storage_of(value: str) -> str:
     return value
 
 
-def _handler(
-    name: str,
-    sleep_ms: float,
-    service_ms: float,
-    origins: Path | None,
-    mirrors: Path | None,
-    clock: Any,
-) -> Any:
+def _git_roots(origins: Path | None, mirrors: Path | None) -> tuple[Path, Path]:
     from hookbench.errors import SettingError
+
+    if origins is None or mirrors is None:
+        raise SettingError("--handler git needs --origins and --mirrors: the roots it works in")
+    for option, folder in (("--origins", origins), ("--mirrors", mirrors)):
+        if not folder.is_dir():
+            raise SettingError(f"{option} {folder}: no such folder")
+    return origins, mirrors
+
+
+def _synthetic(name: str, sleep_ms: float, service_ms: float, clock: Any) -> Any:
+    """What is done with a task that no repository stands behind."""
+    from hookbench.errors import SettingError
+    from hookbench.worker.handlers.noop import NoopHandler
+    from hookbench.worker.handlers.sleep import SleepHandler
+
+    if name not in ("noop", "sleep", "git"):
+        raise SettingError(f"--handler {name!r}: use one of noop, sleep, git")
+    seconds = {"noop": 0.0, "sleep": sleep_ms / 1000, "git": service_ms / 1000}[name]
+    return SleepHandler(seconds, clock) if seconds else NoopHandler()
+
+
+def _with_git(synthetic: Any, origins: Path, mirrors: Path, clock: Any) -> Any:
     from hookbench.load.generator import SYNTHETIC
     from hookbench.worker.handlers.git import GitMirrorHandler
     from hookbench.worker.handlers.git_maintenance import GitFsckHandler, GitGcHandler
-    from hookbench.worker.handlers.noop import NoopHandler
     from hookbench.worker.handlers.routed import RoutedHandler, TypeHandler
-    from hookbench.worker.handlers.sleep import SleepHandler
 
-    if name == "noop":
-        return NoopHandler()
-    if name == "sleep":
-        return SleepHandler(sleep_ms / 1000, clock)
-    if name == "git":
-        if origins is None or mirrors is None:
-            raise SettingError("--handler git needs --origins and --mirrors: the roots it works in")
-        for option, folder in (("--origins", origins), ("--mirrors", mirrors)):
-            if not folder.is_dir():
-                raise SettingError(f"{option} {folder}: no such folder")
-        synthetic = SleepHandler(service_ms / 1000, clock) if service_ms else NoopHandler()
-        git = TypeHandler(
-            {
-                "sync": GitMirrorHandler(origins, mirrors, clock),
-                "fsck": GitFsckHandler(mirrors, clock),
-                "gc": GitGcHandler(mirrors, clock),
-            }
-        )
-        return RoutedHandler(git, {SYNTHETIC: synthetic})
-    raise SettingError(f"--handler {name!r}: use one of noop, sleep, git")
+    git = TypeHandler(
+        {
+            "sync": GitMirrorHandler(origins, mirrors, clock),
+            "fsck": GitFsckHandler(mirrors, clock),
+            "gc": GitGcHandler(mirrors, clock),
+        }
+    )
+    return RoutedHandler(git, {SYNTHETIC: synthetic})
+
+
+@contextlib.contextmanager
+def _open_effects(path: Path | None, writer: int, clock: Any) -> Iterator[Any]:
+    """The effect store at ``path``, or ``None`` without one."""
+    if path is None:
+        yield None
+        return
+    from hookbench.effects.store import SqliteEffectStore
+
+    store = SqliteEffectStore(path, writer=writer, clock=clock)
+    try:
+        yield store
+    finally:
+        store.close()

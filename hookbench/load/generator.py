@@ -14,6 +14,7 @@ from hookbench.clock import Clock
 from hookbench.errors import HookbenchError, OversizeError, SendError, SettingError
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.load.arrivals import constant, poisson
+from hookbench.load.mix import ALL_PLAIN, parse_mix
 from hookbench.load.open_loop import LoadTotals, OpenLoop
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
@@ -44,7 +45,8 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
         count: tasks in all; the same seed offers the same tasks at the same offsets.
         arrivals: ``constant`` or ``poisson``.
         payload_bytes: size of the filling in each payload.
-        repositories: how many synthetic repositories the tasks are spread over.
+        repositories: how many synthetic repositories of each class the tasks are spread over.
+        mix: weights of the handler classes, see ``parse_mix``.
         start_ns: monotonic time of offset 0; 0 for now.
     """
 
@@ -60,6 +62,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     arrivals: str = "constant"
     payload_bytes: int = 64
     repositories: int = 100
+    mix: str = ALL_PLAIN
     seed: int = 0
     start_ns: int = 0
 
@@ -82,6 +85,7 @@ class LoadGenerator:
         self._announce = announce or (lambda _event: None)
         self._metrics = HookMetrics()
         self._rng = random.Random(settings.seed)
+        self._mix = parse_mix(settings.mix)
         self._connections = Connections(
             redis_url=settings.redis_url,
             nats_url=settings.nats_url,
@@ -128,8 +132,9 @@ class LoadGenerator:
             await self._connections.close()
 
     async def _send(self, number: int, intended_ns: int) -> None:
+        handler_class = self._mix.choose(self._rng)
         task = new_task(
-            repo_id=f"{SYNTHETIC}/repo-{number % self._settings.repositories}",
+            repo_id=f"{SYNTHETIC}/{handler_class}/repo-{number % self._settings.repositories}",
             task_type=self._settings.task_type,
             payload={"number": number, "filling": self._filling},
             clock=self._clock,

@@ -24,8 +24,9 @@ def _common(settings: RehearsalSettings, stage: Stage) -> list[str]:
     ]  # fmt: skip
 
 
-def worker_arguments(settings: RehearsalSettings, stage: Stage, work: Path) -> list[str]:
-    """Options of ``hookbench worker``; origins and mirrors lie in ``work``."""
+def worker_arguments(settings: RehearsalSettings, stage: Stage, folder: RunFolder) -> list[str]:
+    """Options of ``hookbench worker``."""
+    work = folder.work
     return [
         *_common(settings, stage),
         "--ack", settings.design.ack_mode,
@@ -35,6 +36,7 @@ def worker_arguments(settings: RehearsalSettings, stage: Stage, work: Path) -> l
         "--service-ms", str(settings.service_ms),
         "--origins", str((work / "origins").resolve()),
         "--mirrors", str((work / "mirrors").resolve()),
+        "--effects", str(folder.effects.resolve()),
     ]  # fmt: skip
 
 
@@ -51,6 +53,7 @@ def producer_arguments(
         "--count", str(round(rate * seconds)),
         "--arrivals", settings.arrivals,
         "--payload-bytes", str(settings.payload_bytes),
+        "--mix", settings.mix,
         "--seed", str(seed),
         "--start-ns", str(start_ns),
     ]  # fmt: skip

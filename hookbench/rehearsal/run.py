@@ -193,7 +193,7 @@ class Rehearsal:
         await pusher.prepare(hook_settings(self._settings, stage, folder, hook_phase))
         for number in range(self._settings.workers):
             fleet.start(
-                "worker", number, worker_arguments(self._settings, stage, folder.work), (0, first)
+                "worker", number, worker_arguments(self._settings, stage, folder), (0, first)
             )
         workers = fleet.of("worker")
         for member in workers:

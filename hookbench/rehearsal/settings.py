@@ -7,9 +7,10 @@ import msgspec
 from hookbench.brokers.durability import Durability
 from hookbench.errors import SettingError
 from hookbench.load.arrivals import ARRIVALS, check_rate
+from hookbench.load.mix import parse_mix
 from hookbench.migration.phases import Design, Phase
 
-__all__ = ["FULL_TIMELINE", "RehearsalSettings"]
+__all__ = ["DEFAULT_MIX", "FULL_TIMELINE", "RehearsalSettings"]
 
 FULL_TIMELINE = (
     Phase.REDIS_ONLY,
@@ -18,6 +19,8 @@ FULL_TIMELINE = (
     Phase.NATS_PRIMARY,
     Phase.NATS_ONLY,
 )
+DEFAULT_MIX = "transactional=1,idempotent=1,plain=2"
+"""Every class, so that each of their rules is held against every run."""
 MAX_STEPS = 100
 
 
@@ -29,6 +32,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         phases: the timeline, ``phase_seconds`` each.
         rate_per_s: synthetic tasks per second over all producers.
         service_ms: how long a worker is busy with a synthetic task.
+        mix: weights of the handler classes of synthetic tasks, see ``parse_mix``.
         push_interval_s: time between two real pushes, over all repositories.
         redis_url, nats_url: somebody else's brokers; ``None`` for embedded ones.
         own_names: on somebody else's brokers, use names of this run's own.
@@ -46,6 +50,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     arrivals: str = "constant"
     payload_bytes: int = 64
     service_ms: float = 5.0
+    mix: str = DEFAULT_MIX
     repositories: int = 3
     push_interval_s: float = 1.0
     durability: Durability = Durability.LAZY
@@ -68,6 +73,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         check_rate(self.rate_per_s)
         if self.arrivals not in ARRIVALS:
             raise SettingError(f"arrivals {self.arrivals!r}: use {' or '.join(ARRIVALS)}")
+        parse_mix(self.mix)
         if not 1 <= len(self.phases) <= MAX_STEPS:
             raise SettingError(f"{len(self.phases)} phases: use between 1 and {MAX_STEPS}")
         for name, value, low, high in (

@@ -14,6 +14,7 @@ from hookbench.ledger.model import Account, Residue, StepPlan, Verdict
 from hookbench.results.environment import Environment
 
 __all__ = [
+    "EFFECTS_NAME",
     "LATEST",
     "MANIFEST_NAME",
     "MANIFEST_SCHEMA",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "run.json"
+EFFECTS_NAME = "effects.sqlite"
 MANIFEST_SCHEMA = 1
 """1: first form. A reader refuses a manifest with a higher number."""
 LATEST = "latest"
@@ -127,6 +129,11 @@ class RunFolder:
     def ledger(self) -> Path:
         """Segments of the ledger."""
         return self.path / "ledger"
+
+    @property
+    def effects(self) -> Path:
+        """The effect store."""
+        return self.path / EFFECTS_NAME
 
     @property
     def logs(self) -> Path:

@@ -9,6 +9,7 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import SettingError
+from hookbench.load.mix import TaskMix
 from hookbench.migration.phases import Design, Phase, parse_phase
 from hookbench.rehearsal.settings import RehearsalSettings
 
@@ -43,6 +44,14 @@ class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     block_timeout_s: float = 1.0
 
 
+class Tasks(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The task mix: weights of the handler classes of synthetic tasks."""
+
+    transactional: float = 1.0
+    idempotent: float = 1.0
+    plain: float = 2.0
+
+
 class Pushes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Real pushes, one every ``interval_s`` over all repositories."""
 
@@ -75,6 +84,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     brokers: Brokers = Brokers()
     producers: Producers = Producers()
     workers: Workers = Workers()
+    tasks: Tasks = Tasks()
     pushes: Pushes = Pushes()
     drain: Drain = Drain()
 
@@ -193,6 +203,7 @@ def to_settings(
         workers=scenario.workers.processes,
         concurrency=scenario.workers.concurrency,
         service_ms=scenario.workers.service_ms,
+        mix=TaskMix(msgspec.structs.asdict(scenario.tasks)).text,
         block_timeout_secs=scenario.workers.block_timeout_s,
         repositories=scenario.pushes.repositories,
         push_interval_s=scenario.pushes.interval_s,

@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from hookbench.clock import NS_PER_S, Clock
+from hookbench.effects.classes import Execution
 from hookbench.errors import (
     BrokerUnreachableError,
     HookbenchError,
@@ -28,7 +29,7 @@ _BROKER_TROUBLE = (BrokerUnreachableError, PublishRefusedError, PublishUnknownEr
 _SETTLE_RETRIES = 5
 _SETTLE_PAUSE_S = 0.2
 
-Handler = Callable[[HookTask], Awaitable[None]]
+Handler = Callable[[HookTask, Execution], Awaitable[None]]
 """Does the work of one task; whatever it raises counts as a failed attempt."""
 
 
@@ -178,7 +179,7 @@ class Worker:
         delivery = item.delivery
         self._recorder.record(Event.STARTED, key, broker=delivery.broker, attempt=item.attempt)
         try:
-            await self._handler(task)
+            await self._handler(task, Execution(attempt=item.attempt))
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the worker's boundary: any failure is counted

@@ -4,6 +4,7 @@ import subprocess
 import pytest
 
 from hookbench.clock import SystemClock
+from hookbench.effects.classes import Execution
 from hookbench.errors import RepositoryError
 from hookbench.worker.handlers.git import GitMirrorHandler
 from hookbench.worker.handlers.git_command import read_refs, resolve_repository
@@ -87,19 +88,19 @@ async def test_the_mirror_follows_the_origin_ref_for_ref(roots, make_task):
     task = make_task(repo_id="team/app.git")
     all_refs = ("refs/heads/*:refs/heads/*", "refs/tags/*:refs/tags/*")
     push(clone, *all_refs)
-    await handler(task)
+    await handler(task, Execution())
     git("branch", "topic", cwd=clone)
     git("tag", "v1", cwd=clone)
     push(clone, *all_refs)
-    await handler(task)
+    await handler(task, Execution())
     wanted = await read_refs(origins / "team/app.git")
     assert set(wanted) == {"refs/heads/main", "refs/heads/topic", "refs/tags/v1"}
     assert await read_refs(mirrors / "team/app.git") == wanted
     git("branch", "-D", "topic", cwd=clone)
     git("commit", "--amend", "--allow-empty", "-m", "rewritten", cwd=clone)
     push(clone, *all_refs)
-    await handler(task)
-    await handler(task)
+    await handler(task, Execution())
+    await handler(task, Execution())
     wanted = await read_refs(origins / "team/app.git")
     assert set(wanted) == {"refs/heads/main", "refs/tags/v1"}
     assert await read_refs(mirrors / "team/app.git") == wanted
@@ -109,7 +110,7 @@ async def test_a_repository_that_is_not_there_is_an_error(roots, make_task):
     origins, mirrors, _clone = roots
     handler = GitMirrorHandler(origins, mirrors, SystemClock())
     with pytest.raises(RepositoryError, match="no bare repository"):
-        await handler(make_task(repo_id="team/other.git"))
+        await handler(make_task(repo_id="team/other.git"), Execution())
     assert not (mirrors / "team").exists()
 
 
@@ -119,7 +120,9 @@ async def test_a_hostile_payload_is_not_used(roots, make_task, tmp_path):
     handler = GitMirrorHandler(origins, mirrors, SystemClock())
     mark = tmp_path / "mark"
     hostile = f"--upload-pack=touch {mark}"
-    await handler(make_task(repo_id="team/app.git", payload={"refs": [{"ref": hostile}]}))
+    await handler(
+        make_task(repo_id="team/app.git", payload={"refs": [{"ref": hostile}]}), Execution()
+    )
     assert not mark.exists()
     assert await read_refs(mirrors / "team/app.git") == await read_refs(origins / "team/app.git")
 
@@ -130,5 +133,7 @@ async def test_a_mirror_that_is_busy_is_waited_for(roots, make_task):
     origins, mirrors, clone = roots
     push(clone, "main")
     handler = GitMirrorHandler(origins, mirrors, SystemClock())
-    await asyncio.gather(*[handler(make_task(repo_id="team/app.git")) for _ in range(6)])
+    await asyncio.gather(
+        *[handler(make_task(repo_id="team/app.git"), Execution()) for _ in range(6)]
+    )
     assert await read_refs(mirrors / "team/app.git") == await read_refs(origins / "team/app.git")

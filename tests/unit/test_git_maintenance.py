@@ -8,6 +8,7 @@ import pytest
 import uvloop
 
 from hookbench.clock import SystemClock
+from hookbench.effects.classes import Execution
 from hookbench.errors import RepositoryError
 from hookbench.worker.handlers import git_command
 from hookbench.worker.handlers.git import GitMirrorHandler
@@ -81,10 +82,10 @@ def task(make_task):
 
 
 async def test_fsck_of_a_sound_mirror_is_quiet_and_changes_nothing(rig, task):
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     before, refs = rig.counts(), await read_refs(rig.mirror)
-    await rig.fsck(task)
-    await rig.fsck(task)
+    await rig.fsck(task, Execution())
+    await rig.fsck(task, Execution())
     assert rig.counts() == before
     assert await read_refs(rig.mirror) == refs
 
@@ -114,12 +115,12 @@ def removed(path, _other):
 @pytest.mark.parametrize("damage", [overwritten, garbled, truncated, emptied, removed])
 @pytest.mark.parametrize("name", ["main~2:file.txt", "main~2^{tree}", "main~2"])
 async def test_fsck_names_a_damaged_object(rig, task, damage, name):
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     found, path = rig.loose(name)
     _, other = rig.loose("main~5:file.txt")
     damage(path, other)
     with pytest.raises(RepositoryError) as caught:
-        await rig.fsck(task)
+        await rig.fsck(task, Execution())
     text = str(caught.value)
     assert found in text or f"{found[:2]}/{found[2:]}" in text
     assert "fsck" in text
@@ -127,26 +128,26 @@ async def test_fsck_names_a_damaged_object(rig, task, damage, name):
 
 
 async def test_fsck_finds_a_flipped_byte_in_a_pack(rig, task):
-    await rig.sync(task)
-    await rig.gc(task)
+    await rig.sync(task, Execution())
+    await rig.gc(task, Execution())
     (pack,) = (rig.mirror / "objects" / "pack").glob("*.pack")
     pack.chmod(0o644)
     data = bytearray(pack.read_bytes())
     data[len(data) // 2] ^= 0xFF
     pack.write_bytes(data)
     with pytest.raises(RepositoryError, match="pack"):
-        await rig.fsck(task)
+        await rig.fsck(task, Execution())
 
 
 async def test_fsck_of_very_much_damage_has_a_bounded_error(rig, task):
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     objects = [path for path in (rig.mirror / "objects").glob("??/*") if path.is_file()]
     assert len(objects) > COMMITS
     for path in objects:
         path.chmod(0o644)
         path.write_bytes(b"")
     with pytest.raises(RepositoryError) as caught:
-        await rig.fsck(task)
+        await rig.fsck(task, Execution())
     assert len(str(caught.value)) < LONGEST_ERROR
 
 
@@ -156,57 +157,57 @@ async def test_fsck_is_strict(rig, task):
     writing = ("hash-object", "-w", "-t", "tree", "--literally", "--stdin")
     tree = output("-C", str(rig.origin), *writing, data=b"0100644 file.txt\0" + blob)
     git("update-ref", "refs/tags/odd", tree, cwd=rig.origin)
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     git("--git-dir", str(rig.mirror), "fsck")
     with pytest.raises(RepositoryError, match="zeroPaddedFilemode"):
-        await rig.fsck(task)
+        await rig.fsck(task, Execution())
 
 
 async def test_a_damaged_mirror_that_is_removed_is_made_anew(rig, task):
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     rig.loose("main")[1].unlink()
     with pytest.raises(RepositoryError):
-        await rig.fsck(task)
+        await rig.fsck(task, Execution())
     shutil.rmtree(rig.mirror)
-    await rig.sync(task)
-    await rig.fsck(task)
+    await rig.sync(task, Execution())
+    await rig.fsck(task, Execution())
 
 
 async def test_gc_packs_and_leaves_every_ref_as_it_was(rig, task):
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     refs = await read_refs(rig.mirror)
     assert len(refs) == 6
     assert rig.counts()["count"] > 0
     head = (rig.mirror / "HEAD").read_text()
     for _ in range(2):
-        await rig.gc(task)
+        await rig.gc(task, Execution())
         assert await read_refs(rig.mirror) == refs == await read_refs(rig.origin)
         assert (rig.counts()["count"], rig.counts()["packs"]) == (0, 1)
     assert (rig.mirror / "HEAD").read_text() == head
-    await rig.fsck(task)
+    await rig.fsck(task, Execution())
 
 
 async def test_a_sync_after_a_gc_still_follows(rig, task):
-    await rig.sync(task)
-    await rig.gc(task)
+    await rig.sync(task, Execution())
+    await rig.gc(task, Execution())
     git("update-ref", "-d", "refs/heads/a/b", cwd=rig.clone)
     rig.commit("more")
     rig.push()
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     assert await read_refs(rig.mirror) == await read_refs(rig.origin)
-    await rig.gc(task)
+    await rig.gc(task, Execution())
     assert await read_refs(rig.mirror) == await read_refs(rig.origin)
 
 
 async def test_the_mark_of_a_gc_that_was_killed_does_not_stop_the_next(rig, task):
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     (rig.mirror / "gc.pid").write_text(f"{os.getpid()} {os.uname().nodename}")
-    await rig.gc(task)
+    await rig.gc(task, Execution())
     assert rig.counts()["count"] == 0
 
 
 async def test_a_gc_that_changes_a_ref_fails(rig, task, monkeypatch):
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     answers = iter([{"refs/heads/a": "1"}, {"refs/heads/a": "2"}])
 
     async def refs(_repository):
@@ -214,30 +215,30 @@ async def test_a_gc_that_changes_a_ref_fails(rig, task, monkeypatch):
 
     monkeypatch.setattr("hookbench.worker.handlers.git_maintenance.read_refs", refs)
     with pytest.raises(RepositoryError, match=r"gc changed 1 refs, e\.g\. refs/heads/a"):
-        await rig.gc(task)
+        await rig.gc(task, Execution())
 
 
 @pytest.mark.parametrize("kind", [GitFsckHandler, GitGcHandler])
 @pytest.mark.parametrize("repo_id", HOSTILE)
 async def test_hostile_names_are_refused(tmp_path, make_task, kind, repo_id):
     with pytest.raises(RepositoryError, match=r"use a relative path|leads out"):
-        await kind(tmp_path, SystemClock())(make_task(repo_id=repo_id))
+        await kind(tmp_path, SystemClock())(make_task(repo_id=repo_id), Execution())
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["fsck", "gc"])
 async def test_a_mirror_that_is_not_there_is_an_error_and_is_not_made(rig, task, kind):
     with pytest.raises(RepositoryError, match="no mirror yet"):
-        await getattr(rig, kind)(task)
+        await getattr(rig, kind)(task, Execution())
     assert list(rig.mirrors.iterdir()) == []
 
 
 async def test_damage_of_the_origin_is_not_what_fsck_looks_at(rig, task):
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     before = await read_refs(rig.mirror)
     shutil.rmtree(rig.origin)
-    await rig.fsck(task)
-    await rig.gc(task)
+    await rig.fsck(task, Execution())
+    await rig.gc(task, Execution())
     assert await read_refs(rig.mirror) == before != {}
 
 
@@ -273,14 +274,14 @@ def test_sync_gc_and_fsck_of_one_mirror_never_meet(rig, task, watched):
     """On uvloop, as the worker runs."""
 
     async def main():
-        await rig.sync(task)
+        await rig.sync(task, Execution())
         work = [rig.sync, rig.gc, rig.fsck] * 5
         random.Random(7).shuffle(work)
         for number, batch in enumerate((work[:8], work[8:])):
             rig.commit(COMMITS + number)
             rig.push()
-            await asyncio.gather(*[handler(task) for handler in batch])
-        await rig.sync(task)
+            await asyncio.gather(*[handler(task, Execution()) for handler in batch])
+        await rig.sync(task, Execution())
         return await read_refs(rig.mirror), await read_refs(rig.origin)
 
     found, wanted = uvloop.run(main())
@@ -292,11 +293,11 @@ def test_sync_gc_and_fsck_of_one_mirror_never_meet(rig, task, watched):
 
 async def test_a_lock_is_waited_for_within_a_bound(rig, task, monkeypatch):
     monkeypatch.setattr(git_command, "LOCK_TIMEOUT_S", 5.0)
-    await rig.sync(task)
+    await rig.sync(task, Execution())
     clock = VirtualClock()
     async with hold_mirror(rig.mirror, SystemClock()):
         with pytest.raises(RepositoryError, match="locked for more than 5 s"):
-            await GitGcHandler(rig.mirrors, clock)(task)
+            await GitGcHandler(rig.mirrors, clock)(task, Execution())
 
 
 SLEEPING = """#!/bin/sh
@@ -345,16 +346,16 @@ async def test_git_that_takes_too_long_is_ended(sleeping):
 async def test_a_handler_by_type_of_task(make_task):
     seen = []
 
-    async def gc(task):
+    async def gc(task, _execution):
         seen.append(task)
 
     handler = TypeHandler({"sync": NoopHandler(), "gc": gc})
     wanted = make_task(task_type="gc")
-    await handler(make_task(task_type="sync"))
-    await handler(wanted)
+    await handler(make_task(task_type="sync"), Execution())
+    await handler(wanted, Execution())
     assert seen == [wanted]
     with pytest.raises(RepositoryError, match=r"'repack' for repository 'a/b': .* gc, sync"):
-        await handler(make_task(task_type="repack", repo_id="a/b"))
+        await handler(make_task(task_type="repack", repo_id="a/b"), Execution())
 
 
 def test_the_bound_of_the_lock_lets_maintenance_end():

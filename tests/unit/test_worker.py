@@ -74,7 +74,7 @@ class Bench:
 async def test_every_task_is_done_once_and_acknowledged(make_task):
     seen = []
 
-    async def handler(task):
+    async def handler(task, _execution):
         seen.append(task)
 
     bench = Bench(handler)
@@ -94,7 +94,7 @@ async def test_every_task_is_done_once_and_acknowledged(make_task):
 
 
 async def test_immediate_acknowledges_before_the_work(make_task):
-    async def handler(_task):
+    async def handler(_task, _execution):
         pass
 
     bench = Bench(handler, ack=AckMode.IMMEDIATE)
@@ -113,7 +113,7 @@ async def test_concurrency_is_bounded_and_used(make_task):
     running = 0
     highest = 0
 
-    async def handler(_task):
+    async def handler(_task, _execution):
         nonlocal running, highest
         running += 1
         highest = max(highest, running)
@@ -129,7 +129,7 @@ async def test_concurrency_is_bounded_and_used(make_task):
 async def test_a_failing_task_is_tried_again_and_then_a_dead_letter(make_task):
     attempts = []
 
-    async def handler(task):
+    async def handler(task, _execution):
         attempts.append(bench.clock.now_ns)
         raise ValueError(f"no luck with {task.repo_id}")
 
@@ -148,7 +148,7 @@ async def test_a_failing_task_is_tried_again_and_then_a_dead_letter(make_task):
 
 
 async def test_a_failure_after_an_early_ack_is_lost_and_counted(make_task):
-    async def handler(_task):
+    async def handler(_task, _execution):
         raise ValueError
 
     bench = Bench(handler, ack=AckMode.IMMEDIATE)
@@ -160,7 +160,7 @@ async def test_a_failure_after_an_early_ack_is_lost_and_counted(make_task):
 
 @pytest.mark.parametrize("ack", list(AckMode))
 async def test_junk_goes_to_the_dead_letters_and_the_worker_goes_on(make_task, ack):
-    async def handler(_task):
+    async def handler(_task, _execution):
         pass
 
     bench = Bench(handler, ack=ack)
@@ -178,7 +178,7 @@ async def test_a_letter_that_cannot_be_stored_keeps_the_delivery(make_task):
         async def bury(self, _letter):
             raise BrokerUnreachableError("down")
 
-    async def handler(_task):
+    async def handler(_task, _execution):
         raise ValueError
 
     bench = Bench(handler, max_attempts=1)
@@ -190,7 +190,7 @@ async def test_a_letter_that_cannot_be_stored_keeps_the_delivery(make_task):
 
 
 async def test_a_stop_finishes_what_was_taken(make_task):
-    async def handler(_task):
+    async def handler(_task, _execution):
         await bench.clock.sleep(5.0)
 
     bench = Bench(handler, concurrency=10)
@@ -201,7 +201,7 @@ async def test_a_stop_finishes_what_was_taken(make_task):
 
 
 async def test_a_stop_gives_back_what_does_not_finish(make_task):
-    async def handler(_task):
+    async def handler(_task, _execution):
         await asyncio.Event().wait()
 
     bench = Bench(handler, concurrency=3, drain_timeout_s=20.0)
@@ -213,7 +213,7 @@ async def test_a_stop_gives_back_what_does_not_finish(make_task):
 
 
 async def test_failed_reads_are_tried_again_with_growing_pauses(make_task):
-    async def handler(_task):
+    async def handler(_task, _execution):
         pass
 
     bench = Bench(handler)
@@ -225,7 +225,7 @@ async def test_failed_reads_are_tried_again_with_growing_pauses(make_task):
 
 
 async def test_a_switch_takes_effect_with_the_next_read(make_task):
-    async def handler(_task):
+    async def handler(_task, _execution):
         pass
 
     bench = Bench(handler)
@@ -239,7 +239,7 @@ async def test_a_switch_takes_effect_with_the_next_read(make_task):
 async def test_two_copies_of_one_task_keep_their_own_acknowledgements(make_task):
     gate = asyncio.Event()
 
-    async def handler(_task):
+    async def handler(_task, _execution):
         await gate.wait()
 
     bench = Bench(handler)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hookbench.clock import Clock
+from hookbench.effects.classes import Execution
 from hookbench.errors import RepositoryError
 from hookbench.task import HookTask
 from hookbench.worker.handlers.git_command import hold_mirror, resolve_repository, run_git
@@ -22,7 +23,7 @@ class GitMirrorHandler:
         self._mirrors = mirrors
         self._clock = clock
 
-    async def __call__(self, task: HookTask) -> None:
+    async def __call__(self, task: HookTask, _execution: Execution) -> None:
         """Mirror the task's repository; its payload is not used.
 
         Raises:

@@ -7,6 +7,7 @@ They hold the lock of the mirror handler, so that no sync, gc or fsck of one mir
 from pathlib import Path
 
 from hookbench.clock import Clock
+from hookbench.effects.classes import Execution
 from hookbench.errors import RepositoryError
 from hookbench.task import HookTask
 from hookbench.worker.handlers.git_command import (
@@ -30,7 +31,7 @@ class GitFsckHandler:
         self._mirrors = mirrors
         self._clock = clock
 
-    async def __call__(self, task: HookTask) -> None:
+    async def __call__(self, task: HookTask, _execution: Execution) -> None:
         """``git fsck --strict`` on the mirror of the task's repository.
 
         Raises:
@@ -62,7 +63,7 @@ class GitGcHandler:
         self._mirrors = mirrors
         self._clock = clock
 
-    async def __call__(self, task: HookTask) -> None:
+    async def __call__(self, task: HookTask, _execution: Execution) -> None:
         """``git gc`` on the mirror of the task's repository.
 
         Raises:

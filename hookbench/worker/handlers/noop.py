@@ -1,5 +1,6 @@
 """The null handler: for measuring the queue and nothing else."""
 
+from hookbench.effects.classes import Execution
 from hookbench.task import HookTask
 
 __all__ = ["NoopHandler"]
@@ -8,5 +9,5 @@ __all__ = ["NoopHandler"]
 class NoopHandler:
     """Does nothing."""
 
-    async def __call__(self, task: HookTask) -> None:
+    async def __call__(self, _task: HookTask, _execution: Execution) -> None:
         """Return at once."""

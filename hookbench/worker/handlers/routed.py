@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from hookbench.effects.classes import Execution
 from hookbench.errors import RepositoryError
 from hookbench.task import HookTask
 from hookbench.worker.loop import Handler
@@ -16,10 +17,10 @@ class RoutedHandler:
         self._default = default
         self._by_first_component = dict(by_first_component)
 
-    async def __call__(self, task: HookTask) -> None:
+    async def __call__(self, task: HookTask, execution: Execution) -> None:
         """Hand the task to its handler."""
         first = task.repo_id.split("/", 1)[0]
-        await self._by_first_component.get(first, self._default)(task)
+        await self._by_first_component.get(first, self._default)(task, execution)
 
 
 class TypeHandler:
@@ -28,7 +29,7 @@ class TypeHandler:
     def __init__(self, by_type: Mapping[str, Handler]) -> None:
         self._by_type = dict(by_type)
 
-    async def __call__(self, task: HookTask) -> None:
+    async def __call__(self, task: HookTask, execution: Execution) -> None:
         """Hand the task to its handler.
 
         Raises:
@@ -40,4 +41,4 @@ class TypeHandler:
                 f"task of type {task.task_type!r} for repository {task.repo_id!r}: this worker"
                 f" works on {', '.join(sorted(self._by_type))}"
             )
-        await handler(task)
+        await handler(task, execution)

@@ -1,6 +1,7 @@
 """A handler with a service time."""
 
 from hookbench.clock import Clock
+from hookbench.effects.classes import Execution
 from hookbench.errors import SettingError
 from hookbench.task import HookTask
 
@@ -22,6 +23,6 @@ class SleepHandler:
         self._seconds = seconds
         self._clock = clock
 
-    async def __call__(self, task: HookTask) -> None:  # noqa: ARG002 - every task takes as long
+    async def __call__(self, _task: HookTask, _execution: Execution) -> None:
         """Wait."""
         await self._clock.sleep(self._seconds)
