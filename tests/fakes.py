@@ -8,9 +8,12 @@ class MemoryRecorder:
 
     def __init__(self):
         self.events = []
+        self.repositories = {}
 
-    def record(self, event, task=b"", *, broker=Broker.NONE, value=0, attempt=0):
+    def record(self, event, task=b"", *, broker=Broker.NONE, value=0, attempt=0, repository=0):
         self.events.append((event, task, broker, value, attempt))
+        if repository:
+            self.repositories[task] = repository
 
     def kinds(self, task=None):
         return [event for event, key, *_ in self.events if task is None or key == task]

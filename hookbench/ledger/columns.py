@@ -37,6 +37,7 @@ class TaskColumns:
         self.invoked_ns = self.first(put, self.time, 0)
         intended = self.first(put, self.value, 0)
         self.intended_ns = np.where(intended > 0, intended, self.invoked_ns)
+        self.repository = self.first(put, records["repository"], 0)
         self.offered = self.put_step >= 0
         accepted = self.where(Event.ACCEPTED)
         self.accepted = self.any(accepted)
@@ -47,7 +48,10 @@ class TaskColumns:
         self.done_count = np.bincount(self.task[done], minlength=self.count)
         self.done_ns = self.first(done, self.time, 0)
         self.dead = self.any(self.where(Event.DEAD)) & self.real
-        self.terminal = (self.done_count > 0) | self.dead
+        self.superseded = self.any(self.where(Event.SUPERSEDED)) & self.real
+        self.ends = (self.done_count > 0) * 1 + self.dead + self.superseded
+        """In how many ways a task ended; one is right."""
+        self.terminal = self.ends > 0
         nats_put = self.where(Event.PUT_OK) & (self.broker == Broker.NATS)
         self.sequence = self.first(nats_put, self.value, 0)
         self.put_unknown = self.any(self.where(Event.PUT_UNKNOWN))

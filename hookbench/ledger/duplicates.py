@@ -1,71 +1,66 @@
-"""Findings about executions beyond the first of a task."""
+"""Executions beyond the first of a task that nothing explains: part of invariant 4."""
 
 import numpy as np
 
-from hookbench.ledger.columns import Ints, TaskColumns
-from hookbench.ledger.model import Finding, StepAccount, StepPlan
-from hookbench.ledger.repeats import find_repeats
+from hookbench.ledger.columns import Bools, Ints
+from hookbench.ledger.history import History, RowKey
+from hookbench.ledger.model import StepAccount
+from hookbench.ledger.repeats import Repeats, explain, find_repeats
 
-__all__ = ["find_duplicates"]
+__all__ = ["find_duplicates", "hazards_of", "replay_hazard"]
+
+_TEXTS = {
+    "P5": (
+        "deliver-all replayed {{count}} tasks on entering {now}: done by redis before, delivered"
+        " and done again by jetstream ({origins})"
+    ),
+    "B1": (
+        "re-entry into {now} replayed {{count}} tasks: done by redis since NATS was read last,"
+        " delivered and done again by jetstream ({origins})"
+    ),
+    "B2": (
+        "{{count}} finished tasks run again on going back to {now}: done by jetstream before, their"
+        " copies in redis delivered and done again ({origins})"
+    ),
+    "-": (
+        "{{count}} tasks done again in {now} without a crash or the end of a lease before"
+        " ({origins})"
+    ),
+}
 
 
-def find_duplicates(
-    columns: TaskColumns,
-    steps: list[StepPlan],
-    rows: dict[tuple[str, int], StepAccount],
-    findings: list[Finding],
-) -> None:
-    """Count every repeat in its row; those that no crash explains are findings."""
-    repeats = find_repeats(columns, steps)
-    other = ~repeats.by_nats & ~repeats.by_redis
-    for (kind, index), row in rows.items():
-        here = (repeats.step == index) & (repeats.transition == (kind == "transition"))
+def find_duplicates(history: History) -> None:
+    """Count every repeat in its row; those that neither a crash nor a lease explains are found."""
+    repeats = find_repeats(history.columns, history.steps)
+    explained = explain(history.columns, repeats).any
+    for key, row in history.rows.items():
+        here = repeats.within(*key)
         row.duplicated = int(here.sum())
-        row.explained = int((here & repeats.explained).sum())
-        for how, mask in (
-            ("nats", repeats.by_nats),
-            ("redis", repeats.by_redis),
-            ("again", other),
-        ):
-            task = repeats.task[here & mask & ~repeats.explained]
+        row.explained = int((here & explained).sum())
+        for hazard, mask in hazards_of(history, key, repeats):
+            task = repeats.task[here & mask & ~explained].astype(np.int64)
             if len(task):
-                findings.append(_finding(columns, steps, row, task, how))
+                history.find(4, key, task, _text(history, row, task, hazard), hazard=hazard)
 
 
-def _finding(
-    columns: TaskColumns, steps: list[StepPlan], row: StepAccount, task: Ints, how: str
-) -> Finding:
+def hazards_of(history: History, key: RowKey, repeats: Repeats) -> list[tuple[str, Bools]]:
+    """The hazards behind the repeats of a row, and which repeats are whose."""
+    return [
+        (replay_hazard(history, key[1]), repeats.by_nats),
+        ("B2", repeats.by_redis),
+        ("-", ~repeats.by_nats & ~repeats.by_redis),
+    ]
+
+
+def replay_hazard(history: History, step: int) -> str:
+    """The hazard of a replay by jetstream in a step: a re-entry where NATS was read before."""
+    return "B1" if any(item.reads_nats for item in history.steps[:step]) else "P5"
+
+
+def _text(history: History, row: StepAccount, task: Ints, hazard: str) -> str:
+    columns, steps = history.columns, history.steps
     counts = np.bincount(columns.put_step[task].clip(0), minlength=len(steps))
     origins = ", ".join(
         f"{count:,} put in {steps[index].phase}" for index, count in enumerate(counts) if count
     )
-    now = steps[row.step].phase
-    number = f"{len(task):,}"
-    if how == "redis":
-        hazard = "B2"
-        text = (
-            f"{number} finished tasks run again on going back to {now}: done by jetstream before,"
-            f" their copies in redis delivered and done again ({origins})"
-        )
-    elif how == "again":
-        hazard = "-"
-        text = f"{number} tasks done again in {now} without a crash before ({origins})"
-    elif any(step.reads_nats for step in steps[: row.step]):
-        hazard = "B1"
-        text = (
-            f"re-entry into {now} replayed {number} tasks: done by redis since NATS was read last,"
-            f" delivered and done again by jetstream ({origins})"
-        )
-    else:
-        hazard = "P5"
-        text = (
-            f"deliver-all replayed {number} tasks on entering {now}: done by redis before,"
-            f" delivered and done again by jetstream ({origins})"
-        )
-    return Finding(
-        hazard=hazard,
-        row=row.name,
-        count=len(task),
-        examples=columns.names(np.unique(task)),
-        text=text,
-    )
+    return _TEXTS[hazard].format(now=steps[row.step].phase, origins=origins)

@@ -13,6 +13,7 @@ import errno
 import mmap
 import os
 import struct
+import zlib
 from pathlib import Path
 from typing import Protocol
 
@@ -34,9 +35,11 @@ __all__ = [
     "LedgerWriter",
     "NullRecorder",
     "Recorder",
+    "repository_number",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1: first form. 2: ``repository``, zero before. Every version reads those before it."""
 MAGIC = b"HOOKLEDG"
 SEGMENT_SUFFIX = ".ledger"
 COMMIT_MARKER = 0x600DC0DE
@@ -46,7 +49,7 @@ NO_TASK = bytes(16)
 # magic, schema, record bytes, capacity, pid, boot id, role
 HEADER = struct.Struct("<8sIIII16s24s")
 HEADER_BYTES = 128
-# time, task, value, event, broker, phase, flags, attempt, writer, reserved
+# time, task, value, event, broker, phase, flags, attempt, writer, repository
 _BODY = struct.Struct("<q16sqBBBBHHI")
 _COMMIT = struct.Struct("<I")
 RECORD_BYTES = _BODY.size + _COMMIT.size
@@ -57,7 +60,7 @@ _MAX_ATTEMPT = 0xFFFF
 class Event(enum.IntEnum):
     """What can happen to a task. ``value`` is what stands in the record's value column."""
 
-    PUT_INVOKED = 1  # value: intended time in ns
+    PUT_INVOKED = 1  # value: intended time in ns; with the repository's number
     PUT_OK = 2  # value: sequence (NATS) or list length (Redis)
     PUT_FAIL = 3  # the broker said no
     PUT_UNKNOWN = 4  # no answer: the broker may hold it
@@ -67,7 +70,7 @@ class Event(enum.IntEnum):
     RECEIVED = 10  # value: stream sequence, 0 on Redis
     CLAIMED = 11
     STARTED = 12
-    EFFECT = 13
+    EFFECT = 13  # value: handler class; the effect store, not this, is what is believed
     DONE = 14
     FAILED = 15  # the handler raised
     ACK_SENT = 16
@@ -94,6 +97,15 @@ class Broker(enum.IntEnum):
     MEMORY = 3
 
 
+def repository_number(repo_id: str) -> int:
+    """32 bits that stand for a repository in a record; never 0, which stands for none.
+
+    A checksum and not a table, which all processes would have to share. Two of 1,000 repositories
+    have the same number in one run of 8,600, and are then one repository for the order of tasks.
+    """
+    return zlib.crc32(repo_id.encode()) or 1
+
+
 class Recorder(Protocol):
     """Where producers and workers say what happens; a ledger, or nothing."""
 
@@ -105,6 +117,7 @@ class Recorder(Protocol):
         broker: Broker = Broker.NONE,
         value: int = 0,
         attempt: int = 0,
+        repository: int = 0,
     ) -> None:
         """Append one event of the task with the 16 id bytes ``task``."""
         ...
@@ -121,6 +134,7 @@ class NullRecorder:
         broker: Broker = Broker.NONE,
         value: int = 0,
         attempt: int = 0,
+        repository: int = 0,
     ) -> None:
         """Ignore the event."""
 
@@ -167,6 +181,7 @@ class LedgerWriter:
         broker: Broker = Broker.NONE,
         value: int = 0,
         attempt: int = 0,
+        repository: int = 0,
     ) -> None:
         """Append one event; about a microsecond."""
         if self._offset >= self._end:
@@ -188,7 +203,7 @@ class LedgerWriter:
             0,
             min(attempt, _MAX_ATTEMPT),
             self.writer,
-            0,
+            repository,
         )
         _COMMIT.pack_into(target, offset + _BODY.size, COMMIT_MARKER)
         self._offset = offset + RECORD_BYTES

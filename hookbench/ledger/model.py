@@ -5,7 +5,22 @@ import uuid
 
 import msgspec
 
-__all__ = ["Account", "Crash", "Finding", "Place", "Residue", "StepAccount", "StepPlan", "Verdict"]
+from hookbench.ledger.latency import LatencyHistogram
+
+__all__ = [
+    "Account",
+    "Attribution",
+    "Bounds",
+    "Crash",
+    "Finding",
+    "InvariantResult",
+    "Place",
+    "Residue",
+    "State",
+    "StepAccount",
+    "StepPlan",
+    "Verdict",
+]
 
 
 class Verdict(enum.StrEnum):
@@ -24,6 +39,20 @@ class Place(enum.StrEnum):
     STREAM = "stream"
     CONSUMER_PENDING = "consumer-pending"
     SPOOL = "spool"
+    NOWHERE = "nowhere"
+
+
+class State(enum.StrEnum):
+    """In which state a task is that has no end after quiescence."""
+
+    NEVER_READ = "never-read"
+    ONE_BROKER_ONLY = "one-broker-only"
+    ORPHANED = "orphaned"
+    ACK_PENDING = "ack-pending"
+    MAX_DELIVER = "max-deliver"
+    AGED_OUT = "aged-out"
+    ACKED_EARLY = "acked-early"
+    VANISHED = "vanished"
 
 
 class Residue(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,16 +60,20 @@ class Residue(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         places: task ids found in each place, with repeats where a task lies there twice.
+        first_sequence: lowest stream sequence that the stream still holds.
         delivered_sequence: highest stream sequence that the consumer has delivered; ``None``
             where there is no consumer.
         ack_floor_sequence: everything up to this sequence is acknowledged or given up.
         ack_pending: deliveries that the consumer still waits for.
+        max_deliver: deliveries after which the consumer gives up; 0 for no bound.
     """
 
     places: dict[Place, list[uuid.UUID]]
+    first_sequence: int = 0
     delivered_sequence: int | None = None
     ack_floor_sequence: int | None = None
     ack_pending: int = 0
+    max_deliver: int = 0
 
 
 class StepPlan(msgspec.Struct, frozen=True):
@@ -52,6 +85,21 @@ class StepPlan(msgspec.Struct, frozen=True):
     reads_nats: bool
 
 
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What an account is held against.
+
+    Attributes:
+        max_attempts: the budget of deliveries of a task.
+        max_inversions: tasks that may be overtaken within their repository in one step;
+            ``None``: they are counted only.
+        gap_window_ns: how far around a transition the gaps are looked for.
+    """
+
+    max_attempts: int = 3
+    max_inversions: int | None = None
+    gap_window_ns: int = 2_000_000_000
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One way in which tasks went wrong, with tasks that prove it.
 
@@ -61,6 +109,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         count: tasks (or extra executions) concerned.
         text: what happened, for a person.
         examples: some of the task ids.
+        invariant: number of the invariant that it breaks; 0 in manifests of schema 1.
+        step, transition: the row, by index: a timeline may have a phase twice.
     """
 
     hazard: str
@@ -68,6 +118,48 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     text: str
     examples: list[str]
+    invariant: int = 0
+    step: int = -1
+    transition: bool = False
+
+
+class InvariantResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one invariant.
+
+    Attributes:
+        number: 1 to 9.
+        rule: what must hold.
+        verdict: ``unknown`` where it could not be checked.
+        count: violations.
+        reason: why it is unknown, or figures that belong to it.
+    """
+
+    number: int
+    rule: str
+    verdict: Verdict
+    count: int = 0
+    reason: str = ""
+
+
+class Attribution(msgspec.Struct, frozen=True, kw_only=True):
+    """To what a number of losses or duplicates is attributed.
+
+    Attributes:
+        what: ``lost`` or ``duplicate``.
+        phase: phase or transition that it counts for.
+        step: the last event of the task before it was lost, or of the execution that was
+            repeated: ``received``, ``ack_sent``.
+        fault: who died, ``lease`` for a redelivery before an acknowledgement, ``-`` for none.
+        hazard: id in the table of hazards, ``-`` for none.
+        count: tasks, or extra executions.
+    """
+
+    what: str
+    phase: str
+    step: str
+    fault: str
+    hazard: str
+    count: int
 
 
 class StepAccount(msgspec.Struct, kw_only=True):
@@ -75,10 +167,19 @@ class StepAccount(msgspec.Struct, kw_only=True):
 
     Attributes:
         tasks: tasks put in the phase; at a transition those put before it and done after it.
-        duplicated: executions beyond the first of a task; ``explained`` of them follow a crash
-            of the worker before its acknowledgement.
+        offered: synthetic tasks whose intended time lies in the phase's planned time; the same
+            for the same scenario and seed.
+        accepted_per_s, done_per_s: throughput over the phase's time, ``None`` for no time.
+        redelivered: deliveries that their broker counted as a second or later one.
+        duplicated_deliveries: deliveries beyond the first of a task, from whichever broker.
+        duplicated: executions beyond the first of a task; ``explained`` of them follow a crash of
+            the worker before, or the end of its lease, before its acknowledgement.
+        duplicated_effects: effects beyond the first of a task, in the effect store.
+        inverted: tasks that were started after one of their repository that was put later.
         unexpected: tasks that came out although nobody put them, and tasks with two ends.
         over_budget: deliveries beyond the budget of attempts.
+        stuck: tasks without an end that lie somewhere, by ``place/state``.
+        lost_by: lost tasks by state.
         left: copies of finished tasks that lie in Redis where nothing reads or trims them.
         gap_accepted_ns, gap_done_ns: at a transition, the longest time without an accepted put
             and without a completed task around it.
@@ -88,12 +189,19 @@ class StepAccount(msgspec.Struct, kw_only=True):
     step: int
     transition: bool
     tasks: int = 0
+    offered: int | None = None
     enqueue_ns: dict[str, int] | None = None
     end_to_end_ns: dict[str, int] | None = None
+    accepted_per_s: float | None = None
+    done_per_s: float | None = None
     redelivered: int = 0
+    duplicated_deliveries: int = 0
     duplicated: int = 0
     explained: int = 0
+    duplicated_effects: int | None = None
+    inverted: int | None = None
     lost: int = 0
+    lost_by: dict[str, int] = msgspec.field(default_factory=dict)
     stuck: dict[str, int] = msgspec.field(default_factory=dict)
     left: int = 0
     unexpected: int = 0
@@ -115,7 +223,17 @@ class Crash(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Account(msgspec.Struct, kw_only=True):
-    """The account of a run."""
+    """The account of a run.
+
+    Attributes:
+        handler_failures: attempts that ended with an error of the handler.
+        crashed_attempts: attempts that ended with the death of the worker.
+        effects: effects in the store, ``None`` for a run without one.
+        effects_explained: those of ``duplicated_effects`` that follow a crash or a lease's end.
+        invariants: 1 to 9.
+        attributions: of losses and duplicates.
+        histograms: kept beside the manifest in a stored run, see ``histograms.json``.
+    """
 
     rows: list[StepAccount]
     findings: list[Finding]
@@ -137,3 +255,13 @@ class Account(msgspec.Struct, kw_only=True):
     crashes: list[Crash]
     unexpected: int = 0
     over_budget: int = 0
+    superseded: int = 0
+    handler_failures: int = 0
+    crashed_attempts: int = 0
+    duplicated_deliveries: int = 0
+    duplicated_effects: int = 0
+    effects: int | None = None
+    effects_explained: int = 0
+    invariants: list[InvariantResult] = []
+    attributions: list[Attribution] = []
+    histograms: list[LatencyHistogram] = []

@@ -33,11 +33,11 @@ RECORD_DTYPE = np.dtype(
         ("flags", "u1"),
         ("attempt", "<u2"),
         ("writer", "<u2"),
-        ("reserved", "<u4"),
+        ("repository", "<u4"),
         ("commit", "<u4"),
     ]
 )
-_LEFT_OUT = ("task", "reserved", "commit", "flags", "writer")
+_LEFT_OUT = ("task", "commit", "flags", "writer")
 if RECORD_DTYPE.itemsize != RECORD_BYTES:
     raise LedgerError(f"record of {RECORD_DTYPE.itemsize} bytes, written as {RECORD_BYTES}")
 
@@ -70,15 +70,18 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     crashed: list[str]
     torn: int
 
-    def rows_of(self, ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
-        """The row of each id that occurs in the ledger; the others are left out."""
-        if len(ids) == 0 or len(self.ids) == 0:
-            return np.zeros(0, dtype=np.int64)
-        wanted = np.frombuffer(b"".join(ids), dtype=self.ids.dtype)
+    def find(self, wanted: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+        """The row of each id, shape of ``wanted``; -1 for one that does not occur."""
+        if len(wanted) == 0 or len(self.ids) == 0:
+            return np.full(len(wanted), -1, dtype=np.int64)
         keys = _keys(_halves(self.ids))
         rows = np.searchsorted(keys, _keys(_halves(wanted))).clip(0, len(keys) - 1)
-        found: npt.NDArray[np.int64] = rows[self.ids[rows] == wanted]
-        return found
+        return np.where(self.ids[rows] == wanted, rows, -1)
+
+    def rows_of(self, ids: Sequence[bytes]) -> npt.NDArray[np.int64]:
+        """The row of each id that occurs in the ledger; the others are left out."""
+        rows = self.find(np.frombuffer(b"".join(ids), dtype=RECORD_DTYPE["task"]))
+        return rows[rows >= 0]
 
 
 def _halves(ids: npt.NDArray[np.void]) -> npt.NDArray[np.uint64]:

@@ -7,8 +7,9 @@ import numpy as np
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.model import StepPlan
+from hookbench.ledger.search import first_after, last_before
 
-__all__ = ["Repeats", "find_repeats"]
+__all__ = ["Explanation", "Repeats", "explain", "find_repeats"]
 
 
 class Repeats(NamedTuple):
@@ -19,7 +20,6 @@ class Repeats(NamedTuple):
         position: where in ``order`` the repeats stand.
         before, again: the record of the execution before, and of the repeat.
         task: the task.
-        explained: the worker before died before its acknowledgement was recorded.
         by_nats: done by redis before and by jetstream now, in a step that reads NATS.
         by_redis: done by jetstream before and by redis now, in a step that reads Redis alone.
         step: the step that the repeat counts for.
@@ -31,21 +31,51 @@ class Repeats(NamedTuple):
     before: Ints
     again: Ints
     task: Ints
-    explained: Bools
     by_nats: Bools
     by_redis: Bools
     step: Ints
     transition: Bools
 
+    def within(self, kind: str, index: int) -> Bools:
+        """Those that count for a row: ``phase`` or ``transition``, and its index."""
+        here: Bools = (self.step == index) & (self.transition == (kind == "transition"))
+        return here
 
-def find_repeats(columns: TaskColumns, steps: list[StepPlan]) -> Repeats:
+
+class Explanation(NamedTuple):
+    """Why a repeat had to be, per repeat.
+
+    Attributes:
+        crash: the process of the execution before died before its acknowledgement.
+        lease: its broker delivered the same copy again before its acknowledgement.
+    """
+
+    crash: Bools
+    lease: Bools
+
+    @property
+    def any(self) -> Bools:
+        """Either."""
+        either: Bools = self.crash | self.lease
+        return either
+
+
+def find_repeats(
+    columns: TaskColumns, steps: list[StepPlan], records: Ints | None = None
+) -> Repeats:
     """Every repeat of a run.
 
     What was done by redis and again by jetstream, or the other way round, counts for the
     transition that began to read the second one. Any other counts for the step in which it was
     done again, or for the transition into it if the task was put before that.
+
+    Args:
+        columns: the ledger.
+        steps: the timeline.
+        records: rows of the records that stand for the executions; those that are done if left
+            out, and any others (deliveries, say) in the same way.
     """
-    done = np.flatnonzero(columns.where(Event.DONE))
+    done = np.flatnonzero(columns.where(Event.DONE)) if records is None else records
     order = done[np.lexsort((columns.time[done], columns.task[done]))]
     tasks = columns.task[order]
     position = np.flatnonzero(tasks[1:] == tasks[:-1]) + 1
@@ -63,12 +93,47 @@ def find_repeats(columns: TaskColumns, steps: list[StepPlan]) -> Repeats:
         before=before,
         again=again,
         task=task,
-        explained=_explained(columns, before),
         by_nats=by_nats,
         by_redis=by_redis,
         step=np.where(by_nats, into_nats, np.where(by_redis, into_redis, step)),
         transition=by_nats | by_redis | (columns.put_step[task] < step),
     )
+
+
+def explain(columns: TaskColumns, repeats: Repeats) -> Explanation:
+    """Whether each repeat follows a crash, or the end of a lease, before an acknowledgement.
+
+    The acknowledgement of an execution is the first one that its process sent for the task after
+    it received it. A repeat that was received after that is not explained.
+    """
+    ledger = columns.ledger
+    before, again = repeats.before, repeats.again
+    key = ledger.writer.astype(np.int64) * columns.count + columns.task
+    mine = np.isin(columns.task, repeats.task)
+    received = np.flatnonzero(mine & columns.where(Event.RECEIVED))
+    acked = np.flatnonzero(mine & columns.where(Event.ACK_SENT))
+    none_ns = np.iinfo(np.int64).max
+
+    def received_ns(records: Ints) -> Ints:
+        rows = last_before(
+            key[records], columns.time[records], key[received], columns.time[received]
+        )
+        found = columns.time[received[rows]] if len(received) else columns.time[records]
+        times: Ints = np.where(rows >= 0, found, columns.time[records])
+        return times
+
+    again_ns = received_ns(again)
+    rows = first_after(key[before], received_ns(before), key[acked], columns.time[acked])
+    acked_ns = np.where(rows >= 0, columns.time[acked[rows]], none_ns) if len(acked) else none_ns
+    unconfirmed = acked_ns > again_ns
+    dead = np.array([name in ledger.crashed for name in ledger.writers] or [False], dtype=bool)
+    last_ns = np.zeros(max(1, len(ledger.writers)), dtype=np.int64)
+    last_ns[ledger.writer] = columns.time  # records are sorted by time: the last write stays
+    writer = ledger.writer[before]
+    crash = dead[writer] & (last_ns[writer] <= again_ns) & unconfirmed
+    same_copy = columns.broker[before] == columns.broker[again]
+    lease = same_copy & (ledger.records["attempt"][again] > 1) & unconfirmed & ~crash
+    return Explanation(crash=crash, lease=lease)
 
 
 def _entries(reads: list[bool]) -> Ints:
@@ -82,12 +147,3 @@ def _entries(reads: list[bool]) -> Ints:
             entry = index
         entries.append(entry)
     return np.array(entries or [0], dtype=np.int64)
-
-
-def _explained(columns: TaskColumns, before: Ints) -> Bools:
-    ledger = columns.ledger
-    dead = np.array([name in ledger.crashed for name in ledger.writers] or [False], dtype=bool)
-    key = ledger.writer.astype(np.int64) * columns.count + columns.task
-    acked = np.isin(key[before], key[columns.where(Event.ACK_SENT)])
-    explained: Bools = dead[ledger.writer[before]] & ~acked
-    return explained

@@ -13,7 +13,7 @@ from hookbench.errors import (
     SendError,
     SettingError,
 )
-from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
+from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder, repository_number
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import Phase, WriteRoute, write_route
 from hookbench.queues.base import NatsPublishFn
@@ -171,7 +171,12 @@ class ReceiveSyncService:
         """
         data = encode_task(task)
         key = task.id.bytes
-        self._recorder.record(Event.PUT_INVOKED, key, value=intended_ns)
+        self._recorder.record(
+            Event.PUT_INVOKED,
+            key,
+            value=intended_ns,
+            repository=repository_number(task.repo_id),
+        )
         try:
             check_size(data, self._limit_bytes)
         except OversizeError:

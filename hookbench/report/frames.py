@@ -18,7 +18,7 @@ from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import SEGMENT_SUFFIX, Broker, Event
 from hookbench.ledger.model import StepPlan
 from hookbench.ledger.read import EVENT_DTYPE, RECORD_DTYPE, Ledger, read_ledger
-from hookbench.ledger.repeats import find_repeats
+from hookbench.ledger.repeats import explain, find_repeats
 from hookbench.migration.phases import Phase
 from hookbench.report.samples import read_samples
 from hookbench.results.steps import plan_steps
@@ -274,7 +274,7 @@ def _execution_frame(
     counts_for[repeats.position] = repeats.step
     transition[repeats.position] = repeats.transition
     explained, replayed = np.zeros((2, len(order)), dtype=bool)
-    explained[repeats.position] = repeats.explained
+    explained[repeats.position] = explain(columns, repeats).any
     replayed[repeats.position] = repeats.by_nats
     frame = pd.DataFrame(
         {

@@ -1,0 +1,121 @@
+"""Invariant 8: every loss and every duplicate has a phase, a step, and a cause."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hookbench.ledger.columns import Bools, Ints, TaskColumns
+from hookbench.ledger.duplicates import replay_hazard
+from hookbench.ledger.events import Event
+from hookbench.ledger.history import PHASE, TRANSITION, History, RowKey
+from hookbench.ledger.model import Attribution
+from hookbench.ledger.repeats import explain, find_repeats
+
+__all__ = ["attribute"]
+
+_NONE = "-"
+_LEASE = -2
+_NOBODY = -1
+
+
+def attribute(history: History) -> list[Attribution]:
+    """Losses and duplicates by phase, step and fault; those without a cause are found.
+
+    A cause is a hazard, a process that died, or the end of a lease. The step of a loss is the
+    last event of the task, the step of a duplicate that of the execution that was repeated.
+    """
+    attributions = []
+    for item, key, tasks in (*_losses(history), *_duplicates(history)):
+        attributions.append(item)
+        if (item.fault, item.hazard) == (_NONE, _NONE):
+            text = f"{{count}} times {item.what} after {item.step}, with no cause"
+            history.find(8, key, tasks, text)
+    return attributions
+
+
+_Group = tuple[Attribution, RowKey, Ints]
+
+
+def _losses(history: History) -> Iterator[_Group]:
+    columns = history.columns
+    lying = np.zeros(columns.count, dtype=bool)
+    for mask in history.lying.values():
+        lying |= mask
+    lost = np.flatnonzero(columns.accepted & ~columns.terminal & columns.real & ~lying)
+    last = _last_records(columns)[lost]
+    early = columns.received[lost] & columns.acked[lost]
+    aged = (columns.sequence[lost] > 0) & ~columns.received[lost]
+    aged &= columns.sequence[lost] < history.residue.first_sequence
+    fault = np.where(_died(columns)[last], columns.ledger.writer[last].astype(np.int64), _NOBODY)
+    hazards = [_NONE, "P10", "P7"]
+    codes = (columns.put_step[lost], columns.event[last], fault, np.where(early, 1, 2 * aged))
+    for (step, event, writer, hazard), here in _groups(*codes):
+        item = Attribution(
+            what="lost",
+            phase=history.steps[step].phase,
+            step=Event(event).name.lower(),
+            fault=_fault_text(columns, writer),
+            hazard=hazards[hazard],
+            count=int(here.sum()),
+        )
+        yield item, (PHASE, step), lost[here]
+
+
+def _duplicates(history: History) -> Iterator[_Group]:
+    columns = history.columns
+    repeats = find_repeats(columns, history.steps)
+    explanation = explain(columns, repeats)
+    writer = columns.ledger.writer[repeats.before].astype(np.int64)
+    fault = np.where(explanation.crash, writer, np.where(explanation.lease, _LEASE, _NOBODY))
+    how = np.where(repeats.by_nats, 1, 2 * repeats.by_redis)
+    acked = _acked(columns, repeats.before)
+    for (step, transition, confirmed, cause, kind), here in _groups(
+        repeats.step, repeats.transition, acked, fault, how
+    ):
+        key = (TRANSITION if transition else PHASE, step)
+        hazard = (_NONE, replay_hazard(history, step), "B2")[kind]
+        item = Attribution(
+            what="duplicate",
+            phase=history.rows[key].name,
+            step="ack_sent" if confirmed else "done",
+            fault=_fault_text(columns, cause),
+            hazard=hazard,
+            count=int(here.sum()),
+        )
+        yield item, key, repeats.task[here].astype(np.int64)
+
+
+def _groups(*codes: Ints | Bools) -> Iterator[tuple[tuple[int, ...], Bools]]:
+    """The distinct rows of the codes, each with where it stands."""
+    table = np.stack([code.astype(np.int64) for code in codes], axis=1)
+    distinct, which = np.unique(table, axis=0, return_inverse=True)
+    for number, row in enumerate(distinct.tolist()):
+        yield tuple(row), which.reshape(-1) == number
+
+
+def _last_records(columns: TaskColumns) -> Ints:
+    """Per task the row of its last record."""
+    last = np.zeros(columns.count, dtype=np.int64)
+    last[columns.task] = np.arange(len(columns.task))
+    return last
+
+
+def _died(columns: TaskColumns) -> Bools:
+    """Per record whether its process died."""
+    ledger = columns.ledger
+    dead = np.array([name in ledger.crashed for name in ledger.writers] or [False], dtype=bool)
+    died: Bools = dead[ledger.writer]
+    return died
+
+
+def _acked(columns: TaskColumns, records: Ints) -> Bools:
+    """Whether the process of an execution ever acknowledged the task."""
+    key = columns.ledger.writer.astype(np.int64) * columns.count + columns.task
+    acked: Bools = np.isin(key[records], key[columns.where(Event.ACK_SENT)])
+    return acked
+
+
+def _fault_text(columns: TaskColumns, cause: int) -> str:
+    if cause == _LEASE:
+        return "lease"
+    return _NONE if cause == _NOBODY else f"{columns.ledger.writers[cause]} died"

@@ -1,0 +1,137 @@
+"""What every checker of a run is given, and where it says what it found."""
+
+import dataclasses
+
+import numpy as np
+
+from hookbench.effects.read import Effects
+from hookbench.ledger.columns import Bools, Ints, TaskColumns
+from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.model import (
+    Bounds,
+    Finding,
+    Place,
+    Residue,
+    StepAccount,
+    StepPlan,
+)
+
+__all__ = ["PHASE", "TRANSITION", "History", "NotCheckedError", "RowKey", "find_lying"]
+
+PHASE = "phase"
+TRANSITION = "transition"
+RowKey = tuple[str, int]
+"""Kind and index of a row: ``("transition", 2)``."""
+
+
+class NotCheckedError(Exception):
+    """A checker cannot answer; its invariant is unknown. The text says why."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class History:
+    """One run, as its checkers see it.
+
+    Attributes:
+        step_starts_ns: when each step began, monotonic.
+        end_ns: when the last step ended.
+        lying: for each place, which tasks lie there; shape (tasks,) each.
+        effects: what the effect store holds, ``None`` for a run without one.
+        rows: the figures, filled by the checkers.
+        findings: what breaks an invariant.
+        effects_explained: repeated effects that a crash or the end of a lease explains.
+    """
+
+    columns: TaskColumns
+    steps: list[StepPlan]
+    step_starts_ns: list[int]
+    end_ns: int
+    residue: Residue
+    lying: dict[Place, Bools]
+    effects: Effects | None
+    bounds: Bounds
+    rows: dict[RowKey, StepAccount]
+    findings: list[Finding] = dataclasses.field(default_factory=list)
+    effects_explained: int = 0
+
+    def find(
+        self,
+        invariant: int,
+        key: RowKey,
+        tasks: Bools | Ints,
+        text: str,
+        *,
+        hazard: str = "-",
+        count: int | None = None,
+    ) -> int:
+        """Add a finding about some tasks, unless there are none.
+
+        Args:
+            invariant: number of the one that is broken.
+            key: the row that it counts for.
+            tasks: a mask over all tasks, or task rows.
+            text: what happened; ``{count}`` stands for the number.
+            hazard: id in the table of hazards.
+            count: if it is not the number of tasks.
+
+        Returns:
+            The number.
+        """
+        number = int(tasks.sum()) if tasks.dtype == bool else len(tasks)
+        number = number if count is None else count
+        if number:
+            row = self.rows[key]
+            self.findings.append(
+                Finding(
+                    hazard=hazard,
+                    row=row.name,
+                    count=number,
+                    text=text.format(count=f"{number:,}"),
+                    examples=self.columns.names(tasks if tasks.dtype == bool else np.unique(tasks)),
+                    invariant=invariant,
+                    step=row.step,
+                    transition=row.transition,
+                )
+            )
+        return number
+
+    @property
+    def crashed_text(self) -> str:
+        """Who died, to be put behind a text; empty for nobody."""
+        crashed = self.columns.ledger.crashed
+        return f"; processes that died: {', '.join(crashed)}" if crashed else ""
+
+
+def find_lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:
+    """For each place, which tasks lie there after the drain.
+
+    The stream keeps what is acknowledged until it is too old, so what lies in it and still waits
+    is told by sequences: above what the consumer has delivered, or not acknowledged.
+    """
+    lying = {}
+    for place in Place:
+        mask = np.zeros(columns.count, dtype=bool)
+        found = [item.bytes for item in residue.places.get(place, [])]
+        mask[columns.ledger.rows_of(found)] = True
+        lying[place] = mask
+    if residue.delivered_sequence is None:
+        return lying
+    kept = (columns.sequence > 0) & (columns.sequence >= residue.first_sequence)
+    delivered = columns.sequence <= residue.delivered_sequence
+    waiting = ~columns.terminal & ~acked_on(columns, Broker.NATS)
+    lying[Place.STREAM] |= kept & ~delivered
+    if residue.max_deliver:
+        attempts = columns.ledger.records["attempt"]
+        last = columns.where(Event.RECEIVED) & (columns.broker == Broker.NATS)
+        given_up = columns.any(last & (attempts >= residue.max_deliver))
+        lying[Place.STREAM] |= kept & delivered & waiting & given_up
+    if residue.ack_pending and residue.ack_floor_sequence is not None:
+        pending = kept & delivered & waiting & (columns.sequence > residue.ack_floor_sequence)
+        lying[Place.CONSUMER_PENDING] |= pending & ~lying[Place.STREAM]
+    return lying
+
+
+def acked_on(columns: TaskColumns, broker: Broker) -> Bools:
+    """Tasks of which a delivery of that broker was acknowledged or ended for good."""
+    ended = columns.where(Event.ACK_SENT) | columns.where(Event.TERM)
+    return columns.any(ended & (columns.broker == broker))
