@@ -15,7 +15,7 @@ from hookbench.ledger.model import Attribution, InvariantResult, Verdict
 from hookbench.ledger.order import check_order
 from hookbench.ledger.unfinished import check_accepted, check_quiescence, check_unknown
 
-__all__ = ["RULES", "check_invariants"]
+__all__ = ["RULES", "RULE_OF_THE_WHOLE", "check_invariants"]
 
 Checker = Callable[[History], None]
 
@@ -28,7 +28,9 @@ _CHECKERS: dict[int, Checker] = {
     6: check_budget,
     7: check_order,
 }
-_ATTRIBUTION, _KNOWN = 8, 9
+_ATTRIBUTION = 8
+RULE_OF_THE_WHOLE = 9
+"""Holds when each of the others could be checked."""
 
 RULES = {
     1: "acknowledged to the caller: exactly one end",
@@ -73,12 +75,12 @@ def check_invariants(
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{where.name}, line {where.lineno}"
             unknown[number] = f"its checker crashed: {type(error).__name__}: {error} ({place})"
-    results = [_result(history, number, unknown) for number in range(1, _KNOWN)]
+    results = [_result(history, number, unknown) for number in range(1, RULE_OF_THE_WHOLE)]
     open_ones = [str(number) for number in unknown if number not in without]
     results.append(
         InvariantResult(
-            number=_KNOWN,
-            rule=RULES[_KNOWN],
+            number=RULE_OF_THE_WHOLE,
+            rule=RULES[RULE_OF_THE_WHOLE],
             verdict=Verdict.UNKNOWN if open_ones else Verdict.VALID,
             count=len(open_ones),
             reason=f"not checked: {', '.join(open_ones)}" if open_ones else "",

@@ -31,6 +31,7 @@ def worker_arguments(settings: RehearsalSettings, stage: Stage, folder: RunFolde
         *_common(settings, stage),
         "--ack", settings.design.ack_mode,
         "--concurrency", str(settings.concurrency),
+        "--max-attempts", str(settings.max_attempts),
         "--block-timeout", str(settings.block_timeout_secs),
         "--handler", "git",
         "--service-ms", str(settings.service_ms),

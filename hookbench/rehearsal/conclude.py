@@ -3,18 +3,30 @@
 import contextlib
 import traceback
 
+import msgspec
+
+from hookbench.effects.read import read_effects
+from hookbench.effects.store import seal_effects
 from hookbench.ledger.account import make_account
+from hookbench.ledger.model import Bounds
 from hookbench.ledger.read import read_ledger
 from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.pushes import Pusher, check_mirrors
+from hookbench.results.check import unchecked
+from hookbench.results.histograms import save_histograms
 from hookbench.results.store import Manifest, RunFolder
 
 __all__ = ["conclude"]
 
 
 async def conclude(
-    folder: RunFolder, manifest: Manifest, fleet: Fleet, pusher: Pusher, observer: Observer
+    folder: RunFolder,
+    manifest: Manifest,
+    fleet: Fleet,
+    pusher: Pusher,
+    observer: Observer,
+    bounds: Bounds,
 ) -> list[str]:
     """Account for every task and fill the manifest; why the verdict is unknown, if it is.
 
@@ -25,13 +37,18 @@ async def conclude(
     try:
         residue = await observer.residue(pusher.spooled_ids())
         manifest.residue = residue
+        seal_effects(folder.effects)
         account = make_account(
             read_ledger(folder.ledger, same_boot=True),
             [record.plan for record in manifest.steps],
             residue,
             step_starts_ns=[record.start_ns for record in manifest.steps],
+            end_ns=manifest.steps[-1].end_ns,
+            effects=read_effects(folder.effects),
+            bounds=bounds,
         )
-        manifest.account = account
+        save_histograms(folder.path, account.histograms)
+        manifest.account = msgspec.structs.replace(account, histograms=[])
         manifest.git = await check_mirrors(
             folder.work / "origins",
             folder.work / "mirrors",
@@ -43,6 +60,7 @@ async def conclude(
         with contextlib.suppress(OSError):
             (folder.logs / "checker.log").write_text(traceback.format_exc())
         unknown.append(f"a checker crashed: {type(error).__name__}: {error}")
+    unknown += unchecked(manifest.account)
     unknown += _missing_tasks(manifest, fleet)
     if pusher.failures:
         unknown.append(f"{len(pusher.failures)} pushes failed, e.g. {pusher.failures[0]}")

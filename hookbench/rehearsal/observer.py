@@ -159,6 +159,7 @@ class Observer:
         try:
             jetstream = (await self._nats()).jetstream
             try:
+                stream = await jetstream.stream_info(self._names.stream)
                 info = await jetstream.consumer_info(self._names.stream, self._names.consumer)
             except nats.js.errors.NotFoundError:
                 return Residue(places=places)
@@ -167,6 +168,8 @@ class Observer:
         raise_if_cancelled()
         return Residue(
             places=places,
+            first_sequence=stream.state.first_seq,
+            max_deliver=max(0, info.config.max_deliver or 0),
             delivered_sequence=info.delivered.stream_seq if info.delivered else 0,
             ack_floor_sequence=info.ack_floor.stream_seq if info.ack_floor else 0,
             ack_pending=info.num_ack_pending or 0,

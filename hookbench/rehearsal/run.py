@@ -168,7 +168,9 @@ class Rehearsal:
             manifest.resources = meter.uses()
             manifest.steps = self._records
             manifest.incidents = [*self._incidents, *fleet.incidents]
-            self._unknown += await conclude(folder, manifest, fleet, pusher, observer)
+            self._unknown += await conclude(
+                folder, manifest, fleet, pusher, observer, settings.bounds
+            )
             manifest.unknown_because = self._unknown
             manifest.verdict = verdict_of(manifest)
             if stage.foreign and settings.own_names:

@@ -6,6 +6,7 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import SettingError
+from hookbench.ledger.model import Bounds
 from hookbench.load.arrivals import ARRIVALS, check_rate
 from hookbench.load.mix import parse_mix
 from hookbench.migration.phases import Design, Phase
@@ -37,6 +38,9 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         redis_url, nats_url: somebody else's brokers; ``None`` for embedded ones.
         own_names: on somebody else's brokers, use names of this run's own.
         allow_existing: accept a broker that already holds a hook queue.
+        max_attempts: deliveries of a task, after which a failure makes it a dead letter.
+        max_inversions: tasks that may be overtaken within their repository in one phase; ``None``:
+            they are counted only.
     """
 
     scenario: str = "-"
@@ -63,6 +67,13 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     block_timeout_secs: float = 1.0
     drain_timeout_s: float = 90.0
     keep: bool = False
+    max_attempts: int = 3
+    max_inversions: int | None = None
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the account is held against."""
+        return Bounds(max_attempts=self.max_attempts, max_inversions=self.max_inversions)
 
     def check(self) -> None:
         """Refuse what cannot be rehearsed.
@@ -81,6 +92,8 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
             ("producers", self.producers, 1, 64),
             ("workers", self.workers, 1, 64),
             ("concurrency", self.concurrency, 1, 10_000),
+            ("max attempts", self.max_attempts, 1, 1_000),
+            ("max inversions", self.max_inversions or 0, 0, 2**31),
             ("repositories", self.repositories, 1, 1_000),
             ("payload bytes", self.payload_bytes, 0, 64 * 1024 * 1024),
             ("drain timeout", self.drain_timeout_s, 1.0, 3_600.0),

@@ -13,7 +13,7 @@ from hookbench.results.store import Manifest
 __all__ = ["print_run", "run_table"]
 
 LAG_BOUND_NS = 50 * NS_PER_MS
-_WIDE = 122
+_WIDE = 138
 _STYLES = {Verdict.VALID: "green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "yellow"}
 
 
@@ -41,19 +41,38 @@ def _columns(*, narrow: bool) -> list[tuple[str, Callable[[StepAccount], str]]]:
             f"end-to-end\n{'/'.join(quantiles)} ms",
             lambda row: _latency(row.end_to_end_ns, quantiles),
         ),
+        ("in / out\nper s", lambda row: f"{_rate(row.accepted_per_s)} / {_rate(row.done_per_s)}"),
         ("redel." if narrow else "redelivered", lambda row: f"{row.redelivered:,}"),
-        ("dup." if narrow else "duplicated", lambda row: f"{row.duplicated:,}"),
-        ("by\ncrash", lambda row: f"{row.explained:,}"),
+        ("dup." if narrow else _DUPLICATED, _duplicates if not narrow else _executions),
+        ("ex-\nplained", lambda row: f"{row.explained:,}"),
         ("lost", lambda row: f"{row.lost:,}"),
         ("stuck", lambda row: f"{sum(row.stuck.values()):,}"),
         ("left in\nredis", lambda row: f"{row.left:,}"),
     ]
     if narrow:
-        del columns[5], columns[1]
+        del columns[6], columns[3], columns[1]
     return columns
 
 
-_OF_A_TRANSITION = frozenset({"tasks", "duplicated", "dup.", "by\ncrash"})
+def _rate(value_per_s: float | None) -> str:
+    return "-" if value_per_s is None else f"{value_per_s:,.0f}"
+
+
+def _executions(row: StepAccount) -> str:
+    return f"{row.duplicated:,}"
+
+
+def _duplicates(row: StepAccount) -> str:
+    """Deliveries, executions and effects beyond the first; zeros as one."""
+    effects = row.duplicated_effects
+    numbers = (row.duplicated_deliveries, row.duplicated, effects)
+    if not any(numbers):
+        return "0"
+    return " / ".join("-" if number is None else f"{number:,}" for number in numbers)
+
+
+_DUPLICATED = "duplicated\ndeliv./done/effects"
+_OF_A_TRANSITION = frozenset({"tasks", _DUPLICATED, "dup.", "ex-\nplained"})
 
 
 def run_table(account: Account, *, narrow: bool = False) -> Table:
@@ -89,6 +108,7 @@ def print_run(console: Console, manifest: Manifest) -> None:
         console.print(run_table(account, narrow=console.width < _WIDE))
         _print_findings(console, account)
         _print_crashes(console, account)
+        _print_invariants(console, account)
         _print_gaps(console, account)
         _print_totals(console, manifest, account)
     for incident in manifest.incidents:
@@ -127,6 +147,21 @@ def _print_crashes(console: Console, account: Account) -> None:
             f" {crash.done_by_others:,} ended by others, {crash.stuck:,} stuck,"
             f" {crash.lost:,} lost{examples}",
         )
+
+
+def _print_invariants(console: Console, account: Account) -> None:
+    label = "rules"
+    for item in account.invariants:
+        if item.verdict is Verdict.INVALID:
+            figures = f"; {item.reason}" if item.reason else ""
+            text = f"{item.number} broken {item.count:,} times: {item.rule}{figures}"
+            _say(console, f"{label:<9} {text}")
+            label = ""
+    held = [item for item in account.invariants if item.verdict is Verdict.VALID]
+    if held:
+        numbers = ", ".join(str(item.number) for item in held)
+        figures = "".join(f"; {item.number}: {item.reason}" for item in held if item.reason)
+        _say(console, f"{label:<9} {numbers} held{figures}")
 
 
 def _print_resources(console: Console, manifest: Manifest, account: Account) -> None:

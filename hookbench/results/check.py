@@ -5,16 +5,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hookbench.errors import LedgerError
+from hookbench.effects.read import Effects, read_effects
+from hookbench.errors import EffectStoreError, LedgerError
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import Event
-from hookbench.ledger.model import Residue, Verdict
+from hookbench.ledger.invariants import RULE_OF_THE_WHOLE
+from hookbench.ledger.model import Account, Bounds, Residue, Verdict
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
-from hookbench.results.store import Manifest, StepRecord, load_manifest
+from hookbench.results.store import EFFECTS_NAME, Manifest, StepRecord, load_manifest
 
-__all__ = ["check_run", "verdict_of"]
+__all__ = ["check_run", "unchecked", "verdict_of"]
 
 
 def verdict_of(manifest: Manifest) -> Verdict:
@@ -26,6 +28,17 @@ def verdict_of(manifest: Manifest) -> Verdict:
     if bad or git.equal < git.repositories or git.tasks < git.pushes:
         return Verdict.INVALID
     return Verdict.VALID
+
+
+def unchecked(account: Account | None) -> list[str]:
+    """Invariants that could not be checked, each with its reason."""
+    if account is None:
+        return []
+    return [
+        f"invariant {item.number} ({item.rule}): {item.reason}"
+        for item in account.invariants
+        if item.verdict is Verdict.UNKNOWN and item.number != RULE_OF_THE_WHOLE
+    ]
 
 
 def check_run(run: Path) -> Manifest:
@@ -43,7 +56,11 @@ def check_run(run: Path) -> Manifest:
     steps = manifest.steps
     if manifest.status != "complete":
         steps = _planned_steps(ledger, manifest, run)
-    unknown = [reason for reason in manifest.unknown_because if not reason.startswith("check: ")]
+    unknown = [
+        reason
+        for reason in manifest.unknown_because
+        if not reason.startswith(("check: ", "invariant "))
+    ]
     if manifest.residue is None:
         unknown.append("check: what was left on the brokers was not recorded")
     if ledger.torn:
@@ -53,11 +70,33 @@ def check_run(run: Path) -> Manifest:
         [step.plan for step in steps],
         manifest.residue or Residue(places={}),
         step_starts_ns=[step.start_ns for step in steps],
+        end_ns=steps[-1].end_ns,
+        effects=_effects(run, unknown),
+        bounds=_bounds(manifest),
     )
+    unknown += unchecked(account)
+    account = msgspec.structs.replace(account, histograms=[])
     checked = msgspec.structs.replace(
         manifest, account=account, steps=steps, unknown_because=unknown
     )
     return msgspec.structs.replace(checked, verdict=verdict_of(checked))
+
+
+def _effects(run: Path, unknown: list[str]) -> Effects | None:
+    """The effect store of a run; ``None`` for one that has none, or a damaged one."""
+    path = run / EFFECTS_NAME
+    if not path.exists():
+        return None
+    try:
+        return read_effects(path)
+    except EffectStoreError as error:
+        unknown.append(f"check: {error}")
+        return None
+
+
+def _bounds(manifest: Manifest) -> Bounds:
+    known = {name: manifest.settings.get(name) for name in ("max_attempts", "max_inversions")}
+    return Bounds(**{name: value for name, value in known.items() if value is not None})
 
 
 def _planned_steps(ledger: Ledger, manifest: Manifest, run: Path) -> list[StepRecord]:

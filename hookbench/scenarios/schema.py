@@ -72,6 +72,13 @@ class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     timeout_s: float = 90.0
 
 
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a run is held against; without ``max_inversions`` they are counted only."""
+
+    max_attempts: int = 3
+    max_inversions: int | None = None
+
+
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a TOML file says."""
 
@@ -87,6 +94,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tasks: Tasks = Tasks()
     pushes: Pushes = Pushes()
     drain: Drain = Drain()
+    bounds: Limits = Limits()
 
 
 def shipped_scenarios() -> list[Path]:
@@ -209,6 +217,8 @@ def to_settings(
         push_interval_s=scenario.pushes.interval_s,
         durability=scenario.brokers.durability,
         drain_timeout_s=scenario.drain.timeout_s,
+        max_attempts=scenario.bounds.max_attempts,
+        max_inversions=scenario.bounds.max_inversions,
         seed=scenario.seed + repeat,
         out=out,
         redis_url=redis_url,
