@@ -31,7 +31,12 @@ __all__ = [
     "shade_phases",
 ]
 
-COLOUR_OF_QUEUE = {"redis_list": "#D55E00", "jetstream": "#0072B2", "memory": "#56B4E9"}
+COLOUR_OF_QUEUE = {
+    "redis_list": "#D55E00",
+    "redis_stream": "#E69F00",
+    "jetstream": "#0072B2",
+    "memory": "#56B4E9",
+}
 ACCEPTED = "#000000"
 DONE = "#009E73"
 REPEATED = "#CC79A7"

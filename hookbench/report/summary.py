@@ -18,12 +18,15 @@ _HEADINGS = (
     _END_TO_END,
     "redelivered",
     "duplicated",
-    "by crash",
+    "of deliveries",
+    "of effects",
+    "explained",
     "lost",
     "stuck",
     "left in redis",
 )
-_OF_A_TRANSITION = {"tasks", "duplicated", "by crash", "verdict"}
+_DUPLICATES = ("duplicated", "of deliveries", "of effects", "explained")
+_OF_A_TRANSITION = {"tasks", "verdict", *_DUPLICATES}
 
 
 def describe_run(frames: RunFrames) -> str:
@@ -111,14 +114,17 @@ def _cells(row: StepAccount, account: Account | None) -> dict[str, str]:
         _END_TO_END: _latency(row.end_to_end_ns, ("p50", "p99", "max")),
         "redelivered": f"{row.redelivered:,}",
         "duplicated": f"{row.duplicated:,}",
-        "by crash": f"{row.explained:,}",
+        "of deliveries": f"{row.duplicated_deliveries:,}",
+        "of effects": "-" if row.duplicated_effects is None else f"{row.duplicated_effects:,}",
+        "explained": f"{row.explained:,}",
         "lost": f"{row.lost:,}",
         "stuck": f"{sum(row.stuck.values()):,}",
         "left in redis": f"{row.left:,}",
         "verdict": verdict,
     }
     if account is None:
-        cells.update(dict.fromkeys(("redelivered", "lost", "stuck", "left in redis"), "?"))
+        unknown = ("redelivered", "of deliveries", "of effects", "lost", "stuck", "left in redis")
+        cells.update(dict.fromkeys(unknown, "?"))
     if row.transition:
         return {name: text if name in _OF_A_TRANSITION else "" for name, text in cells.items()}
     return cells

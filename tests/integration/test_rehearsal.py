@@ -142,7 +142,9 @@ def test_the_checkers_say_the_same_of_the_stored_run(guide_run):
 
 def test_the_life_of_one_task_is_told(guide_run):
     out, _done, manifest = guide_run
-    (replayed,) = [item for item in manifest.account.findings if item.hazard == "P5"]
+    replayed, repeated = [item for item in manifest.account.findings if item.hazard == "P5"]
+    assert replayed.count == manifest.account.duplicated
+    assert repeated.count == manifest.account.duplicated_effects > 0
     task = replayed.examples[0]
     told = subprocess.run(
         [*COMMAND, "show", "latest", f"--task={task}", f"--out={out}"],
@@ -157,6 +159,7 @@ def test_the_life_of_one_task_is_told(guide_run):
         "acknowledged by nats",
         "acknowledged by redis",
         "receives it from redis (attempt 1)",
+        "starts to work on it",
         "is done with it",
         "receives it from nats (attempt 1)",
         "is done with it",
