@@ -3,47 +3,23 @@
 import logging
 from typing import Self
 
-import msgspec
-
 from hookbench.errors import (
     BrokerUnreachableError,
-    DecodeError,
     PublishUnknownError,
     SettingError,
 )
-from hookbench.ledger.events import NO_TASK, Broker, Event, NullRecorder, Recorder
+from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import AckMode, Phase, ReadRoute, read_route
-from hookbench.queues.base import AckFn, Delivery, NatsConsumeFn
+from hookbench.migration.received import Received, decode_delivery
+from hookbench.queues.base import AckFn, NatsConsumeFn
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_list import RedisListQueue
-from hookbench.task import HookTask, Names, decode_task
+from hookbench.task import HookTask, Names
 
-__all__ = ["Received", "RedisConsumer"]
+__all__ = ["RedisConsumer"]
 
 _log = logging.getLogger(__name__)
-
-
-class Received(msgspec.Struct, kw_only=True):
-    """One delivery, decoded.
-
-    Attributes:
-        delivery: how to acknowledge it.
-        task: the task, ``None`` if the bytes are none.
-        problem: why the bytes are no task, else ``None``.
-        settled: acknowledged before processing: the broker has forgotten it.
-    """
-
-    delivery: Delivery
-    task: HookTask | None
-    problem: str | None
-    settled: bool = False
-
-    @property
-    def attempt(self) -> int:
-        """The 1-based number of this delivery: counted by the broker, or in the task itself."""
-        retries = self.task.retry_count if self.task is not None else 0
-        return max(self.delivery.attempt, retries + 1)
 
 
 class _InjectedDelivery:
@@ -223,7 +199,7 @@ class RedisConsumer:
             queue = RedisListQueue(self._pool, names=self._names, task_type=task_type)
             self._lists[task_type] = queue
         deliveries = await queue.receive(limit, self._block_timeout_secs)
-        received = [self._decode(delivery) for delivery in deliveries]
+        received = [decode_delivery(delivery, self._recorder) for delivery in deliveries]
         self._metrics.consumed_redis.inc(len(received))
         if _log.isEnabledFor(logging.INFO):
             for item in received:
@@ -234,7 +210,8 @@ class RedisConsumer:
         if self._nats_consume is None:
             raise SettingError(f"route {self.route} without nats_consume: use with_nats")
         pairs = await self._nats_consume(self._names.subject(task_type), limit)
-        received = [self._decode(_InjectedDelivery(data, ack)) for data, ack in pairs]
+        deliveries = [_InjectedDelivery(data, ack) for data, ack in pairs]
+        received = [decode_delivery(delivery, self._recorder) for delivery in deliveries]
         self._metrics.consumed_nats.inc(len(received))
         for item in received:
             if _log.isEnabledFor(logging.INFO):
@@ -243,22 +220,6 @@ class RedisConsumer:
                 )
             if self._ack_mode is AckMode.IMMEDIATE and item.task is not None:
                 await self._ack_now(item, item.task)
-        return received
-
-    def _decode(self, delivery: Delivery) -> Received:
-        try:
-            task = decode_task(delivery.payload)
-        except DecodeError as error:
-            self._recorder.record(Event.RECEIVED, NO_TASK, broker=delivery.broker)
-            return Received(delivery=delivery, task=None, problem=str(error))
-        received = Received(delivery=delivery, task=task, problem=None)
-        self._recorder.record(
-            Event.RECEIVED,
-            task.id.bytes,
-            broker=delivery.broker,
-            value=delivery.sequence,
-            attempt=received.attempt,
-        )
         return received
 
     async def _ack_now(self, item: Received, task: HookTask) -> None:

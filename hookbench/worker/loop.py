@@ -16,7 +16,7 @@ from hookbench.errors import (
     PublishUnknownError,
 )
 from hookbench.ledger.events import NO_TASK, Event, NullRecorder, Recorder
-from hookbench.migration.consumer import Received
+from hookbench.migration.received import Received
 from hookbench.task import HookTask
 from hookbench.worker.acks import PendingAcks
 from hookbench.worker.dead_letters import DeadLetter, DeadLetters

@@ -15,6 +15,7 @@ import pytest
 from hookbench.ledger.events import Event
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.phases import AckMode
+from hookbench.migration.plain_queue import QueueConsumer
 from hookbench.queues.base import Depth
 from hookbench.queues.jetstream import (
     JetStreamQueue,
@@ -25,6 +26,7 @@ from hookbench.queues.jetstream import (
 from hookbench.queues.memory import MemoryQueue
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_list import RedisListQueue
+from hookbench.queues.redis_stream import PAYLOAD_FIELD, RedisStreamQueue
 from hookbench.queues.transport import AppTransport, make_nats_consume
 from hookbench.task import encode_task
 from hookbench.worker.dead_letters import MemoryDeadLetters
@@ -113,7 +115,29 @@ async def open_jetstream(request, names, _clock):
     await writer.close()
 
 
-QUEUES = {"null": open_null, "redis_list": open_redis_list, "jetstream": open_jetstream}
+@contextlib.asynccontextmanager
+async def open_redis_stream(request, names, _clock):
+    client = connect_redis(request.getfixturevalue("redis_broker").url)
+    key = names.stream_key("sync")
+
+    async def put_all(payloads):
+        pipeline = client.pipeline(transaction=False)
+        for data in payloads:
+            pipeline.xadd(key, {PAYLOAD_FIELD: data})
+        await pipeline.execute()
+
+    queue = RedisStreamQueue(client, names=names)
+    yield QueueConsumer(queue, wait_s=WAIT_S), put_all, queue.depth
+    await client.delete(key)
+    await client.aclose()
+
+
+QUEUES = {
+    "null": open_null,
+    "redis_list": open_redis_list,
+    "redis_stream": open_redis_stream,
+    "jetstream": open_jetstream,
+}
 
 
 class Rig:

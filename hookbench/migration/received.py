@@ -1,0 +1,50 @@
+"""A delivery and the task in it."""
+
+import msgspec
+
+from hookbench.errors import DecodeError
+from hookbench.ledger.events import NO_TASK, Event, Recorder
+from hookbench.queues.base import Delivery
+from hookbench.task import HookTask, decode_task
+
+__all__ = ["Received", "decode_delivery"]
+
+
+class Received(msgspec.Struct, kw_only=True):
+    """One delivery, decoded.
+
+    Attributes:
+        delivery: how to acknowledge it.
+        task: the task, ``None`` if the bytes are none.
+        problem: why the bytes are no task, else ``None``.
+        settled: acknowledged before processing: the broker has forgotten it.
+    """
+
+    delivery: Delivery
+    task: HookTask | None
+    problem: str | None
+    settled: bool = False
+
+    @property
+    def attempt(self) -> int:
+        """The 1-based number of this delivery: counted by the broker, or in the task itself."""
+        retries = self.task.retry_count if self.task is not None else 0
+        return max(self.delivery.attempt, retries + 1)
+
+
+def decode_delivery(delivery: Delivery, recorder: Recorder) -> Received:
+    """The task of a delivery, recorded as received; of bytes that are none only the receipt."""
+    try:
+        task = decode_task(delivery.payload)
+    except DecodeError as error:
+        recorder.record(Event.RECEIVED, NO_TASK, broker=delivery.broker)
+        return Received(delivery=delivery, task=None, problem=str(error))
+    received = Received(delivery=delivery, task=task, problem=None)
+    recorder.record(
+        Event.RECEIVED,
+        task.id.bytes,
+        broker=delivery.broker,
+        value=delivery.sequence,
+        attempt=received.attempt,
+    )
+    return received
