@@ -7,12 +7,14 @@ import msgspec
 import numpy as np
 
 from hookbench.clock import NS_PER_MS
+from hookbench.effects.classes import HandlerClass
+from hookbench.effects.read import read_effects
 from hookbench.errors import ResultsError
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.model import Place
 from hookbench.ledger.read import read_ledger
 from hookbench.migration.phases import Phase
-from hookbench.results.store import Manifest, load_manifest
+from hookbench.results.store import EFFECTS_NAME, Manifest, load_manifest
 
 __all__ = ["Chapter", "tell_task"]
 
@@ -29,7 +31,7 @@ _WORDS = {
     Event.RECEIVED: "receives it from {broker} (attempt {attempt})",
     Event.CLAIMED: "claims it",
     Event.STARTED: "starts to work on it",
-    Event.EFFECT: "sees its effect",
+    Event.EFFECT: "has its effect in the effect store",
     Event.DONE: "is done with it",
     Event.FAILED: "fails on it (attempt {attempt})",
     Event.ACK_SENT: "acknowledges it to {broker}",
@@ -97,11 +99,29 @@ def tell_task(run: Path, task: str) -> tuple[uuid.UUID, list[Chapter], list[str]
                 ),
             )
         )
-    return ids[row], chapters, _end_of(manifest, ids[row], chapters, ledger.crashed)
+    end = _end_of(manifest, ids[row], chapters, ledger.crashed)
+    if not chapters[0].who.startswith("hook"):  # a pushed task has its effect in a mirror
+        end += _effects_of(run, ids[row])
+    return ids[row], chapters, end
 
 
 def _phase_names(manifest: Manifest) -> list[str]:
     return [Phase(number).label for number in manifest.settings.get("phases", [])]
+
+
+def _effects_of(run: Path, task_id: uuid.UUID) -> list[str]:
+    """What the effect store says, which is what happened, whoever says what."""
+    path = run / EFFECTS_NAME
+    if not path.exists():
+        return []
+    rows = read_effects(path).rows
+    mine = rows[rows["task"] == np.void(task_id.bytes)]
+    if len(mine) == 0:
+        return ["no effect in the effect store"]
+    handler_class = HandlerClass(int(mine["class"][0])).label
+    by = ", ".join(f"worker.{int(writer):05d}" for writer in mine["writer"])
+    times = "once" if len(mine) == 1 else f"{len(mine)} times"
+    return [f"{handler_class} effect {times} in the effect store, by {by}"]
 
 
 def _end_of(

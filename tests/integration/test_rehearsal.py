@@ -145,7 +145,7 @@ def test_the_life_of_one_task_is_told(guide_run):
     replayed, repeated = [item for item in manifest.account.findings if item.hazard == "P5"]
     assert replayed.count == manifest.account.duplicated
     assert repeated.count == manifest.account.duplicated_effects > 0
-    task = replayed.examples[0]
+    task = repeated.examples[0]
     told = subprocess.run(
         [*COMMAND, "show", "latest", f"--task={task}", f"--out={out}"],
         capture_output=True,
@@ -168,6 +168,7 @@ def test_the_life_of_one_task_is_told(guide_run):
     for words in order:
         at = next(number for number, line in enumerate(lines) if number >= at and words in line) + 1
     assert "done 2 times" in told
+    assert "plain effect 2 times in the effect store, by worker.0000" in told
     for wrong in ("ffffffff", task[:2]):
         missing = subprocess.run(
             [*COMMAND, "show", "latest", f"--task={wrong}", f"--out={out}"],
