@@ -4,6 +4,8 @@ It is no queue and no broker, and no fault is aimed at it: what it holds is what
 survives the SIGKILL of its process (the write-ahead log is in the page cache), not a power cut.
 """
 
+import contextlib
+import os
 import sqlite3
 from pathlib import Path
 from typing import Protocol
@@ -67,16 +69,16 @@ class SqliteEffectStore:
         self._writer = writer
         self._clock = clock
         try:
+            if not path.exists():
+                _create(path)
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
             try:
-                self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=OFF")
-                self._db.executescript(_TABLES)
-                self._db.execute(f"PRAGMA user_version={EFFECTS_SCHEMA}")
+                self._db.execute("SELECT count(*) FROM done LIMIT 1")
             except BaseException:
                 self._db.close()
                 raise
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise EffectStoreError(
                 f"effect store {path}: {error}; check that the folder exists and can be written"
             ) from error
@@ -149,6 +151,28 @@ class SqliteEffectStore:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _create(path: Path) -> None:
+    """Make an empty store aside and give it its name, unless another process has done so.
+
+    Two processes that make one in place meet in the change to the write-ahead log, which fails at
+    once where another has the file open, however long a lock may be waited for.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    db = sqlite3.connect(aside, isolation_level=None)
+    try:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=OFF")
+        db.executescript(_TABLES)
+        db.execute(f"PRAGMA user_version={EFFECTS_SCHEMA}")
+    finally:
+        db.close()
+    try:
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(aside)
+    finally:
+        aside.unlink()
 
 
 def seal_effects(path: Path) -> None:

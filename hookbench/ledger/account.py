@@ -14,6 +14,7 @@ from hookbench.ledger.history import PHASE, TRANSITION, History, RowKey, find_ly
 from hookbench.ledger.invariants import check_invariants
 from hookbench.ledger.latency import histogram_of, percentiles_of
 from hookbench.ledger.model import Account, Bounds, Residue, StepAccount, StepPlan, Verdict
+from hookbench.ledger.offered import count_offered
 from hookbench.ledger.read import Ledger
 
 __all__ = ["make_account"]
@@ -26,6 +27,7 @@ def make_account(
     *,
     step_starts_ns: list[int],
     end_ns: int | None = None,
+    planned_starts_ns: list[int] | None = None,
     effects: Effects | None = None,
     bounds: Bounds | None = None,
     without: Collection[int] = (),
@@ -38,6 +40,7 @@ def make_account(
         residue: what was left after the drain.
         step_starts_ns: when each step began.
         end_ns: when the last step ended; the last record if left out.
+        planned_starts_ns: when each step was to begin.
         effects: the effect store, ``None`` for a run without one.
         bounds: what the run is held against.
         without: invariants whose checkers are left out.
@@ -56,6 +59,9 @@ def make_account(
         rows=_rows(steps),
     )
     histograms = fill_latencies(history)
+    if planned_starts_ns is not None:
+        for step, count in zip(steps, count_offered(columns, planned_starts_ns), strict=True):
+            history.rows[PHASE, step.index].offered = count
     fill_rates(history)
     fill_gaps(history)
     fill_deliveries(history)

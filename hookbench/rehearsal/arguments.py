@@ -46,12 +46,11 @@ def producer_arguments(
 ) -> list[str]:
     """Options of ``hookbench produce``: its share of the rate, over the whole timeline."""
     rate = settings.rate_per_s / settings.producers
-    seconds = settings.phase_seconds * len(settings.phases)
     seed = random.Random(f"{settings.seed}:{number}").getrandbits(32)
     return [
         *_common(settings, stage),
         "--rate", str(rate),
-        "--count", str(round(rate * seconds)),
+        "--count", str(settings.tasks_per_producer),
         "--arrivals", settings.arrivals,
         "--payload-bytes", str(settings.payload_bytes),
         "--mix", settings.mix,

@@ -8,12 +8,12 @@ import msgspec
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import seal_effects
 from hookbench.ledger.account import make_account
-from hookbench.ledger.model import Bounds
 from hookbench.ledger.read import read_ledger
 from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.pushes import Pusher, check_mirrors
-from hookbench.results.check import unchecked
+from hookbench.rehearsal.settings import RehearsalSettings
+from hookbench.results.check import planned_starts, unchecked
 from hookbench.results.histograms import save_histograms
 from hookbench.results.store import Manifest, RunFolder
 
@@ -26,7 +26,7 @@ async def conclude(
     fleet: Fleet,
     pusher: Pusher,
     observer: Observer,
-    bounds: Bounds,
+    settings: RehearsalSettings,
 ) -> list[str]:
     """Account for every task and fill the manifest; why the verdict is unknown, if it is.
 
@@ -44,8 +44,9 @@ async def conclude(
             residue,
             step_starts_ns=[record.start_ns for record in manifest.steps],
             end_ns=manifest.steps[-1].end_ns,
+            planned_starts_ns=planned_starts(manifest.steps),
             effects=read_effects(folder.effects),
-            bounds=bounds,
+            bounds=settings.bounds,
         )
         save_histograms(folder.path, account.histograms)
         manifest.account = msgspec.structs.replace(account, histograms=[])
@@ -61,21 +62,30 @@ async def conclude(
             (folder.logs / "checker.log").write_text(traceback.format_exc())
         unknown.append(f"a checker crashed: {type(error).__name__}: {error}")
     unknown += unchecked(manifest.account)
-    unknown += _missing_tasks(manifest, fleet)
+    unknown += _missing_tasks(manifest, fleet, settings)
     if pusher.failures:
         unknown.append(f"{len(pusher.failures)} pushes failed, e.g. {pusher.failures[0]}")
     return unknown
 
 
-def _missing_tasks(manifest: Manifest, fleet: Fleet) -> list[str]:
-    """The ledger must hold at least what the producers say that they offered."""
+def _missing_tasks(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings) -> list[str]:
+    """The ledger must hold what the producers say that they offered, and that the whole load."""
     offered = sum(int(member.said.get("offered", 0)) for member in fleet.of("producer"))
     if manifest.account is None:
         return []
+    missing = []
     synthetic = manifest.account.tasks - manifest.account.pushed_tasks
-    if synthetic >= offered:
-        return []
-    return [f"the ledger holds {synthetic} synthetic tasks, the producers offered {offered}"]
+    planned = settings.tasks_per_producer * settings.producers
+    if synthetic < offered:
+        missing.append(
+            f"the ledger holds {synthetic:,} synthetic tasks, the producers offered {offered:,}"
+        )
+    if synthetic < planned:
+        missing.append(
+            f"the load was not as planned: {synthetic:,} of {planned:,} synthetic tasks were"
+            " offered"
+        )
+    return missing
 
 
 def _worst_lag(fleet: Fleet) -> dict[str, int]:

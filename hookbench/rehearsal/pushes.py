@@ -32,13 +32,19 @@ _IDENTITY = {
 
 
 class PushSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the repositories lie, how many there are, and how often they are pushed to."""
+    """Where the repositories lie, how many there are, and how often they are pushed to.
+
+    Attributes:
+        count: pushes in all; the same seed pushes the same changes at the same offsets.
+        interval_s: between the times at which two pushes are due.
+    """
 
     origins: Path
     clones: Path
     spool: Path
     repositories: int
     interval_s: float
+    count: int
     seed: int
 
 
@@ -72,19 +78,13 @@ class Pusher:
     def _clone(self, repo_id: str) -> Path:
         return self._settings.clones / repo_id.replace("/", "-")
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Push until ``stop`` is set."""
-        number = 0
-        next_ns = self._clock.monotonic_ns()
-        while not stop.is_set():
+    async def run(self, start_ns: int) -> None:
+        """All pushes, one after another, each when it is due or as soon as it can be."""
+        for number in range(self._settings.count):
+            due_ns = start_ns + int(number * self._settings.interval_s * NS_PER_S)
+            if (left_ns := due_ns - self._clock.monotonic_ns()) > 0:
+                await self._clock.sleep(left_ns / NS_PER_S)
             await self.push(self.repo_ids[number % len(self.repo_ids)], number)
-            number += 1
-            next_ns += int(self._settings.interval_s * NS_PER_S)
-            left_s = (next_ns - self._clock.monotonic_ns()) / NS_PER_S
-            if left_s > 0:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(left_s):
-                        await stop.wait()
 
     async def push(self, repo_id: str, number: int) -> None:
         """One push; a failed one is noted, and is no task."""

@@ -46,6 +46,7 @@ _LEAD_S = 0.5
 _STOP_TIMEOUT_S = 30.0
 _PULSE_S = 0.25
 _FLUSH_TIMEOUT_S = 30.0
+_PUSHES_TIMEOUT_S = 60.0
 SAMPLES_NAME = "samples.jsonl"
 
 
@@ -148,6 +149,7 @@ class Rehearsal:
                 spool=folder.work / "spool.sqlite",
                 repositories=settings.repositories,
                 interval_s=settings.push_interval_s,
+                count=settings.pushes,
                 seed=settings.seed,
             ),
             clock=self._clock,
@@ -157,20 +159,22 @@ class Rehearsal:
             lambda: [*stage.processes(), *fleet.processes(), ("harness", os.getpid())],
             self._clock,
         )
-        metering = asyncio.ensure_future(meter.record())
+        watching = [
+            asyncio.ensure_future(meter.record()),
+            asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME)),
+        ]
         ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
         try:
             await self._prepare(folder, stage, fleet, pusher, control)
-            await self._timeline(folder, stage, fleet, pusher, observer, ledger, control)
+            await self._timeline(stage, fleet, pusher, observer, ledger, control)
             await self._drain(fleet, pusher, observer)
+            await cancel(*watching)
             ledger.close()
             meter.read()
             manifest.resources = meter.uses()
             manifest.steps = self._records
             manifest.incidents = [*self._incidents, *fleet.incidents]
-            self._unknown += await conclude(
-                folder, manifest, fleet, pusher, observer, settings.bounds
-            )
+            self._unknown += await conclude(folder, manifest, fleet, pusher, observer, settings)
             manifest.unknown_because = self._unknown
             manifest.verdict = verdict_of(manifest)
             if stage.foreign and settings.own_names:
@@ -178,7 +182,7 @@ class Rehearsal:
         finally:
             fleet.kill_all()
             pusher.stop_flush()
-            await cancel(metering)
+            await cancel(*watching)
             ledger.close()
             self._incidents += fleet.incidents
             await observer.close()
@@ -206,7 +210,6 @@ class Rehearsal:
 
     async def _timeline(
         self,
-        folder: RunFolder,
         stage: Stage,
         fleet: Fleet,
         pusher: Pusher,
@@ -225,26 +228,32 @@ class Rehearsal:
                 producer_arguments(settings, stage, number, start_ns),
                 (0, settings.phases[0]),
             )
-        stop_pushes = asyncio.Event()
-        pushes = asyncio.ensure_future(pusher.run(stop_pushes))
-        samples = asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME))
+        pushes = asyncio.ensure_future(pusher.run(start_ns))
         try:
             for plan in self._steps:
-                begin_ns = max(self._clock.monotonic_ns(), start_ns + plan.index * step_ns)
+                planned_ns = start_ns + plan.index * step_ns
+                begin_ns = max(self._clock.monotonic_ns(), planned_ns)
                 if plan.index > 0:
                     await self._change_phase(fleet, control, plan.index)
                 ledger.phase = plan.index
                 ledger.record(Event.PHASE, value=plan.index)
-                end_ns = start_ns + (plan.index + 1) * step_ns
+                end_ns = planned_ns + step_ns
                 await self._watch(fleet, observer, plan.phase, start_ns, end_ns)
-                self._records.append(StepRecord(plan=plan, start_ns=begin_ns, end_ns=end_ns))
+                self._records.append(
+                    StepRecord(plan=plan, start_ns=begin_ns, end_ns=end_ns, planned_ns=planned_ns)
+                )
             producers = fleet.of("producer")
             if not await fleet.wait_for_end(producers, _STOP_TIMEOUT_S):
                 self._unknown.append("a producer did not end by itself")
-            stop_pushes.set()
-            await pushes
+            await asyncio.wait({pushes}, timeout=_PUSHES_TIMEOUT_S)
+            if not pushes.done():
+                self._note(
+                    f"the pushes were {_PUSHES_TIMEOUT_S:.0f} s late: {pusher.pushes} were made"
+                )
+            else:
+                pushes.result()
         finally:
-            await cancel(samples, pushes)
+            await cancel(pushes)
 
     async def _change_phase(self, fleet: Fleet, control: Path, index: int) -> None:
         """Producers first, then workers, one process at a time, and the hooks."""

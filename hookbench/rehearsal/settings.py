@@ -1,5 +1,6 @@
 """What a rehearsal is told, and its timeline."""
 
+import math
 from pathlib import Path
 
 import msgspec
@@ -74,6 +75,21 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     def bounds(self) -> Bounds:
         """What the account is held against."""
         return Bounds(max_attempts=self.max_attempts, max_inversions=self.max_inversions)
+
+    @property
+    def seconds(self) -> float:
+        """Length of the timeline."""
+        return self.phase_seconds * len(self.phases)
+
+    @property
+    def tasks_per_producer(self) -> int:
+        """Synthetic tasks that each producer offers; the same number whatever happens."""
+        return round(self.rate_per_s / self.producers * self.seconds)
+
+    @property
+    def pushes(self) -> int:
+        """Pushes that are made; the same number whatever happens."""
+        return math.ceil(self.seconds / self.push_interval_s)
 
     def check(self) -> None:
         """Refuse what cannot be rehearsed.

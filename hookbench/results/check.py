@@ -16,7 +16,7 @@ from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
 from hookbench.results.store import EFFECTS_NAME, Manifest, StepRecord, load_manifest
 
-__all__ = ["check_run", "unchecked", "verdict_of"]
+__all__ = ["check_run", "planned_starts", "unchecked", "verdict_of"]
 
 
 def verdict_of(manifest: Manifest) -> Verdict:
@@ -71,6 +71,7 @@ def check_run(run: Path) -> Manifest:
         manifest.residue or Residue(places={}),
         step_starts_ns=[step.start_ns for step in steps],
         end_ns=steps[-1].end_ns,
+        planned_starts_ns=planned_starts(steps),
         effects=_effects(run, unknown),
         bounds=_bounds(manifest),
     )
@@ -80,6 +81,12 @@ def check_run(run: Path) -> Manifest:
         manifest, account=account, steps=steps, unknown_because=unknown
     )
     return msgspec.structs.replace(checked, verdict=verdict_of(checked))
+
+
+def planned_starts(steps: list[StepRecord]) -> list[int] | None:
+    """When each step was to begin, ``None`` where that is not known."""
+    planned_ns = [step.planned_ns for step in steps]
+    return planned_ns if all(planned_ns) else None
 
 
 def _effects(run: Path, unknown: list[str]) -> Effects | None:

@@ -46,11 +46,18 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A step of the timeline as it was carried out, monotonic ns."""
+    """A step of the timeline as it was carried out, monotonic ns.
+
+    Attributes:
+        start_ns: when it began.
+        end_ns: when it ended, as planned.
+        planned_ns: when it was to begin; 0 in manifests of schema 1.
+    """
 
     plan: StepPlan
     start_ns: int
     end_ns: int
+    planned_ns: int = 0
 
 
 class ResourceUse(msgspec.Struct, frozen=True, kw_only=True):

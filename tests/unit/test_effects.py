@@ -7,6 +7,7 @@ import subprocess
 import sys
 import uuid
 
+import numpy as np
 import pytest
 
 from hookbench.effects.classes import Execution, HandlerClass, mark_of, parse_handler_class
@@ -99,6 +100,32 @@ os.kill(os.getpid(), signal.SIGKILL)
     after = SqliteEffectStore(path, writer=4, clock=FixedClock(monotonic_ns=8))
     assert after.apply_once(bytes(15) + b"b", Execution())  # the half of a transaction is gone
     after.close()
+
+
+def test_many_processes_may_open_a_store_that_is_not_there_yet(path):
+    code = """
+import sys
+from pathlib import Path
+from hookbench.clock import SystemClock
+from hookbench.effects.classes import Execution
+from hookbench.effects.store import SqliteEffectStore
+sys.stdin.read()
+store = SqliteEffectStore(Path(sys.argv[1]), writer=int(sys.argv[2]), clock=SystemClock())
+for _ in range(50):
+    store.append(bytes(16), Execution())
+store.close()
+"""
+    opened = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), str(n)], stdin=subprocess.PIPE)
+        for n in range(6)
+    ]
+    for process in opened:
+        process.stdin.close()  # all of them at once
+    assert [process.wait(timeout=60) for process in opened] == [0] * 6
+    rows = read_effects(path).rows
+    assert np.bincount(rows["writer"]).tolist() == [50] * 6
+    seal_effects(path)
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_sealed_store_is_one_file_that_needs_no_writing(open_store, path):
