@@ -29,6 +29,7 @@ __all__ = [
     "NO_TASK",
     "RECORD_BYTES",
     "SCHEMA_VERSION",
+    "SEGMENT_BYTES",
     "SEGMENT_SUFFIX",
     "Broker",
     "Event",
@@ -54,6 +55,9 @@ _BODY = struct.Struct("<q16sqBBBBHHI")
 _COMMIT = struct.Struct("<I")
 RECORD_BYTES = _BODY.size + _COMMIT.size
 DEFAULT_CAPACITY = 65_536
+SEGMENT_BYTES = HEADER_BYTES + DEFAULT_CAPACITY * RECORD_BYTES
+"""Room that a writer takes at once, at its start and whenever a segment is full."""
+_ASIDE_SUFFIX = ".new"
 _MAX_ATTEMPT = 0xFFFF
 
 
@@ -143,7 +147,8 @@ class LedgerWriter:
     """Appends records to segments ``{role}.{writer:05d}.{n:04d}.ledger`` in ``folder``.
 
     Each segment is allocated in full before it is mapped, because a write to a sparse page on a
-    full disk kills the process with SIGBUS; a full disk is an error at that point instead.
+    full disk kills the process with SIGBUS; a full disk is an error at that point instead. It gets
+    its name when its header is written: a process killed before that leaves no segment.
 
     Raises:
         LedgerError: a segment exists already, or there is no room for one.
@@ -219,15 +224,20 @@ class LedgerWriter:
         name = f"{self.role}.{self.writer:05d}.{self._segment:04d}{SEGMENT_SUFFIX}"
         self._path = self.folder / name
         size = HEADER_BYTES + self._capacity * RECORD_BYTES
+        aside = self._path.with_name(name + _ASIDE_SUFFIX)
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
         except OSError as error:
             raise LedgerError(f"ledger segment {self._path}: {error.strerror}") from error
         try:
+            if self._path.exists():
+                raise LedgerError(f"ledger segment {self._path}: {os.strerror(errno.EEXIST)}")
             _allocate(descriptor, size)
-            self._map = mmap.mmap(descriptor, size)
+            target = mmap.mmap(descriptor, size)
+            header = (MAGIC, SCHEMA_VERSION, RECORD_BYTES, self._capacity, os.getpid(), boot_id())
+            HEADER.pack_into(target, 0, *header, self.role.encode()[:24])
+            aside.rename(self._path)
         except OSError as error:
-            self._path.unlink(missing_ok=True)
             what = "no room left" if error.errno == errno.ENOSPC else error.strerror
             raise LedgerError(
                 f"ledger segment {self._path} of {size} bytes: {what}; free some room or choose"
@@ -235,17 +245,8 @@ class LedgerWriter:
             ) from error
         finally:
             os.close(descriptor)
-        HEADER.pack_into(
-            self._map,
-            0,
-            MAGIC,
-            SCHEMA_VERSION,
-            RECORD_BYTES,
-            self._capacity,
-            os.getpid(),
-            boot_id(),
-            self.role.encode()[:24],
-        )
+            aside.unlink(missing_ok=True)
+        self._map = target
         self._segment += 1
         self._offset = HEADER_BYTES
         self._end = size

@@ -1,6 +1,7 @@
 """Ledger segments as numpy columns."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -9,39 +10,18 @@ import numpy.typing as npt
 
 from hookbench.errors import LedgerError
 from hookbench.ledger.boot import boot_id
-from hookbench.ledger.events import (
-    COMMIT_MARKER,
-    HEADER,
-    HEADER_BYTES,
-    MAGIC,
-    RECORD_BYTES,
-    SCHEMA_VERSION,
-    SEGMENT_SUFFIX,
-    Event,
+from hookbench.ledger.events import SEGMENT_SUFFIX
+from hookbench.ledger.segment import (
+    MAX_STEPS,
+    RECORD_DTYPE,
+    Segment,
+    open_segment,
+    read_segment,
 )
 
 __all__ = ["EVENT_DTYPE", "RECORD_DTYPE", "Ledger", "read_ledger"]
 
-RECORD_DTYPE = np.dtype(
-    [
-        ("time_ns", "<i8"),
-        ("task", "V16"),
-        ("value", "<i8"),
-        ("event", "u1"),
-        ("broker", "u1"),
-        ("phase", "u1"),
-        ("flags", "u1"),
-        ("attempt", "<u2"),
-        ("writer", "<u2"),
-        ("repository", "<u4"),
-        ("commit", "<u4"),
-    ]
-)
 _LEFT_OUT = ("task", "commit", "flags", "writer")
-if RECORD_DTYPE.itemsize != RECORD_BYTES:
-    raise LedgerError(f"record of {RECORD_DTYPE.itemsize} bytes, written as {RECORD_BYTES}")
-
-
 EVENT_DTYPE = np.dtype(
     [(name, RECORD_DTYPE[name]) for name in RECORD_DTYPE.names or () if name not in _LEFT_OUT]
 )
@@ -60,6 +40,8 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
         writers: names of the writers, ``role.number``.
         crashed: names of writers that never wrote their closing record.
         torn: records that were cut off in the middle of their write.
+        damage: what could not be read, one text per segment and kind of damage; empty for a
+            ledger that is whole. Records and segments named there are left out of all others.
     """
 
     records: npt.NDArray[np.void]
@@ -69,6 +51,7 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     writers: list[str]
     crashed: list[str]
     torn: int
+    damage: list[str] = []
 
     def find(self, wanted: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
         """The row of each id, shape of ``wanted``; -1 for one that does not occur."""
@@ -94,39 +77,116 @@ def _keys(halves: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return halves[:, 1] ^ (halves[:, 0] * np.uint64(0x9E3779B97F4A7C15))
 
 
-def read_ledger(folder: Path, *, same_boot: bool = False) -> Ledger:
+def read_ledger(
+    folder: Path, *, same_boot: bool = False, lenient: bool = False, steps: int = MAX_STEPS
+) -> Ledger:
     """Read every segment in ``folder``; about 70 bytes of memory per record at the peak.
 
+    Args:
+        folder: where the segments lie.
+        same_boot: they must be of this boot, else of one boot, whichever: the times of two boots
+            do not compare.
+        lenient: read what can be read, and list the rest in ``Ledger.damage``.
+        steps: length of the timeline; a record of a later step is damaged.
+
     Raises:
-        LedgerError: no segment, a foreign file, a newer schema, a truncated header, or (with
-            ``same_boot``) a segment of another boot, whose times cannot be compared.
+        LedgerError: no segment that can be read; or, unless ``lenient``, one that is damaged, is
+            no ledger, is of another boot, or has a newer schema.
     """
+    damage: list[str] = []
+    found, unreadable = _open_segments(folder, damage.append)
+    segments = _of_one_boot(found, damage.append, boot_id() if same_boot else None)
+    unreadable |= {segment.writer for segment in set(found) - set(segments)}
+    if damage and not lenient:
+        raise LedgerError(f"ledger {folder}: {damage[0]}")
+    if not segments:
+        raise LedgerError(
+            f"ledger {folder}: none of its segments can be read: {damage[0]}; restore them from a"
+            " copy, or rehearse again"
+        )
+    ledger = _merge(segments, unreadable, damage, steps=steps)
+    if damage and not lenient:
+        raise LedgerError(f"ledger {folder}: {damage[0]}")
+    return ledger
+
+
+def _open_segments(folder: Path, report: Callable[[str], None]) -> tuple[list[Segment], set[str]]:
+    """The segments that can be read, in the order of writers; the writers of others."""
     paths = sorted(folder.glob(f"*{SEGMENT_SUFFIX}"))
     if not paths:
-        raise LedgerError(f"no ledger segments (*{SEGMENT_SUFFIX}) in {folder}")
-    room = sum(max(0, path.stat().st_size - HEADER_BYTES) for path in paths) // RECORD_BYTES
+        why = "" if folder.is_dir() else " (there is no such folder)"
+        raise LedgerError(f"no ledger segments (*{SEGMENT_SUFFIX}) in {folder}{why}")
+    segments: list[Segment] = []
+    unreadable: set[str] = set()
+    for path in paths:
+        try:
+            segments.append(open_segment(path, report))
+        except LedgerError as error:
+            report(str(error))
+            unreadable.add(".".join(path.name.split(".")[:-2]))
+    segments.sort(key=lambda segment: (segment.writer, segment.number))
+    present = {path.name for path in paths}
+    for segment in segments:
+        if segment.number == 0:
+            continue
+        before = f"{segment.writer}.{segment.number - 1:04d}{SEGMENT_SUFFIX}"
+        if before not in present:
+            report(f"segment {before}: missing")
+    return segments, unreadable
+
+
+def _of_one_boot(
+    segments: list[Segment], report: Callable[[str], None], wanted: bytes | None
+) -> list[Segment]:
+    """The segments of the boot that is wanted, else of the one that has the most of them."""
+    if wanted is None:
+        boots = Counter(segment.boot for segment in segments)
+        wanted = max(boots, key=boots.__getitem__, default=b"")
+    for segment in segments:
+        if segment.boot != wanted:
+            report(
+                f"segment {segment.path.name}: written in another boot, its times do not compare"
+            )
+    return [segment for segment in segments if segment.boot == wanted]
+
+
+def _merge(
+    segments: list[Segment],
+    unreadable: set[str],
+    damage: list[str],
+    *,
+    steps: int,
+) -> Ledger:
+    """All records as columns. Each segment is dropped before the next one is read."""
+    room = sum(segment.slots for segment in segments)
     records = np.empty(room, dtype=EVENT_DTYPE)
     halves = np.empty((room, 2), dtype=np.uint64)
     writer = np.empty(room, dtype=np.uint16)
-    boots: set[bytes] = set()
-    closed: dict[str, bool] = {}
+    died: dict[str, bool] = {}
+    last_ns: dict[str, int] = {}
     torn = used = 0
-    for path in paths:
-        part, boot = _read_segment(path)
-        boots.add(boot)
-        whole = part["commit"] == COMMIT_MARKER
-        torn += int(((part["time_ns"] != 0) & ~whole).sum())
-        part = part[whole][: room - used]
-        name = ".".join(path.name.split(".")[:2])
-        closed[name] = bool((part["event"] == Event.WRITER_CLOSE).any())
-        end = used + len(part)
+    for segment in segments:
+        name = segment.writer
+        died.setdefault(name, name not in unreadable)
+        try:
+            part = read_segment(
+                segment, damage.append, steps=steps, not_before_ns=last_ns.get(name, 0)
+            )
+        except LedgerError as error:
+            damage.append(str(error))
+            died[name] = False
+            continue
+        torn += part.torn
+        # Whether a writer closed its ledger cannot be told where the end of it is missing.
+        died[name] &= not (part.closed or part.cut)
+        end = used + len(part.records)
         for column in EVENT_DTYPE.names or ():
-            records[column][used:end] = part[column]
-        halves[used:end] = _halves(part["task"])
-        writer[used:end] = list(closed).index(name)
+            records[column][used:end] = part.records[column]
+        halves[used:end] = _halves(part.records["task"])
+        writer[used:end] = list(died).index(name)
+        if len(part.records):
+            last_ns[name] = int(part.records["time_ns"][-1])
         used = end
-    if len(boots) > 1 or (same_boot and boots != {boot_id()}):
-        raise LedgerError(f"ledger {folder}: written in another boot, its times do not compare")
     ids, task = _number(halves[:used])
     del halves
     order = np.argsort(records["time_ns"][:used], kind="stable")
@@ -135,9 +195,10 @@ def read_ledger(folder: Path, *, same_boot: bool = False) -> Ledger:
         ids=ids,
         task=task[order],
         writer=writer[:used][order],
-        writers=list(closed),
-        crashed=sorted(name for name, ended in closed.items() if not ended),
+        writers=list(died),
+        crashed=sorted(name for name, dead in died.items() if dead),
         torn=torn,
+        damage=damage,
     )
 
 
@@ -159,25 +220,3 @@ def _number(
             raise LedgerError("two task ids have the same key: the ledger cannot be numbered")
     ids = np.ascontiguousarray(distinct).view(RECORD_DTYPE["task"]).reshape(-1)
     return ids, task
-
-
-def _read_segment(path: Path) -> tuple[npt.NDArray[np.void], bytes]:
-    size = path.stat().st_size
-    if size < HEADER_BYTES:
-        raise LedgerError(f"ledger segment {path}: {size} bytes, shorter than its header")
-    with path.open("rb") as file:
-        head = file.read(HEADER.size)
-    magic, schema, record_bytes, _capacity, _pid, boot, _role = HEADER.unpack(head)
-    if magic != MAGIC:
-        raise LedgerError(f"ledger segment {path}: no ledger (it begins with {magic!r})")
-    if schema > SCHEMA_VERSION:
-        raise LedgerError(
-            f"ledger segment {path}: schema {schema}, this version reads up to {SCHEMA_VERSION};"
-            " read it with the hookbench that wrote it, or a newer one"
-        )
-    if record_bytes != RECORD_BYTES:
-        raise LedgerError(f"ledger segment {path}: records of {record_bytes} bytes")
-    count = (size - HEADER_BYTES) // RECORD_BYTES
-    with path.open("rb") as file:
-        file.seek(HEADER_BYTES)
-        return np.fromfile(file, dtype=RECORD_DTYPE, count=count), boot

@@ -45,19 +45,26 @@ class Ticks:
 
 
 class RunByHand:
-    """A stored run: its writers, and a timeline of steps of one second."""
+    """A stored run: its writers, and a timeline of steps of one second.
+
+    Events are said in any order and written in the order of their times, as clocks have it.
+    """
 
     def __init__(self, folder, phases):
         self.folder = folder
         self.clock = Ticks()
         self.phases = phases
         self.writers = {}
+        self.said = []
         (folder / "ledger").mkdir(parents=True)
 
     def at(self, writer, time_ns, event, task=None, **values):
+        self.said.append((time_ns, writer, event, task, values))
+
+    def write(self, writer, time_ns, event, task, values):
         role, number = writer.split(".")
         if writer not in self.writers:
-            self.clock.now_ns = START
+            self.clock.now_ns = START + min(time_ns, 0)
             self.writers[writer] = LedgerWriter(
                 self.folder / "ledger",
                 role=role,
@@ -82,6 +89,8 @@ class RunByHand:
             self.at(writer, time_ns + 2 * MS, Event.ACK_SENT, task, broker=broker, **values)
 
     def store(self, *, steps=None, status="complete", crashed=(), samples=(), tail=""):
+        for time_ns, name, *event in sorted(self.said, key=lambda item: item[0]):
+            self.write(name, time_ns, *event)
         for name, writer in self.writers.items():
             if name not in crashed:
                 writer.close()
