@@ -13,7 +13,7 @@ from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.pushes import Pusher, check_mirrors
 from hookbench.rehearsal.settings import RehearsalSettings
-from hookbench.results.check import planned_starts, unchecked
+from hookbench.results.check import damage_lines, planned_starts, unchecked
 from hookbench.results.histograms import save_histograms
 from hookbench.results.store import Manifest, RunFolder
 
@@ -38,8 +38,11 @@ async def conclude(
         residue = await observer.residue(pusher.spooled_ids())
         manifest.residue = residue
         seal_effects(folder.effects)
+        steps = len(manifest.steps)
+        ledger = read_ledger(folder.ledger, same_boot=True, lenient=True, steps=steps)
+        unknown += [f"check: {line}" for line in damage_lines(ledger.damage)]
         account = make_account(
-            read_ledger(folder.ledger, same_boot=True),
+            ledger,
             [record.plan for record in manifest.steps],
             residue,
             step_starts_ns=[record.start_ns for record in manifest.steps],

@@ -19,8 +19,10 @@ from hookbench.ledger.events import SEGMENT_SUFFIX, Broker, Event
 from hookbench.ledger.model import StepPlan
 from hookbench.ledger.read import EVENT_DTYPE, RECORD_DTYPE, Ledger, read_ledger
 from hookbench.ledger.repeats import explain, find_repeats
+from hookbench.ledger.segment import MAX_STEPS
 from hookbench.migration.phases import Phase
 from hookbench.report.samples import read_samples
+from hookbench.results.check import damage_lines
 from hookbench.results.steps import plan_steps
 from hookbench.results.store import Manifest, load_manifest, resolve_run
 
@@ -59,6 +61,7 @@ class RunFrames:
             ``redis_work``, ``stream``, ``consumer_pending``, ``ack_pending``, ``redelivered``
             and ``stream_unread`` (in the stream, not delivered to the consumer yet; all of it
             while there is no consumer), in tasks.
+        damage: what could not be read of the ledger; not in any of the frames.
     """
 
     folder: Path
@@ -68,6 +71,7 @@ class RunFrames:
     tasks: pd.DataFrame
     executions: pd.DataFrame
     samples: pd.DataFrame
+    damage: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def synthetic(self) -> pd.DataFrame:
@@ -136,7 +140,7 @@ def load_frames(run: str | Path = "latest", results: str | Path = "results") -> 
 
     Raises:
         ResultsError: no such run, or its manifest or samples are damaged or of a newer version.
-        LedgerError: its ledger is damaged, or missing although the run is complete.
+        LedgerError: nothing of its ledger can be read, or it is missing from a complete run.
     """
     folder = resolve_run(str(run), Path(results))
     manifest = load_manifest(folder)
@@ -155,6 +159,7 @@ def load_frames(run: str | Path = "latest", results: str | Path = "results") -> 
         tasks=_task_frame(columns, ids, plans),
         executions=_execution_frame(columns, ids, plans),
         samples=read_samples(folder, origin_ns),
+        damage=damage_lines(columns.ledger.damage),
     )
 
 
@@ -169,10 +174,10 @@ def _width_ns(freq: str) -> int:
 
 
 def _read_ledger(folder: Path, manifest: Manifest) -> Ledger:
-    """The ledger; an empty one where a run was cut off before it had any."""
+    """What can be read of it; an empty one where a run was cut off before it had any."""
     path = folder / _LEDGER_FOLDER
     if any(path.glob(f"*{SEGMENT_SUFFIX}")):
-        return read_ledger(path)
+        return read_ledger(path, lenient=True, steps=len(_plans(manifest)) or MAX_STEPS)
     if manifest.status == "complete":
         raise LedgerError(f"run {folder}: complete, but {path} holds no ledger segments")
     return Ledger(

@@ -55,13 +55,16 @@ def describe_run(frames: RunFrames) -> str:
             text += f": above {format_ms(LAG_BOUND_NS)} ms, latencies are NOT valid"
         lines.append(("lag", text))
     lines += [("incident", incident.what) for incident in manifest.incidents]
+    lines += [("damaged", text) for text in frames.damage]
     return "\n".join(f"{name:<10} {text}" for name, text in lines)
 
 
 def verdict_text(frames: RunFrames) -> str:
-    """The verdict of the run, and why it is unknown where it is."""
+    """The verdict of the run when it was made, and why it is unknown where it is."""
     manifest = frames.manifest
     text = f"design {manifest.design}: {manifest.verdict.upper()}"
+    if frames.damage and not manifest.unknown_because:
+        text += f" (its ledger was damaged since: hookbench check {manifest.run})"
     account = manifest.account
     if account is not None:
         text += (

@@ -5,18 +5,22 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from hookbench.clock import NS_PER_S
 from hookbench.effects.read import Effects, read_effects
-from hookbench.errors import EffectStoreError, LedgerError
+from hookbench.errors import EffectStoreError
 from hookbench.ledger.account import make_account
-from hookbench.ledger.events import Event
+from hookbench.ledger.events import SEGMENT_SUFFIX, Event
 from hookbench.ledger.invariants import RULE_OF_THE_WHOLE
 from hookbench.ledger.model import Account, Bounds, Residue, Verdict
 from hookbench.ledger.read import Ledger, read_ledger
+from hookbench.ledger.segment import MAX_STEPS
 from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
 from hookbench.results.store import EFFECTS_NAME, Manifest, StepRecord, load_manifest
 
-__all__ = ["check_run", "planned_starts", "unchecked", "verdict_of"]
+__all__ = ["check_run", "damage_lines", "planned_starts", "unchecked", "verdict_of"]
+
+_MAX_DAMAGE = 10
 
 
 def verdict_of(manifest: Manifest) -> Verdict:
@@ -41,21 +45,34 @@ def unchecked(account: Account | None) -> list[str]:
     ]
 
 
+def damage_lines(damage: list[str]) -> list[str]:
+    """What is damaged in a ledger, one line each and no more than ten of them."""
+    lines = damage[:_MAX_DAMAGE]
+    if len(damage) > _MAX_DAMAGE:
+        lines.append(f"{len(damage) - _MAX_DAMAGE:,} more damages of the ledger")
+    return lines
+
+
 def check_run(run: Path) -> Manifest:
     """The manifest of ``run`` with an account and a verdict made anew from its ledger.
 
     A run that was cut off has no record of what was left on the brokers: its account says what
-    the ledger says, and its verdict is unknown.
+    the ledger says, and its verdict is unknown; there is no account of one that was cut off
+    before its first phase. What is damaged in a ledger is named, and the rest is accounted for.
 
     Raises:
         ResultsError: the manifest cannot be read.
-        LedgerError: the ledger cannot be read, or holds no step of the timeline.
+        LedgerError: nothing of the ledger can be read.
     """
     manifest = load_manifest(run)
-    ledger = read_ledger(run / "ledger")
-    steps = manifest.steps
-    if manifest.status != "complete":
-        steps = _planned_steps(ledger, manifest, run)
+    whole = manifest.status == "complete"
+    if not whole and not any((run / "ledger").glob(f"*{SEGMENT_SUFFIX}")):
+        return _without_account(manifest, "no process had written to its ledger", [])
+    phases = manifest.settings.get("phases", [])
+    ledger = read_ledger(run / "ledger", lenient=True, steps=len(phases) or MAX_STEPS)
+    steps = manifest.steps if whole else _planned_steps(ledger, manifest)
+    if not steps:
+        return _without_account(manifest, "no phase had begun", ledger.damage)
     unknown = [
         reason
         for reason in manifest.unknown_because
@@ -63,6 +80,7 @@ def check_run(run: Path) -> Manifest:
     ]
     if manifest.residue is None:
         unknown.append("check: what was left on the brokers was not recorded")
+    unknown += [f"check: {line}" for line in damage_lines(ledger.damage)]
     if ledger.torn:
         unknown.append(f"check: {ledger.torn} records were cut off in the middle of their write")
     account = make_account(
@@ -106,17 +124,48 @@ def _bounds(manifest: Manifest) -> Bounds:
     return Bounds(**{name: value for name, value in known.items() if value is not None})
 
 
-def _planned_steps(ledger: Ledger, manifest: Manifest, run: Path) -> list[StepRecord]:
-    """Every step of the timeline; one that a run cut off did not get to begins at its end."""
+def _without_account(manifest: Manifest, why: str, damage: list[str]) -> Manifest:
+    """The manifest of a run that was cut off before there was anything to account for."""
+    return msgspec.structs.replace(
+        manifest,
+        account=None,
+        unknown_because=[
+            *manifest.unknown_because,
+            f"check: nothing to account for: {why} when the run was cut off",
+            *(f"check: {line}" for line in damage_lines(damage)),
+        ],
+        verdict=Verdict.UNKNOWN,
+    )
+
+
+def _planned_steps(ledger: Ledger, manifest: Manifest) -> list[StepRecord]:
+    """Every step of the timeline; one that a run cut off did not get to begins at its end.
+
+    Empty for a run that was cut off before its first phase.
+    """
     plans = plan_steps([Phase(number) for number in manifest.settings.get("phases", [])])
     harness = np.array([name.startswith("harness") for name in ledger.writers])
     mine = (ledger.records["event"] == Event.PHASE) & harness[ledger.writer]
-    starts_ns = ledger.records["time_ns"][mine].tolist()
-    if not starts_ns or len(plans) < len(starts_ns):
-        raise LedgerError(f"run {run}: it was cut off before its first phase")
+    begun = dict(
+        zip(
+            ledger.records["value"][mine].tolist(),
+            ledger.records["time_ns"][mine].tolist(),
+            strict=True,
+        )
+    )
+    if not begun:
+        return []
     last_ns = int(ledger.records["time_ns"][-1])
-    starts_ns += [last_ns] * (len(plans) - len(starts_ns))
+    starts_ns: list[int] = []
+    for plan in reversed(plans):  # the beginning of a step that is damaged: that of the next one
+        starts_ns.insert(0, begun.get(plan.index, starts_ns[0] if starts_ns else last_ns))
+    planned_ns = int(manifest.settings.get("phase_seconds", 0) * NS_PER_S)
     return [
-        StepRecord(plan=plan, start_ns=start_ns, end_ns=end_ns)
+        StepRecord(
+            plan=plan,
+            start_ns=start_ns,
+            end_ns=end_ns,
+            planned_offset_ns=plan.index * planned_ns,
+        )
         for plan, start_ns, end_ns in zip(plans, starts_ns, [*starts_ns[1:], last_ns], strict=True)
     ]

@@ -99,6 +99,8 @@ class Manifest(msgspec.Struct, kw_only=True):
         unknown_because: why the verdict is unknown, empty otherwise.
         settings: as they were resolved.
         brokers: one line per broker: version and origin.
+        load_start_ns: monotonic time that the intended times of tasks and pushes, and the planned
+            offsets of the steps, count from; 0 where no load began, or it is not known.
         lag: p50, p99 and maximum schedule lag of the producers, ns.
     """
 
@@ -112,6 +114,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     environment: Environment
     started: str
     brokers: list[str]
+    load_start_ns: int = 0
     steps: list[StepRecord] = []
     verdict: Verdict = Verdict.UNKNOWN
     unknown_because: list[str] = []
@@ -182,11 +185,15 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def write_aside(path: Path, data: bytes) -> None:
     """Replace a file as a whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
 
 
 def create_run(results: Path, commit: str) -> RunFolder:

@@ -13,7 +13,9 @@ from hookbench.errors import ResultsError
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.model import Place
 from hookbench.ledger.read import read_ledger
+from hookbench.ledger.segment import MAX_STEPS
 from hookbench.migration.phases import Phase
+from hookbench.results.check import damage_lines
 from hookbench.results.store import EFFECTS_NAME, Manifest, load_manifest
 
 __all__ = ["Chapter", "tell_task"]
@@ -64,22 +66,23 @@ def tell_task(run: Path, task: str) -> tuple[uuid.UUID, list[Chapter], list[str]
 
     Raises:
         ResultsError: no task begins so, or several do.
-        LedgerError: the ledger cannot be read.
+        LedgerError: nothing of the ledger can be read.
     """
     manifest = load_manifest(run)
-    ledger = read_ledger(run / "ledger")
+    names = _phase_names(manifest)
+    ledger = read_ledger(run / "ledger", lenient=True, steps=len(names) or MAX_STEPS)
     ids = [uuid.UUID(bytes=bytes(item)) for item in ledger.ids]
     wanted = task.lower()
     found = [row for row, item in enumerate(ids) if str(item).startswith(wanted)]
     if len(found) != 1:
         examples = ", ".join(str(ids[row]) for row in found[:MAX_MATCHES])
         what = f"{len(found)} tasks begin so ({examples})" if found else "no task begins so"
-        raise ResultsError(f"task {task!r} in run {manifest.run}: {what}")
+        damage = "".join(f"; damaged {line}" for line in damage_lines(ledger.damage))
+        raise ResultsError(f"task {task!r} in run {manifest.run}: {what}{damage}")
     (row,) = found
     records = ledger.records
     mine = np.flatnonzero(ledger.task == row)
     first_ns = int(records["time_ns"][mine[0]])
-    names = _phase_names(manifest)
     chapters = []
     for number in mine.tolist():
         record = records[number]
@@ -102,6 +105,7 @@ def tell_task(run: Path, task: str) -> tuple[uuid.UUID, list[Chapter], list[str]
     end = _end_of(manifest, ids[row], chapters, ledger.crashed)
     if not chapters[0].who.startswith("hook"):  # a pushed task has its effect in a mirror
         end += _effects_of(run, ids[row])
+    end += [f"may be incomplete: damaged {line}" for line in damage_lines(ledger.damage)]
     return ids[row], chapters, end
 
 
