@@ -5,7 +5,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hookbench.clock import NS_PER_S
 from hookbench.effects.read import Effects, read_effects
 from hookbench.errors import EffectStoreError
 from hookbench.ledger.account import make_account
@@ -159,13 +158,7 @@ def _planned_steps(ledger: Ledger, manifest: Manifest) -> list[StepRecord]:
     starts_ns: list[int] = []
     for plan in reversed(plans):  # the beginning of a step that is damaged: that of the next one
         starts_ns.insert(0, begun.get(plan.index, starts_ns[0] if starts_ns else last_ns))
-    planned_ns = int(manifest.settings.get("phase_seconds", 0) * NS_PER_S)
     return [
-        StepRecord(
-            plan=plan,
-            start_ns=start_ns,
-            end_ns=end_ns,
-            planned_offset_ns=plan.index * planned_ns,
-        )
+        StepRecord(plan=plan, start_ns=start_ns, end_ns=end_ns)
         for plan, start_ns, end_ns in zip(plans, starts_ns, [*starts_ns[1:], last_ns], strict=True)
     ]
