@@ -120,10 +120,13 @@ def carry_out(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
     from hookbench.rehearsal.run import Rehearsal
     from hookbench.report.table import print_run
     from hookbench.results.store import encode_manifest
+    from hookbench.scenarios.resolved import scenario_toml
 
     clock = SystemClock()
     teller = open_progress(Console(stderr=True), clock)
-    rehearsal = Rehearsal(settings, clock=clock, teller=teller)
+    rehearsal = Rehearsal(
+        settings, clock=clock, teller=teller, scenario_toml=scenario_toml(settings)
+    )
     folder, manifest = _run_or_interrupt(rehearsal)
     with (folder / "table.txt").open("w") as file:
         print_run(Console(file=file, width=160), manifest)

@@ -25,9 +25,10 @@ class TaskMix:
                 raise SettingError(f"weight {weight} of {label} in the task mix: use 0 or more")
         if not any(weights.values()):
             raise SettingError(f"task mix {dict(weights)}: give one class a weight above 0")
-        self._labels = [item.label for item in HandlerClass if weights.get(item.label)]
-        self._up_to = list(itertools.accumulate(weights[label] for label in self._labels))
-        self.text = ",".join(f"{label}={weights[label]:g}" for label in self._labels)
+        self.weights = {item.label: float(weights.get(item.label, 0.0)) for item in HandlerClass}
+        self._labels = [label for label, weight in self.weights.items() if weight]
+        self._up_to = list(itertools.accumulate(self.weights[label] for label in self._labels))
+        self.text = ",".join(f"{label}={self.weights[label]!r}" for label in self._labels)
         """As ``parse_mix`` reads it."""
 
     def choose(self, rng: random.Random) -> str:

@@ -48,13 +48,29 @@ _PULSE_S = 0.25
 _FLUSH_TIMEOUT_S = 30.0
 _PUSHES_TIMEOUT_S = 60.0
 SAMPLES_NAME = "samples.jsonl"
+SCENARIO_NAME = "scenario.toml"
 
 
 class Rehearsal:
-    """Carries out one rehearsal; ``run`` may be cancelled at any await, and tidies up."""
+    """Carries out one rehearsal; ``run`` may be cancelled at any await, and tidies up.
 
-    def __init__(self, settings: RehearsalSettings, *, clock: Clock, teller: Teller) -> None:
+    Args:
+        settings: what to carry out.
+        clock: of everything in this process.
+        teller: is told how it goes.
+        scenario_toml: the resolved scenario, to be kept with the run.
+    """
+
+    def __init__(
+        self,
+        settings: RehearsalSettings,
+        *,
+        clock: Clock,
+        teller: Teller,
+        scenario_toml: str | None = None,
+    ) -> None:
         settings.check()
+        self._scenario_toml = scenario_toml
         self._settings = settings
         self._clock = clock
         self._teller = teller
@@ -90,6 +106,8 @@ class Rehearsal:
             brokers=[],
         )
         folder.save(manifest)
+        if self._scenario_toml is not None:
+            (folder.path / SCENARIO_NAME).write_text(self._scenario_toml)
         try:
             await self._carry_out(folder, manifest)
         except BaseException as error:

@@ -2,6 +2,7 @@ import pytest
 
 from hookbench.errors import SettingError
 from hookbench.migration.phases import Design, Phase
+from hookbench.scenarios.resolved import scenario_toml
 from hookbench.scenarios.schema import (
     find_scenario,
     load_scenario,
@@ -109,3 +110,19 @@ def test_values_out_of_range_are_named(write, tmp_path):
     scenario = load_scenario(write(MINIMAL), ["producers.arrivals=random"])
     with pytest.raises(SettingError, match="arrivals 'random'"):
         to_settings(scenario, out=tmp_path).check()
+
+
+@pytest.mark.parametrize("path", shipped_scenarios(), ids=lambda path: path.stem)
+def test_the_resolved_scenario_of_a_run_carries_it_out_again(path, tmp_path):
+    changes = ["producers.rate_per_s=123.5", "tasks.plain=0.1", "bounds.max_inversions=7"]
+    settings = to_settings(load_scenario(path, changes), out=tmp_path, repeat=3)
+    resolved = tmp_path / "scenario.toml"
+    resolved.write_text(scenario_toml(settings))
+    assert to_settings(load_scenario(resolved), out=tmp_path) == settings
+
+
+def test_what_has_no_value_is_left_out_of_a_resolved_scenario(tmp_path):
+    settings = to_settings(load_scenario(find_scenario("quick")), out=tmp_path)
+    text = scenario_toml(settings)
+    assert "max_inversions" not in text
+    assert "max_attempts = 3" in text

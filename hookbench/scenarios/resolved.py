@@ -1,0 +1,67 @@
+"""The scenario behind a run's settings, as a TOML file that carries the run out again."""
+
+from typing import Any
+
+import msgspec
+import tomli_w
+
+from hookbench.load.mix import parse_mix
+from hookbench.rehearsal.settings import RehearsalSettings
+from hookbench.scenarios.schema import (
+    Brokers,
+    Drain,
+    Limits,
+    Producers,
+    Pushes,
+    Scenario,
+    Tasks,
+    Timeline,
+    Workers,
+)
+
+__all__ = ["resolve_scenario", "scenario_toml"]
+
+
+def resolve_scenario(settings: RehearsalSettings) -> Scenario:
+    """Every value of the scenario, defaults and changes included; one repeat, its own seed."""
+    return Scenario(
+        name=settings.scenario,
+        description="As it was carried out, every value written down.",
+        design=settings.design,
+        seed=settings.seed,
+        timeline=Timeline(
+            phases=tuple(phase.label for phase in settings.phases),
+            phase_seconds=settings.phase_seconds,
+        ),
+        brokers=Brokers(durability=settings.durability),
+        producers=Producers(
+            processes=settings.producers,
+            rate_per_s=settings.rate_per_s,
+            arrivals=settings.arrivals,
+            payload_bytes=settings.payload_bytes,
+        ),
+        workers=Workers(
+            processes=settings.workers,
+            concurrency=settings.concurrency,
+            service_ms=settings.service_ms,
+            block_timeout_s=settings.block_timeout_secs,
+        ),
+        tasks=Tasks(**parse_mix(settings.mix).weights),
+        pushes=Pushes(repositories=settings.repositories, interval_s=settings.push_interval_s),
+        drain=Drain(timeout_s=settings.drain_timeout_s),
+        bounds=Limits(max_attempts=settings.max_attempts, max_inversions=settings.max_inversions),
+    )
+
+
+def scenario_toml(settings: RehearsalSettings) -> str:
+    """The resolved scenario as ``load_scenario`` reads it."""
+    return tomli_w.dumps(_without_none(msgspec.to_builtins(resolve_scenario(settings))))
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    """TOML has no null: a key that is left out means the same."""
+    return {
+        name: _without_none(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None
+    }
