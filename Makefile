@@ -7,7 +7,7 @@ PRETTIER_VERSION := 3.10.1
 PRETTIER_FILES := "**/*.{md,yml,yaml,json}" .prettierrc
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test lint format bench lab clean
+.PHONY: help rehearse test evidence lint format bench lab clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,10 @@ rehearse: $(STAMP) ## rehearse the migration on embedded brokers, both designs
 
 test: $(STAMP) lint ## lint and the whole test suite
 	$(BIN)/pytest $(ARGS)
+
+# What is refuted or unknown fails. The files belong in a commit when the tree was clean.
+evidence: $(STAMP) ## the long proofs; writes evidence/*.json (ARGS="-k witness" for one)
+	$(BIN)/pytest tests/evidence -m evidence $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import-linter, prettier
 	$(BIN)/ruff check .
