@@ -9,7 +9,6 @@ from hookbench.ledger.duplicates import replay_hazard
 from hookbench.ledger.events import Event
 from hookbench.ledger.history import PHASE, TRANSITION, History, RowKey
 from hookbench.ledger.model import Attribution
-from hookbench.ledger.repeats import explain, find_repeats
 
 __all__ = ["attribute"]
 
@@ -63,8 +62,9 @@ def _losses(history: History) -> Iterator[_Group]:
 
 def _duplicates(history: History) -> Iterator[_Group]:
     columns = history.columns
-    repeats = find_repeats(columns, history.steps)
-    explanation = explain(columns, repeats)
+    repeats, explanation = history.repeats, history.explanation
+    if len(repeats.task) == 0:
+        return
     writer = columns.ledger.writer[repeats.before].astype(np.int64)
     fault = np.where(explanation.crash, writer, np.where(explanation.lease, _LEASE, _NOBODY))
     how = np.where(repeats.by_nats, 1, 2 * repeats.by_redis)

@@ -5,7 +5,7 @@ import numpy as np
 from hookbench.ledger.columns import Bools, Ints
 from hookbench.ledger.history import History, RowKey
 from hookbench.ledger.model import StepAccount
-from hookbench.ledger.repeats import Repeats, explain, find_repeats
+from hookbench.ledger.repeats import Repeats
 
 __all__ = ["find_duplicates", "hazards_of", "replay_hazard"]
 
@@ -31,8 +31,7 @@ _TEXTS = {
 
 def find_duplicates(history: History) -> None:
     """Count every repeat in its row; those that neither a crash nor a lease explains are found."""
-    repeats = find_repeats(history.columns, history.steps)
-    explained = explain(history.columns, repeats).any
+    repeats, explained = history.repeats, history.explanation.any
     for key, row in history.rows.items():
         here = repeats.within(*key)
         row.duplicated = int(here.sum())

@@ -1,6 +1,7 @@
 """What every checker of a run is given, and where it says what it found."""
 
 import dataclasses
+import functools
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from hookbench.ledger.model import (
     StepAccount,
     StepPlan,
 )
+from hookbench.ledger.repeats import Explanation, Repeats, explain, find_repeats
 
 __all__ = ["PHASE", "TRANSITION", "History", "NotCheckedError", "RowKey", "find_lying"]
 
@@ -28,7 +30,7 @@ class NotCheckedError(Exception):
     """A checker cannot answer; its invariant is unknown. The text says why."""
 
 
-@dataclasses.dataclass(slots=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class History:
     """One run, as its checkers see it.
 
@@ -94,6 +96,16 @@ class History:
                 )
             )
         return number
+
+    @functools.cached_property
+    def repeats(self) -> Repeats:
+        """Executions that were done beyond the first of a task."""
+        return find_repeats(self.columns, self.steps)
+
+    @functools.cached_property
+    def explanation(self) -> Explanation:
+        """Why each of ``repeats`` had to be."""
+        return explain(self.columns, self.repeats)
 
     @property
     def crashed_text(self) -> str:

@@ -106,6 +106,9 @@ def explain(columns: TaskColumns, repeats: Repeats) -> Explanation:
     The acknowledgement of an execution is the first one that its process sent for the task after
     it received it. A repeat that was received after that is not explained.
     """
+    if len(repeats.task) == 0:
+        none = np.zeros(0, dtype=bool)
+        return Explanation(crash=none, lease=none)
     ledger = columns.ledger
     before, again = repeats.before, repeats.again
     key = ledger.writer.astype(np.int64) * columns.count + columns.task
