@@ -1,6 +1,7 @@
 """Embedded servers: started on free loopback ports, with data folders of their own."""
 
 import json
+import re
 import signal
 import socket
 from pathlib import Path
@@ -27,16 +28,23 @@ _START_TIMEOUT_S = 15.0
 _START_ATTEMPTS = 5
 _POLL_S = 0.02
 _MAX_PORT = 65535
+_TAKEN = re.compile(r":(\d+): bind: address already in use", re.IGNORECASE)
 
 
 class EmbeddedBroker(msgspec.Struct, kw_only=True):
-    """A server that this process started, and so may stop, kill or pause."""
+    """A server that this process started, and so may stop, kill or pause.
+
+    Attributes:
+        durability: the class that was asked for.
+        monitor_port: where a nats-server tells its settings over HTTP; ``None`` for Redis.
+    """
 
     kind: str
     resolved: Resolved
     durability: Durability
     url: str
     port: int
+    monitor_port: int | None = None
     data: Path
     log: Path
     command: list[str]
@@ -46,6 +54,11 @@ class EmbeddedBroker(msgspec.Struct, kw_only=True):
     def pid(self) -> int:
         """Process id of the server itself."""
         return self.child.pid
+
+    @property
+    def monitor_url(self) -> str | None:
+        """``http://127.0.0.1:8222`` of a nats-server."""
+        return None if self.monitor_port is None else f"http://{LOOPBACK}:{self.monitor_port}"
 
     def stop(self) -> None:
         """Stop the server."""
@@ -110,12 +123,16 @@ def redis_arguments(port: int, data: Path, durability: Durability) -> list[str]:
     ]
 
 
-def nats_configuration(port: int, data: Path, durability: Durability) -> str:
+def nats_configuration(
+    port: int, data: Path, durability: Durability, *, monitor_port: int | None = None
+) -> str:
     """Configuration of an embedded nats-server: loopback only, JetStream on."""
+    monitor = [] if monitor_port is None else [f"http: {json.dumps(f'{LOOPBACK}:{monitor_port}')}"]
     return "\n".join(
         [
             f"server_name: hookbench-{port}",
             f"listen: {json.dumps(f'{LOOPBACK}:{port}')}",
+            *monitor,
             "jetstream {",
             f"  store_dir: {json.dumps(str(data))}",
             f"  sync_interval: {durability.nats_sync_interval}",
@@ -159,14 +176,17 @@ def _start(
     log = folder / f"{kind}.log"
     for attempt in range(1, _START_ATTEMPTS + 1):
         chosen = port or free_port()
-        command = _command(kind, resolved, chosen, data, folder, durability)
+        monitor = free_port() if kind == "nats" else None
+        command = _command(kind, resolved, (chosen, monitor), data, folder, durability)
+        begin = log.stat().st_size if log.exists() else 0
         child = _launch(kind, command, log)
         try:
             _wait_until_up(kind, child, chosen, log)
         except BrokerUnreachableError:
             child.kill()
-            # Somebody may have taken the free port in between: then another one will do.
-            if port is not None or attempt == _START_ATTEMPTS or not _lost_its_port(log):
+            # Somebody may have taken a free port in between: then another one will do.
+            lost = _lost_ports(log, begin)
+            if attempt == _START_ATTEMPTS or not lost or port in lost:
                 raise
         except BaseException:
             child.kill()
@@ -179,6 +199,7 @@ def _start(
                 durability=durability,
                 url=f"{scheme}://{LOOPBACK}:{chosen}",
                 port=chosen,
+                monitor_port=monitor,
                 data=data,
                 log=log,
                 command=command,
@@ -188,14 +209,20 @@ def _start(
 
 
 def _command(
-    kind: str, resolved: Resolved, port: int, data: Path, folder: Path, durability: Durability
+    kind: str,
+    resolved: Resolved,
+    ports: tuple[int, int | None],
+    data: Path,
+    folder: Path,
+    durability: Durability,
 ) -> list[str]:
+    port, monitor_port = ports
     if resolved.binary is None:
         raise SettingError(f"{resolved.label} is not ours to start")
     if kind == "redis":
         return [str(resolved.binary), *redis_arguments(port, data, durability)]
     configuration = folder / "nats.conf"
-    configuration.write_text(nats_configuration(port, data, durability))
+    configuration.write_text(nats_configuration(port, data, durability, monitor_port=monitor_port))
     return [str(resolved.binary), "-c", str(configuration)]
 
 
@@ -204,8 +231,10 @@ def _launch(kind: str, command: list[str], log: Path) -> Child:
         return spawn(f"{kind}-server", command, output=output)
 
 
-def _lost_its_port(log: Path) -> bool:
-    return "address already in use" in log.read_text(errors="replace").lower()
+def _lost_ports(log: Path, offset: int) -> set[int]:
+    """The ports that a start found taken, as both servers' logs name them."""
+    text = log.read_bytes()[offset:].decode(errors="replace")
+    return {int(port) for port in _TAKEN.findall(text)}
 
 
 def _wait_until_up(kind: str, child: Child, port: int, log: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,6 +26,7 @@ __all__ = [
     "check_redis_unused",
     "probe_nats",
     "probe_redis",
+    "read_nats_info",
 ]
 
 PROBE_TIMEOUT_S = 3.0
@@ -85,13 +87,12 @@ async def probe_redis(url: str) -> BrokerInfo:
     return BrokerInfo(kind="redis", version=version)
 
 
-async def probe_nats(url: str) -> BrokerInfo:
-    """Version and limits of the NATS server at ``url``, from the INFO line that it sends first.
+async def read_nats_info(url: str) -> dict[str, Any]:
+    """The INFO line that a NATS server sends first.
 
     Raises:
         SettingError: the URL is no NATS URL.
         BrokerUnreachableError: nothing answers, or what answers is no NATS server.
-        BrokerUnsuitableError: too old, or without JetStream.
     """
     parts = urlsplit(url if "//" in url else f"nats://{url}")
     try:
@@ -114,7 +115,18 @@ async def probe_nats(url: str) -> BrokerInfo:
         ) from error
     if not line.startswith(b"INFO "):
         raise BrokerUnreachableError(f"{redact(url)} is no NATS server (it says {line[:40]!r})")
-    info = json.loads(line[5:])
+    info: dict[str, Any] = json.loads(line[5:])
+    return info
+
+
+async def probe_nats(url: str) -> BrokerInfo:
+    """Version and limits of the NATS server at ``url``.
+
+    Raises:
+        SettingError, BrokerUnreachableError: see ``read_nats_info``.
+        BrokerUnsuitableError: too old, or without JetStream.
+    """
+    info = await read_nats_info(url)
     version = str(info.get("version", "?"))
     if not _at_least(version, MINIMUM_NATS):
         raise BrokerUnsuitableError(

@@ -15,6 +15,7 @@ import msgspec
 from hookbench.errors import BrokerNotFoundError
 
 __all__ = [
+    "NATS_MONITOR_URL_VARIABLE",
     "NATS_URL_VARIABLE",
     "REDIS_URL_VARIABLE",
     "Origin",
@@ -26,6 +27,7 @@ __all__ = [
 
 REDIS_URL_VARIABLE = "HOOKBENCH_REDIS_URL"
 NATS_URL_VARIABLE = "HOOKBENCH_NATS_URL"
+NATS_MONITOR_URL_VARIABLE = "HOOKBENCH_NATS_MONITOR_URL"
 _VERSION_TIMEOUT_S = 10.0
 _VERSION = re.compile(r"v=?(\d+\.\d+\.\d+)")
 _INSTALL_WHEELS = "pip install 'hookbench[embedded]'"

@@ -1,0 +1,243 @@
+"""Read back from a running broker what it really is: version, settings, durability.
+
+Nothing is written, and nothing is guessed: what a broker does not tell stays out, and the report's
+``problem`` says why.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import nats.errors
+import redis.asyncio as redis_asyncio
+from redis.exceptions import RedisError
+
+from hookbench.brokers.classify import (
+    NO_STREAM,
+    REDIS_SETTINGS,
+    UNKNOWN_VERSION,
+    BrokerReport,
+    classify_nats,
+    classify_redis,
+)
+from hookbench.brokers.probe import read_nats_info
+from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE, redact
+from hookbench.cancellation import raise_if_cancelled
+from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
+from hookbench.queues.transport import AppTransport
+from hookbench.task import Names
+
+__all__ = ["check_monitor_url", "read_back_nats", "read_back_redis", "read_monitor"]
+
+READ_TIMEOUT_S = 3.0
+_MAX_ANSWER_BYTES = 4 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+_MONITOR_PORT = 8222
+_NOT_FOUND = (10059, 10014)  # JSStreamNotFoundErr, JSConsumerNotFoundErr of nats-server
+_REDIS_COUNTERS = ("total_net_input_bytes", "total_net_output_bytes")
+_NATS_COUNTERS = ("in_bytes", "out_bytes", "in_msgs", "out_msgs")
+_STREAM_FIELDS = {
+    "storage": "storage",
+    "num_replicas": "replicas",
+    "duplicate_window": "duplicate_window_ns",
+    "max_age": "max_age_ns",
+    "persist_mode": "persist_mode",
+}
+_CONSUMER_FIELDS = {
+    "ack_wait": "ack_wait_ns",
+    "max_deliver": "max_deliver",
+    "max_ack_pending": "max_ack_pending",
+}
+
+
+async def read_back_redis(url: str, *, origin: str) -> BrokerReport:
+    """Version, ``CONFIG GET`` of what durability depends on, and the byte counters of a Redis.
+
+    A ``CONFIG`` that is forbidden or renamed leaves the configuration empty.
+    """
+    client = redis_asyncio.Redis.from_url(
+        url,
+        socket_timeout=READ_TIMEOUT_S,
+        socket_connect_timeout=READ_TIMEOUT_S,
+        decode_responses=True,
+    )
+    version = UNKNOWN_VERSION
+    configuration: dict[str, str] = {}
+    counters: dict[str, int] = {}
+    problem = None
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            version = str((await client.info("server"))["redis_version"])
+            stats = await client.info("stats")
+            counters = {name: int(stats[name]) for name in _REDIS_COUNTERS if name in stats}
+            for name in REDIS_SETTINGS:
+                answer = await client.config_get(name)
+                configuration |= {str(key): str(value) for key, value in answer.items()}
+    except (RedisError, OSError, TimeoutError) as error:
+        problem = f"not readable: {error or type(error).__name__}"
+    finally:
+        await client.aclose()
+    raise_if_cancelled()
+    missing = [name for name in REDIS_SETTINGS if name not in configuration]
+    if missing and problem is None:
+        problem = f"not readable: CONFIG GET has no {', '.join(missing)}"
+    return BrokerReport(
+        name="redis",
+        version=version,
+        origin=origin,
+        configuration=configuration,
+        durability=classify_redis(configuration),
+        problem=problem,
+        counters=counters,
+    )
+
+
+async def read_back_nats(
+    url: str, *, origin: str, monitor_url: str | None, names: Names
+) -> BrokerReport:
+    """Version, limits, sync settings, the hook stream and its consumer on a NATS server.
+
+    JetStream's sync settings are told by the monitoring endpoint ``/varz`` alone
+    (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring), so that without its URL
+    the class of a stream on disk cannot be had.
+    """
+    configuration: dict[str, str] = {}
+    counters: dict[str, int] = {}
+    problems: list[str] = []
+    info: dict[str, Any] = {}
+    try:
+        info = await read_nats_info(url)
+        configuration["max_payload_bytes"] = str(info.get("max_payload", 0))
+        configuration["cluster"] = str(info.get("cluster") or "none")
+        configuration.update(await _ask_jetstream(url, names))
+    except (HookbenchError, nats.errors.Error, OSError, TimeoutError) as error:
+        problems.append(f"not readable: {error or type(error).__name__}")
+    raise_if_cancelled()
+    if monitor_url is None:
+        problems.append(
+            "sync settings not readable: no monitoring URL is known, give one with"
+            f" --nats-monitor-url or {NATS_MONITOR_URL_VARIABLE}"
+        )
+    else:
+        try:
+            varz = await read_monitor(monitor_url, "/varz")
+            if info and varz.get("server_id") != info.get("server_id"):
+                raise BrokerUnreachableError(
+                    f"{redact(monitor_url)} is the monitoring of another server"
+                )
+            configuration.update(_sync_settings(varz))
+            counters = {name: int(varz[name]) for name in _NATS_COUNTERS if name in varz}
+        except HookbenchError as error:
+            problems.append(f"sync settings not readable: {error}")
+    return BrokerReport(
+        name="nats",
+        version=str(info.get("version", UNKNOWN_VERSION)),
+        origin=origin,
+        configuration=configuration,
+        durability=classify_nats(configuration),
+        problem="; ".join(problems) or None,
+        counters=counters,
+    )
+
+
+async def _ask_jetstream(url: str, names: Names) -> dict[str, str]:
+    """Settings of the hook stream and its consumer; ``none`` for one that is not there.
+
+    The answers are read as JSON, so that no setting is lost that the client does not know.
+    """
+    async with await AppTransport.connect(url, names=names) as transport:
+        told: dict[str, str] = {}
+        for kind, subject, fields in (
+            ("stream", f"STREAM.INFO.{names.stream}", _STREAM_FIELDS),
+            ("consumer", f"CONSUMER.INFO.{names.stream}.{names.consumer}", _CONSUMER_FIELDS),
+        ):
+            answer = await transport.client.request(f"$JS.API.{subject}", timeout=READ_TIMEOUT_S)
+            data = json.loads(answer.data)
+            if error := data.get("error"):
+                if error.get("err_code") not in _NOT_FOUND:
+                    raise BrokerUnreachableError(f"{kind}: {error.get('description', error)}")
+                told[kind] = NO_STREAM
+                continue
+            told |= {
+                f"{kind}.{shown}": str(data["config"][name])
+                for name, shown in fields.items()
+                if name in data["config"]
+            }
+        return told
+
+
+def _sync_settings(varz: Mapping[str, Any]) -> dict[str, str]:
+    """``sync_interval_ns`` and ``sync_always``, which the server leaves out where it is false."""
+    jetstream = varz.get("jetstream") or {}
+    config = jetstream.get("config") or {}
+    if "sync_interval" not in config:
+        raise BrokerUnreachableError(
+            "/varz has no jetstream.config.sync_interval (since NATS 2.10)"
+        )
+    return {
+        "sync_interval_ns": str(config["sync_interval"]),
+        "sync_always": "yes" if config.get("sync_always") else "no",
+    }
+
+
+def check_monitor_url(url: str) -> tuple[str, int]:
+    """Host and port of a monitoring URL.
+
+    Raises:
+        SettingError: it is none.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or _MONITOR_PORT
+    except ValueError as error:
+        raise SettingError(f"NATS monitoring URL {redact(url)!r}: {error}") from error
+    if parts.scheme != "http" or not host:
+        raise SettingError(f"NATS monitoring URL {redact(url)!r}: use http://host:port")
+    return host, port
+
+
+async def read_monitor(url: str, path: str) -> dict[str, Any]:
+    """One endpoint of a NATS server's monitoring, within ``READ_TIMEOUT_S``.
+
+    Raises:
+        SettingError: ``url`` is no monitoring URL.
+        BrokerUnreachableError: no answer in time, or none that NATS would give.
+    """
+    host, port = check_monitor_url(url)
+    # HTTP/1.0: the server closes after one answer, so that its end is the end of the answer.
+    request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n"
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(host, port)
+            try:
+                writer.write(request.encode())
+                answer = await _read_to_end(reader)
+            finally:
+                writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        status = head.split(b"\r\n", 1)[0].split(b" ")
+        if len(status) < 2 or status[1] != b"200":  # noqa: PLR2004 - version, code
+            raise BrokerUnreachableError(
+                f"{redact(url)}{path} answers {head[:40]!r}: give the monitoring URL of the server"
+            )
+        value = json.loads(body)
+    except (OSError, TimeoutError) as error:
+        raise BrokerUnreachableError(
+            f"{redact(url)} does not answer ({error or type(error).__name__}): is monitoring on?"
+        ) from error
+    except ValueError as error:
+        raise BrokerUnreachableError(f"{redact(url)}{path} is no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BrokerUnreachableError(f"{redact(url)}{path} is no object: {body[:40]!r}")
+    return value
+
+
+async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
+    parts = bytearray()
+    while chunk := await reader.read(_CHUNK_BYTES):
+        parts += chunk
+        if len(parts) > _MAX_ANSWER_BYTES:
+            raise BrokerUnreachableError(f"an answer of more than {_MAX_ANSWER_BYTES} bytes")
+    return bytes(parts)
