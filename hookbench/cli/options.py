@@ -10,11 +10,16 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from hookbench.brokers.resolve import NATS_URL_VARIABLE, REDIS_URL_VARIABLE
+from hookbench.brokers.resolve import (
+    NATS_MONITOR_URL_VARIABLE,
+    NATS_URL_VARIABLE,
+    REDIS_URL_VARIABLE,
+)
 
 __all__ = [
     "ConsumerGroup",
     "JsonOutput",
+    "NatsMonitorUrl",
     "NatsUrl",
     "PhaseFileOption",
     "PhaseOption",
@@ -38,6 +43,14 @@ RedisUrl = Annotated[
 NatsUrl = Annotated[
     str | None,
     typer.Option("--nats-url", envvar=NATS_URL_VARIABLE, help="A NATS server of yours."),
+]
+NatsMonitorUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--nats-monitor-url",
+        envvar=NATS_MONITOR_URL_VARIABLE,
+        help="Monitoring of your NATS server, http://host:8222: its sync settings are told there.",
+    ),
 ]
 PhaseOption = Annotated[
     str | None, typer.Option("--phase", help="Phase, by name or number: dual_write or 1.")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hookbench.cli.options import JsonOutput, NatsUrl, RedisUrl, ResultsFolder
+from hookbench.cli.options import JsonOutput, NatsMonitorUrl, NatsUrl, RedisUrl, ResultsFolder
 
 if TYPE_CHECKING:
     from hookbench.migration.phases import Design
@@ -34,6 +34,7 @@ def rehearse(
     durability: Annotated[str, typer.Option(help="memory, lazy or fsync.")] = "lazy",
     redis_url: RedisUrl = None,
     nats_url: NatsUrl = None,
+    nats_monitor_url: NatsMonitorUrl = None,
     real_names: Annotated[
         bool, typer.Option("--real-names", help="On your brokers, use the real names.")
     ] = False,
@@ -79,6 +80,7 @@ def rehearse(
             out=out,
             redis_url=redis_url,
             nats_url=nats_url,
+            nats_monitor_url=nats_monitor_url,
             own_names=not real_names,
             allow_existing=allow_existing,
             keep=keep,

@@ -5,7 +5,14 @@ from typing import Annotated
 
 import typer
 
-from hookbench.cli.options import JsonOutput, NatsUrl, RedisUrl, ResultsFolder, announce_json
+from hookbench.cli.options import (
+    JsonOutput,
+    NatsMonitorUrl,
+    NatsUrl,
+    RedisUrl,
+    ResultsFolder,
+    announce_json,
+)
 
 __all__ = ["list_known", "run"]
 
@@ -18,6 +25,7 @@ def run(
     out: ResultsFolder = Path("results"),
     redis_url: RedisUrl = None,
     nats_url: NatsUrl = None,
+    nats_monitor_url: NatsMonitorUrl = None,
     real_names: Annotated[
         bool, typer.Option("--real-names", help="On your brokers, use the real names.")
     ] = False,
@@ -43,6 +51,7 @@ def run(
             repeat=repeat,
             redis_url=redis_url,
             nats_url=nats_url,
+            nats_monitor_url=nats_monitor_url,
             own_names=not real_names,
             allow_existing=allow_existing,
         )

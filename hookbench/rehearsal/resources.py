@@ -1,10 +1,11 @@
-"""What each process of a run cost: CPU, memory, disk."""
+"""What each process of a run cost: CPU, memory, disk, network."""
 
 from collections.abc import Callable
 
 import psutil
 
 from hookbench.clock import Clock
+from hookbench.rehearsal.traffic import Traffic
 from hookbench.results.store import ResourceUse
 
 __all__ = ["ResourceMeter"]
@@ -42,11 +43,20 @@ class ResourceMeter:
 
     Args:
         processes: name and process id of each process that runs now; a name may get a new id.
+        clock: for the time between two readings.
+        traffic: reads the connections of processes.
     """
 
-    def __init__(self, processes: Callable[[], list[tuple[str, int]]], clock: Clock) -> None:
+    def __init__(
+        self,
+        processes: Callable[[], list[tuple[str, int]]],
+        clock: Clock,
+        *,
+        traffic: Traffic | None = None,
+    ) -> None:
         self._processes = processes
         self._clock = clock
+        self._traffic = traffic or Traffic()
         self._readings: dict[tuple[str, int], _Reading] = {}
 
     async def record(self) -> None:
@@ -57,7 +67,9 @@ class ResourceMeter:
 
     def read(self) -> None:
         """Read every process that runs now."""
-        for name, pid in self._processes():
+        processes = self._processes()
+        self._traffic.read([pid for _name, pid in processes])
+        for name, pid in processes:
             reading = self._readings.get((name, pid))
             if reading is None:
                 try:
@@ -70,8 +82,10 @@ class ResourceMeter:
     def uses(self) -> list[ResourceUse]:
         """One line per name; processes that replaced each other are added up."""
         by_name: dict[str, list[_Reading]] = {}
-        for (name, _pid), reading in self._readings.items():
+        bytes_by_name: dict[str, list[tuple[int, int] | None]] = {}
+        for (name, pid), reading in self._readings.items():
             by_name.setdefault(name, []).append(reading)
+            bytes_by_name.setdefault(name, []).append(self._traffic.of(pid))
         return [
             ResourceUse(
                 name=name,
@@ -80,6 +94,14 @@ class ResourceMeter:
                 rss_max_bytes=max(reading.rss_max_bytes for reading in readings),
                 read_bytes=sum(reading.read_bytes for reading in readings),
                 written_bytes=sum(reading.written_bytes for reading in readings),
+                received_bytes=_sum(bytes_by_name[name], 0),
+                sent_bytes=_sum(bytes_by_name[name], 1),
             )
             for name, readings in sorted(by_name.items())
         ]
+
+
+def _sum(pairs: list[tuple[int, int] | None], index: int) -> int | None:
+    """The sum over processes, ``None`` if one of them was not measured."""
+    known = [pair[index] for pair in pairs if pair is not None]
+    return sum(known) if len(known) == len(pairs) else None

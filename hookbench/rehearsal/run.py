@@ -20,6 +20,7 @@ from hookbench.rehearsal.arguments import (
     worker_arguments,
 )
 from hookbench.rehearsal.conclude import conclude
+from hookbench.rehearsal.configured import compare_brokers, record_brokers
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Pulse, Teller
@@ -140,9 +141,11 @@ class Rehearsal:
             own_names=settings.own_names,
             allow_existing=settings.allow_existing,
             run=folder.name,
+            nats_monitor_url=settings.nats_monitor_url,
         )
         manifest.brokers = stage.lines
         try:
+            await record_brokers(manifest, stage)
             for line in stage.lines:
                 self._teller.say(f"brokers   {line}")
             self._teller.say(
@@ -193,6 +196,7 @@ class Rehearsal:
             manifest.steps = self._records
             manifest.incidents = [*self._incidents, *fleet.incidents]
             self._unknown += await conclude(folder, manifest, fleet, pusher, observer, settings)
+            self._unknown += await compare_brokers(manifest, stage)
             manifest.unknown_because = self._unknown
             manifest.verdict = verdict_of(manifest)
             if stage.foreign and settings.own_names:
@@ -360,7 +364,7 @@ class Rehearsal:
 def _plain_settings(settings: RehearsalSettings) -> dict[str, Any]:
     """As JSON can carry them, without the passwords of URLs."""
     plain: dict[str, Any] = msgspec.to_builtins(settings, enc_hook=str)
-    for name in ("redis_url", "nats_url"):
+    for name in ("redis_url", "nats_url", "nats_monitor_url"):
         if plain[name] is not None:
             plain[name] = redact(plain[name])
     return plain

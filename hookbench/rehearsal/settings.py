@@ -37,6 +37,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         mix: weights of the handler classes of synthetic tasks, see ``parse_mix``.
         push_interval_s: time between two real pushes, over all repositories.
         redis_url, nats_url: somebody else's brokers; ``None`` for embedded ones.
+        nats_monitor_url: where that NATS tells its settings over HTTP; ``None`` if unknown.
         own_names: on somebody else's brokers, use names of this run's own.
         allow_existing: accept a broker that already holds a hook queue.
         max_attempts: deliveries of a task, after which a failure makes it a dead letter.
@@ -63,6 +64,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     out: Path = Path("results")
     redis_url: str | None = None
     nats_url: str | None = None
+    nats_monitor_url: str | None = None
     own_names: bool = True
     allow_existing: bool = False
     block_timeout_secs: float = 1.0

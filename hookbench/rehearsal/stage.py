@@ -1,8 +1,10 @@
 """The brokers of a rehearsal: embedded, or somebody else's under the rules for those."""
 
+import asyncio
 import datetime as dt
 from pathlib import Path
 
+from hookbench.brokers.classify import BrokerReport
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import EmbeddedBroker, start_nats, start_redis
 from hookbench.brokers.probe import (
@@ -11,6 +13,7 @@ from hookbench.brokers.probe import (
     probe_nats,
     probe_redis,
 )
+from hookbench.brokers.readback import check_monitor_url, read_back_nats, read_back_redis
 from hookbench.brokers.resolve import Resolved, resolve_nats, resolve_redis
 from hookbench.task import Names
 
@@ -18,7 +21,15 @@ __all__ = ["Stage", "open_stage"]
 
 
 class Stage:
-    """Two brokers and the names that the run uses on them."""
+    """Two brokers and the names that the run uses on them.
+
+    Args:
+        redis: the Redis.
+        nats: the NATS server.
+        names: what is used on both.
+        lines: one per broker, for a person.
+        nats_monitor_url: where a NATS server that was not started here tells its settings.
+    """
 
     def __init__(
         self,
@@ -26,11 +37,14 @@ class Stage:
         nats: EmbeddedBroker | Resolved,
         names: Names,
         lines: list[str],
+        *,
+        nats_monitor_url: str | None = None,
     ) -> None:
         self._redis = redis
         self._nats = nats
         self.names = names
         self.lines = lines
+        self._nats_monitor_url = nats_monitor_url
 
     @property
     def redis_url(self) -> str:
@@ -49,6 +63,35 @@ class Stage:
             for broker in (self._redis, self._nats)
             if isinstance(broker, EmbeddedBroker) and broker.child.exit_code is None
         ]
+
+    async def read_back(self) -> list[BrokerReport]:
+        """Both brokers as they describe themselves now, Redis first; see ``brokers/readback.py``.
+
+        A broker that does not answer within a few seconds is a report that says so.
+        """
+        monitor_url = (
+            self._nats.monitor_url
+            if isinstance(self._nats, EmbeddedBroker)
+            else self._nats_monitor_url
+        )
+        redis, nats = await asyncio.gather(
+            read_back_redis(self.redis_url, origin=_origin(self._redis)),
+            read_back_nats(
+                self.nats_url,
+                origin=_origin(self._nats),
+                monitor_url=monitor_url,
+                names=self.names,
+            ),
+        )
+        return [redis, nats]
+
+    def asked_durability(self) -> dict[str, Durability]:
+        """The class that each broker was started with; somebody else's broker has no entry."""
+        return {
+            broker.kind: broker.durability
+            for broker in (self._redis, self._nats)
+            if isinstance(broker, EmbeddedBroker)
+        }
 
     @property
     def foreign(self) -> bool:
@@ -71,6 +114,7 @@ async def open_stage(
     own_names: bool,
     allow_existing: bool,
     run: str,
+    nats_monitor_url: str | None = None,
 ) -> Stage:
     """Resolve, check and start the brokers.
 
@@ -79,8 +123,10 @@ async def open_stage(
 
     Raises:
         HookbenchError: see ``resolve_redis``, ``probe_redis``, ``check_redis_unused`` and
-            ``start_redis``, and the same for NATS.
+            ``start_redis``, and the same for NATS; ``check_monitor_url``.
     """
+    if nats_monitor_url is not None:
+        check_monitor_url(nats_monitor_url)
     redis = resolve_redis(redis_url)
     nats = resolve_nats(nats_url)
     foreign = redis.url is not None or nats.url is not None
@@ -111,7 +157,11 @@ async def open_stage(
         for broker in started:
             broker.stop()
         raise
-    return Stage(chosen[0], chosen[1], names, lines)
+    return Stage(chosen[0], chosen[1], names, lines, nats_monitor_url=nats_monitor_url)
+
+
+def _origin(broker: EmbeddedBroker | Resolved) -> str:
+    return broker.resolved.label if isinstance(broker, EmbeddedBroker) else broker.label
 
 
 def utc_now_label(wall_ns: int) -> str:

@@ -42,6 +42,7 @@ def describe_run(frames: RunFrames) -> str:
         ("commit", environment.commit),
         ("versions", f"hookbench {environment.hookbench}, python {environment.python}, {packages}"),
         *(("broker", line) for line in manifest.brokers),
+        *(("read back", report.line) for report in manifest.broker_reports),
         ("machine", f"{environment.cpus} x {environment.cpu}, kernel {environment.kernel}"),
     ]
     if "rate_per_s" in settings:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from hookbench.clock import NS_PER_MS
 from hookbench.ledger.model import Account, StepAccount, Verdict
-from hookbench.results.store import Manifest
+from hookbench.results.store import Manifest, ResourceUse
 
 __all__ = ["print_run", "run_table"]
 
@@ -111,6 +111,8 @@ def print_run(console: Console, manifest: Manifest) -> None:
         _print_invariants(console, account)
         _print_gaps(console, account)
         _print_totals(console, manifest, account)
+    for report in manifest.broker_reports:
+        _say(console, f"broker    {report.line}")
     for incident in manifest.incidents:
         _say(console, f"incident  {incident.what}")
     for reason in manifest.unknown_because:
@@ -172,12 +174,22 @@ def _print_resources(console: Console, manifest: Manifest, account: Account) -> 
             cpu_s = sum(item.cpu_s for item in used)
             memory_mib = max(item.rss_max_bytes for item in used) / 2**20
             disk_mib = sum(item.written_bytes for item in used) / 2**20
+            network = _network(used, account.tasks)
             parts.append(
                 f"{kind} {cpu_s:.1f} s CPU ({cpu_s / account.tasks * 1e6:,.0f} s per million"
-                f" tasks), {memory_mib:,.0f} MiB memory, {disk_mib:,.0f} MiB written"
+                f" tasks), {memory_mib:,.0f} MiB memory, {disk_mib:,.0f} MiB written{network}"
             )
     if parts:
         _say(console, f"cost      {'; '.join(parts)}")
+
+
+def _network(used: list[ResourceUse], tasks: int) -> str:
+    """Bytes per task, as far as they were measured for all of ``used``."""
+    received = [item.received_bytes for item in used if item.received_bytes is not None]
+    sent = [item.sent_bytes for item in used if item.sent_bytes is not None]
+    if len(received) < len(used) or len(sent) < len(used):
+        return ""
+    return f", {sum(received) / tasks:,.0f} / {sum(sent) / tasks:,.0f} B/task received / sent"
 
 
 def _print_gaps(console: Console, account: Account) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from hookbench.brokers.classify import BrokerReport
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Account, Residue, StepPlan, Verdict
 from hookbench.results.environment import Environment
@@ -31,8 +32,8 @@ __all__ = [
 
 MANIFEST_NAME = "run.json"
 EFFECTS_NAME = "effects.sqlite"
-MANIFEST_SCHEMA = 1
-"""1: first form. A reader refuses a manifest with a higher number."""
+MANIFEST_SCHEMA = 2
+"""What each number added stands in docs/results.md. A reader refuses a higher number."""
 LATEST = "latest"
 PARTIAL = ".partial"
 _RUN = re.compile(r"(\d{4,})-.+")
@@ -68,6 +69,9 @@ class ResourceUse(msgspec.Struct, frozen=True, kw_only=True):
         cpu_s: user and system time, children that ended included.
         rss_max_bytes: the largest resident set that was seen.
         read_bytes, written_bytes: what went to and from the disk.
+        received_bytes, sent_bytes: what the processes received and sent over TCP, the brokers'
+            protocols included, the headers of TCP and IP not; ``None`` where the kernel does not
+            tell (only Linux does). See ``rehearsal/traffic.py`` for what it misses.
     """
 
     name: str
@@ -76,6 +80,8 @@ class ResourceUse(msgspec.Struct, frozen=True, kw_only=True):
     rss_max_bytes: int
     read_bytes: int
     written_bytes: int
+    received_bytes: int | None = None
+    sent_bytes: int | None = None
 
 
 class GitCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,10 +103,11 @@ class Manifest(msgspec.Struct, kw_only=True):
         status: ``running``, ``complete`` or ``cut off``.
         verdict: of the whole run; ``unknown`` until it is complete.
         unknown_because: why the verdict is unknown, empty otherwise.
+        durability: as it was read back from the brokers after the run, a class or the class of
+            each broker; what was asked for until then.
         settings: as they were resolved.
         brokers: one line per broker: version and origin.
-        load_start_ns: monotonic time that the intended times of tasks and pushes, and the planned
-            offsets of the steps, count from; 0 where no load began, or it is not known.
+        broker_reports: each broker as it described itself.
         lag: p50, p99 and maximum schedule lag of the producers, ns.
     """
 
@@ -124,6 +131,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     git: GitCheck | None = None
     lag: dict[str, int] | None = None
     resources: list[ResourceUse] = []
+    broker_reports: list[BrokerReport] = []
 
 
 class RunFolder:

@@ -194,6 +194,7 @@ def to_settings(
     repeat: int = 0,
     redis_url: str | None = None,
     nats_url: str | None = None,
+    nats_monitor_url: str | None = None,
     own_names: bool = True,
     allow_existing: bool = False,
 ) -> RehearsalSettings:
@@ -223,6 +224,7 @@ def to_settings(
         out=out,
         redis_url=redis_url,
         nats_url=nats_url,
+        nats_monitor_url=nats_monitor_url,
         own_names=own_names,
         allow_existing=allow_existing,
     )

@@ -1,9 +1,11 @@
 import io
 import os
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from hookbench.brokers.classify import BrokerReport, FoundDurability
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Verdict
 from hookbench.report.table import print_run
@@ -12,10 +14,13 @@ from hookbench.results.store import (
     MANIFEST_NAME,
     MANIFEST_SCHEMA,
     Manifest,
+    ResourceUse,
     create_run,
     load_manifest,
     resolve_run,
 )
+
+RECORDED = Path(__file__).parent / "data" / "manifests"
 
 
 def make_manifest(run="0001-abc"):
@@ -58,6 +63,59 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path):
     manifest = load_manifest(run)
     assert manifest == make_manifest("0001-abc")
     assert manifest.verdict is Verdict.UNKNOWN
+
+
+def test_a_run_of_the_first_schema_is_still_read(tmp_path):
+    manifest = load_manifest_of_schema_1(tmp_path)
+    assert (manifest.schema, manifest.run, manifest.verdict) == (1, "0001-1923de9", "invalid")
+    assert manifest.durability == "lazy"
+    assert [row.name for row in manifest.account.rows][0] == "redis_only"
+    assert manifest.account.tasks == 313
+    assert manifest.broker_reports == []
+    assert {(use.received_bytes, use.sent_bytes) for use in manifest.resources} == {(None, None)}
+    out = io.StringIO()
+    print_run(Console(file=out, width=160), manifest)
+    assert "nats 0.2 s CPU" in out.getvalue()
+    assert "B/task" not in out.getvalue()
+
+
+def test_a_run_says_what_its_brokers_were_and_what_went_over_the_network(tmp_path):
+    manifest = make_manifest()
+    manifest.account = load_manifest_of_schema_1(tmp_path).account
+    manifest.broker_reports = [
+        BrokerReport(
+            name="redis",
+            version="8.2.3",
+            origin="redis at redis://h",
+            durability=FoundDurability.UNREADABLE,
+            problem="not readable: NOPERM",
+        )
+    ]
+    manifest.resources = [
+        ResourceUse(
+            name=name,
+            processes=1,
+            cpu_s=1.0,
+            rss_max_bytes=1,
+            read_bytes=0,
+            written_bytes=0,
+            received_bytes=received,
+            sent_bytes=3130,
+        )
+        for name, received in (("worker-0", 31300), ("worker-1", 62600), ("producer-0", None))
+    ]
+    out = io.StringIO()
+    print_run(Console(file=out, width=160), manifest)
+    assert "broker    redis 8.2.3: durability unreadable, not readable: NOPERM" in out.getvalue()
+    assert "300 / 20 B/task received / sent; producer" in out.getvalue()
+    assert out.getvalue().count("B/task") == 1  # no figure for a half
+
+
+def load_manifest_of_schema_1(tmp_path):
+    run = tmp_path / "schema-1"
+    run.mkdir()
+    (run / MANIFEST_NAME).write_bytes((RECORDED / "schema-1.json").read_bytes())
+    return load_manifest(run)
 
 
 @pytest.mark.parametrize("run", ["0009", "nothing", "/no/such/place", "*", "["])
