@@ -121,7 +121,6 @@ class Manifest(msgspec.Struct, kw_only=True):
     environment: Environment
     started: str
     brokers: list[str]
-    load_start_ns: int = 0
     steps: list[StepRecord] = []
     verdict: Verdict = Verdict.UNKNOWN
     unknown_because: list[str] = []

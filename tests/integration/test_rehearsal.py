@@ -157,7 +157,6 @@ def test_the_life_of_one_task_is_told(guide_run):
     order = [
         "is asked to put the task",
         "acknowledged by nats",
-        "acknowledged by redis",
         "receives it from redis (attempt 1)",
         "starts to work on it",
         "is done with it",
@@ -167,6 +166,7 @@ def test_the_life_of_one_task_is_told(guide_run):
     at = 0
     for words in order:
         at = next(number for number, line in enumerate(lines) if number >= at and words in line) + 1
+    assert "acknowledged by redis" in told  # a worker may have it before the producer hears so
     assert "done 2 times" in told
     assert "plain effect 2 times in the effect store, by worker.0000" in told
     for wrong in ("ffffffff", task[:2]):
