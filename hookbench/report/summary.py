@@ -7,7 +7,14 @@ from hookbench.report.findings import format_ms
 from hookbench.report.frames import RunFrames
 from hookbench.report.table import LAG_BOUND_NS
 
-__all__ = ["describe_run", "findings_table", "no_findings_text", "verdict_table", "verdict_text"]
+__all__ = [
+    "describe_run",
+    "findings_table",
+    "invariants_table",
+    "no_findings_text",
+    "verdict_table",
+    "verdict_text",
+]
 
 _ENQUEUE = "enqueue p50 / p99 (ms)"
 _END_TO_END = "end-to-end p50 / p99 / max (ms)"
@@ -100,6 +107,24 @@ def findings_table(frames: RunFrames) -> pd.DataFrame:
             "what": [item.text for item in findings],
             "for example": [", ".join(item.examples[:1]) for item in findings],
         }
+    )
+
+
+def invariants_table(frames: RunFrames) -> pd.DataFrame:
+    """One row per invariant: what must hold, whether it did, and how often not."""
+    account = frames.manifest.account
+    results = [] if account is None else account.invariants
+    return pd.DataFrame(
+        {
+            "rule": [item.rule for item in results],
+            "verdict": [
+                item.verdict.upper() if item.verdict is Verdict.INVALID else str(item.verdict)
+                for item in results
+            ],
+            "broken": [f"{item.count:,}" for item in results],
+            "note": [item.reason for item in results],
+        },
+        index=pd.Index([item.number for item in results], name="invariant"),
     )
 
 
