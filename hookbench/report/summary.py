@@ -116,6 +116,7 @@ def invariants_table(frames: RunFrames) -> pd.DataFrame:
     results = [] if account is None else account.invariants
     return pd.DataFrame(
         {
+            "invariant": [item.number for item in results],
             "rule": [item.rule for item in results],
             "verdict": [
                 item.verdict.upper() if item.verdict is Verdict.INVALID else str(item.verdict)
@@ -123,8 +124,7 @@ def invariants_table(frames: RunFrames) -> pd.DataFrame:
             ],
             "broken": [f"{item.count:,}" for item in results],
             "note": [item.reason for item in results],
-        },
-        index=pd.Index([item.number for item in results], name="invariant"),
+        }
     )
 
 
