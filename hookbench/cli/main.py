@@ -1,7 +1,9 @@
 """The ``hookbench`` command: verbs, and what exit codes mean."""
 
+import errno
 import sys
 import traceback
+from typing import NoReturn
 
 import typer
 
@@ -60,10 +62,20 @@ def main() -> None:
     except HookbenchError as error:
         print(f"hookbench: {error}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _report_defect()
+        where = f" {error.filename}" if error.filename is not None else ""
+        print(f"hookbench: no room left on the disk:{where} {error.strerror}", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
     except KeyboardInterrupt:
         print("hookbench: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except Exception:  # noqa: BLE001 - the outermost boundary: a defect has an exit code of its own
-        traceback.print_exc()
-        print("hookbench: internal error, please report it with the lines above", file=sys.stderr)
-        sys.exit(EXIT_INTERNAL)
+        _report_defect()
+
+
+def _report_defect() -> NoReturn:
+    traceback.print_exc()
+    print("hookbench: internal error, please report it with the lines above", file=sys.stderr)
+    sys.exit(EXIT_INTERNAL)

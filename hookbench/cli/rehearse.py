@@ -113,15 +113,17 @@ def _expected(text: str | None, designs: "list[Design]") -> dict[str, str] | Non
 
 def carry_out(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
     """Rehearse, store and print one run."""
+    import io
     import sys
 
     from rich.console import Console
 
     from hookbench.clock import SystemClock
+    from hookbench.errors import ResultsError
     from hookbench.rehearsal.progress import open_progress
     from hookbench.rehearsal.run import Rehearsal
     from hookbench.report.table import print_run
-    from hookbench.results.store import encode_manifest
+    from hookbench.results.store import encode_manifest, write_aside
     from hookbench.scenarios.resolved import scenario_toml
 
     clock = SystemClock()
@@ -130,8 +132,8 @@ def carry_out(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
         settings, clock=clock, teller=teller, scenario_toml=scenario_toml(settings)
     )
     folder, manifest = _run_or_interrupt(rehearsal)
-    with (folder / "table.txt").open("w") as file:
-        print_run(Console(file=file, width=160), manifest)
+    table = io.StringIO()
+    print_run(Console(file=table, width=160), manifest)
     if json:
         sys.stdout.write(encode_manifest(manifest).decode())
     else:
@@ -143,6 +145,13 @@ def carry_out(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
             soft_wrap=True,
         )
         console.print()
+    try:
+        write_aside(folder / "table.txt", table.getvalue().encode())
+    except OSError as error:
+        raise ResultsError(
+            f"run {folder} is whole, but its table.txt could not be written ({error.strerror});"
+            f" hookbench show {manifest.run} prints it"
+        ) from error
     return manifest
 
 

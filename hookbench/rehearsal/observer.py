@@ -1,6 +1,8 @@
 """Looks at the brokers from outside: depths during a run, and what is left after it."""
 
+import errno
 import json
+import os
 import uuid
 from pathlib import Path
 
@@ -104,11 +106,17 @@ class Observer:
         return fields
 
     async def record(self, path: Path) -> None:
-        """Append a sample every 250 ms to a file of JSON lines, until cancelled."""
+        """Append a sample every 250 ms to a file of JSON lines, until cancelled.
+
+        Raises:
+            OSError: a line could not be written, or not all of it: then nothing follows it.
+        """
         with path.open("ab", buffering=0) as file:
             while True:
                 sample = await self.sample()
-                file.write(msgspec.json.encode(sample) + b"\n")
+                line = msgspec.json.encode(sample) + b"\n"
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
                 await self._clock.sleep(SAMPLE_S)
 
     async def drain(self, *, reads_redis: bool, reads_nats: bool, timeout_s: float) -> str | None:

@@ -10,46 +10,44 @@ import msgspec
 
 from hookbench.brokers.resolve import redact
 from hookbench.cancellation import cancel
-from hookbench.clock import NS_PER_S, Clock
+from hookbench.clock import Clock
 from hookbench.errors import HookbenchError
-from hookbench.ledger.events import Event, LedgerWriter
-from hookbench.migration.phases import Phase, PhaseFile
-from hookbench.rehearsal.arguments import (
-    hook_settings,
-    producer_arguments,
-    worker_arguments,
-)
+from hookbench.ledger.events import LedgerWriter
+from hookbench.ledger.model import Verdict
+from hookbench.migration.phases import PhaseFile
+from hookbench.rehearsal.arguments import hook_settings, worker_arguments
 from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
-from hookbench.rehearsal.fleet import Fleet, Member
+from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.observer import Observer
-from hookbench.rehearsal.progress import Pulse, Teller
+from hookbench.rehearsal.progress import Teller
 from hookbench.rehearsal.pushes import Pusher, PushSettings
 from hookbench.rehearsal.resources import ResourceMeter
+from hookbench.rehearsal.room import check_room, hold_reserve, watch_room
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage, open_stage, utc_now_label
+from hookbench.rehearsal.timeline import ENTER_TIMEOUT_S, PULSE_S, Timeline
 from hookbench.results.check import verdict_of
 from hookbench.results.environment import read_environment
 from hookbench.results.steps import plan_steps
 from hookbench.results.store import (
+    MANIFEST_NAME,
     MANIFEST_SCHEMA,
     Incident,
     Manifest,
     RunFolder,
     StepRecord,
     create_run,
+    write_aside,
 )
 
 __all__ = ["Rehearsal"]
 
-_START_TIMEOUT_S = 30.0
-_LEAD_S = 0.5
 _STOP_TIMEOUT_S = 30.0
-_PULSE_S = 0.25
 _FLUSH_TIMEOUT_S = 30.0
-_PUSHES_TIMEOUT_S = 60.0
 SAMPLES_NAME = "samples.jsonl"
 SCENARIO_NAME = "scenario.toml"
+_RESERVE_NAME = "reserve"
 
 
 class Rehearsal:
@@ -79,8 +77,6 @@ class Rehearsal:
         self._records: list[StepRecord] = []
         self._unknown: list[str] = []
         self._incidents: list[Incident] = []
-        self._told_ns = 0
-        self._told_counts = (0, 0)
         self.folder: Path | None = None
         """Where the run is stored, once it has a folder."""
 
@@ -92,6 +88,7 @@ class Rehearsal:
             asyncio.CancelledError: it was cut off; the folder is kept, and marked so.
         """
         settings = self._settings
+        check_room(settings.out, processes=1 + settings.producers + settings.workers)
         environment = read_environment()
         folder = create_run(settings.out, environment.commit)
         manifest = Manifest(
@@ -106,28 +103,52 @@ class Rehearsal:
             started=utc_now_label(self._clock.wall_ns()),
             brokers=[],
         )
-        folder.save(manifest)
-        if self._scenario_toml is not None:
-            (folder.path / SCENARIO_NAME).write_text(self._scenario_toml)
         try:
-            await self._carry_out(folder, manifest)
+            async with watch_room(folder.path, self._clock):
+                hold_reserve(folder.work / _RESERVE_NAME)
+                folder.save(manifest)
+                if self._scenario_toml is not None:
+                    write_aside(folder.path / SCENARIO_NAME, self._scenario_toml.encode())
+                await self._carry_out(folder, manifest)
+                manifest.status = "complete"
+                folder.save(manifest)
         except BaseException as error:
-            manifest.status = "cut off"
-            manifest.steps = self._records
-            manifest.incidents = self._incidents
-            reason = str(error) if isinstance(error, HookbenchError) else _plain_name(error)
-            manifest.unknown_because = [f"cut off: {reason}"]
-            folder.save(manifest)
-            self._tidy(folder)
-            self.folder = folder.finish()
+            self._keep(folder, manifest, error)
             raise
-        manifest.status = "complete"
-        folder.save(manifest)
         self._tidy(folder)
         self.folder = folder.finish()
         return self.folder, manifest
 
+    def _keep(self, folder: RunFolder, manifest: Manifest, error: BaseException) -> None:
+        """Store a run that was cut off, and what it knows that takes little room.
+
+        Where there is no room even for that, the folder keeps the name of a run being made.
+        """
+        reason = str(error) if isinstance(error, HookbenchError) else _plain_name(error)
+        if isinstance(error.__cause__, Exception):
+            self._add_incident(_plain_name(error.__cause__))
+        cut_off = msgspec.structs.replace(
+            manifest,
+            status="cut off",
+            verdict=Verdict.UNKNOWN,
+            unknown_because=[f"cut off: {reason}"],
+            steps=self._records,
+            incidents=self._incidents,
+            account=None,
+            residue=None,
+            git=None,
+        )
+        self._tidy(folder)
+        try:
+            folder.save(cut_off)
+            self.folder = folder.finish()
+        except OSError as problem:
+            self._teller.say(f"the run stays as it is in {folder.path}: {problem}")
+            if not (folder.path / MANIFEST_NAME).exists():
+                shutil.rmtree(folder.path, ignore_errors=True)
+
     def _tidy(self, folder: RunFolder) -> None:
+        (folder.work / _RESERVE_NAME).unlink(missing_ok=True)
         if not self._settings.keep:
             shutil.rmtree(folder.work, ignore_errors=True)
 
@@ -180,14 +201,26 @@ class Rehearsal:
             lambda: [*stage.processes(), *fleet.processes(), ("harness", os.getpid())],
             self._clock,
         )
+        timeline = Timeline(
+            settings,
+            self._steps,
+            clock=self._clock,
+            teller=self._teller,
+            fleet=fleet,
+            pusher=pusher,
+            observer=observer,
+            control=control,
+            note=self._note,
+        )
+        self._records = timeline.records
+        ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
         watching = [
             asyncio.ensure_future(meter.record()),
             asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME)),
         ]
-        ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
         try:
             await self._prepare(folder, stage, fleet, pusher, control)
-            await self._timeline(stage, fleet, pusher, observer, ledger, control)
+            await timeline.run(stage, ledger)
             await self._drain(fleet, pusher, observer)
             await cancel(*watching)
             ledger.close()
@@ -225,114 +258,18 @@ class Rehearsal:
             )
         workers = fleet.of("worker")
         for member in workers:
-            if not await fleet.wait_until_in(member, 0, _START_TIMEOUT_S):
+            if not await fleet.wait_until_in(member, 0, ENTER_TIMEOUT_S):
                 raise HookbenchError(f"{member.name} did not start: {fleet.log_tail(member)}")
         pids = ", ".join(str(member.child.pid) for member in workers)
         self._teller.say(f"workers   {len(workers)} processes: pid {pids}")
 
-    async def _timeline(
-        self,
-        stage: Stage,
-        fleet: Fleet,
-        pusher: Pusher,
-        observer: Observer,
-        ledger: LedgerWriter,
-        control: Path,
-    ) -> None:
-        """Producers, pushes and samples all along; one step after another."""
-        settings = self._settings
-        step_ns = int(settings.phase_seconds * NS_PER_S)
-        start_ns = self._clock.monotonic_ns() + int((_LEAD_S + 0.5 * settings.producers) * NS_PER_S)
-        for number in range(settings.producers):
-            fleet.start(
-                "producer",
-                number,
-                producer_arguments(settings, stage, number, start_ns),
-                (0, settings.phases[0]),
-            )
-        pushes = asyncio.ensure_future(pusher.run(start_ns))
-        try:
-            for plan in self._steps:
-                planned_ns = start_ns + plan.index * step_ns
-                begin_ns = max(self._clock.monotonic_ns(), planned_ns)
-                if plan.index > 0:
-                    await self._change_phase(fleet, control, plan.index)
-                ledger.phase = plan.index
-                ledger.record(Event.PHASE, value=plan.index)
-                end_ns = planned_ns + step_ns
-                await self._watch(fleet, observer, plan.phase, start_ns, end_ns)
-                self._records.append(
-                    StepRecord(plan=plan, start_ns=begin_ns, end_ns=end_ns, planned_ns=planned_ns)
-                )
-            producers = fleet.of("producer")
-            if not await fleet.wait_for_end(producers, _STOP_TIMEOUT_S):
-                self._unknown.append("a producer did not end by itself")
-            await asyncio.wait({pushes}, timeout=_PUSHES_TIMEOUT_S)
-            if not pushes.done():
-                self._note(
-                    f"the pushes were {_PUSHES_TIMEOUT_S:.0f} s late: {pusher.pushes} were made"
-                )
-            else:
-                pushes.result()
-        finally:
-            await cancel(pushes)
-
-    async def _change_phase(self, fleet: Fleet, control: Path, index: int) -> None:
-        """Producers first, then workers, one process at a time, and the hooks."""
-        phase: Phase = self._settings.phases[index]
-        changing: list[Member] = [
-            member
-            for member in (*fleet.of("producer"), *fleet.of("worker"))
-            if member.child.exit_code is None
-        ]
-        PhaseFile(control / "hooks.json").write(index, phase)
-        for member in changing:
-            fleet.enter(member, index, phase)
-            if member.role == "producer" and member.said.get("event") == "stopped":
-                continue
-            if not await fleet.wait_until_in(member, index, _START_TIMEOUT_S):
-                self._note(f"{member.name} did not enter {phase.label}")
-
     def _note(self, text: str) -> None:
-        self._incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
+        """Something that happened and makes the verdict unknown."""
+        self._add_incident(text)
         self._unknown.append(text)
 
-    async def _watch(
-        self, fleet: Fleet, observer: Observer, phase: str, start_ns: int, end_ns: int
-    ) -> None:
-        """Watch over the processes until ``end_ns``, and tell how it goes once a second."""
-        told = len(fleet.incidents)
-        while (now_ns := self._clock.monotonic_ns()) < end_ns:
-            fleet.poll()
-            for incident in fleet.incidents[told:]:
-                self._teller.say(f"incident  {incident.what}")
-            told = len(fleet.incidents)
-            if now_ns - max(self._told_ns, start_ns) >= NS_PER_S:
-                self._tell(fleet, observer, phase, start_ns, now_ns)
-            await self._clock.sleep(min(_PULSE_S, max(0.0, (end_ns - now_ns) / NS_PER_S)))
-
-    def _tell(
-        self, fleet: Fleet, observer: Observer, phase: str, start_ns: int, now_ns: int
-    ) -> None:
-        sent = sum(int(member.said.get("accepted", 0)) for member in fleet.of("producer"))
-        done = sum(
-            member.done_before + int(member.said.get("done", 0)) for member in fleet.of("worker")
-        )
-        seconds = (now_ns - self._told_ns) / NS_PER_S if self._told_ns else 1.0
-        self._teller.pulse(
-            Pulse(
-                phase=phase,
-                elapsed_s=max(0.0, (now_ns - start_ns) / NS_PER_S),
-                total_s=self._settings.phase_seconds * len(self._steps),
-                in_per_s=max(0.0, (sent - self._told_counts[0]) / seconds),
-                out_per_s=max(0.0, (done - self._told_counts[1]) / seconds),
-                redis_depth=observer.latest.redis_pending or 0,
-                nats_depth=observer.latest.nats_waiting,
-                redelivered=observer.latest.redelivered or 0,
-            )
-        )
-        self._told_ns = now_ns
-        self._told_counts = (sent, done)
+    def _add_incident(self, text: str) -> None:
+        self._incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
 
     async def _drain(self, fleet: Fleet, pusher: Pusher, observer: Observer) -> None:
         """Nothing is written any more: wait until what the last phase reads is empty."""
@@ -358,7 +295,7 @@ class Rehearsal:
     async def _keep_polling(self, fleet: Fleet) -> None:
         while True:
             fleet.poll()
-            await self._clock.sleep(_PULSE_S)
+            await self._clock.sleep(PULSE_S)
 
 
 def _plain_settings(settings: RehearsalSettings) -> dict[str, Any]:

@@ -1,0 +1,155 @@
+"""What happens while a rehearsal runs: producers and pushes all along, one step after another."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from hookbench.cancellation import cancel
+from hookbench.clock import NS_PER_S, Clock
+from hookbench.ledger.events import Event, LedgerWriter
+from hookbench.ledger.model import StepPlan
+from hookbench.migration.phases import Phase, PhaseFile
+from hookbench.rehearsal.arguments import producer_arguments
+from hookbench.rehearsal.fleet import Fleet, Member
+from hookbench.rehearsal.observer import Observer
+from hookbench.rehearsal.progress import Pulse, Teller
+from hookbench.rehearsal.pushes import Pusher
+from hookbench.rehearsal.settings import RehearsalSettings
+from hookbench.rehearsal.stage import Stage
+from hookbench.results.store import StepRecord
+
+__all__ = ["ENTER_TIMEOUT_S", "PULSE_S", "Timeline"]
+
+ENTER_TIMEOUT_S = 30.0
+PULSE_S = 0.25
+_LEAD_S = 0.5
+_END_TIMEOUT_S = 30.0
+_PUSHES_TIMEOUT_S = 60.0
+
+
+class Timeline:
+    """Carries the steps of a rehearsal out.
+
+    Args:
+        control: folder of the phase files.
+        note: is told what makes the verdict unknown.
+
+    Attributes:
+        records: the steps that were carried out.
+    """
+
+    def __init__(
+        self,
+        settings: RehearsalSettings,
+        steps: list[StepPlan],
+        *,
+        clock: Clock,
+        teller: Teller,
+        fleet: Fleet,
+        pusher: Pusher,
+        observer: Observer,
+        control: Path,
+        note: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._steps = steps
+        self._clock = clock
+        self._teller = teller
+        self._fleet = fleet
+        self._pusher = pusher
+        self._observer = observer
+        self._control = control
+        self._note = note
+        self._told_ns = 0
+        self._told_counts = (0, 0)
+        self.records: list[StepRecord] = []
+
+    async def run(self, stage: Stage, ledger: LedgerWriter) -> None:
+        """Every step, until the producers have ended and the last push is made."""
+        settings = self._settings
+        step_ns = int(settings.phase_seconds * NS_PER_S)
+        lead_s = _LEAD_S + 0.5 * settings.producers
+        start_ns = self._clock.monotonic_ns() + int(lead_s * NS_PER_S)
+        for number in range(settings.producers):
+            arguments = producer_arguments(settings, stage, number, start_ns)
+            self._fleet.start("producer", number, arguments, (0, settings.phases[0]))
+        pushes = asyncio.ensure_future(self._pusher.run(start_ns))
+        try:
+            for plan in self._steps:
+                planned_ns = start_ns + plan.index * step_ns
+                begin_ns = max(self._clock.monotonic_ns(), planned_ns)
+                if plan.index > 0:
+                    await self._change_phase(plan.index)
+                ledger.phase = plan.index
+                ledger.record(Event.PHASE, value=plan.index)
+                end_ns = planned_ns + step_ns
+                await self._watch(plan.phase, start_ns, end_ns)
+                self.records.append(
+                    StepRecord(plan=plan, start_ns=begin_ns, end_ns=end_ns, planned_ns=planned_ns)
+                )
+            if not await self._fleet.wait_for_end(self._fleet.of("producer"), _END_TIMEOUT_S):
+                self._note("a producer did not end by itself")
+            await self._end_pushes(pushes)
+        finally:
+            await cancel(pushes)
+
+    async def _end_pushes(self, pushes: "asyncio.Future[None]") -> None:
+        """All pushes are made, also those that are late; what git cannot do in time is said."""
+        done, _pending = await asyncio.wait({pushes}, timeout=_PUSHES_TIMEOUT_S)
+        if not done:
+            self._note(
+                f"the pushes were {_PUSHES_TIMEOUT_S:.0f} s late: {self._pusher.pushes} of"
+                f" {self._settings.pushes} were made"
+            )
+
+    async def _change_phase(self, index: int) -> None:
+        """Producers first, then workers, one process at a time, and the hooks."""
+        phase: Phase = self._settings.phases[index]
+        fleet = self._fleet
+        changing: list[Member] = [
+            member
+            for member in (*fleet.of("producer"), *fleet.of("worker"))
+            if member.child.exit_code is None
+        ]
+        PhaseFile(self._control / "hooks.json").write(index, phase)
+        for member in changing:
+            fleet.enter(member, index, phase)
+            if member.role == "producer" and member.said.get("event") == "stopped":
+                continue
+            if not await fleet.wait_until_in(member, index, ENTER_TIMEOUT_S):
+                self._note(f"{member.name} did not enter {phase.label}")
+
+    async def _watch(self, phase: str, start_ns: int, end_ns: int) -> None:
+        """Watch over the processes until ``end_ns``, and tell how it goes once a second."""
+        fleet = self._fleet
+        told = len(fleet.incidents)
+        while (now_ns := self._clock.monotonic_ns()) < end_ns:
+            fleet.poll()
+            for incident in fleet.incidents[told:]:
+                self._teller.say(f"incident  {incident.what}")
+            told = len(fleet.incidents)
+            if now_ns - max(self._told_ns, start_ns) >= NS_PER_S:
+                self._tell(phase, start_ns, now_ns)
+            await self._clock.sleep(min(PULSE_S, max(0.0, (end_ns - now_ns) / NS_PER_S)))
+
+    def _tell(self, phase: str, start_ns: int, now_ns: int) -> None:
+        fleet, latest = self._fleet, self._observer.latest
+        sent = sum(int(member.said.get("accepted", 0)) for member in fleet.of("producer"))
+        done = sum(
+            member.done_before + int(member.said.get("done", 0)) for member in fleet.of("worker")
+        )
+        seconds = (now_ns - self._told_ns) / NS_PER_S if self._told_ns else 1.0
+        self._teller.pulse(
+            Pulse(
+                phase=phase,
+                elapsed_s=max(0.0, (now_ns - start_ns) / NS_PER_S),
+                total_s=self._settings.phase_seconds * len(self._steps),
+                in_per_s=max(0.0, (sent - self._told_counts[0]) / seconds),
+                out_per_s=max(0.0, (done - self._told_counts[1]) / seconds),
+                redis_depth=latest.redis_pending or 0,
+                nats_depth=latest.nats_waiting,
+                redelivered=latest.redelivered or 0,
+            )
+        )
+        self._told_ns = now_ns
+        self._told_counts = (sent, done)
