@@ -139,11 +139,17 @@ class Fleet:
         whole = data[: data.rfind(b"\n") + 1]
         member.read_bytes += len(whole)
         for line in whole.splitlines():
-            member.said.update(json.loads(line))
+            try:
+                member.said.update(json.loads(line))
+            except ValueError:  # half of a line, by a process that died on a full disk
+                text = f"{member.name} (pid {member.child.pid}) said what is no JSON: {line[:80]!r}"
+                self.incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
 
     def _ended(self, member: Member, code: int) -> None:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         text = f"{member.name} (pid {member.child.pid}) {how}"
+        if code > 0 and (said := self.log_tail(member)):
+            text += f" ({said.splitlines()[-1]})"
         if member.role == "producer" and code == 0:
             member.expected_end = True
             return
@@ -157,7 +163,7 @@ class Fleet:
             text += f", replaced by pid {member.child.pid}"
         else:
             member.expected_end = True
-            text += f", not replaced; the end of its log: {self.log_tail(member)!r}"
+            text += ", not replaced"
         self.incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
 
     def log_tail(self, member: Member, characters: int = 400) -> str:
