@@ -267,7 +267,7 @@ def test_a_disk_that_is_full_from_one_moment_to_the_next_cuts_the_run_off(on_sma
     script = """
         { "$@" --out="$disk/results" & }
         until grep -q '"redis_pending":[0-9]' "$disk"/results/*.partial/samples.jsonl \
-            && grep -q accepted "$disk"/results/*.partial/logs/producer-0.jsonl
+            && grep -q '"done": [1-9]' "$disk"/results/*.partial/logs/worker-0.jsonl
         do sleep 0.05; done 2>/dev/null
         dd if=/dev/zero of="$disk/somebody" bs=64k 2>/dev/null
         wait $!; code=$?
