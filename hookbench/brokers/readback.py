@@ -5,6 +5,7 @@ Nothing is written, and nothing is guessed: what a broker does not tell stays ou
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit
 
 import nats.errors
 import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from hookbench.brokers.classify import (
@@ -62,19 +65,20 @@ async def read_back_redis(url: str, *, origin: str) -> BrokerReport:
         socket_timeout=READ_TIMEOUT_S,
         socket_connect_timeout=READ_TIMEOUT_S,
         decode_responses=True,
+        # Each command is bounded by the socket's timeout: the library's retries would multiply it.
+        retry=Retry(NoBackoff(), 0),
     )
     version = UNKNOWN_VERSION
     configuration: dict[str, str] = {}
     counters: dict[str, int] = {}
     problem = None
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            version = str((await client.info("server"))["redis_version"])
-            stats = await client.info("stats")
-            counters = {name: int(stats[name]) for name in _REDIS_COUNTERS if name in stats}
-            for name in REDIS_SETTINGS:
-                answer = await client.config_get(name)
-                configuration |= {str(key): str(value) for key, value in answer.items()}
+        version = str((await client.info("server"))["redis_version"])
+        stats = await client.info("stats")
+        counters = {name: int(stats[name]) for name in _REDIS_COUNTERS if name in stats}
+        for name in REDIS_SETTINGS:
+            answer = await client.config_get(name)
+            configuration |= {str(key): str(value) for key, value in answer.items()}
     except (RedisError, OSError, TimeoutError) as error:
         problem = f"not readable: {error or type(error).__name__}"
     finally:
@@ -216,6 +220,8 @@ async def read_monitor(url: str, path: str) -> dict[str, Any]:
                 answer = await _read_to_end(reader)
             finally:
                 writer.close()
+                with contextlib.suppress(OSError):  # the other side may have closed it first
+                    await writer.wait_closed()
         head, _, body = answer.partition(b"\r\n\r\n")
         status = head.split(b"\r\n", 1)[0].split(b" ")
         if len(status) < 2 or status[1] != b"200":  # noqa: PLR2004 - version, code

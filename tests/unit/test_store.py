@@ -69,7 +69,7 @@ def test_a_run_of_the_first_schema_is_still_read(tmp_path):
     manifest = load_manifest_of_schema_1(tmp_path)
     assert (manifest.schema, manifest.run, manifest.verdict) == (1, "0001-1923de9", "invalid")
     assert manifest.durability == "lazy"
-    assert next(row.name for row in manifest.account.rows) == "redis_only"
+    assert manifest.account.rows[0].name == "redis_only"
     assert manifest.account.tasks == 313
     assert manifest.broker_reports == []
     assert {(use.received_bytes, use.sent_bytes) for use in manifest.resources} == {(None, None)}
