@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 import uuid
 
@@ -100,6 +101,44 @@ def test_the_cost_of_each_process_is_stored(guide_run):
     assert {"redis", "nats", "worker-0", "worker-1", "producer-0", "producer-1"} <= set(uses)
     assert all(use.cpu_s > 0 and use.rss_max_bytes > 1_000_000 for use in uses.values())
     assert uses["redis"].written_bytes > 0  # its AOF
+
+
+def test_what_the_brokers_were_is_stored_and_shown(guide_run):
+    out, done, manifest = guide_run
+    of_redis, of_nats = manifest.broker_reports
+    assert (of_redis.name, of_nats.name) == ("redis", "nats")
+    assert of_redis.durability == of_nats.durability == manifest.durability == "lazy"
+    assert (of_redis.problem, of_nats.problem) == (None, None)
+    assert of_redis.configuration["appendfsync"] == "everysec"
+    assert of_nats.configuration["stream.storage"] == "file"
+    assert of_nats.configuration["consumer.max_deliver"] == "3"
+    for report in manifest.broker_reports:
+        assert f"broker    {report.line}" in done.stdout
+        assert f"broker    {report.line}" in (out / "latest" / "table.txt").read_text()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux counts a socket")
+def test_the_network_bytes_of_each_process_agree_with_the_brokers(guide_run):
+    _out, done, manifest = guide_run
+    uses = {use.name: use for use in manifest.resources}
+    brokers = {name: uses.pop(name) for name in ("redis", "nats")}
+    for use in (*uses.values(), *brokers.values()):
+        assert use.received_bytes > 0, use.name
+        assert use.sent_bytes > 0, use.name
+    # Each connection is counted at both of its ends. Only flushes of hooks have an end that is no
+    # process of the fleet, and of a connection that closes, up to one sample's distance (0.5 s of
+    # these 10 s) of its traffic may be missing at either end: hence 5 %.
+    for mine, theirs in (("sent_bytes", "received_bytes"), ("received_bytes", "sent_bytes")):
+        ours = sum(getattr(use, mine) for use in uses.values())
+        of_brokers = sum(getattr(use, theirs) for use in brokers.values())
+        assert ours == pytest.approx(of_brokers, rel=0.05), (mine, theirs)
+    # Redis counts for itself, protocol included, and so is an independent witness.
+    counted = manifest.broker_reports[0].counters["total_net_input_bytes"]
+    assert brokers["redis"].received_bytes == pytest.approx(counted, rel=0.05)
+    # NATS does not count its protocol: less than went over the wire.
+    counted = manifest.broker_reports[1].counters["in_bytes"]
+    assert 0 < counted < brokers["nats"].received_bytes
+    assert done.stdout.count("B/task received / sent") == 4
 
 
 def test_every_push_became_a_task_and_every_mirror_is_equal(guide_run):
@@ -266,8 +305,14 @@ async def test_somebody_elses_brokers_get_names_of_the_runs_own_and_are_left_cle
     client = connect_redis(redis.url)
     try:
         await client.lpush("unrelated", b"kept")
-        done = rehearse(tmp_path / "out", *urls, "--phases=1,3", "--phase-seconds=1")
+        monitored = f"--nats-monitor-url={nats.monitor_url}"
+        done = rehearse(tmp_path / "out", *urls, monitored, "--phases=1,3", "--phase-seconds=1")
         assert done.returncode in (0, 1), done.stderr
+        manifest = load_manifest(resolve_run("latest", tmp_path / "out"))
+        assert manifest.settings["durability"] == "lazy"
+        assert manifest.durability == "redis memory, nats lazy"  # a stream on disk, synced each s
+        assert manifest.unknown_because == []
+        assert manifest.broker_reports[0].origin == f"redis at {redis.url}"
         assert await client.keys("*") == [b"unrelated"]
         async with await AppTransport.connect(nats.url) as transport:
             assert await transport.jetstream.streams_info() == []
@@ -298,6 +343,7 @@ async def test_somebody_elses_brokers_get_names_of_the_runs_own_and_are_left_cle
         (["--redis-url=redis://127.0.0.1:1"], "redis://127.0.0.1:1"),
         (["--nats-url=nats://127.0.0.1:1"], "nats://127.0.0.1:1"),
         (["--nats-url=http://127.0.0.1"], "use nats://host:port"),
+        (["--nats-monitor-url=ftp://127.0.0.1"], "use http://host:port"),
         (["--no-such-option"], "--no-such-option"),
     ],
 )
