@@ -107,6 +107,39 @@ def test_the_rest_of_a_damaged_run_is_checked_and_its_verdict_is_unknown(stored,
     assert not [item for item in manifest["account"]["invariants"] if "crashed" in item["reason"]]
 
 
+def test_a_segment_that_is_damaged_while_the_run_lasts_makes_its_verdict_unknown(tmp_path):
+    """The run goes on to its end and accounts for the rest."""
+    process = subprocess.Popen(
+        [
+            *COMMAND,
+            "rehearse",
+            "--phases=0",
+            "--phase-seconds=2",
+            "--rate=200",
+            f"--out={tmp_path}",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        for line in process.stderr:
+            if line.startswith("workers "):
+                (ledger,) = tmp_path.glob("*.partial/ledger")
+                (ledger / "worker.00099.0000.ledger").write_bytes(b"")
+        out = process.stdout.read()
+    assert process.returncode == 3
+    reason = "segment worker.00099.0000.ledger: 0 bytes, shorter than its header of 128"
+    assert f"unknown   check: {reason}" in out
+    manifest = load_manifest(tmp_path / "latest")
+    assert manifest.status == "complete"
+    assert manifest.unknown_because == [f"check: {reason}"]
+    assert manifest.account.tasks - manifest.account.pushed_tasks == 400
+    checked = hookbench("check", f"--out={tmp_path}")
+    assert checked.returncode == 3
+    assert checked.stdout.count(reason) == 1
+
+
 def test_what_is_said_of_a_damaged_run(stored):
     """show, show --task and the report go on with what is there, and say what is not."""
     out, run = stored
@@ -226,7 +259,7 @@ def on_small_disk(tmpfs_prefix, tmp_path):
 REHEARSE = ("rehearse", "--phase-seconds=6", "--rate=1000", "--push-interval=0.5")
 
 
-def check_cut_off(done, kept, tmp_path):
+def check_cut_off(done, kept, tmp_path, *, keep=False):
     """One clear line, and a run that can be read."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
@@ -241,7 +274,8 @@ def check_cut_off(done, kept, tmp_path):
     assert errors[0].removeprefix("hookbench: ") in manifest.unknown_because[0]
     assert sorted(item.name for item in results.iterdir()) == [manifest.run, "latest"]
     left = {item.name for item in (results / "latest").iterdir()}
-    assert left & {"work", "table.txt", "reserve"} == set()
+    assert left & {"work", "table.txt"} == ({"work"} if keep else set())
+    assert not (results / "latest" / "work" / "reserve").exists()
     assert not [name for name in left if name.startswith(".")]
     ledger = read_ledger(results / "latest" / "ledger", same_boot=True)
     assert (ledger.records["event"] == Event.DONE).sum() > 0
@@ -262,19 +296,24 @@ def test_a_disk_that_fills_up_cuts_the_run_off_in_order(on_small_disk, tmp_path)
     assert "redis_only" in done.stderr
 
 
-def test_a_disk_that_is_full_from_one_moment_to_the_next_cuts_the_run_off(on_small_disk, tmp_path):
-    """No room for anything: samples, phase files, logs, spool, and the brokers' own data."""
+@pytest.mark.parametrize("more", [[], ["--keep"]])
+def test_a_disk_that_is_full_from_one_moment_to_the_next_cuts_the_run_off(
+    on_small_disk, tmp_path, more
+):
+    """No room for anything: samples, phase files, logs, spool, and the brokers' own data.
+
+    With --keep nothing of it is removed, and what was held back is all the room there is.
+    """
     script = """
         { "$@" --out="$disk/results" & }
-        until grep -q '"redis_pending":[0-9]' "$disk"/results/*.partial/samples.jsonl \
-            && grep -q '"done": [1-9]' "$disk"/results/*.partial/logs/worker-0.jsonl
+        until grep -q '"done": [1-9]' "$disk"/results/*.partial/logs/worker-0.jsonl
         do sleep 0.05; done 2>/dev/null
-        dd if=/dev/zero of="$disk/somebody" bs=64k 2>/dev/null
+        dd if=/dev/zero of="$disk/somebody" bs=4k 2>/dev/null
         wait $!; code=$?
         rm "$disk/somebody"
     """
-    done, kept = on_small_disk("64m", script, *REHEARSE)
-    check_cut_off(done, kept, tmp_path)
+    done, kept = on_small_disk("64m", script, *REHEARSE, *more)
+    check_cut_off(done, kept, tmp_path, keep=bool(more))
 
 
 def test_a_disk_that_is_too_full_at_the_start_is_refused(on_small_disk, tmp_path):
