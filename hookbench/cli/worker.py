@@ -73,6 +73,9 @@ def worker(
     storage: Storage = "file",
     ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
     writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
+    die_file: Annotated[
+        Path | None, typer.Option(hidden=True, help="Faults: a file that names a step to die at.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every task.")] = False,
     json: JsonOutput = False,
 ) -> None:
@@ -84,7 +87,12 @@ def worker(
     Example: hookbench worker --phase dual_read --redis-url redis://127.0.0.1:6379
     --nats-url nats://127.0.0.1:4222 --handler git --origins /srv/git --mirrors /srv/mirrors
     """
+    import asyncio
+
+    from hookbench.cancellation import cancel
     from hookbench.clock import SystemClock
+    from hookbench.faults.step import DyingRecorder
+    from hookbench.ledger.events import NullRecorder
     from hookbench.migration.phases import AckMode, parse_phase
     from hookbench.queues.jetstream import StreamSettings
     from hookbench.task import Names, check_task_type
@@ -115,17 +123,28 @@ def worker(
         open_ledger(ledger, "worker", writer) as recorder,
         _open_effects(effects, writer, clock) as store,
     ):
+        dying = DyingRecorder(recorder or NullRecorder())
         if store is not None:
-            synthetic = EffectHandler(store, synthetic, recorder=recorder)
+            synthetic = EffectHandler(store, synthetic, recorder=dying)
         work = synthetic if git_roots is None else _with_git(synthetic, *git_roots, clock)
         service = WorkerService(
             settings,
             work,
             clock=clock,
             ledger=recorder,
+            recorder=dying if die_file is not None else recorder,
             announce=announce_json if json else say,
         )
-        run_until_signal(service.run, service.request_stop)
+
+        async def main() -> None:
+            watching = [] if die_file is None else [dying.watch(die_file, clock)]
+            watchers = [asyncio.ensure_future(item) for item in watching]
+            try:
+                await service.run()
+            finally:
+                await cancel(*watchers)
+
+        run_until_signal(main, service.request_stop)
 
 
 def say(event: dict[str, Any]) -> None:

@@ -272,8 +272,9 @@ class _StandingPull:
         self._clock = clock
         self._arrived: deque[Msg] = deque()
         self._changed = asyncio.Event()
-        self._outstanding = 0
-        self._expires_ns = 0
+        self._requests: deque[list[int]] = deque()
+        """What the server still owes: expiry in ns and tasks of each request, oldest first."""
+        self._reconnects = 0
         self._failure: str | None = None
         self._closed = False
         self._subscription: Any = None
@@ -286,7 +287,7 @@ class _StandingPull:
     async def _on_message(self, msg: Msg) -> None:
         status = (msg.headers or {}).get(_STATUS_HEADER)
         if status is None:
-            self._outstanding = max(0, self._outstanding - 1)
+            self._answered(1)
             self._arrived.append(msg)
         else:
             self._on_status(status, msg)
@@ -297,9 +298,37 @@ class _StandingPull:
         if status == "100":  # idle heartbeat
             return
         unfilled = headers.get(_PENDING_HEADER)
-        self._outstanding = max(0, self._outstanding - int(unfilled)) if unfilled else 0
+        if unfilled:
+            self._answered(int(unfilled))
+        else:
+            self._requests.clear()
         if status not in ("404", "408"):
             self._failure = f"{status} {headers.get('Description', '')}".strip()
+
+    def _answered(self, count: int) -> None:
+        """So many tasks are not owed any more; the oldest request is answered first."""
+        while count and self._requests:
+            oldest = self._requests[0]
+            answered = min(count, oldest[1])
+            oldest[1] -= answered
+            count -= answered
+            if oldest[1] == 0:
+                self._requests.popleft()
+
+    def _owed(self, now_ns: int) -> int:
+        """Tasks that the server still owes.
+
+        It forgets every request of a connection that ends, and one whose end was never announced
+        was lost on the wire: neither may be waited for, or the next requests are too small.
+        """
+        reconnects = int(self._client.stats["reconnects"])
+        if reconnects != self._reconnects:
+            self._reconnects = reconnects
+            self._requests.clear()
+        grace_ns = int(_REQUEST_GRACE_S * NS_PER_S)
+        while self._requests and self._requests[0][0] + grace_ns < now_ns:
+            self._requests.popleft()
+        return sum(count for _expires_ns, count in self._requests)
 
     async def take(self, batch: int, wait_s: float) -> list[Msg]:
         deadline_ns = self._clock.monotonic_ns() + int(wait_s * NS_PER_S)
@@ -325,21 +354,18 @@ class _StandingPull:
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if not self._client.is_connected:
-            self._outstanding = 0
+            self._requests.clear()
             raise BrokerUnreachableError("NATS is not connected (reconnecting)")
         if failure is not None:
             raise BrokerUnreachableError(f"consumer {self._durable}: pull answered {failure}")
 
     async def _top_up(self, batch: int, expires_ns: int) -> None:
         now_ns = self._clock.monotonic_ns()
-        if now_ns > self._expires_ns + _REQUEST_GRACE_S * NS_PER_S:
-            self._outstanding = 0  # its end was never announced: the server or the wire lost it
-        missing = batch - self._outstanding
+        missing = batch - self._owed(now_ns)
         if missing <= 0:
             return
         request = {"batch": missing, "expires": max(expires_ns, 1_000_000)}
-        self._outstanding += missing
-        self._expires_ns = max(self._expires_ns, now_ns + expires_ns)
+        self._requests.append([now_ns + expires_ns, missing])
         await self._client.publish(
             self._request_subject, json.dumps(request).encode(), reply=self._inbox
         )

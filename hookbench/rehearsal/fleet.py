@@ -100,6 +100,8 @@ class Fleet:
             str(writer),
             "--json",
         ]
+        if role == "worker":
+            command += ["--die-file", str(phase_file.with_suffix(".die"))]
         name = f"{role}-{number}"
         with (
             (self._logs / f"{name}.log").open("ab") as log,

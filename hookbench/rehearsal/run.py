@@ -12,6 +12,7 @@ from hookbench.brokers.resolve import redact
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.errors import HookbenchError
+from hookbench.faults.schedule import FaultSchedule
 from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Verdict
 from hookbench.migration.phases import PhaseFile
@@ -26,6 +27,7 @@ from hookbench.rehearsal.resources import ResourceMeter
 from hookbench.rehearsal.room import check_room, hold_reserve, watch_room
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage, open_stage, utc_now_label
+from hookbench.rehearsal.targets import RunTargets, check_targets
 from hookbench.rehearsal.timeline import ENTER_TIMEOUT_S, PULSE_S, Timeline
 from hookbench.results.check import verdict_of
 from hookbench.results.environment import read_environment
@@ -174,6 +176,7 @@ class Rehearsal:
                 f"  {settings.rate_per_s:,.0f} tasks/s + pushes into {settings.repositories}"
                 " repositories"
             )
+            check_targets(settings.faults, settings, stage)
             await self._on_stage(folder, manifest, stage)
         finally:
             self._teller.close()
@@ -218,9 +221,16 @@ class Rehearsal:
             asyncio.ensure_future(meter.record()),
             asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME)),
         ]
+        targets = RunTargets(stage, fleet, clock=self._clock)
+        faults = FaultSchedule(settings.faults, targets, ledger)
+        manifest.faults = faults.records
         try:
             await self._prepare(folder, stage, fleet, pusher, control)
-            await timeline.run(stage, ledger)
+            try:
+                await timeline.run(stage, ledger, faults)
+            finally:
+                await faults.heal()
+            self._unknown += faults.unknown()
             await self._drain(fleet, pusher, observer)
             await cancel(*watching)
             ledger.close()

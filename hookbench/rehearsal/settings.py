@@ -7,6 +7,7 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import SettingError
+from hookbench.faults.registry import AnyFault
 from hookbench.ledger.model import Bounds
 from hookbench.load.arrivals import ARRIVALS, check_rate
 from hookbench.load.mix import parse_mix
@@ -40,6 +41,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         nats_monitor_url: where that NATS tells its settings over HTTP; ``None`` if unknown.
         own_names: on somebody else's brokers, use names of this run's own.
         allow_existing: accept a broker that already holds a hook queue.
+        faults: what is done to the system, and when.
         max_attempts: deliveries of a task, after which a failure makes it a dead letter.
         max_inversions: tasks that may be overtaken within their repository in one phase; ``None``:
             they are counted only.
@@ -70,6 +72,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     block_timeout_secs: float = 1.0
     drain_timeout_s: float = 90.0
     keep: bool = False
+    faults: tuple[AnyFault, ...] = ()
     max_attempts: int = 3
     max_inversions: int | None = None
 
@@ -103,6 +106,8 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.arrivals not in ARRIVALS:
             raise SettingError(f"arrivals {self.arrivals!r}: use {' or '.join(ARRIVALS)}")
         parse_mix(self.mix)
+        for fault in self.faults:
+            fault.check()
         if not 1 <= len(self.phases) <= MAX_STEPS:
             raise SettingError(f"{len(self.phases)} phases: use between 1 and {MAX_STEPS}")
         for name, value, low, high in (

@@ -15,6 +15,7 @@ from hookbench.brokers.probe import (
 )
 from hookbench.brokers.readback import check_monitor_url, read_back_nats, read_back_redis
 from hookbench.brokers.resolve import Resolved, resolve_nats, resolve_redis
+from hookbench.errors import SettingError
 from hookbench.task import Names
 
 __all__ = ["Stage", "open_stage"]
@@ -92,6 +93,20 @@ class Stage:
             for broker in (self._redis, self._nats)
             if isinstance(broker, EmbeddedBroker)
         }
+
+    def owned(self, name: str) -> EmbeddedBroker:
+        """The broker ``redis`` or ``nats``, if it was started here.
+
+        Raises:
+            SettingError: it is somebody else's: no fault is ever aimed at it.
+        """
+        broker = self._redis if name == "redis" else self._nats
+        if not isinstance(broker, EmbeddedBroker):
+            raise SettingError(
+                f"fault target {name}: this run did not start it ({broker.label}): faults are aimed"
+                " at embedded brokers only; leave its URL out"
+            )
+        return broker
 
     @property
     def foreign(self) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
+from hookbench.faults.schedule import FaultSchedule
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.model import StepPlan
 from hookbench.migration.phases import Phase, PhaseFile
@@ -64,8 +65,11 @@ class Timeline:
         self._told_counts = (0, 0)
         self.records: list[StepRecord] = []
 
-    async def run(self, stage: Stage, ledger: LedgerWriter) -> None:
-        """Every step, until the producers have ended and the last push is made."""
+    async def run(self, stage: Stage, ledger: LedgerWriter, faults: FaultSchedule) -> None:
+        """Every step, until the producers have ended and the last push is made.
+
+        Faults are carried out beside it; what is left of the schedule then does not fire.
+        """
         settings = self._settings
         step_ns = int(settings.phase_seconds * NS_PER_S)
         lead_s = _LEAD_S + 0.5 * settings.producers
@@ -74,6 +78,7 @@ class Timeline:
             arguments = producer_arguments(settings, stage, number, start_ns)
             self._fleet.start("producer", number, arguments, (0, settings.phases[0]))
         pushes = asyncio.ensure_future(self._pusher.run(start_ns))
+        faulting = asyncio.ensure_future(faults.run(start_ns))
         try:
             for plan in self._steps:
                 planned_ns = start_ns + plan.index * step_ns
@@ -91,7 +96,7 @@ class Timeline:
                 self._note("a producer did not end by itself")
             await self._end_pushes(pushes)
         finally:
-            await cancel(pushes)
+            await cancel(pushes, faulting)
 
     async def _end_pushes(self, pushes: "asyncio.Future[None]") -> None:
         """All pushes are made, also those that are late; what git cannot do in time is said."""

@@ -11,6 +11,7 @@ import msgspec
 
 from hookbench.brokers.classify import BrokerReport
 from hookbench.errors import ResultsError
+from hookbench.faults.base import FaultRecord
 from hookbench.ledger.model import Account, Residue, StepPlan, Verdict
 from hookbench.results.environment import Environment
 
@@ -108,6 +109,7 @@ class Manifest(msgspec.Struct, kw_only=True):
         settings: as they were resolved.
         brokers: one line per broker: version and origin.
         broker_reports: each broker as it described itself.
+        faults: what became of each fault of the schedule.
         lag: p50, p99 and maximum schedule lag of the producers, ns.
     """
 
@@ -130,6 +132,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     git: GitCheck | None = None
     lag: dict[str, int] | None = None
     resources: list[ResourceUse] = []
+    faults: list[FaultRecord] = []
     broker_reports: list[BrokerReport] = []
 
 

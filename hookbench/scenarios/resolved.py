@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import tomli_w
 
+from hookbench.faults.registry import AnyFault
 from hookbench.load.mix import parse_mix
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.scenarios.schema import (
@@ -48,6 +49,7 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
         ),
         tasks=Tasks(**parse_mix(settings.mix).weights),
         pushes=Pushes(repositories=settings.repositories, interval_s=settings.push_interval_s),
+        faults=tuple(_as_written(fault) for fault in settings.faults),
         drain=Drain(timeout_s=settings.drain_timeout_s),
         bounds=Limits(max_attempts=settings.max_attempts, max_inversions=settings.max_inversions),
     )
@@ -56,6 +58,12 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
 def scenario_toml(settings: RehearsalSettings) -> str:
     """The resolved scenario as ``load_scenario`` reads it."""
     return tomli_w.dumps(_without_none(msgspec.to_builtins(resolve_scenario(settings))))
+
+
+def _as_written(fault: AnyFault) -> dict[str, Any]:
+    """The table of a fault as a scenario has it."""
+    values: dict[str, Any] = msgspec.to_builtins(fault)
+    return {"kind": values.pop("type"), **values}
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

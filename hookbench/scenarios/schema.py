@@ -9,6 +9,7 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import SettingError
+from hookbench.faults.registry import parse_fault
 from hookbench.load.mix import TaskMix
 from hookbench.migration.phases import Design, Phase, parse_phase
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -95,6 +96,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pushes: Pushes = Pushes()
     drain: Drain = Drain()
     bounds: Limits = Limits()
+    faults: tuple[dict[str, Any], ...] = ()
 
 
 def shipped_scenarios() -> list[Path]:
@@ -140,6 +142,8 @@ def load_scenario(path: Path, changes: list[str] | None = None) -> Scenario:
         raise SettingError(f"scenario {path}: {error}") from error
     for phase in scenario.timeline.phases:
         parse_phase(phase)
+    for number, fault in enumerate(scenario.faults):
+        parse_fault(fault, f"scenario {path}, [[faults]] number {number}")
     if scenario.brokers.topology != "single":
         raise SettingError(f"scenario {path}: topology {scenario.brokers.topology!r}: use single")
     if not 1 <= scenario.repeats <= MAX_REPEATS:
@@ -218,6 +222,7 @@ def to_settings(
         push_interval_s=scenario.pushes.interval_s,
         durability=scenario.brokers.durability,
         drain_timeout_s=scenario.drain.timeout_s,
+        faults=tuple(parse_fault(item, "faults") for item in scenario.faults),
         max_attempts=scenario.bounds.max_attempts,
         max_inversions=scenario.bounds.max_inversions,
         seed=scenario.seed + repeat,

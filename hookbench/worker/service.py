@@ -11,7 +11,7 @@ import msgspec
 from hookbench import __version__
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
-from hookbench.ledger.events import Event, LedgerWriter
+from hookbench.ledger.events import Event, LedgerWriter, Recorder
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
@@ -54,7 +54,17 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerService:
-    """Runs a ``Worker`` and moves it from phase to phase."""
+    """Runs a ``Worker`` and moves it from phase to phase.
+
+    Args:
+        settings: what the process was told.
+        handler: does the work.
+        clock: of everything in it.
+        ledger: is told the phase, and records.
+        recorder: records in the ledger's place.
+        metrics: counters, for those who ask for them.
+        announce: is told what the process does.
+    """
 
     def __init__(
         self,
@@ -63,6 +73,7 @@ class WorkerService:
         *,
         clock: Clock,
         ledger: LedgerWriter | None = None,
+        recorder: Recorder | None = None,
         metrics: HookMetrics | None = None,
         announce: Announce | None = None,
     ) -> None:
@@ -71,6 +82,7 @@ class WorkerService:
         self._handler = handler
         self._clock = clock
         self._ledger = ledger
+        self._recorder = ledger if recorder is None else recorder
         self._metrics = metrics or HookMetrics()
         self._announce = announce or (lambda _event: None)
         self._connections = Connections(
@@ -107,7 +119,7 @@ class WorkerService:
                 dead_letters=self._dead_letters,
                 clock=self._clock,
                 limits=self._settings.limits,
-                recorder=self._ledger,
+                recorder=self._recorder,
             )
             self._entered(index, phase)
             follower = asyncio.ensure_future(
@@ -171,6 +183,6 @@ class WorkerService:
             names=settings.names,
             block_timeout_secs=settings.block_timeout_secs,
             ack=settings.ack,
-            recorder=self._ledger,
+            recorder=self._recorder,
             metrics=self._metrics,
         )

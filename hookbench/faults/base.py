@@ -1,0 +1,142 @@
+"""What a fault is: a plan in a scenario, an injection, a healing, and the proof that it fired."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from hookbench.clock import Clock
+from hookbench.errors import HookbenchError
+
+__all__ = [
+    "Fault",
+    "FaultNotFiredError",
+    "FaultRecord",
+    "Process",
+    "Targets",
+    "wait_until",
+]
+
+POLL_S = 0.01
+
+
+class FaultNotFiredError(HookbenchError):
+    """A fault was tried and had no effect: its verdict is unknown. The text says why."""
+
+
+class Process(Protocol):
+    """A process that the run started, and so may be stopped, killed and paused."""
+
+    @property
+    def pid(self) -> int:
+        """Its id now; another one after a restart."""
+        ...
+
+    @property
+    def exit_code(self) -> int | None:
+        """``None`` while it runs; negative for a signal."""
+        ...
+
+    def signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        ...
+
+    def restart(self) -> None:
+        """Start it again after its end, on the same port and data.
+
+        Raises:
+            BrokerUnreachableError: it did not come up.
+        """
+        ...
+
+    @property
+    def replaced(self) -> bool:
+        """Whether somebody else starts it again when it has ended: the fleet, for a worker."""
+        ...
+
+
+class Targets(Protocol):
+    """Who can be aimed at."""
+
+    @property
+    def clock(self) -> Clock:
+        """Of the run."""
+        ...
+
+    def die_at(self, name: str, step: str) -> None:
+        """Tell a worker to kill itself at a step, see ``parse_step``."""
+        ...
+
+    def process(self, name: str) -> Process:
+        """The process ``redis``, ``nats``, ``worker-0``, ``producer-1``.
+
+        Raises:
+            SettingError: there is none, or the run did not start it.
+        """
+        ...
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One fault of a schedule; each kind is a struct of its own with what it needs.
+
+    Attributes:
+        target: whom it is aimed at.
+        at_s: when, from the start of the load.
+        for_s: how long until it is healed; 0 where there is nothing to heal.
+    """
+
+    target: str
+    at_s: float
+    for_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """For people: ``kill worker-0``."""
+        return f"{self.__struct_config__.tag} {self.target}"
+
+    def check(self) -> None:
+        """Refuse what makes no sense, before a run begins.
+
+        Raises:
+            SettingError: the text names the value.
+        """
+
+    async def inject(self, targets: Targets) -> None:
+        """Do it; returns once it is known to be in effect.
+
+        Raises:
+            FaultNotFiredError: it had no effect.
+        """
+        raise NotImplementedError
+
+    async def heal(self, targets: Targets) -> None:
+        """Undo it; may be called although it never fired."""
+
+
+class FaultRecord(msgspec.Struct, kw_only=True):
+    """What became of a fault, monotonic ns.
+
+    Attributes:
+        index: place in the schedule; the value of its events in the ledger.
+        kind, target: as planned.
+        planned_ns: when it was due.
+        begin_ns, end_ns: when it was in effect and healed; ``None`` for never.
+        problem: why it did not fire, or could not be healed.
+    """
+
+    index: int
+    kind: str
+    target: str
+    planned_ns: int
+    begin_ns: int | None = None
+    end_ns: int | None = None
+    problem: str | None = None
+
+
+async def wait_until(condition: Callable[[], bool], clock: Clock, *, tries: int) -> bool:
+    """Ask every 10 ms, so many times; whether it came true."""
+    for _ in range(tries):
+        if condition():
+            return True
+        await clock.sleep(POLL_S)
+    return condition()

@@ -1,0 +1,87 @@
+"""Faults of processes: killed, stopped in their tracks, restarted in order."""
+
+import signal
+
+import psutil
+
+from hookbench.errors import SettingError
+from hookbench.faults.base import Fault, FaultNotFiredError, Process, Targets, wait_until
+
+__all__ = ["Kill", "Pause", "Restart"]
+
+_TRIES = 1_000  # of 10 ms each
+
+
+def _stopped(process: Process) -> bool:
+    try:
+        return bool(psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
+
+
+class Kill(Fault, frozen=True, kw_only=True, tag="kill"):
+    """SIGKILL. A worker is replaced by the fleet, a broker starts again after ``for_s``."""
+
+    async def inject(self, targets: Targets) -> None:
+        """Kill it, and wait until it is gone."""
+        process = targets.process(self.target)
+        pid = process.pid
+        if process.exit_code is not None:
+            raise FaultNotFiredError(f"{self.target}: it had ended before")
+        process.signal(signal.SIGKILL)
+
+        def gone() -> bool:
+            return process.exit_code is not None or process.pid != pid
+
+        if not await wait_until(gone, targets.clock, tries=_TRIES):
+            raise FaultNotFiredError(f"{self.target} (pid {pid}): it lives on after SIGKILL")
+
+    async def heal(self, targets: Targets) -> None:
+        """Start a broker again; a worker's place has been filled already."""
+        process = targets.process(self.target)
+        if process.exit_code is not None and not process.replaced:
+            process.restart()
+
+
+class Pause(Fault, frozen=True, kw_only=True, tag="pause"):
+    """SIGSTOP, and SIGCONT after ``for_s``: connections stay open, nothing answers."""
+
+    def check(self) -> None:
+        """A pause needs an end."""
+        if self.for_s <= 0:
+            raise SettingError(f"{self.name}: for_s {self.for_s}: use more than 0")
+
+    async def inject(self, targets: Targets) -> None:
+        """Stop it, and wait until the kernel says that it is stopped."""
+        process = targets.process(self.target)
+        process.signal(signal.SIGSTOP)
+        if not await wait_until(lambda: _stopped(process), targets.clock, tries=_TRIES):
+            raise FaultNotFiredError(f"{self.target} (pid {process.pid}): it did not stop")
+
+    async def heal(self, targets: Targets) -> None:
+        """Let it go on."""
+        targets.process(self.target).signal(signal.SIGCONT)
+
+
+class Restart(Fault, frozen=True, kw_only=True, tag="restart"):
+    """SIGTERM, so that it ends in order; it starts again at once, or after ``for_s``."""
+
+    async def inject(self, targets: Targets) -> None:
+        """Ask it to end, and wait until it has."""
+        process = targets.process(self.target)
+        pid = process.pid
+        if process.exit_code is not None:
+            raise FaultNotFiredError(f"{self.target}: it had ended before")
+        process.signal(signal.SIGTERM)
+
+        def gone() -> bool:
+            return process.exit_code is not None or process.pid != pid
+
+        if not await wait_until(gone, targets.clock, tries=3 * _TRIES):
+            raise FaultNotFiredError(f"{self.target} (pid {pid}): it did not end after SIGTERM")
+
+    async def heal(self, targets: Targets) -> None:
+        """Start a broker again; a worker's place has been filled already."""
+        process = targets.process(self.target)
+        if process.exit_code is not None and not process.replaced:
+            process.restart()

@@ -1,0 +1,63 @@
+"""Every kind of fault, by the name that a scenario gives it."""
+
+import difflib
+from typing import Any
+
+import msgspec
+
+from hookbench.errors import SettingError
+from hookbench.faults.process import Kill, Pause, Restart
+from hookbench.faults.step import KillAtStep
+
+__all__ = ["FAULTS", "AnyFault", "parse_fault"]
+
+AnyFault = Kill | Pause | Restart | KillAtStep
+
+FAULTS: dict[str, type[Any]] = {
+    str(kind.__struct_config__.tag): kind for kind in (Kill, Pause, Restart, KillAtStep)
+}
+
+
+def parse_fault(data: dict[str, Any], where: str) -> AnyFault:
+    """The fault in a table of a scenario.
+
+    Args:
+        data: the table; ``kind`` names the fault.
+        where: for messages.
+
+    Raises:
+        SettingError: an unknown kind or key (the text names the nearest), a missing or wrong value.
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
+        raise SettingError(f'{where}: say which fault it is, as in kind = "kill"')
+    name = data["kind"]
+    kind = FAULTS.get(name)
+    if kind is None:
+        raise SettingError(
+            f"{where}: unknown fault {name!r}{_nearest(name, list(FAULTS))}; known are"
+            f" {', '.join(FAULTS)}"
+        )
+    fields = [field.encode_name for field in msgspec.structs.fields(kind)]
+    rest = {key: value for key, value in data.items() if key != "kind"}
+    for key in rest:
+        if key not in fields:
+            raise SettingError(
+                f"{where}: unknown key {key!r} of fault {name!r}{_nearest(key, fields)}; known are"
+                f" kind, {', '.join(fields)}"
+            )
+    try:
+        fault: AnyFault = msgspec.convert({**rest, "type": name}, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise SettingError(f"{where}: fault {name!r}: {error}") from error
+    if fault.at_s < 0 or fault.for_s < 0:
+        raise SettingError(f"{where}: {fault.name}: use 0 or more for at_s and for_s")
+    try:
+        fault.check()
+    except SettingError as error:
+        raise SettingError(f"{where}: {error}") from error
+    return fault
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

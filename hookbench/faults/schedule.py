@@ -1,0 +1,99 @@
+"""Carries a schedule of faults out: each at its time, each healed, and none that goes unsaid."""
+
+import asyncio
+import logging
+
+from hookbench.clock import NS_PER_S
+from hookbench.errors import HookbenchError
+from hookbench.faults.base import Fault, FaultRecord, Targets
+from hookbench.ledger.events import Event, Recorder
+
+__all__ = ["FaultSchedule"]
+
+_log = logging.getLogger(__name__)
+
+
+class FaultSchedule:
+    """The faults of a run.
+
+    Attributes:
+        records: what became of each, in the order of the scenario.
+    """
+
+    def __init__(self, faults: tuple[Fault, ...], targets: Targets, recorder: Recorder) -> None:
+        self._faults = faults
+        self._targets = targets
+        self._recorder = recorder
+        self._active: set[int] = set()
+        self.records = [
+            FaultRecord(
+                index=index,
+                kind=str(fault.__struct_config__.tag),
+                target=fault.target,
+                planned_ns=0,
+            )
+            for index, fault in enumerate(faults)
+        ]
+
+    async def run(self, start_ns: int) -> None:
+        """Every fault at its time, side by side where they overlap; returns when all are healed.
+
+        May be cancelled; ``heal`` is called afterwards in any case.
+        """
+        for fault, record in zip(self._faults, self.records, strict=True):
+            record.planned_ns = start_ns + int(fault.at_s * NS_PER_S)
+        async with asyncio.TaskGroup() as group:
+            for index in range(len(self._faults)):
+                group.create_task(self._carry_out(index))
+
+    async def _carry_out(self, index: int) -> None:
+        fault, record = self._faults[index], self.records[index]
+        clock = self._targets.clock
+        while (left_ns := record.planned_ns - clock.monotonic_ns()) > 0:
+            await clock.sleep(left_ns / NS_PER_S)  # timers may be a millisecond early
+        self._active.add(index)
+        self._recorder.record(Event.FAULT_BEGIN, value=index)
+        begin_ns = clock.monotonic_ns()
+        try:
+            await fault.inject(self._targets)
+        except HookbenchError as error:
+            record.problem = f"it did not fire: {error}"
+            _log.warning("fault %s: %s", fault.name, error)
+        else:
+            record.begin_ns = begin_ns
+            if fault.for_s > 0:
+                await clock.sleep(fault.for_s)
+        await self._heal(index)
+
+    async def _heal(self, index: int) -> None:
+        if index not in self._active:
+            return
+        self._active.discard(index)
+        fault, record = self._faults[index], self.records[index]
+        try:
+            await fault.heal(self._targets)
+        except HookbenchError as error:
+            text = f"it was not healed: {error}"
+            record.problem = f"{record.problem}; {text}" if record.problem else text
+            _log.warning("fault %s: %s", fault.name, error)
+        if record.begin_ns is not None:
+            record.end_ns = self._targets.clock.monotonic_ns()
+        self._recorder.record(Event.FAULT_END, value=index)
+
+    async def heal(self) -> None:
+        """Undo whatever is still in effect."""
+        for index in sorted(self._active):
+            await self._heal(index)
+
+    def unknown(self) -> list[str]:
+        """Why the verdict is unknown: faults that did not fire, or were not healed."""
+        reasons = []
+        for fault, record in zip(self._faults, self.records, strict=True):
+            if record.problem is not None:
+                reasons.append(f"fault {record.index} ({fault.name}): {record.problem}")
+            elif record.begin_ns is None:
+                reasons.append(
+                    f"fault {record.index} ({fault.name}): it did not fire: planned"
+                    f" {fault.at_s:g} s after the start, when the load had ended"
+                )
+        return reasons

@@ -1,0 +1,117 @@
+"""Whom the faults of a rehearsal may be aimed at: what the run has started, and nothing else."""
+
+import re
+
+from hookbench.brokers.embedded import EmbeddedBroker
+from hookbench.clock import Clock
+from hookbench.errors import SettingError
+from hookbench.faults.base import Fault, Process
+from hookbench.rehearsal.fleet import Fleet, Member
+from hookbench.rehearsal.settings import RehearsalSettings
+from hookbench.rehearsal.stage import Stage
+
+__all__ = ["RunTargets", "check_targets"]
+
+_MEMBER = re.compile(r"(worker|producer)-(\d+)")
+_BROKERS = ("redis", "nats")
+
+
+class _BrokerProcess:
+    """A broker that the run started."""
+
+    replaced = False
+
+    def __init__(self, broker: EmbeddedBroker) -> None:
+        self._broker = broker
+
+    @property
+    def pid(self) -> int:
+        return self._broker.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._broker.child.exit_code
+
+    def signal(self, number: int) -> None:
+        self._broker.child.signal(number)
+
+    def restart(self) -> None:
+        self._broker.restart()
+
+
+class _MemberProcess:
+    """A producer or worker. The fleet fills a worker's place; a producer's stays empty."""
+
+    replaced = True
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    @property
+    def pid(self) -> int:
+        return self._member.child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        return self._member.child.exit_code
+
+    def signal(self, number: int) -> None:
+        self._member.child.signal(number)
+
+    def restart(self) -> None:
+        raise SettingError(f"{self._member.name}: the fleet starts it, or nobody")
+
+
+class RunTargets:
+    """The processes of one run, by name."""
+
+    def __init__(self, stage: Stage, fleet: Fleet, *, clock: Clock) -> None:
+        self._stage = stage
+        self._fleet = fleet
+        self.clock = clock
+
+    def process(self, name: str) -> Process:
+        """The process with a name.
+
+        Raises:
+            SettingError: there is none, or the run did not start it.
+        """
+        if name in _BROKERS:
+            return _BrokerProcess(self._stage.owned(name))
+        return _MemberProcess(self._member(name))
+
+    def die_at(self, name: str, step: str) -> None:
+        """Write the step where the worker looks for it, in one piece."""
+        path = self._member(name).phase_file.with_suffix(".die")
+        aside = path.with_name(f".{path.name}")
+        aside.write_text(step)
+        aside.replace(path)
+
+    def _member(self, name: str) -> Member:
+        for member in self._fleet.members:
+            if member.name == name:
+                return member
+        raise SettingError(
+            f"fault target {name!r}: there is none; there are {', '.join(_BROKERS)} and"
+            f" {', '.join(member.name for member in self._fleet.members)}"
+        )
+
+
+def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage: Stage) -> None:
+    """Refuse a fault that is aimed at nobody, or at what the run did not start.
+
+    Raises:
+        SettingError: the text names the fault and what could be aimed at.
+    """
+    for fault in faults:
+        found = _MEMBER.fullmatch(fault.target)
+        if fault.target in _BROKERS:
+            stage.owned(fault.target)
+            continue
+        counts = {"worker": settings.workers, "producer": settings.producers}
+        if found is None or int(found[2]) >= counts[found[1]]:
+            raise SettingError(
+                f"fault {fault.name}: no such target: use redis, nats,"
+                f" worker-0 to worker-{settings.workers - 1} or producer-0 to"
+                f" producer-{settings.producers - 1}"
+            )

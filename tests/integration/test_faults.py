@@ -1,0 +1,141 @@
+"""Faults in real rehearsals: they fire, they are healed, and the account names what they did."""
+
+import json
+import subprocess
+
+import psutil
+import pytest
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import start_redis
+from hookbench.brokers.resolve import resolve_redis
+from hookbench.results.store import load_manifest, resolve_run
+from tests.integration.conftest import COMMAND
+from tests.integration.test_rehearsal import processes_of
+
+BASE = """
+name = "faulty"
+description = "a test"
+[timeline]
+phases = [{phases}]
+phase_seconds = 3.0
+[producers]
+rate_per_s = 300.0
+"""
+
+
+@pytest.fixture
+def rehearse(tmp_path):
+    def run(faults, *arguments, phases='"redis_only", "nats_primary"'):
+        path = tmp_path / "faulty.toml"
+        tables = "".join(
+            "[[faults]]\n"
+            + "".join(f"{key} = {json.dumps(value)}\n" for key, value in item.items())
+            for item in faults
+        )
+        path.write_text(BASE.format(phases=phases) + tables)
+        done = subprocess.run(
+            [*COMMAND, "run", str(path), f"--out={tmp_path}", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert processes_of(tmp_path) == []
+        return done
+
+    return run
+
+
+def stored(folder):
+    return load_manifest(resolve_run("latest", folder))
+
+
+def test_faults_of_every_kind_fire_and_are_healed(rehearse, tmp_path):
+    faults = [
+        {"kind": "kill", "target": "redis", "at_s": 1.0, "for_s": 0.3},
+        {"kind": "pause", "target": "worker-1", "at_s": 2.0, "for_s": 0.5},
+        {"kind": "kill_at_step", "target": "worker-0", "at_s": 3.5, "step": "effect"},
+        {"kind": "restart", "target": "worker-1", "at_s": 4.0},
+        {"kind": "kill", "target": "nats", "at_s": 4.5, "for_s": 0.3},
+        {"kind": "pause", "target": "nats", "at_s": 5.3, "for_s": 0.3},
+    ]
+    done = rehearse(faults)
+    assert done.returncode == 1, done.stderr
+    manifest = stored(tmp_path)
+    assert [record.problem for record in manifest.faults] == [None] * 6
+    for record, fault in zip(manifest.faults, faults, strict=True):
+        assert (record.kind, record.target) == (fault["kind"], fault["target"])
+        assert record.planned_ns <= record.begin_ns <= record.end_ns
+        assert record.end_ns - record.begin_ns >= fault.get("for_s", 0) * 1e9
+    account = manifest.account
+    assert account.accepted == account.done + account.lost + account.stuck
+    # The queue is worked off at once after each outage, or the drain would have timed out.
+    assert manifest.unknown_because == []
+    assert any("killed by SIGKILL, replaced" in item.what for item in manifest.incidents)
+
+
+@pytest.mark.parametrize(
+    ("step", "lost", "stuck"), [("receive", 0, 1), ("effect", 0, 1), ("done", 0, 0), ("ack", 0, 0)]
+)
+def test_a_worker_on_redis_that_dies_at_a_step(rehearse, tmp_path, step, lost, stuck):
+    """In the hand of the one that died, a task of the list is orphaned, unless it was done."""
+    fault = {"kind": "kill_at_step", "target": "worker-0", "at_s": 1.0, "step": step, "nth": 5}
+    done = rehearse([fault], phases='"redis_only"')
+    manifest = stored(tmp_path)
+    assert manifest.unknown_because == [], done.stderr
+    (crash,) = manifest.account.crashes
+    assert (manifest.account.lost > 0) == bool(lost)
+    assert manifest.account.stuck >= stuck
+    if step == "effect":
+        # The effect is in the store, and its worker never said that it was done.
+        assert manifest.account.effects > manifest.account.done - manifest.account.pushed_tasks
+    assert crash.writer == "worker.00001"
+    assert manifest.faults[0].begin_ns is not None
+
+
+def test_a_fault_that_cannot_fire_makes_the_verdict_unknown(rehearse, tmp_path):
+    faults = [
+        {"kind": "kill", "target": "redis", "at_s": 60.0},
+        {"kind": "kill_at_step", "target": "worker-0", "at_s": 0.5, "step": "claim", "within_s": 1},
+    ]
+    done = rehearse(faults, phases='"redis_only"')
+    assert done.returncode == 3, done.stderr
+    manifest = stored(tmp_path)
+    assert manifest.verdict == "unknown"
+    assert manifest.unknown_because == [
+        "fault 0 (kill redis): it did not fire: planned 60 s after the start, when the load had"
+        " ended",
+        f"fault 1 (kill_at_step worker-0): it did not fire: worker-0 (pid"
+        f" {manifest.unknown_because[1].split('pid ')[1].split(')')[0]}) did not get to step claim"
+        " number 1 within 1 s",
+    ]
+
+
+def test_a_fault_on_a_broker_that_the_run_did_not_start_is_refused(rehearse, tmp_path):
+    broker = start_redis(resolve_redis(env={"PATH": ""}), tmp_path / "brokers", Durability.MEMORY)
+    try:
+        fault = {"kind": "kill", "target": "redis", "at_s": 1.0}
+        done = subprocess.run(
+            [
+                *COMMAND,
+                *("run", "quick", f"--redis-url={broker.url}", f"--out={tmp_path}"),
+                *("--set", "faults=[{kind='kill', target='redis', at_s=1.0}]"),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 2, (fault, done.stderr)
+        assert "this run did not start it" in done.stderr
+        assert psutil.pid_exists(broker.pid)
+    finally:
+        broker.stop()
+
+
+@pytest.mark.parametrize("target", ["worker-9", "mongo", "producer-2"])
+def test_a_fault_aimed_at_nobody_is_refused(rehearse, target):
+    done = rehearse([{"kind": "kill", "target": target, "at_s": 1.0}])
+    assert done.returncode == 2
+    assert f"kill {target}: no such target: use redis, nats, worker-0 to worker-1" in done.stderr

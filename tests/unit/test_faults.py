@@ -1,0 +1,167 @@
+"""Faults in a scenario, and a schedule in virtual time."""
+
+import asyncio
+import signal
+
+import pytest
+
+from hookbench.errors import HookbenchError, SettingError
+from hookbench.faults.base import Fault, FaultNotFiredError
+from hookbench.faults.registry import FAULTS, parse_fault
+from hookbench.faults.schedule import FaultSchedule
+from hookbench.faults.step import STEPS, DyingRecorder, parse_step
+from hookbench.ledger.events import Event
+from tests.fakes import MemoryRecorder
+from tests.virtual import VirtualClock
+
+S = 1_000_000_000
+
+
+class Noted(Fault, frozen=True, kw_only=True, tag="noted"):
+    """Writes down what is done."""
+
+    fails: str = ""
+
+    async def inject(self, targets):
+        targets.log.append(("inject", self.target, targets.clock.now_ns))
+        if self.fails == "inject":
+            raise FaultNotFiredError("nobody home")
+        if self.fails == "hang":
+            await targets.clock.sleep(1e6)
+
+    async def heal(self, targets):
+        targets.log.append(("heal", self.target, targets.clock.now_ns))
+        if self.fails == "heal":
+            raise HookbenchError("the port is taken")
+
+
+class Targets:
+    def __init__(self):
+        self.clock = VirtualClock()
+        self.log = []
+
+
+@pytest.fixture
+def carry_out():
+    async def run(*faults, until_s=None):
+        targets, recorder = Targets(), MemoryRecorder()
+        schedule = FaultSchedule(faults, targets, recorder)
+        start_ns = targets.clock.now_ns
+        running = asyncio.ensure_future(schedule.run(start_ns))
+        if until_s is not None:
+            await targets.clock.sleep(until_s)
+            running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await schedule.heal()
+        log = [(what, who, (at - start_ns) / S) for what, who, at in targets.log]
+        return schedule, log, recorder, start_ns
+
+    return run
+
+
+async def test_each_fault_comes_at_its_time_and_is_healed(carry_out):
+    schedule, log, recorder, start_ns = await carry_out(
+        Noted(target="b", at_s=2.0, for_s=3.0), Noted(target="a", at_s=1.0, for_s=1.5)
+    )
+    assert log == [
+        ("inject", "a", 1.0),
+        ("inject", "b", 2.0),
+        ("heal", "a", 2.5),
+        ("heal", "b", 5.0),
+    ]
+    assert schedule.unknown() == []
+    first = schedule.records[0]
+    assert (first.kind, first.begin_ns, first.end_ns) == (
+        "noted",
+        start_ns + 2 * S,
+        start_ns + 5 * S,
+    )
+    events = [(event, value) for event, _task, _broker, value, _attempt in recorder.events]
+    assert events == [
+        (Event.FAULT_BEGIN, 1),
+        (Event.FAULT_BEGIN, 0),
+        (Event.FAULT_END, 1),
+        (Event.FAULT_END, 0),
+    ]
+
+
+async def test_a_fault_that_did_not_fire_is_said_with_its_reason(carry_out):
+    schedule, log, _recorder, _start = await carry_out(
+        Noted(target="a", at_s=1.0, fails="inject"),
+        Noted(target="b", at_s=1.0, fails="heal"),
+        Noted(target="c", at_s=99.0),
+        until_s=5.0,
+    )
+    assert schedule.unknown() == [
+        "fault 0 (noted a): it did not fire: nobody home",
+        "fault 1 (noted b): it was not healed: the port is taken",
+        "fault 2 (noted c): it did not fire: planned 99 s after the start, when the load had ended",
+    ]
+    assert [who for what, who, _at in log if what == "heal"] == ["a", "b"]
+
+
+async def test_what_is_in_effect_when_a_run_is_cut_off_is_healed(carry_out):
+    schedule, log, _recorder, _start = await carry_out(
+        Noted(target="a", at_s=1.0, for_s=50.0),
+        Noted(target="b", at_s=1.0, fails="hang"),
+        until_s=2.0,
+    )
+    assert [entry[:2] for entry in log] == [
+        ("inject", "a"),
+        ("inject", "b"),
+        ("heal", "a"),
+        ("heal", "b"),
+    ]
+    assert schedule.records[0].end_ns is not None
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ({}, 'kind = "kill"'),
+        ({"kind": "kil", "target": "redis", "at_s": 1.0}, "did you mean 'kill'"),
+        ({"kind": "kill", "target": "redis", "at_s": 1.0, "fro_s": 2}, "did you mean 'for_s'"),
+        ({"kind": "kill", "target": "redis"}, "at_s"),
+        ({"kind": "kill", "target": 7, "at_s": 1.0}, "target"),
+        ({"kind": "kill", "target": "redis", "at_s": -1.0}, "0 or more"),
+        ({"kind": "pause", "target": "redis", "at_s": 1.0}, r"for_s 0\.0"),
+        ({"kind": "kill_at_step", "target": "redis", "at_s": 1.0, "step": "ack"}, "only a worker"),
+        (
+            {"kind": "kill_at_step", "target": "worker-0", "at_s": 1.0, "step": "sleep"},
+            "receive, claim, start, effect, done, ack",
+        ),
+    ],
+)
+def test_a_fault_that_makes_no_sense_is_named(table, named):
+    with pytest.raises(SettingError, match=named) as raised:
+        parse_fault(table, "faults")
+    assert str(raised.value).startswith("faults: ")
+
+
+def test_every_kind_can_be_written_and_read():
+    for kind in FAULTS:
+        table = {"kind": kind, "target": "worker-0", "at_s": 1.0, "for_s": 2.0}
+        fault = parse_fault(table | ({"step": "ack"} if kind == "kill_at_step" else {}), "faults")
+        assert fault.name == f"{kind} worker-0"
+
+
+@pytest.mark.parametrize("text", ["effect", "effect:", "effect:0", "effect:x", "nap:1", ""])
+def test_a_step_that_is_none(text):
+    with pytest.raises(SettingError, match="STEP:N"):
+        parse_step(text)
+
+
+def test_a_worker_dies_at_its_step_and_not_before(monkeypatch):
+    killed = []
+    monkeypatch.setattr("os.kill", lambda _pid, number: killed.append(number))
+    inner = MemoryRecorder()
+    dying = DyingRecorder(inner)
+    dying.record(Event.DONE, b"a" * 16)
+    dying.arm(*parse_step("done:2"))
+    for event in (Event.DONE, Event.ACK_SENT, Event.RECEIVED):
+        dying.record(event, b"b" * 16, attempt=1)
+    assert killed == []
+    dying.record(Event.DONE, b"c" * 16)
+    assert killed == [signal.SIGKILL]
+    assert inner.count(Event.DONE) == 3  # recorded first
+    assert set(STEPS) == {"receive", "claim", "start", "effect", "done", "ack"}
