@@ -18,7 +18,7 @@ name = "faulty"
 description = "a test"
 [timeline]
 phases = [{phases}]
-phase_seconds = 3.0
+phase_seconds = {seconds}
 [producers]
 rate_per_s = 300.0
 """
@@ -26,14 +26,14 @@ rate_per_s = 300.0
 
 @pytest.fixture
 def rehearse(tmp_path):
-    def run(faults, *arguments, phases='"redis_only", "nats_primary"'):
+    def run(faults, *arguments, phases='"redis_only", "nats_primary"', seconds=2.0):
         path = tmp_path / "faulty.toml"
         tables = "".join(
             "[[faults]]\n"
             + "".join(f"{key} = {json.dumps(value)}\n" for key, value in item.items())
             for item in faults
         )
-        path.write_text(BASE.format(phases=phases) + tables)
+        path.write_text(BASE.format(phases=phases, seconds=seconds) + tables)
         done = subprocess.run(
             [*COMMAND, "run", str(path), f"--out={tmp_path}", *arguments],
             capture_output=True,
@@ -60,7 +60,7 @@ def test_faults_of_every_kind_fire_and_are_healed(rehearse, tmp_path):
         {"kind": "kill", "target": "nats", "at_s": 4.5, "for_s": 0.3},
         {"kind": "pause", "target": "nats", "at_s": 5.3, "for_s": 0.3},
     ]
-    done = rehearse(faults)
+    done = rehearse(faults, seconds=3.0)
     assert done.returncode == 1, done.stderr
     manifest = stored(tmp_path)
     assert [record.problem for record in manifest.faults] == [None] * 6
@@ -103,19 +103,18 @@ def test_a_fault_that_cannot_fire_makes_the_verdict_unknown(rehearse, tmp_path):
     assert done.returncode == 3, done.stderr
     manifest = stored(tmp_path)
     assert manifest.verdict == "unknown"
-    assert manifest.unknown_because == [
+    late, never = manifest.unknown_because
+    assert late == (
         "fault 0 (kill redis): it did not fire: planned 60 s after the start, when the load had"
-        " ended",
-        f"fault 1 (kill_at_step worker-0): it did not fire: worker-0 (pid"
-        f" {manifest.unknown_because[1].split('pid ')[1].split(')')[0]}) did not get to step claim"
-        " number 1 within 1 s",
-    ]
+        " ended"
+    )
+    assert never.startswith("fault 1 (kill_at_step worker-0): it did not fire: worker-0 (pid ")
+    assert never.endswith(") did not get to step claim number 1 within 1 s")
 
 
-def test_a_fault_on_a_broker_that_the_run_did_not_start_is_refused(rehearse, tmp_path):
+def test_a_fault_on_a_broker_that_the_run_did_not_start_is_refused(tmp_path):
     broker = start_redis(resolve_redis(env={"PATH": ""}), tmp_path / "brokers", Durability.MEMORY)
     try:
-        fault = {"kind": "kill", "target": "redis", "at_s": 1.0}
         done = subprocess.run(
             [
                 *COMMAND,
@@ -127,7 +126,7 @@ def test_a_fault_on_a_broker_that_the_run_did_not_start_is_refused(rehearse, tmp
             check=False,
             timeout=60,
         )
-        assert done.returncode == 2, (fault, done.stderr)
+        assert done.returncode == 2, done.stderr
         assert "this run did not start it" in done.stderr
         assert psutil.pid_exists(broker.pid)
     finally:
