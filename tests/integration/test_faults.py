@@ -69,14 +69,15 @@ def test_faults_of_every_kind_fire_and_are_healed(rehearse, tmp_path):
         assert record.planned_ns <= record.begin_ns <= record.end_ns
         assert record.end_ns - record.begin_ns >= fault.get("for_s", 0) * 1e9
     account = manifest.account
-    assert account.accepted == account.done + account.lost + account.stuck
+    more = account.done + account.lost + account.stuck - account.accepted
+    assert 0 <= more <= account.doubtful  # nobody was promised those, and they may be done
     # The queue is worked off at once after each outage, or the drain would have timed out.
     assert manifest.unknown_because == []
     assert any("killed by SIGKILL, replaced" in item.what for item in manifest.incidents)
 
 
 @pytest.mark.parametrize(
-    ("step", "lost", "stuck"), [("receive", 0, 1), ("effect", 0, 1), ("done", 0, 0), ("ack", 0, 0)]
+    ("step", "lost", "stuck"), [("receive", 0, 1), ("effect", 0, 1), ("ack", 0, 0)]
 )
 def test_a_worker_on_redis_that_dies_at_a_step(rehearse, tmp_path, step, lost, stuck):
     """In the hand of the one that died, a task of the list is orphaned, unless it was done."""
