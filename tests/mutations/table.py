@@ -1,0 +1,87 @@
+"""All mutations, and the document about them: ``python -m tests.mutations.table``."""
+
+import inspect
+import sys
+
+from tests.mutations import effect_bugs, producer_bugs, queue_bugs, worker_bugs
+
+__all__ = ["MUTATIONS", "caught", "document"]
+
+MUTATIONS = (
+    *producer_bugs.MUTATIONS,
+    *worker_bugs.MUTATIONS,
+    *queue_bugs.MUTATIONS,
+    *effect_bugs.MUTATIONS,
+)
+
+_HEAD = """# Mutations
+
+A checker that has never caught a bug proves nothing. Each of these bugs is planted into the code \
+of hookbench, one at a time, and a small scenario runs with it on a real Redis and a real NATS: \
+real producer, worker, ledger and effect store, then the account of a run (`tests/mutations`). \
+Three things must hold for each:
+
+1. the same scenario without the bug breaks no invariant;
+2. with the bug the invariant that is named breaks, and no other; its findings name the tasks \
+that the planted code says it harmed, and the hazard and cause that are named here. A loss or \
+duplicate without a cause is found by invariant 8 as well, and so by design;
+3. with that checker left out, and with 8 where it is named, the run with the bug passes.
+
+Planted code that harms no task fails the test. Written by `python -m tests.mutations.table`.
+"""
+
+
+def document():
+    """The text of ``docs/mutations.md``."""
+    parts = [_HEAD, "## The bugs\n", _table(_bug_rows())]
+    parts += ["## The scenarios\n", _table(_scenario_rows())]
+    return "\n".join(parts)
+
+
+def _bug_rows():
+    yield ("bug", "place", "what it does", "caught by", "hazard", "cause", "scenario")
+    for item in MUTATIONS:
+        yield (
+            item.name,
+            f"`{item.place}`",
+            item.what,
+            " and ".join(str(number) for number in item.breaks),
+            item.hazard,
+            _cause(item),
+            f"`{item.scenario.__name__}`",
+        )
+
+
+def _cause(mutation):
+    if mutation.cause is None:
+        return "-"
+    what, step, fault, _hazard = mutation.cause
+    return f"{what} after `{step}`" + (f", {fault}" if fault != "-" else "")
+
+
+def _scenario_rows():
+    yield ("scenario", "what happens")
+    for scenario in dict.fromkeys(item.scenario for item in MUTATIONS):
+        text = inspect.getdoc(scenario)
+        yield (f"`{scenario.__name__}`", " ".join(text.split()))
+
+
+def _table(rows):
+    """A Markdown table as prettier writes it."""
+    rows = list(rows)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    rows.insert(1, tuple("-" * width for width in widths))
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def caught():
+    """Numbers of the invariants that catch a planted bug."""
+    return {number for item in MUTATIONS for number in item.breaks}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

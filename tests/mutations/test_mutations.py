@@ -1,0 +1,88 @@
+"""Every planted bug is caught by the checker that is meant to catch it, and by no other."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+
+from hookbench.ledger.invariants import RULE_OF_THE_WHOLE, RULES
+from hookbench.ledger.model import Verdict
+from tests.mutations.planting import Trace
+from tests.mutations.scene import Scene
+from tests.mutations.table import MUTATIONS, caught, document
+
+
+def broken(account):
+    return [item.number for item in account.invariants if item.verdict is Verdict.INVALID]
+
+
+def unknown(account):
+    return [item.number for item in account.invariants if item.verdict is Verdict.UNKNOWN]
+
+
+@pytest.fixture(scope="session")
+def clean_accounts():
+    """Accounts of scenarios without a bug, by scenario: each is run once."""
+    return {}
+
+
+@pytest.fixture
+def play(redis_broker, nats_broker, tmp_path):
+    """Runs a scenario, with a bug or without one; the function that makes its account."""
+
+    async def run(scenario, mutation=None):
+        folder = tmp_path / (mutation.name if mutation else "clean")
+        name = mutation.name if mutation else None
+        scene = Scene(redis_broker.url, nats_broker.url, folder, mutation=name)
+        trace = Trace(scene.trace_path)
+        try:
+            with mutation.planted(trace) if mutation else contextlib.nullcontext():
+                await scenario(scene)
+            return await scene.conclude(), trace.harmed()
+        finally:
+            await scene.close()
+
+    return run
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda item: item.name)
+async def test_the_bug_is_caught_by_its_checker_alone(mutation, play, clean_accounts):
+    if mutation.scenario not in clean_accounts:
+        account, _ = await play(mutation.scenario)
+        clean_accounts[mutation.scenario] = account()
+    clean = clean_accounts[mutation.scenario]
+    assert (broken(clean), unknown(clean)) == ([], []), clean.findings
+    assert clean.tasks > 0
+
+    make_account, harmed = await play(mutation.scenario, mutation)
+    assert harmed, "the planted code did no harm to any task"
+    account = make_account()
+    assert (broken(account), unknown(account)) == (mutation.breaks, []), account.findings
+    found = [item for item in account.findings if item.invariant == mutation.invariant]
+    assert {item.hazard for item in found} == {mutation.hazard}
+    assert {item.row for item in found} == {mutation.row}
+    assert set().union(*(item.examples for item in found)) == harmed
+    causes = {
+        (item.what, item.step, item.fault, item.hazard)
+        for item in account.attributions
+        if (item.fault, item.hazard) != ("lease", "-")
+    }
+    assert causes == ({mutation.cause} if mutation.cause else set())
+
+    assert broken(make_account(without=mutation.breaks)) == []
+    for number in mutation.breaks:
+        assert number in broken(make_account(without=set(mutation.breaks) - {number}))
+
+
+def test_every_checker_catches_a_bug():
+    assert caught() == set(RULES) - {RULE_OF_THE_WHOLE}
+
+
+def test_the_names_are_distinct():
+    names = [item.name for item in MUTATIONS]
+    assert len(set(names)) == len(names) >= 20
+
+
+def test_the_document_is_up_to_date():
+    found = (Path(__file__).parents[2] / "docs" / "mutations.md").read_text()
+    assert found == document(), "python -m tests.mutations.table > docs/mutations.md"

@@ -1,0 +1,320 @@
+"""Bugs of the worker loop and of the worker process."""
+
+import contextlib
+
+import msgspec
+
+from hookbench.ledger.events import Broker, Event
+from hookbench.migration.phases import ReadRoute
+from hookbench.worker.loop import Worker
+from tests.mutations import scenarios
+from tests.mutations.planting import Mutation
+
+
+def ack_before_processing(original, trace):
+    async def _process(self, item):
+        trace.hit(item.task)
+        self._acks.take(item.task.id, item.delivery)
+        await item.delivery.ack()
+        self._recorder.record(Event.ACK_SENT, item.task.id.bytes, broker=item.delivery.broker)
+        item.settled = True
+        await original(self, item)
+
+    return _process
+
+
+def one_attempt_too_many(original, trace):
+    async def _failed(self, item, task, error):
+        limits = self._limits
+        if item.attempt == limits.max_attempts:
+            trace.hit(task)
+        more = limits.max_attempts + 1
+        self._limits = msgspec.structs.replace(limits, max_attempts=more)
+        try:
+            await original(self, item, task, error)
+        finally:
+            self._limits = limits
+
+    return _failed
+
+
+def dropped_on_failure(_original, trace):
+    async def _failed(self, item, task, _error):
+        trace.hit(task)
+        key = task.id.bytes
+        self._recorder.record(Event.FAILED, key, broker=item.delivery.broker, attempt=item.attempt)
+        self._acks.take(task.id, item.delivery)
+        await item.delivery.term("failed")
+
+    return _failed
+
+
+def done_before_the_outcome(original, trace):
+    async def _process(self, item):
+        trace.hit(item.task)
+        broker = item.delivery.broker
+        self._recorder.record(Event.DONE, item.task.id.bytes, broker=broker, attempt=item.attempt)
+        await original(self, item)
+
+    return _process
+
+
+def done_and_acknowledged_before_the_effect(original, trace):
+    async def _process(self, item):
+        key, delivery = item.task.id.bytes, item.delivery
+        self._recorder.record(Event.DONE, key, broker=delivery.broker, attempt=item.attempt)
+        self._acks.take(item.task.id, delivery)
+        await delivery.ack()
+        self._recorder.record(Event.ACK_SENT, key, broker=delivery.broker)
+        item.settled = True
+        trace.hit(item.task)
+        await original(self, item)
+
+    return _process
+
+
+def handler_called_twice(original, trace):
+    async def _process(self, item):
+        trace.hit(item.task)
+        handler = self._handler
+
+        async def twice(task, execution):
+            await handler(task, execution)
+            await handler(task, execution)
+
+        self._handler = twice
+        try:
+            await original(self, item)
+        finally:
+            self._handler = handler
+
+    return _process
+
+
+def started_twice(original, trace):
+    def _start(self, item):
+        trace.hit(item.task)
+        original(self, item)
+        original(self, item)
+
+    return _start
+
+
+def hung_tasks_are_kept(original, trace):
+    async def _drain(self):
+        items = dict(self._tasks)
+        for task, item in items.items():
+            trace.hit(item.task)
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                await task
+        await original(self)
+
+    return _drain
+
+
+def last_read_is_dropped(original, trace):
+    def _start(self, item):
+        if self._stopping.is_set():
+            trace.hit(item.task)
+            return
+        original(self, item)
+
+    return _start
+
+
+def delivery_of_a_letter_goes_on(original, trace):
+    async def _settle(self, call, task, what):
+        if what == "term":
+            trace.hit(task)
+            return True
+        return await original(self, call, task, what)
+
+    return _settle
+
+
+def ack_to_the_broker_that_is_read(original, trace):
+    async def _settle(self, call, task, what):
+        reads_redis = self._source.route is not ReadRoute.NATS
+        if what == "ack" and not reads_redis and call.__self__.broker is Broker.REDIS:
+            trace.hit(task)
+            return True
+        return await original(self, call, task, what)
+
+    return _settle
+
+
+def naks_what_is_done(original, trace):
+    async def _settle(self, call, task, what):
+        if what == "ack":
+            trace.hit(task)
+            call = call.__self__.nak
+        return await original(self, call, task, what)
+
+    return _settle
+
+
+MUTATIONS = (
+    Mutation(
+        name="ack-before-processing-and-killed",
+        owner=Worker,
+        attribute="_process",
+        plant=ack_before_processing,
+        what="a delivery is acknowledged before its task is processed, and the worker is killed",
+        scenario=scenarios.killed_worker,
+        invariant=1,
+        row="nats_primary",
+        hazard="P10",
+        cause=("lost", "started", "worker.00001 died", "P10"),
+    ),
+    Mutation(
+        name="ack-before-processing-and-failed",
+        owner=Worker,
+        attribute="_process",
+        plant=ack_before_processing,
+        what="a delivery is acknowledged before its task is processed, and the handler fails",
+        scenario=scenarios.nats_failing_once,
+        invariant=1,
+        row="nats_primary",
+        hazard="P10",
+        cause=("lost", "failed", "-", "P10"),
+    ),
+    Mutation(
+        name="one-attempt-too-many",
+        owner=Worker,
+        attribute="_failed",
+        plant=one_attempt_too_many,
+        what="a task is retried once more when its budget is used up",
+        scenario=scenarios.redis_failing,
+        invariant=6,
+        row="redis_only",
+    ),
+    Mutation(
+        name="one-attempt-too-many-for-the-consumer",
+        owner=Worker,
+        attribute="_failed",
+        plant=one_attempt_too_many,
+        what="the same on NATS, whose consumer gives the task up: no dead letter, no end",
+        scenario=scenarios.nats_failing,
+        invariant=5,
+        row="nats_primary",
+        hazard="N3",
+    ),
+    Mutation(
+        name="dropped-on-failure",
+        owner=Worker,
+        attribute="_failed",
+        plant=dropped_on_failure,
+        what="a task whose handler failed is ended without a retry and without a letter",
+        scenario=scenarios.redis_failing_once,
+        invariant=1,
+        row="redis_only",
+        cause=("lost", "failed", "-", "-"),
+    ),
+    Mutation(
+        name="done-before-the-outcome",
+        owner=Worker,
+        attribute="_process",
+        plant=done_before_the_outcome,
+        what="done is recorded before the handler ran, which fails until the task is dead",
+        scenario=scenarios.redis_failing_after_effect,
+        invariant=1,
+        row="redis_only",
+    ),
+    Mutation(
+        name="done-before-the-outcome-in-doubt",
+        owner=Worker,
+        attribute="_process",
+        plant=done_before_the_outcome,
+        what="the same with a task whose caller was left in doubt",
+        scenario=scenarios.doubtful_failing_after_effect,
+        invariant=2,
+        row="redis_only",
+    ),
+    Mutation(
+        name="done-and-acknowledged-before-the-effect",
+        owner=Worker,
+        attribute="_process",
+        plant=done_and_acknowledged_before_the_effect,
+        what="done is recorded and acknowledged before the effect, and the handler fails",
+        scenario=scenarios.redis_failing_once,
+        invariant=4,
+        row="redis_only",
+    ),
+    Mutation(
+        name="handler-called-twice",
+        owner=Worker,
+        attribute="_process",
+        plant=handler_called_twice,
+        what="the handler runs twice for one delivery",
+        scenario=scenarios.redis_plain_task,
+        invariant=4,
+        row="redis_only",
+    ),
+    Mutation(
+        name="started-twice",
+        owner=Worker,
+        attribute="_start",
+        plant=started_twice,
+        what="one delivery is started as two tasks of the loop",
+        scenario=scenarios.redis_plain_task,
+        invariant=4,
+        row="redis_only",
+        cause=("duplicate", "ack_sent", "-", "-"),
+    ),
+    Mutation(
+        name="hung-tasks-are-kept",
+        owner=Worker,
+        attribute="_drain",
+        plant=hung_tasks_are_kept,
+        what="a stop cancels a task that hangs, and neither finishes it nor gives it back",
+        scenario=scenarios.hung_at_stop,
+        invariant=5,
+        row="redis_only",
+        hazard="R3",
+    ),
+    Mutation(
+        name="last-read-is-dropped",
+        owner=Worker,
+        attribute="_start",
+        plant=last_read_is_dropped,
+        what="what the last read before a stop has taken is not started",
+        scenario=scenarios.stopped_while_reading,
+        invariant=5,
+        row="redis_only",
+        hazard="R3",
+    ),
+    Mutation(
+        name="delivery-of-a-letter-goes-on",
+        owner=Worker,
+        attribute="_settle",
+        plant=delivery_of_a_letter_goes_on,
+        what="a dead letter is stored, and its delivery is not ended",
+        scenario=scenarios.redis_failing,
+        invariant=5,
+        row="redis_only",
+        hazard="P8",
+    ),
+    Mutation(
+        name="ack-to-the-broker-that-is-read",
+        owner=Worker,
+        attribute="_settle",
+        plant=ack_to_the_broker_that_is_read,
+        what="an acknowledgement goes to the broker that is read now, not to its deliverer",
+        scenario=scenarios.phase_change_with_a_task_in_hand,
+        invariant=5,
+        row="redis_only",
+        hazard="P8",
+    ),
+    Mutation(
+        name="done-and-naked",
+        owner=Worker,
+        attribute="_settle",
+        plant=naks_what_is_done,
+        what="a task that is done is given back, and recorded as acknowledged",
+        scenario=scenarios.nats_plain_task,
+        invariant=4,
+        row="nats_primary",
+        cause=("duplicate", "ack_sent", "-", "-"),
+    ),
+)
