@@ -47,7 +47,8 @@ class Explanation(NamedTuple):
 
     Attributes:
         crash: the process of the execution before died before its acknowledgement.
-        lease: its broker delivered the same copy again before its acknowledgement.
+        lease: its broker delivered the same copy again, under another number, before its
+            acknowledgement.
     """
 
     crash: Bools
@@ -134,8 +135,11 @@ def explain(columns: TaskColumns, repeats: Repeats) -> Explanation:
     last_ns[ledger.writer] = columns.time  # records are sorted by time: the last write stays
     writer = ledger.writer[before]
     crash = dead[writer] & (last_ns[writer] <= again_ns) & unconfirmed
-    same_copy = columns.broker[before] == columns.broker[again]
-    lease = same_copy & (ledger.records["attempt"][again] > 1) & unconfirmed & ~crash
+    # Another delivery of one copy has another number; two executions of one delivery have not.
+    attempt = ledger.records["attempt"]
+    redelivered = columns.broker[before] == columns.broker[again]
+    redelivered &= attempt[before] != attempt[again]
+    lease = redelivered & unconfirmed & ~crash
     return Explanation(crash=crash, lease=lease)
 
 

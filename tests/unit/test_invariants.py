@@ -272,6 +272,38 @@ def test_a_copy_on_the_other_broker_is_no_lease(history):
     assert broken(history.account(effects=True)) == [4, 8]
 
 
+def start_again(history, attempt, *, done=True):
+    """The delivery that the worker has is executed once more."""
+    more = {"broker": Broker.NATS, "attempt": attempt}
+    history.say("worker.2", Event.STARTED, 1, step=3, **more)
+    history.effect(1, PLAIN, attempt=attempt)
+    if done:
+        history.say("worker.2", Event.DONE, 1, step=3, **more)
+
+
+@pytest.mark.parametrize(("done", "numbers"), [(True, [4, 8]), (False, [4])])
+def test_a_second_execution_of_a_redelivery_is_no_end_of_a_lease(history, done, numbers):
+    history.put(1, step=3, redis=False, nats=1)
+    history.take(1, step=3, broker=Broker.NATS)
+    history.say("worker.2", Event.NAK, 1, step=3, broker=Broker.NATS)
+    history.work(1, step=3, broker=Broker.NATS, attempt=2, effect=PLAIN, ack=False)
+    start_again(history, 2, done=done)
+    history.say("worker.2", Event.ACK_SENT, 1, step=3, broker=Broker.NATS)
+    assert broken(history.account(effects=True)) == numbers
+
+
+def test_a_first_delivery_that_ends_after_the_second_follows_a_lease(history):
+    history.put(1, step=3, redis=False, nats=1)
+    history.take(1, step=3, broker=Broker.NATS)
+    history.work(1, step=3, broker=Broker.NATS, who="worker.3", attempt=2, effect=PLAIN)
+    start_again(history, 1)
+    history.say("worker.2", Event.ACK_SENT, 1, step=3, broker=Broker.NATS)
+    account = history.account(effects=True)
+    assert broken(account) == []
+    assert (account.duplicated_effects, account.effects_explained) == (1, 1)
+    assert [item.fault for item in account.attributions] == ["lease"]
+
+
 def test_an_effect_before_a_crash_is_seen_although_nobody_says_done(history):
     history.put(1, step=0)
     history.work(1, step=0, effect=PLAIN, done=False)
