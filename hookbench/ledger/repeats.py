@@ -48,7 +48,7 @@ class Explanation(NamedTuple):
     Attributes:
         crash: the process of the execution before died before its acknowledgement.
         lease: its broker delivered the same copy again, under another number, before its
-            acknowledgement.
+            acknowledgement, and not because its worker gave back what it had done.
     """
 
     crash: Bools
@@ -139,8 +139,25 @@ def explain(columns: TaskColumns, repeats: Repeats) -> Explanation:
     attempt = ledger.records["attempt"]
     redelivered = columns.broker[before] == columns.broker[again]
     redelivered &= attempt[before] != attempt[again]
-    lease = redelivered & unconfirmed & ~crash
+    given_back = _given_back_when_done(columns, mine, key, before) < again_ns
+    lease = redelivered & unconfirmed & ~crash & ~given_back
     return Explanation(crash=crash, lease=lease)
+
+
+def _given_back_when_done(columns: TaskColumns, mine: Bools, key: Ints, before: Ints) -> Ints:
+    """When the process of each execution gave the task back after it was done; never: the end.
+
+    A failed execution is given back as well, but then it is not done.
+    """
+    never_ns = np.iinfo(np.int64).max
+    moments = columns.time[before].astype(np.int64)
+    for event in (Event.DONE, Event.NAK):
+        records = np.flatnonzero(mine & columns.where(event))
+        if len(records) == 0:
+            return np.full(len(before), never_ns, dtype=np.int64)
+        rows = first_after(key[before], moments, key[records], columns.time[records])
+        moments = np.where(rows >= 0, columns.time[records[rows]], never_ns)
+    return moments
 
 
 def _entries(reads: list[bool]) -> Ints:

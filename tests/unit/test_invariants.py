@@ -261,6 +261,27 @@ def test_a_repeated_effect_after_a_crash_is_explained(history):
     assert account.attributions[0].fault == "worker.00002 died"
 
 
+def test_a_task_that_was_given_back_when_it_was_done_is_no_end_of_a_lease(history):
+    history.put(1, step=3, redis=False, nats=1)
+    history.work(1, step=3, broker=Broker.NATS, ack=False, effect=PLAIN)
+    history.say("worker.2", Event.NAK, 1, step=3, broker=Broker.NATS)
+    history.work(1, step=3, broker=Broker.NATS, attempt=2, effect=PLAIN)
+    account = history.account(effects=True)
+    assert broken(account) == [4, 8]
+    assert broken(history.account(effects=True, without=[4, 8])) == []
+
+
+def test_a_task_that_was_given_back_when_it_failed_after_its_effect_is_explained(history):
+    history.put(1, step=3, redis=False, nats=1)
+    history.work(1, step=3, broker=Broker.NATS, effect=PLAIN, done=False)
+    history.say("worker.2", Event.FAILED, 1, step=3, broker=Broker.NATS, attempt=1)
+    history.say("worker.2", Event.NAK, 1, step=3, broker=Broker.NATS)
+    history.work(1, step=3, broker=Broker.NATS, attempt=2, effect=PLAIN)
+    account = history.account(effects=True)
+    assert broken(account) == []
+    assert (account.duplicated_effects, account.effects_explained) == (1, 1)
+
+
 def test_a_crash_after_the_repeat_explains_nothing(history):
     repeat_after(history, ack=False, attempt=1)
     history.say("worker.2", Event.NAK, 1, step=3)
