@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from hookbench.ledger.events import Event
+from hookbench.ledger.columns import Bools, TaskColumns
+from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.history import PHASE, History
 
 __all__ = ["check_budget", "check_unexpected"]
@@ -26,10 +27,15 @@ def check_unexpected(history: History) -> None:
 
 
 def check_budget(history: History) -> None:
-    """6: no delivery beyond the budget, by the attempt that the delivery itself carried."""
+    """6: no delivery beyond the budget, by the attempt that it carried or by those before it.
+
+    The ledger counts for itself, for a retry that does not raise the task's own count would go on
+    for ever. Each copy has a budget of its own: one per broker, and one per put.
+    """
     columns = history.columns
     allowed = history.bounds.max_attempts
     over = columns.where(Event.RECEIVED) & (columns.ledger.records["attempt"] > allowed)
+    over |= _uncounted(columns, allowed)
     for step in history.steps:
         here = np.flatnonzero(over & (columns.phase == step.index))
         history.rows[PHASE, step.index].over_budget = history.find(
@@ -38,3 +44,23 @@ def check_budget(history: History) -> None:
             columns.task[here].astype(np.int64),
             f"{{count}} deliveries beyond {allowed} attempts",
         )
+
+
+def _uncounted(columns: TaskColumns, allowed: int) -> Bools:
+    """Deliveries after as many as the budget of all copies of their task on their broker."""
+    over = np.zeros(len(columns.event), dtype=bool)
+    puts = np.bincount(columns.task[columns.where(Event.PUT_INVOKED)], minlength=columns.count)
+    received = np.flatnonzero(columns.where(Event.RECEIVED) & columns.real[columns.task])
+    copy = columns.task[received].astype(np.int64) * len(Broker) + columns.broker[received]
+    budget = allowed * np.maximum(puts[columns.task[received]], 1)
+    many = np.bincount(copy, minlength=1)[copy] > budget
+    received, copy, budget = received[many], copy[many], budget[many]
+    if len(received) == 0:
+        return over
+    order = np.argsort(copy, kind="stable")  # records are sorted by time
+    ordered = copy[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
+    lengths = np.diff(starts, append=len(ordered))
+    before = np.arange(len(ordered)) - np.repeat(starts, lengths)
+    over[received[order][before >= budget[order]]] = True
+    return over

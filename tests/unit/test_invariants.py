@@ -121,6 +121,14 @@ def over_budget(history):
     history.work(1, step=0, attempt=4, effect=PLAIN)
 
 
+def over_budget_uncounted(history):
+    history.put(1, step=0)
+    for _ in range(3):
+        history.take(1, step=0)
+        history.say("worker.2", Event.FAILED, 1, step=0)
+    history.work(1, step=0, effect=PLAIN)
+
+
 HISTORIES = {
     lost: 1,
     ended_twice: 1,
@@ -137,6 +145,7 @@ HISTORIES = {
     stuck_doubtful: 5,
     left_behind: 5,
     over_budget: 6,
+    over_budget_uncounted: 6,
 }
 
 
@@ -156,6 +165,21 @@ def test_a_history_that_breaks_one_invariant(history, tell):
     assert broken(passed) == []
     assert unknown(passed) == {number: "left out"}
     assert {row.verdict for row in passed.rows} == {Verdict.VALID}
+
+
+@pytest.mark.parametrize(("more", "over", "numbers"), [(0, 0, []), (2, 3, [6])])
+def test_each_copy_has_a_budget_of_its_own(history, more, over, numbers):
+    history.put(1, step=2, nats=1)
+    for sequence in (2, 3):
+        history.put(2, step=2, redis=False, nats=sequence)
+    for _ in range(2):
+        history.take(1, step=2)
+    for number, deliveries in ((1, 2 + more), (2, 6 + more)):
+        for _ in range(deliveries):
+            history.take(number, step=2, broker=Broker.NATS)
+        history.work(number, step=2, effect=PLAIN)
+    account = history.account(effects=True)
+    assert (account.over_budget, broken(account)) == (over, numbers)
 
 
 def test_a_clean_history_breaks_none(history):
