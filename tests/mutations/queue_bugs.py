@@ -199,6 +199,16 @@ MUTATIONS = (
         cause=("lost", "nak", "-", "-"),
     ),
     Mutation(
+        name="attempt-is-not-counted",
+        owner=RedisListDelivery,
+        attribute="nak",
+        plant=attempt_is_not_counted,
+        what="a retry does not raise the task's count: it is retried beyond its budget",
+        scenario=scenarios.redis_failing,
+        invariant=6,
+        row="redis_only",
+    ),
+    Mutation(
         name="requeue-without-a-look",
         owner=RedisListQueue,
         attribute="requeue",

@@ -100,6 +100,16 @@ def started_twice(original, trace):
     return _start
 
 
+def started_twice_on_a_retry(original, trace):
+    def _start(self, item):
+        original(self, item)
+        if item.attempt > 1:
+            trace.hit(item.task)
+            original(self, item)
+
+    return _start
+
+
 def hung_tasks_are_kept(original, trace):
     async def _drain(self):
         items = dict(self._tasks)
@@ -142,6 +152,25 @@ def ack_to_the_broker_that_is_read(original, trace):
         return await original(self, call, task, what)
 
     return _settle
+
+
+def gives_back_what_is_done(original, trace):
+    async def _process(self, item):
+        settle = self._settle
+
+        async def give_back(_call, task, _what):
+            trace.hit(task)
+            await item.delivery.nak()
+            self._recorder.record(Event.NAK, task.id.bytes, broker=item.delivery.broker)
+            return False
+
+        self._settle = give_back if item.attempt == 1 else settle
+        try:
+            await original(self, item)
+        finally:
+            self._settle = settle
+
+    return _process
 
 
 def naks_what_is_done(original, trace):
@@ -252,12 +281,33 @@ MUTATIONS = (
         row="redis_only",
     ),
     Mutation(
+        name="handler-called-twice-on-a-retry",
+        owner=Worker,
+        attribute="_process",
+        plant=handler_called_twice,
+        what="the handler runs twice for the second delivery: no end of a lease lies between",
+        scenario=scenarios.redis_failing_once,
+        invariant=4,
+        row="redis_only",
+    ),
+    Mutation(
         name="started-twice",
         owner=Worker,
         attribute="_start",
         plant=started_twice,
         what="one delivery is started as two tasks of the loop",
         scenario=scenarios.redis_plain_task,
+        invariant=4,
+        row="redis_only",
+        cause=("duplicate", "ack_sent", "-", "-"),
+    ),
+    Mutation(
+        name="started-twice-on-a-retry",
+        owner=Worker,
+        attribute="_start",
+        plant=started_twice_on_a_retry,
+        what="the same with the second delivery",
+        scenario=scenarios.redis_failing_once,
         invariant=4,
         row="redis_only",
         cause=("duplicate", "ack_sent", "-", "-"),
@@ -315,6 +365,17 @@ MUTATIONS = (
         scenario=scenarios.nats_plain_task,
         invariant=4,
         row="nats_primary",
+        cause=("duplicate", "ack_sent", "-", "-"),
+    ),
+    Mutation(
+        name="done-and-given-back",
+        owner=Worker,
+        attribute="_process",
+        plant=gives_back_what_is_done,
+        what="a task that is done is given back, and the worker says so",
+        scenario=scenarios.redis_plain_task,
+        invariant=4,
+        row="redis_only",
         cause=("duplicate", "ack_sent", "-", "-"),
     ),
 )
