@@ -40,7 +40,7 @@ def _losses(history: History) -> Iterator[_Group]:
     lying = np.zeros(columns.count, dtype=bool)
     for mask in history.lying.values():
         lying |= mask
-    lost = np.flatnonzero(columns.accepted & ~columns.terminal & columns.real & ~lying)
+    lost = np.flatnonzero(columns.promised & ~columns.terminal & columns.real & ~lying)
     last = _last_records(columns)[lost]
     early = columns.received[lost] & columns.acked[lost]
     aged = (columns.sequence[lost] > 0) & ~columns.received[lost]

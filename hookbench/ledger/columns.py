@@ -59,6 +59,8 @@ class TaskColumns:
         self.acked = self.any(self.where(Event.ACK_SENT))
         roles = np.array([name.startswith("hook") for name in ledger.writers], dtype=bool)
         self.pushed = self.any(put & roles[ledger.writer]) if len(roles) else self.offered & False
+        self.promised = self.accepted | self.pushed
+        """Acknowledged to the caller; a push is acknowledged by the spool, before any put."""
 
     def where(self, event: Event) -> Bools:
         """Records of one kind."""

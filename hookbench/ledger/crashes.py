@@ -31,7 +31,7 @@ def account_for_crashes(history: History) -> list[Crash]:
                 in_hand=int(in_hand.sum()),
                 done_by_others=int((in_hand & columns.terminal).sum()),
                 stuck=int((left & anywhere).sum()),
-                lost=int((left & ~anywhere & columns.accepted).sum()),
+                lost=int((left & ~anywhere & columns.promised).sum()),
                 examples=columns.names(in_hand),
             )
         )

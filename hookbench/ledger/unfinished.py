@@ -20,7 +20,7 @@ def check_accepted(history: History) -> None:
     """1: a task acknowledged to its caller is not lost, and does not end in two ways."""
     columns = history.columns
     lying = _anywhere(history)
-    lost = columns.accepted & ~columns.terminal & columns.real & ~lying
+    lost = columns.promised & ~columns.terminal & columns.real & ~lying
     aged_out = lost & (columns.sequence > 0)
     aged_out &= (columns.sequence < history.residue.first_sequence) & ~columns.received
     early = lost & columns.received & columns.acked
@@ -49,13 +49,13 @@ def check_accepted(history: History) -> None:
             if count:
                 row.lost_by[state.value] = count
                 row.lost += count
-    _find_two_ends(history, 1, columns.accepted, "acknowledged to the caller")
+    _find_two_ends(history, 1, columns.promised, "acknowledged to the caller")
 
 
 def check_unknown(history: History) -> None:
     """2: a task whose caller was left in doubt has one end or none."""
     columns = history.columns
-    doubtful = columns.offered & ~columns.accepted & ~columns.refused
+    doubtful = columns.offered & ~columns.promised & ~columns.refused
     _find_two_ends(history, 2, doubtful, "whose caller was left in doubt")
 
 

@@ -367,6 +367,24 @@ def test_a_loss_without_a_cause_is_unattributed(history):
     assert broken(history.account(effects=True, without=[8])) == [1]
 
 
+@pytest.mark.parametrize("event", [Event.REFUSED, Event.DOUBTFUL])
+@pytest.mark.parametrize(
+    ("who", "place", "numbers"),
+    [
+        ("hook-9.9", None, [1, 8]),
+        ("hook-9.9", Place.SPOOL, [5]),
+        ("producer.1", None, []),
+    ],
+)
+def test_a_push_was_acknowledged_by_the_spool(history, event, who, place, numbers):
+    history.put(1, step=0, redis=False, accepted=False, who=who)
+    history.say(who, event, 1, step=0)
+    if place is not None:
+        history.lies(place, 1)
+    assert broken(history.account(effects=True)) == numbers
+    assert broken(history.account(effects=True, without=numbers)) == []
+
+
 def test_a_loss_names_who_died(history):
     history.put(1, step=3, redis=False, nats=1)
     history.take(1, step=3, broker=Broker.NATS)
