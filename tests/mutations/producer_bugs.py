@@ -148,9 +148,6 @@ MUTATIONS = (
         invariant=3,
         row="redis_only",
     ),
-)
-
-SPOOL_MUTATIONS = (
     Mutation(
         name="removed-before-it-is-sent",
         owner=Flush,
