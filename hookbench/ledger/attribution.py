@@ -37,10 +37,7 @@ _Group = tuple[Attribution, RowKey, Ints]
 
 def _losses(history: History) -> Iterator[_Group]:
     columns = history.columns
-    lying = np.zeros(columns.count, dtype=bool)
-    for mask in history.lying.values():
-        lying |= mask
-    lost = np.flatnonzero(columns.promised & ~columns.terminal & columns.real & ~lying)
+    lost = np.flatnonzero(history.lost)
     last = _last_records(columns)[lost]
     early = columns.received[lost] & columns.acked[lost]
     aged = (columns.sequence[lost] > 0) & ~columns.received[lost]

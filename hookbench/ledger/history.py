@@ -107,6 +107,27 @@ class History:
         """Why each of ``repeats`` had to be."""
         return explain(self.columns, self.repeats)
 
+    @functools.cached_property
+    def letterless(self) -> Bools:
+        """Tasks that a worker says it buried, and of which no broker holds a letter."""
+        columns, letters = self.columns, self.residue.letters
+        if letters is None:
+            return columns.offered & False
+        held = np.zeros(columns.count, dtype=bool)
+        held[columns.ledger.rows_of([item.bytes for item in letters])] = True
+        missing: Bools = columns.dead & ~held
+        return missing
+
+    @functools.cached_property
+    def lost(self) -> Bools:
+        """Tasks that were promised and have no end, not even one in some place; or no letter."""
+        columns = self.columns
+        anywhere = np.zeros(columns.count, dtype=bool)
+        for mask in self.lying.values():
+            anywhere |= mask
+        gone: Bools = (~columns.terminal & ~anywhere) | self.letterless
+        return columns.promised & columns.real & gone
+
     @property
     def crashed_text(self) -> str:
         """Who died, to be put behind a text; empty for nobody."""

@@ -53,6 +53,7 @@ class State(enum.StrEnum):
     AGED_OUT = "aged-out"
     ACKED_EARLY = "acked-early"
     VANISHED = "vanished"
+    NO_LETTER = "no-letter"
 
 
 class Residue(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +67,8 @@ class Residue(msgspec.Struct, frozen=True, kw_only=True):
         ack_floor_sequence: everything up to this sequence is acknowledged or given up.
         ack_pending: deliveries that the consumer still waits for.
         max_deliver: deliveries after which the consumer gives up; 0 for no bound.
+        letters: tasks of which a broker holds a dead letter; ``None`` where nobody looked, as in
+            runs before there was this field.
     """
 
     places: dict[Place, list[uuid.UUID]]
@@ -74,6 +77,7 @@ class Residue(msgspec.Struct, frozen=True, kw_only=True):
     ack_floor_sequence: int | None = None
     ack_pending: int = 0
     max_deliver: int = 0
+    letters: list[uuid.UUID] | None = None
 
 
 class StepPlan(msgspec.Struct, frozen=True):

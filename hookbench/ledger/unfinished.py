@@ -19,8 +19,7 @@ _PLACES = (
 def check_accepted(history: History) -> None:
     """1: a task acknowledged to its caller is not lost, and does not end in two ways."""
     columns = history.columns
-    lying = _anywhere(history)
-    lost = columns.promised & ~columns.terminal & columns.real & ~lying
+    lost = history.lost & ~history.letterless
     aged_out = lost & (columns.sequence > 0)
     aged_out &= (columns.sequence < history.residue.first_sequence) & ~columns.received
     early = lost & columns.received & columns.acked
@@ -33,6 +32,12 @@ def check_accepted(history: History) -> None:
             "-",
             lost & ~early & ~aged_out,
             f"acknowledged to the caller, in no queue, never done (consumer at {consumer})",
+        ),
+        (
+            State.NO_LETTER,
+            "-",
+            history.lost & history.letterless,
+            "recorded as dead, and no broker holds a dead letter of them",
         ),
     )
     for step in history.steps:
@@ -93,13 +98,6 @@ def check_quiescence(history: History) -> None:
                     key = f"{place.value}/{state.value}"
                     history.rows[PHASE, step.index].stuck[key] = count
     _find_left(history)
-
-
-def _anywhere(history: History) -> Bools:
-    mask = history.columns.offered & False
-    for place in _PLACES:
-        mask |= history.lying[place]
-    return mask
 
 
 def _states(history: History, place: Place, here: Bools) -> list[tuple[State, Bools]]:

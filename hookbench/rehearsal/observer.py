@@ -1,8 +1,10 @@
 """Looks at the brokers from outside: depths during a run, and what is left after it."""
 
+import contextlib
 import errno
 import json
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -14,16 +16,18 @@ from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
-from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_client import broker_errors, connect_redis
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
+from hookbench.worker.dead_letters import DeadLetter
 
 __all__ = ["Observer", "Sample"]
 
 SAMPLE_S = 0.25
 _QUIET_S = 3.0
 _POLL_S = 0.1
+_ID_OF_CUT = re.compile(rb'^\{"id": ?"([0-9a-f-]{36})"')
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,13 +168,14 @@ class Observer:
             Place.REDIS_WORK: _ids(work),
             Place.SPOOL: [uuid.UUID(item) for item in spooled],
         }
+        letters = [*await self._redis_letters(), *await self._nats_letters()]
         try:
             jetstream = (await self._nats()).jetstream
             try:
                 stream = await jetstream.stream_info(self._names.stream)
                 info = await jetstream.consumer_info(self._names.stream, self._names.consumer)
             except nats.js.errors.NotFoundError:
-                return Residue(places=places)
+                return Residue(places=places, letters=letters)
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerUnreachableError(f"consumer info: {error!r}") from error
         raise_if_cancelled()
@@ -181,7 +186,29 @@ class Observer:
             delivered_sequence=info.delivered.stream_seq if info.delivered else 0,
             ack_floor_sequence=info.ack_floor.stream_seq if info.ack_floor else 0,
             ack_pending=info.num_ack_pending or 0,
+            letters=letters,
         )
+
+    async def _redis_letters(self) -> list[uuid.UUID]:
+        key = self._names.dead_key("sync")
+        with broker_errors(f"LRANGE {key}"):
+            return _ids_of_letters(await self._redis.lrange(key, 0, -1))
+
+    async def _nats_letters(self) -> list[uuid.UUID]:
+        """Read by sequence, without a consumer: the stream stays as it is."""
+        stream = self._names.dead_stream
+        letters: list[bytes] = []
+        try:
+            jetstream = (await self._nats()).jetstream
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                state = (await jetstream.stream_info(stream)).state
+                for sequence in range(max(1, state.first_seq), state.last_seq + 1):
+                    with contextlib.suppress(nats.js.errors.NotFoundError):  # removed by hand
+                        letters.append((await jetstream.get_msg(stream, sequence)).data or b"")
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerUnreachableError(f"dead letters in {stream}: {error!r}") from error
+        raise_if_cancelled()
+        return _ids_of_letters(letters)
 
     async def remove_own_data(self) -> None:
         """Delete the keys and streams of this run's own names, on brokers that stay."""
@@ -212,6 +239,18 @@ def _ids(payloads: list[bytes]) -> list[uuid.UUID]:
             found.append(_id_decoder.decode(payload).id)
         except msgspec.MsgspecError:
             continue  # junk has no id; it is counted by its dead letter
+    return found
+
+
+def _ids_of_letters(letters: list[bytes]) -> list[uuid.UUID]:
+    """The tasks that dead letters are about; a letter about junk is about none."""
+    payloads = [msgspec.json.decode(letter, type=DeadLetter).payload for letter in letters]
+    found = _ids(payloads)
+    for payload in payloads:
+        # The payload of an oversize letter is cut, and no JSON any more.
+        match = _ID_OF_CUT.search(payload)
+        if match is not None:
+            found.append(uuid.UUID(match[1].decode()))
     return found
 
 

@@ -400,6 +400,23 @@ def test_a_loss_names_who_died(history):
     )
 
 
+@pytest.mark.parametrize(
+    ("letters", "numbers"), [(None, []), ([1], []), ([2], [1, 8]), ([], [1, 8])]
+)
+def test_a_dead_letter_is_believed_where_a_broker_holds_it(history, letters, numbers):
+    history.put(1, step=0)
+    history.take(1, step=0, attempt=3)
+    history.say("worker.2", Event.DEAD, 1, step=0, broker=Broker.REDIS)
+    history.say("worker.2", Event.TERM, 1, step=0, broker=Broker.REDIS)
+    if letters is not None:
+        history.consumer["letters"] = [task_id(number) for number in letters]
+    account = history.account(effects=True)
+    assert broken(account) == numbers
+    assert account.rows[0].lost_by == ({State.NO_LETTER: 1} if numbers else {})
+    assert [item.step for item in account.attributions] == ["term"] * account.lost
+    assert broken(history.account(effects=True, without=numbers)) == []
+
+
 def in_stream(history, *, attempts=0):
     history.put(1, step=3, redis=False, nats=5)
     for attempt in range(1, attempts + 1):
