@@ -133,6 +133,16 @@ def last_read_is_dropped(original, trace):
     return _start
 
 
+def letter_is_not_stored(original, trace):
+    async def _settle(self, call, task, what):
+        if what == "bury":
+            trace.hit(task)
+            return True
+        return await original(self, call, task, what)
+
+    return _settle
+
+
 def delivery_of_a_letter_goes_on(original, trace):
     async def _settle(self, call, task, what):
         if what == "term":
@@ -333,6 +343,28 @@ MUTATIONS = (
         invariant=5,
         row="redis_only",
         hazard="R3",
+    ),
+    Mutation(
+        name="letter-is-not-stored",
+        owner=Worker,
+        attribute="_settle",
+        plant=letter_is_not_stored,
+        what="a dead letter is recorded, its delivery ended, and the letter is nowhere",
+        scenario=scenarios.redis_failing,
+        invariant=1,
+        row="redis_only",
+        cause=("lost", "term", "-", "-"),
+    ),
+    Mutation(
+        name="letter-is-not-stored-on-nats",
+        owner=Worker,
+        attribute="_settle",
+        plant=letter_is_not_stored,
+        what="the same on NATS",
+        scenario=scenarios.nats_failing,
+        invariant=1,
+        row="nats_primary",
+        cause=("lost", "term", "-", "-"),
     ),
     Mutation(
         name="delivery-of-a-letter-goes-on",
