@@ -8,7 +8,7 @@ from hookbench.effects.classes import HandlerClass, mark_of
 from hookbench.effects.read import EFFECT_DTYPE, STATE_DTYPE, Effects
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import Broker, Event, LedgerWriter
-from hookbench.ledger.model import Bounds, Residue
+from hookbench.ledger.model import Bounds, FaultWindow, Residue
 from hookbench.ledger.read import read_ledger
 from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
@@ -34,6 +34,7 @@ class History:
         self.consumer = {}
         self.effects = []
         self.states = {}
+        self.faults = []
 
     def writer(self, name):
         if name not in self.writers:
@@ -100,6 +101,18 @@ class History:
             state=np.array(list(self.states.items()), dtype=STATE_DTYPE),
         )
 
+    def fault(self, *, length_ms, kind="kill", target="redis"):
+        """A fault from now on."""
+        self.faults.append(
+            FaultWindow(
+                index=len(self.faults),
+                kind=kind,
+                target=target,
+                begin_ns=self.clock.now_ns,
+                end_ns=self.clock.now_ns + length_ms * MS,
+            )
+        )
+
     def lies(self, place, *numbers):
         self.residue.setdefault(place, []).extend(task_id(number) for number in numbers)
 
@@ -115,5 +128,6 @@ class History:
             step_starts_ns=[1_000 * MS + index * 100 * MS for index in range(len(phases))],
             effects=self.stored() if effects else None,
             bounds=Bounds(gap_window_ns=50 * MS, **bounds),
+            faults=self.faults,
             without=without,
         )

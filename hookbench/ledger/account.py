@@ -3,17 +3,26 @@
 Works on columns; a task is a row number of ``Ledger.ids``.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from hookbench.effects.read import Effects
 from hookbench.ledger.columns import TaskColumns
 from hookbench.ledger.crashes import account_for_crashes
 from hookbench.ledger.events import Event
+from hookbench.ledger.faults import account_for_faults
 from hookbench.ledger.figures import fill_deliveries, fill_gaps, fill_latencies, fill_rates
 from hookbench.ledger.history import PHASE, TRANSITION, History, RowKey, find_lying
 from hookbench.ledger.invariants import check_invariants
 from hookbench.ledger.latency import histogram_of, percentiles_of
-from hookbench.ledger.model import Account, Bounds, Residue, StepAccount, StepPlan, Verdict
+from hookbench.ledger.model import (
+    Account,
+    Bounds,
+    FaultWindow,
+    Residue,
+    StepAccount,
+    StepPlan,
+    Verdict,
+)
 from hookbench.ledger.offered import count_offered
 from hookbench.ledger.read import Ledger
 
@@ -30,6 +39,7 @@ def make_account(
     planned_starts_ns: list[int] | None = None,
     effects: Effects | None = None,
     bounds: Bounds | None = None,
+    faults: Sequence[FaultWindow] = (),
     without: Collection[int] = (),
 ) -> Account:
     """Account for every task of a run.
@@ -43,6 +53,7 @@ def make_account(
         planned_starts_ns: when each step was to begin.
         effects: the effect store, ``None`` for a run without one.
         bounds: what the run is held against.
+        faults: those that fired.
         without: invariants whose checkers are left out.
     """
     columns = TaskColumns(ledger)
@@ -57,6 +68,7 @@ def make_account(
         effects=effects,
         bounds=bounds or Bounds(),
         rows=_rows(steps),
+        faults=list(faults),
     )
     histograms = fill_latencies(history)
     if planned_starts_ns is not None:
@@ -105,6 +117,8 @@ def make_account(
         crashes=crashes,
         invariants=invariants,
         attributions=attributions,
+        faults=account_for_faults(history),
+        recovered=int((columns.doubtful & (columns.done_count > 0)).sum()),
         histograms=histograms,
     )
 

@@ -10,6 +10,7 @@ from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.model import (
     Bounds,
+    FaultWindow,
     Finding,
     Place,
     Residue,
@@ -41,6 +42,7 @@ class History:
         effects: what the effect store holds, ``None`` for a run without one.
         rows: the figures, filled by the checkers.
         findings: what breaks an invariant.
+        faults: those that fired.
         effects_explained: repeated effects that a crash or the end of a lease explains.
     """
 
@@ -55,6 +57,7 @@ class History:
     rows: dict[RowKey, StepAccount]
     findings: list[Finding] = dataclasses.field(default_factory=list)
     effects_explained: int = 0
+    faults: list[FaultWindow] = dataclasses.field(default_factory=list)
 
     def find(
         self,

@@ -12,6 +12,8 @@ __all__ = [
     "Attribution",
     "Bounds",
     "Crash",
+    "FaultAccount",
+    "FaultWindow",
     "Finding",
     "InvariantResult",
     "Place",
@@ -215,8 +217,51 @@ class StepAccount(msgspec.Struct, kw_only=True):
     verdict: Verdict = Verdict.VALID
 
 
+class FaultWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """A fault that fired, monotonic ns; ``end_ns`` is ``None`` where it was not healed."""
+
+    index: int
+    kind: str
+    target: str
+    begin_ns: int
+    end_ns: int | None = None
+
+    @property
+    def name(self) -> str:
+        """``kill redis``."""
+        return f"{self.kind} {self.target}"
+
+
+class FaultAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fault did.
+
+    Attributes:
+        exposed: tasks in flight while it lasted; the others below are some of them.
+        lost, stuck: tasks.
+        duplicated: executions beyond the first that span it, or began in it.
+        longest_without_ns: by broker and operation, the longest time without a success that
+            reaches into the fault.
+        recovery_ns: of a broker, from the end of the fault to its next success.
+    """
+
+    index: int
+    name: str
+    length_ns: int
+    exposed: int
+    lost: int
+    stuck: int
+    duplicated: int
+    longest_without_ns: dict[str, int]
+    recovery_ns: int | None = None
+
+
 class Crash(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker that died, and what became of the tasks that it had received and not ended."""
+    """A worker that died, and what became of the tasks that it had received and not ended.
+
+    Attributes:
+        restart_ns: from its last event to the next start of each of these tasks, by percentile:
+            the redelivery latency.
+    """
 
     writer: str
     in_hand: int
@@ -224,6 +269,7 @@ class Crash(msgspec.Struct, frozen=True, kw_only=True):
     stuck: int
     lost: int
     examples: list[str]
+    restart_ns: dict[str, int] | None = None
 
 
 class Account(msgspec.Struct, kw_only=True):
@@ -235,6 +281,8 @@ class Account(msgspec.Struct, kw_only=True):
         effects: effects in the store, ``None`` for a run without one.
         effects_explained: those of ``duplicated_effects`` that follow a crash or a lease's end.
         invariants: 1 to 9.
+        faults: what each fault did that fired.
+        recovered: tasks whose caller was left in doubt, and that were done all the same.
         attributions: of losses and duplicates.
         histograms: kept beside the manifest in a stored run, see ``histograms.json``.
     """
@@ -268,4 +316,6 @@ class Account(msgspec.Struct, kw_only=True):
     effects_explained: int = 0
     invariants: list[InvariantResult] = []
     attributions: list[Attribution] = []
+    faults: list[FaultAccount] = []
+    recovered: int = 0
     histograms: list[LatencyHistogram] = []

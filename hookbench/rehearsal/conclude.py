@@ -13,7 +13,7 @@ from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.pushes import Pusher, check_mirrors
 from hookbench.rehearsal.settings import RehearsalSettings
-from hookbench.results.check import damage_lines, planned_starts, unchecked
+from hookbench.results.check import damage_lines, fault_windows, planned_starts, unchecked
 from hookbench.results.histograms import save_histograms
 from hookbench.results.store import Manifest, RunFolder
 
@@ -50,6 +50,7 @@ async def conclude(
             planned_starts_ns=planned_starts(manifest.steps),
             effects=read_effects(folder.effects),
             bounds=settings.bounds,
+            faults=fault_windows(manifest),
         )
         save_histograms(folder.path, account.histograms)
         manifest.account = msgspec.structs.replace(account, histograms=[])

@@ -107,6 +107,7 @@ def print_run(console: Console, manifest: Manifest) -> None:
     if account is not None:
         console.print(run_table(account, narrow=console.width < _WIDE))
         _print_findings(console, account)
+        _print_faults(console, account)
         _print_crashes(console, account)
         _print_invariants(console, account)
         _print_gaps(console, account)
@@ -143,11 +144,32 @@ def _print_findings(console: Console, account: Account) -> None:
 def _print_crashes(console: Console, account: Account) -> None:
     for crash in account.crashes:
         examples = f", e.g. {', '.join(crash.examples)}" if crash.examples else ""
+        restart = ""
+        if crash.restart_ns is not None:
+            restart = f"; started again after {_latency(crash.restart_ns, ('p50', 'max'))} ms"
         _say(
             console,
             f"crash     {crash.writer} died with {crash.in_hand:,} tasks in hand:"
             f" {crash.done_by_others:,} ended by others, {crash.stuck:,} stuck,"
-            f" {crash.lost:,} lost{examples}",
+            f" {crash.lost:,} lost{restart}{examples}",
+        )
+
+
+def _print_faults(console: Console, account: Account) -> None:
+    for fault in account.faults:
+        gaps = ", ".join(
+            f"{_ms(value)} ms without {name}" for name, value in fault.longest_without_ns.items()
+        )
+        recovery = (
+            f"; answered {_ms(fault.recovery_ns)} ms after its end"
+            if fault.recovery_ns is not None
+            else ""
+        )
+        _say(
+            console,
+            f"fault     {fault.index} {fault.name} for {_ms(fault.length_ns)} ms:"
+            f" {fault.exposed:,} tasks in flight, of them {fault.lost:,} lost,"
+            f" {fault.stuck:,} stuck, {fault.duplicated:,} done again; {gaps}{recovery}",
         )
 
 

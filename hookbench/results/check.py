@@ -10,14 +10,21 @@ from hookbench.errors import EffectStoreError
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import SEGMENT_SUFFIX, Event
 from hookbench.ledger.invariants import RULE_OF_THE_WHOLE
-from hookbench.ledger.model import Account, Bounds, Residue, Verdict
+from hookbench.ledger.model import Account, Bounds, FaultWindow, Residue, Verdict
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.ledger.segment import MAX_STEPS
 from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
 from hookbench.results.store import EFFECTS_NAME, Manifest, StepRecord, load_manifest
 
-__all__ = ["check_run", "damage_lines", "planned_starts", "unchecked", "verdict_of"]
+__all__ = [
+    "check_run",
+    "damage_lines",
+    "fault_windows",
+    "planned_starts",
+    "unchecked",
+    "verdict_of",
+]
 
 _MAX_DAMAGE = 10
 
@@ -91,6 +98,7 @@ def check_run(run: Path) -> Manifest:
         planned_starts_ns=planned_starts(steps),
         effects=_effects(run, unknown),
         bounds=_bounds(manifest),
+        faults=fault_windows(manifest),
     )
     unknown += unchecked(account)
     account = msgspec.structs.replace(account, histograms=[])
@@ -116,6 +124,21 @@ def _effects(run: Path, unknown: list[str]) -> Effects | None:
     except EffectStoreError as error:
         unknown.append(f"check: {error}")
         return None
+
+
+def fault_windows(manifest: Manifest) -> list[FaultWindow]:
+    """The faults of a run that fired."""
+    return [
+        FaultWindow(
+            index=record.index,
+            kind=record.kind,
+            target=record.target,
+            begin_ns=record.begin_ns,
+            end_ns=record.end_ns,
+        )
+        for record in manifest.faults
+        if record.begin_ns is not None
+    ]
 
 
 def _bounds(manifest: Manifest) -> Bounds:
