@@ -142,7 +142,8 @@ def find_lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:
     """For each place, which tasks lie there after the drain.
 
     The stream keeps what is acknowledged until it is too old, so what lies in it and still waits
-    is told by sequences: above what the consumer has delivered, or not acknowledged.
+    is told by sequences: above what the consumer has delivered, or not acknowledged; without a
+    consumer all of it.
     """
     lying = {}
     for place in Place:
@@ -150,9 +151,12 @@ def find_lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:
         found = [item.bytes for item in residue.places.get(place, [])]
         mask[columns.ledger.rows_of(found)] = True
         lying[place] = mask
-    if residue.delivered_sequence is None:
-        return lying
     kept = (columns.sequence > 0) & (columns.sequence >= residue.first_sequence)
+    if residue.delivered_sequence is None:
+        if residue.first_sequence:  # a stream that nobody reads yet
+            in_redis = lying[Place.REDIS_PENDING] | lying[Place.REDIS_WORK]
+            lying[Place.STREAM] |= kept & ~in_redis
+        return lying
     delivered = columns.sequence <= residue.delivered_sequence
     waiting = ~columns.terminal & ~acked_on(columns, Broker.NATS)
     lying[Place.STREAM] |= kept & ~delivered

@@ -63,7 +63,7 @@ class Residue(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         places: task ids found in each place, with repeats where a task lies there twice.
-        first_sequence: lowest stream sequence that the stream still holds.
+        first_sequence: lowest stream sequence that the stream still holds; 0 for no stream.
         delivered_sequence: highest stream sequence that the consumer has delivered; ``None``
             where there is no consumer.
         ack_floor_sequence: everything up to this sequence is acknowledged or given up.

@@ -139,6 +139,8 @@ def _stuck_reason(history: History, place: Place, state: State) -> tuple[str, st
     unacked = ("-", f"delivered and neither acknowledged nor delivered again{crashes}")
     if not last.reads_nats:
         stream = unacked = ("B3", "only in the stream, which is not read any more")
+        if not any(step.reads_nats for step in history.steps):
+            stream = ("P3", "only in the stream, which is not read yet")
     return {
         Place.REDIS_WORK: ("R3", f"orphaned in the Redis work list, which nothing reads{crashes}"),
         Place.REDIS_PENDING: pending,

@@ -438,6 +438,26 @@ def test_a_task_given_up_by_the_consumer_lies_in_the_stream(history):
     assert account.handler_failures == 3
 
 
+@pytest.mark.parametrize(
+    ("place", "stuck", "hazard"),
+    [
+        (None, f"stream/{State.NEVER_READ}", "P3"),
+        (Place.REDIS_PENDING, f"redis-pending/{State.NEVER_READ}", "-"),
+    ],
+)
+def test_a_task_in_a_stream_without_a_consumer_is_not_lost(history, place, stuck, hazard):
+    history.put(1, step=1, redis=place is not None, nats=5)
+    history.consumer = {"first_sequence": 1}
+    if place is not None:
+        history.lies(place, 1)
+    more = {"phases": (Phase.REDIS_ONLY, Phase.DUAL_WRITE), "effects": True}
+    account = history.account(**more)
+    assert broken(account) == [5]
+    assert account.rows[-1].stuck == {stuck: 1}
+    assert [item.hazard for item in account.findings] == [hazard]
+    assert broken(history.account(**more, without=[5])) == []
+
+
 def test_a_task_that_got_too_old_is_lost_by_age(history):
     in_stream(history)
     history.consumer = {"first_sequence": 6, "delivered_sequence": 9, "ack_floor_sequence": 9}
