@@ -7,6 +7,7 @@ import msgspec
 from hookbench.errors import PublishRefusedError, PublishUnknownError, SendError
 from hookbench.githook.flush import Flush
 from hookbench.ledger.events import Broker, Event
+from hookbench.migration.phases import WriteRoute
 from hookbench.migration.producer import Receipt, ReceiveSyncService
 from hookbench.task import encode_task
 from tests.mutations import scenarios
@@ -43,6 +44,15 @@ def accepted_though_both_refused(original, trace):
             return Receipt()
         finally:
             self._recorder = recorder
+
+    return send
+
+
+def second_write_is_skipped(original, trace):
+    async def send(self, task, **more):
+        trace.hit(task)
+        self.route = WriteRoute.NATS_THEN_REDIS
+        return await original(self, task, **more)
 
     return send
 
@@ -116,6 +126,17 @@ MUTATIONS = (
         invariant=1,
         row="dual_write",
         cause=_LOST_AT_PUT,
+    ),
+    Mutation(
+        name="second-write-is-skipped",
+        owner=ReceiveSyncService,
+        attribute="send",
+        plant=second_write_is_skipped,
+        what="a dual write stops when NATS has taken the task, while Redis is read",
+        scenario=scenarios.dual_write,
+        invariant=5,
+        row="dual_write",
+        hazard="P3",
     ),
     Mutation(
         name="no-answer-taken-for-yes",
