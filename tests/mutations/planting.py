@@ -29,6 +29,7 @@ class Mutation:
         hazard, row: what the findings of that checker name.
         cause: what, step, fault and hazard of the attribution of a loss or a duplicate. One
             without fault and hazard has no cause, and so breaks invariant 8 as well.
+        blind: why no checker catches it, for one that none does.
     """
 
     name: str
@@ -37,10 +38,11 @@ class Mutation:
     plant: Plant
     what: str
     scenario: Callable[..., Any]
-    invariant: int
-    row: str
+    invariant: int = 0
+    row: str = "-"
     hazard: str = "-"
     cause: tuple[str, str, str, str] | None = None
+    blind: str = ""
 
     @property
     def place(self) -> str:

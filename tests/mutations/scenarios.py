@@ -16,7 +16,7 @@ from hookbench.ledger.model import Bounds
 from hookbench.migration.phases import Phase
 from hookbench.migration.service import open_service
 from hookbench.migration.spool import Spool
-from hookbench.task import encode_task
+from hookbench.task import decode_task, encode_task
 from tests.conftest import eventually
 from tests.mutations.scene import LEASE_S, LONG_LEASE_S, environment
 from tests.mutations.wire import Wire
@@ -80,22 +80,22 @@ async def redis_odd_payload(scene):
 
 
 async def redis_failing(scene):
-    """A handler that fails five times, two times more than the budget."""
+    """A handler that fails five times, two times more than the budget, through Redis."""
     await _work(scene, Phase.REDIS_ONLY, [scene.task()], service=Failing(5))
 
 
 async def nats_failing(scene):
-    """The same through NATS."""
+    """A handler that fails five times, two times more than the budget, through NATS."""
     await _work(scene, Phase.NATS_PRIMARY, [scene.task()], service=Failing(5))
 
 
 async def redis_failing_once(scene):
-    """A handler that fails once, and then does its work."""
+    """A handler that fails once, and then does its work, through Redis."""
     await _work(scene, Phase.REDIS_ONLY, [scene.task()], service=Failing(1))
 
 
 async def nats_failing_once(scene):
-    """The same through NATS."""
+    """A handler that fails once, and then does its work, through NATS."""
     await _work(scene, Phase.NATS_PRIMARY, [scene.task()], service=Failing(1))
 
 
@@ -106,7 +106,7 @@ async def redis_failing_after_effect(scene):
 
 
 async def doubtful_failing_after_effect(scene):
-    """The same with a caller who was left in doubt: the reply to its LPUSH is lost."""
+    """A transactional handler as above; its caller is in doubt, for the reply to LPUSH is lost."""
     scene.enter(Phase.REDIS_ONLY)
     async with Wire(scene.redis_url, drop_replies=1) as wire:
         outcomes = await scene.put(scene.task("transactional"), redis_url=wire.url)
@@ -156,13 +156,13 @@ async def dual_write(scene):
 
 
 async def redis_backlog_of_one_repository(scene):
-    """Four tasks of one repository, put one after the other, in their order."""
+    """Four tasks of one repository, put one after the other, through Redis."""
     scene.bounds = Bounds(max_inversions=0)
     await _work(scene, Phase.REDIS_ONLY, [scene.task() for _ in range(4)])
 
 
 async def nats_backlog_of_one_repository(scene):
-    """The same through NATS, read together."""
+    """Four tasks of one repository, put one after the other, through NATS, read together."""
     scene.bounds = Bounds(max_inversions=0)
     tasks = [scene.task() for _ in range(4)]
     await _work(scene, Phase.NATS_PRIMARY, tasks, concurrency=4)
@@ -227,12 +227,12 @@ async def _overlapping(scene, task):
 
 
 async def overlapping_transactional(scene):
-    """A handler that is busy for longer than its lease: two workers have the task at once."""
+    """A handler busy for longer than its lease: two workers have a transactional task at once."""
     await _overlapping(scene, scene.task("transactional"))
 
 
 async def overlapping_idempotent(scene):
-    """The same with an idempotent task."""
+    """A handler busy for longer than its lease: two workers have an idempotent task at once."""
     await _overlapping(scene, scene.task("idempotent"))
 
 
@@ -313,31 +313,42 @@ async def _reap(scene, payload):
         await opened.close()
 
 
-async def pushed(scene):
-    """A spooled push whose first LPUSH never arrives: the flush sends it again."""
+async def _flush(scene, redis_url, *tasks):
+    """Spool tasks as the hook does, flush them, and let a worker do them."""
     scene.enter(Phase.REDIS_ONLY)
     path = scene.folder / "spool.sqlite"
-    task = scene.task("plain")
     with Spool(path) as spool:
-        now_ns = scene.clock.monotonic_ns()
-        spool.add(str(task.id), encode_task(task), intended_ns=now_ns, boot_id=boot_id())
-    async with Wire(scene.redis_url, drop_commands=1) as wire:
-        config = HookConfig(
-            repo_id=task.repo_id,
-            spool=str(path),
-            redis_url=wire.url,
-            phase=Phase.REDIS_ONLY.label,
-            prefix=scene.names.prefix,
-            ledger=str(scene.ledger),
-            flush_for_s=_FLUSH_FOR_S,
-            linger_s=0.0,
-            owner_pid=os.getpid(),
-        )
-        await Flush(config, clock=scene.clock).run()
+        for task in tasks:
+            now_ns = scene.clock.monotonic_ns()
+            spool.add(str(task.id), encode_task(task), intended_ns=now_ns, boot_id=boot_id())
+    config = HookConfig(
+        repo_id=tasks[0].repo_id,
+        spool=str(path),
+        redis_url=redis_url,
+        phase=Phase.REDIS_ONLY.label,
+        prefix=scene.names.prefix,
+        ledger=str(scene.ledger),
+        flush_for_s=_FLUSH_FOR_S,
+        linger_s=0.0,
+        owner_pid=os.getpid(),
+    )
+    await Flush(config, clock=scene.clock).run()
     with Spool(path) as spool:
-        scene.spooled = [str(task.id)] if len(spool) else []
+        scene.spooled = [str(decode_task(row.task).id) for row in spool.oldest(len(tasks))]
     async with scene.worker(1):
         await scene.quiet()
+
+
+async def pushed(scene):
+    """A spooled push whose first LPUSH never arrives: the flush sends it again."""
+    async with Wire(scene.redis_url, drop_commands=1) as wire:
+        await _flush(scene, wire.url, scene.task())
+
+
+async def pushed_in_order(scene):
+    """Three pushes to one repository, spooled and flushed in their order."""
+    scene.bounds = Bounds(max_inversions=0)
+    await _flush(scene, scene.redis_url, *[scene.task() for _ in range(3)])
 
 
 async def redis_plain_task(scene):

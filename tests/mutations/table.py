@@ -3,9 +3,9 @@
 import inspect
 import sys
 
-from tests.mutations import effect_bugs, producer_bugs, queue_bugs, worker_bugs
+from tests.mutations import blind_spots, effect_bugs, producer_bugs, queue_bugs, worker_bugs
 
-__all__ = ["MUTATIONS", "caught", "document"]
+__all__ = ["BLIND_SPOTS", "MUTATIONS", "caught", "document"]
 
 MUTATIONS = (
     *producer_bugs.MUTATIONS,
@@ -13,6 +13,8 @@ MUTATIONS = (
     *queue_bugs.MUTATIONS,
     *effect_bugs.MUTATIONS,
 )
+
+BLIND_SPOTS = blind_spots.BLIND_SPOTS
 
 _HEAD = """# Mutations
 
@@ -30,11 +32,19 @@ duplicate without a cause is found by invariant 8 as well, and so by design;
 Planted code that harms no task fails the test. Written by `python -m tests.mutations.table`.
 """
 
+_BLIND = """## What no checker catches
+
+Planted in the same way, and the account stays valid; a test says so, and fails when one is \
+caught. Two tasks of the same bytes (hazard R4) have the same id and are one task to the ledger, \
+whatever becomes of the second: an id in each payload is what closes that hazard.
+"""
+
 
 def document():
     """The text of ``docs/mutations.md``."""
     parts = [_HEAD, "## The bugs\n", _table(_bug_rows())]
     parts += ["## The scenarios\n", _table(_scenario_rows())]
+    parts += [_BLIND, _table(_blind_rows())]
     return "\n".join(parts)
 
 
@@ -52,6 +62,13 @@ def _bug_rows():
         )
 
 
+def _blind_rows():
+    yield ("bug", "place", "what it does", "why", "scenario")
+    for item in BLIND_SPOTS:
+        scenario = f"`{item.scenario.__name__}`"
+        yield (item.name, f"`{item.place}`", item.what, item.blind, scenario)
+
+
 def _cause(mutation):
     if mutation.cause is None:
         return "-"
@@ -61,7 +78,7 @@ def _cause(mutation):
 
 def _scenario_rows():
     yield ("scenario", "what happens")
-    for scenario in dict.fromkeys(item.scenario for item in MUTATIONS):
+    for scenario in dict.fromkeys(item.scenario for item in (*MUTATIONS, *BLIND_SPOTS)):
         text = inspect.getdoc(scenario)
         yield (f"`{scenario.__name__}`", " ".join(text.split()))
 

@@ -9,7 +9,7 @@ from hookbench.ledger.invariants import RULE_OF_THE_WHOLE, RULES
 from hookbench.ledger.model import Verdict
 from tests.mutations.planting import Trace
 from tests.mutations.scene import Scene
-from tests.mutations.table import MUTATIONS, caught, document
+from tests.mutations.table import BLIND_SPOTS, MUTATIONS, caught, document
 
 
 def broken(account):
@@ -74,13 +74,23 @@ async def test_the_bug_is_caught_by_its_checker_alone(mutation, play, clean_acco
         assert number in broken(make_account(without=set(mutation.breaks) - {number}))
 
 
+@pytest.mark.parametrize("mutation", BLIND_SPOTS, ids=lambda item: item.name)
+async def test_a_blind_spot_is_still_one(mutation, play):
+    make_account, harmed = await play(mutation.scenario, mutation)
+    assert harmed, "the planted code did no harm to any task"
+    account = make_account()
+    assert (broken(account), unknown(account)) == ([], []), "caught: name its checker"
+    assert mutation.blind
+
+
 def test_every_checker_catches_a_bug():
     assert caught() == set(RULES) - {RULE_OF_THE_WHOLE}
 
 
 def test_the_names_are_distinct():
-    names = [item.name for item in MUTATIONS]
-    assert len(set(names)) == len(names) >= 20
+    names = [item.name for item in (*MUTATIONS, *BLIND_SPOTS)]
+    assert len(set(names)) == len(names)
+    assert len(MUTATIONS) >= 20
 
 
 def test_the_document_is_up_to_date():
