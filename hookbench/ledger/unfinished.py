@@ -25,7 +25,7 @@ def check_accepted(history: History) -> None:
     early = lost & columns.received & columns.acked
     consumer = history.residue.delivered_sequence
     kinds = (
-        (State.ACKED_EARLY, "P10", early, "acknowledged to NATS before they were processed"),
+        (State.ACKED_EARLY, "P10", early, "acknowledged before they were processed"),
         (State.AGED_OUT, "P7", aged_out, "too old for the stream before they were read"),
         (
             State.VANISHED,
