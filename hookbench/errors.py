@@ -8,6 +8,7 @@ __all__ = [
     "ConfigDriftError",
     "DecodeError",
     "EffectStoreError",
+    "FaultError",
     "HookbenchError",
     "LedgerError",
     "OversizeError",
@@ -92,6 +93,10 @@ class ResultsError(HookbenchError):
 
 class EffectStoreError(HookbenchError):
     """The effect store cannot be opened, read or written, or refuses a stale token."""
+
+
+class FaultError(HookbenchError):
+    """A fault that cannot be injected as it is described, or whose injector is gone."""
 
 
 class RepositoryError(HookbenchError):

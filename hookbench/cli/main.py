@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 
 from hookbench import __version__
-from hookbench.cli import brokers, doctor, hook, produce, rehearse, run, show, worker
+from hookbench.cli import brokers, doctor, hook, produce, proxy, rehearse, run, show, worker
 from hookbench.errors import HookbenchError
 
 __all__ = [
@@ -44,6 +44,7 @@ app.command("check")(show.check)
 app.command("report")(show.report)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)
+app.command("proxy", hidden=True)(proxy.proxy)
 app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(hook.app, name="hook")

@@ -1,0 +1,430 @@
+"""One connection of a client through the proxy, both ways."""
+
+import asyncio
+import enum
+import socket
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from hookbench.clock import NS_PER_MS, NS_PER_S
+from hookbench.faults.wire.conversation import Conversation, open_conversation
+from hookbench.faults.wire.frames import Frame, FrameParser
+from hookbench.faults.wire.outbox import Outbox
+from hookbench.faults.wire.rules import REPLY, REQUEST, ActiveRule, Pacer
+
+if TYPE_CHECKING:
+    from hookbench.faults.wire.link import Link
+
+__all__ = ["Connection", "Flow", "Side"]
+
+RESET_PATIENCE_NS = NS_PER_S
+"""How long a reset waits for the bytes before it to leave this process."""
+
+_RESET_POLL_NS = NS_PER_MS
+_LINGER_0 = struct.pack("ii", 1, 0)
+
+
+class Flow(enum.StrEnum):
+    """Whether a connection forwards."""
+
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
+class Side(asyncio.Protocol):
+    """The end of a connection at the client or at the broker."""
+
+    def __init__(self, connection: "Connection", direction: str) -> None:
+        self._connection = connection
+        self.direction = direction
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = cast("asyncio.Transport", transport)
+        self._connection.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from this side."""
+        self._connection.pipes[self.direction].receive(data)
+
+    def eof_received(self) -> bool:
+        """This side sends nothing more; the other may still answer."""
+        self._connection.ended(self)
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """This side is gone."""
+        self.transport = None
+        self._connection.lost(self, exc)
+
+    def pause_writing(self) -> None:
+        """This side does not read: stop the other."""
+        self._connection.hold_up(self, True)
+
+    def resume_writing(self) -> None:
+        """This side reads again."""
+        self._connection.hold_up(self, False)
+
+
+class Connection:
+    """A client, its broker, and the pipe in each direction.
+
+    Args:
+        link: rules and counts.
+        number: from 1 on this link.
+    """
+
+    def __init__(self, link: "Link", number: int) -> None:
+        self.link = link
+        self.number = number
+        self.flow = Flow.OPEN
+        self.lost_bytes = False
+        self.transparent = False
+        self.client = Side(self, REQUEST)
+        self.broker = Side(self, REPLY)
+        self.conversation: Conversation = open_conversation(link.protocol, self._tell)
+        self.pipes = {
+            REQUEST: Pipe(self, REQUEST, self.conversation.requests),
+            REPLY: Pipe(self, REPLY, self.conversation.replies),
+        }
+        self._blocked: set[tuple[str, str]] = set()
+        self._reset_deadline_ns = 0
+
+    def _tell(self, text: str) -> None:
+        self.link.trouble(self.number, text)
+
+    def _other(self, side: Side) -> Side:
+        return self.broker if side is self.client else self.client
+
+    def made(self, side: Side) -> None:
+        """One side is there. The client waits for the broker, unless nothing gets through."""
+        transport = cast("asyncio.Transport", side.transport)
+        into = REPLY if side is self.client else REQUEST
+        if side is self.client:
+            transport.pause_reading()
+            self._blocked.add((REQUEST, "broker"))
+            self.link.opened(self)
+        elif self.client.transport is None or self.flow is not Flow.OPEN:
+            transport.abort()
+            return
+        self.pipes[into].outbox.attach(transport)
+        if side is self.broker:
+            self.block(REQUEST, "broker", False)
+
+    def block(self, direction: str, why: str, blocked: bool) -> None:
+        """Stop or go on reading from the side that sends in a direction."""
+        before = self._is_blocked(direction)
+        (self._blocked.add if blocked else self._blocked.discard)((direction, why))
+        after = self._is_blocked(direction)
+        transport = (self.client if direction == REQUEST else self.broker).transport
+        if before == after or transport is None or transport.is_closing():
+            return
+        if after:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
+
+    def _is_blocked(self, direction: str) -> bool:
+        return any(blocked == direction for blocked, _why in self._blocked)
+
+    def hold_up(self, side: Side, blocked: bool) -> None:
+        """The transport of a side is full, or has room again."""
+        self.block(REPLY if side is self.client else REQUEST, "transport", blocked)
+
+    def _silent(self) -> bool:
+        """Whether one side learns nothing of the other, as when a machine in between is gone."""
+        if self.link.partition is not None:
+            self.lost_bytes = True
+        return self.flow is Flow.HALF_OPEN or self.link.partition is not None
+
+    def ended(self, side: Side) -> None:
+        """A side has sent its last byte: the other is told when all before it is sent."""
+        if self._silent():
+            return
+        other = self._other(side)
+
+        def tell() -> None:
+            transport = other.transport
+            if transport is not None and not transport.is_closing() and transport.can_write_eof():
+                transport.write_eof()
+            self._close_if_done()
+
+        pipe = self.pipes[side.direction]
+        pipe.ended = True
+        pipe.flush_held()
+        pipe.outbox.then(tell)
+
+    def _close_if_done(self) -> None:
+        if all(pipe.ended for pipe in self.pipes.values()):
+            self.close()
+
+    def lost(self, side: Side, error: Exception | None) -> None:
+        """A side is gone: so goes the other, with what was under way to it."""
+        if self._silent():
+            self._forget_if_gone()
+            return
+        other = self._other(side)
+        if error is not None:
+            self._linger_0(other)
+            if other.transport is not None:
+                other.transport.abort()
+        elif self.flow is Flow.OPEN:
+            self.flow = Flow.ENDING
+            pipe = self.pipes[side.direction]
+            pipe.flush_held()
+            pipe.outbox.then(self.close)
+        self._forget_if_gone()
+
+    def _forget_if_gone(self) -> None:
+        if self.client.transport is None and self.broker.transport is None:
+            self.flow = Flow.CLOSED
+            for pipe in self.pipes.values():
+                self.link.stats.discarded_bytes += pipe.outbox.discard()
+            self.link.closed(self)
+
+    def close(self) -> None:
+        """Both sides in order: what was written is sent first."""
+        for side in (self.client, self.broker):
+            if side.transport is not None:
+                side.transport.close()
+
+    def abort(self) -> None:
+        """Both sides at once."""
+        self.flow = Flow.ENDING
+        for side in (self.client, self.broker):
+            if side.transport is not None:
+                side.transport.abort()
+        self._forget_if_gone()
+
+    def half_open(self) -> None:
+        """Nothing more is forwarded, the sockets stay."""
+        self.flow = Flow.HALF_OPEN
+
+    def cut(self) -> None:
+        """Both sides are closed in order, after what was forwarded so far."""
+        self.flow = Flow.ENDING
+        for direction, side in ((REQUEST, self.broker), (REPLY, self.client)):
+            self.pipes[direction].outbox.then(_closing(side))
+
+    def reset(self) -> None:
+        """RST to both sides, after what was forwarded so far has left this process."""
+        if self.flow is not Flow.ENDING:
+            self.flow = Flow.ENDING
+            clock = self.link.clock
+            self._reset_deadline_ns = clock.monotonic_ns() + RESET_PATIENCE_NS
+        self._reset_when_sent()
+
+    def _reset_when_sent(self) -> None:
+        waiting = any(
+            side.transport is not None and side.transport.get_write_buffer_size()
+            for side in (self.client, self.broker)
+        )
+        if waiting and self.link.clock.monotonic_ns() < self._reset_deadline_ns:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_RESET_POLL_NS / NS_PER_S, self._reset_when_sent)
+            return
+        for side in (self.client, self.broker):
+            self._linger_0(side)
+        self.abort()
+
+    @staticmethod
+    def _linger_0(side: Side) -> None:
+        if side.transport is not None and not side.transport.is_closing():
+            found = cast("socket.socket", side.transport.get_extra_info("socket"))
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+
+    def go_transparent(self, direction: str, why: str) -> None:
+        """Pass all bytes from now on as they are: one direction is not understood."""
+        self.transparent = True
+        self.link.stats.transparent += 1
+        self._tell(f"{direction}: {why}; all further bytes of the connection pass unparsed")
+        for pipe in self.pipes.values():
+            pipe.flush_held()
+
+
+def _closing(side: Side) -> Callable[[], None]:
+    def close() -> None:
+        if side.transport is not None:
+            side.transport.close()
+
+    return close
+
+
+class Pipe:
+    """One direction of a connection.
+
+    Args:
+        connection: whose.
+        direction: ``request`` or ``reply``.
+        parser: of this direction.
+    """
+
+    def __init__(self, connection: Connection, direction: str, parser: FrameParser) -> None:
+        self.ended = False
+        self.outbox = Outbox(connection.link.clock, self._on_room)
+        self._connection = connection
+        self._link = connection.link
+        self._direction = direction
+        self._parser = parser
+        self._is_request = direction == REQUEST
+        self._ahead = 0  # bytes of an unfinished frame that were forwarded already
+
+    def _on_room(self, room: bool) -> None:
+        self._connection.block(self._direction, "outbox", not room)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes from the sending side."""
+        connection, link = self._connection, self._link
+        stats = link.stats
+        if self._is_request:
+            stats.request_bytes += len(data)
+        else:
+            stats.reply_bytes += len(data)
+        if connection.flow is not Flow.OPEN:
+            self._discard(len(data))
+            return
+        if link.partition is not None:
+            link.partition.touched(connection.number, len(data), self._direction)
+            connection.lost_bytes = True
+            self._discard(len(data))
+            return
+        if connection.transparent:
+            self._send(data)
+        elif link.frame_rules[self._direction] or (
+            not self._is_request and connection.conversation.owed_swallows
+        ):
+            self._decide(data)
+        else:
+            self._forward(data)
+
+    def _discard(self, size_bytes: int) -> None:
+        self._link.stats.discarded_bytes += size_bytes
+
+    def _send(self, data: bytes) -> None:
+        """To the other side, through what slows the whole link."""
+        if not data:
+            return
+        link, direction = self._link, self._direction
+        bandwidth, latency = link.bandwidth[direction], link.latency[direction]
+        if bandwidth is None and latency is None:
+            self.outbox.send(data)
+            return
+        delay_ns = 0
+        pacer: Pacer | None = None
+        number = self._connection.number
+        if latency is not None:
+            latency.touched(number, len(data), direction)
+            delay_ns = latency.delay_ns()
+        if bandwidth is not None:
+            bandwidth.touched(number, len(data), direction)
+            pacer = bandwidth.pacer(direction)
+        self.outbox.send(data, delay_ns=delay_ns, pacer=pacer, rule=bandwidth or latency)
+
+    def _forward(self, data: bytes) -> None:
+        """No rule can meet a frame of this direction: the bytes go first, and are parsed then."""
+        self._send(data)
+        batch = self._parser.feed(data)
+        self._ahead = self._parser.held_bytes
+        self._count(len(batch.frames))
+        conversation = self._connection.conversation
+        if self._is_request:
+            for frame in batch.frames:
+                conversation.forwarded(frame, 1)
+        else:
+            for frame in batch.frames:
+                conversation.label_reply(frame, batch.data)
+        if batch.error is not None:
+            self._connection.go_transparent(self._direction, batch.error)
+
+    def _count(self, frames: int) -> None:
+        if self._is_request:
+            self._link.stats.request_frames += frames
+        else:
+            self._link.stats.reply_frames += frames
+
+    def _decide(self, data: bytes) -> None:
+        """Look at each frame before it goes; frames in a row that pass go in one piece."""
+        batch = self._parser.feed(data)
+        self._count(len(batch.frames))
+        conversation = self._connection.conversation
+        begin = 0
+        for frame in batch.frames:
+            copies = 1
+            wanted = self._told(frame, batch.data)
+            if self._ahead:
+                begin, self._ahead = self._ahead, 0
+            elif not wanted:
+                self._send(batch.data[begin : frame.start])
+                begin = frame.end
+            elif (rule := self._judge(frame)) is not None:
+                self._send(batch.data[begin : frame.start])
+                begin = frame.end
+                copies = self._act(rule, batch.data[frame.start : frame.end])
+                if self._connection.flow is not Flow.OPEN:
+                    self._discard(len(batch.data) - begin + self._parser.held_bytes)
+                    return
+            if self._is_request:
+                conversation.forwarded(frame, copies)
+        self._send(batch.data[begin:])
+        if batch.error is not None:
+            self._connection.go_transparent(self._direction, batch.error)
+
+    def _told(self, frame: Frame, data: bytes) -> bool:
+        """Label a frame; whether it is meant for the other side at all."""
+        conversation = self._connection.conversation
+        if self._is_request:
+            conversation.label_request(frame)
+            return True
+        return conversation.label_reply(frame, data)
+
+    def _judge(self, frame: Frame) -> ActiveRule | None:
+        """The rule that decides; each one that the frame meets counts it."""
+        if not self._is_request and not self._connection.conversation.matches_replies():
+            return None
+        decides: ActiveRule | None = None
+        for rule in self._link.frame_rules[self._direction]:
+            if not rule.meets(frame):
+                continue
+            if rule.rule.action == "pass":
+                rule.fired(frame, self._connection.number)
+            elif decides is None:
+                rule.fired(frame, self._connection.number)
+                decides = rule
+            else:
+                rule.stats.overruled += 1
+        return decides
+
+    def _act(self, rule: ActiveRule, data: bytes) -> int:
+        """Do what a rule says; how many copies of the frame were forwarded."""
+        connection, action = self._connection, rule.rule.action
+        if action == "delay":
+            self.outbox.send(data, delay_ns=rule.delay_ns(), rule=rule)
+            return 1
+        if action == "trickle":
+            self.outbox.send(data, pacer=Pacer(rule.rule.bytes_per_s), rule=rule)
+            return 1
+        if action == "duplicate":
+            self._send(data + data)
+            return 2
+        self._discard(len(data))
+        if action == "drop":
+            if self._is_request or self._link.protocol == "nats":
+                return 0
+            action = rule.rule.then
+        {
+            "reset": connection.reset,
+            "half_open": connection.half_open,
+            "cut": connection.cut,
+        }[action]()
+        return 0
+
+    def flush_held(self) -> None:
+        """Forward what was held back for an unfinished frame: it will not be parsed any more."""
+        held = self._parser.held[self._ahead :]
+        self._ahead = self._parser.held_bytes
+        if held:
+            self._send(held)
