@@ -23,6 +23,7 @@ __all__ = ["ProxyControl", "start_proxy"]
 
 START_TIMEOUT_S = 20.0
 ANSWER_TIMEOUT_S = 10.0
+_END_PATIENCE_S = 1.0
 _POLL_S = 0.02
 _TAIL_CHARACTERS = 800
 
@@ -124,15 +125,18 @@ class ProxyControl:
                 self._reader = self._writer = None
                 raise self._gone(f"did not answer within {ANSWER_TIMEOUT_S} s") from error
             except OSError as error:
-                raise self._gone(f"does not answer: {error}") from error
+                raise await self._lost(f"does not answer: {error}") from error
         if not line:
-            await asyncio.to_thread(self._child.wait, 1.0)
-            self.check_alive()
-            raise self._gone("closed its control connection")
+            raise await self._lost("closed its control connection")
         answer: dict[str, Any] = msgspec.json.decode(line)
         if not answer["ok"]:
             raise FaultError(answer["error"])
         return answer
+
+    async def _lost(self, how: str) -> FaultError:
+        """Of a broken connection: a process that dies closes it a moment before it has ended."""
+        code = await asyncio.to_thread(self._child.wait, _END_PATIENCE_S)
+        return self._gone(how if code is None else _how_it_ended(code))
 
     def _gone(self, how: str) -> FaultError:
         return FaultError(f"the proxy (pid {self.pid}) {how}; the end of its log: {self._tail()!r}")

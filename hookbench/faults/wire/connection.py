@@ -101,19 +101,17 @@ class Connection:
         return self.broker if side is self.client else self.client
 
     def made(self, side: Side) -> None:
-        """One side is there. The client waits for the broker, unless nothing gets through."""
+        """One side is there. What a client sends before its broker is there waits in the outbox."""
         transport = cast("asyncio.Transport", side.transport)
         into = REPLY if side is self.client else REQUEST
         if side is self.client:
-            transport.pause_reading()
-            self._blocked.add((REQUEST, "broker"))
             self.link.opened(self)
         elif self.client.transport is None or self.flow is not Flow.OPEN:
             transport.abort()
             return
         self.pipes[into].outbox.attach(transport)
-        if side is self.broker:
-            self.block(REQUEST, "broker", False)
+        if side is self.broker and self.pipes[REQUEST].ended:
+            self.ended(self.client)
 
     def block(self, direction: str, why: str, blocked: bool) -> None:
         """Stop or go on reading from the side that sends in a direction."""
@@ -145,21 +143,21 @@ class Connection:
         """A side has sent its last byte: the other is told when all before it is sent."""
         if self._silent():
             return
-        other = self._other(side)
+        other, pipe = self._other(side), self.pipes[side.direction]
 
         def tell() -> None:
+            pipe.finished = other.transport is not None
             transport = other.transport
             if transport is not None and not transport.is_closing() and transport.can_write_eof():
                 transport.write_eof()
             self._close_if_done()
 
-        pipe = self.pipes[side.direction]
         pipe.ended = True
         pipe.flush_held()
         pipe.outbox.then(tell)
 
     def _close_if_done(self) -> None:
-        if all(pipe.ended for pipe in self.pipes.values()):
+        if all(pipe.finished for pipe in self.pipes.values()):
             self.close()
 
     def lost(self, side: Side, error: Exception | None) -> None:
@@ -264,7 +262,8 @@ class Pipe:
     """
 
     def __init__(self, connection: Connection, direction: str, parser: FrameParser) -> None:
-        self.ended = False
+        self.ended = False  # its sender will send nothing more
+        self.finished = False  # and its receiver was told
         self.outbox = Outbox(connection.link.clock, self._on_room)
         self._connection = connection
         self._link = connection.link

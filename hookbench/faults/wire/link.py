@@ -60,7 +60,7 @@ class Link:
         """A socket that holds the port without listening: a closed port stays this process's."""
         opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # Not SO_REUSEADDR: with it, whoever has it too may take a port that is not listened on.
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             opened.bind((LOOPBACK, port))
         except OSError as error:

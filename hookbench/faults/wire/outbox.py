@@ -42,8 +42,9 @@ class Outbox:
         self._when_empty: list[Callable[[], None]] = []
 
     def attach(self, transport: asyncio.BaseTransport) -> None:
-        """Where it goes."""
+        """Where it goes; what came before it goes now."""
         self._transport = cast("asyncio.WriteTransport", transport)
+        self.pump()
 
     @property
     def unsent_bytes(self) -> int:
