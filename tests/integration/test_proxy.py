@@ -552,3 +552,58 @@ def test_a_connection_that_is_not_understood_goes_on_and_the_statistics_say_so(r
     [trouble] = got[2].troubles
     assert "request: " in trouble.text
     assert "unparsed" in trouble.text
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["resp", "nats"]),
+    st.data(),
+    st.integers(1, 6),
+    st.integers(0, 3),
+    st.sampled_from([("drop", 0), ("duplicate", 2)]),
+    st.lists(st.integers(1, 60), min_size=1, max_size=5),
+)
+def test_exactly_the_frames_of_a_rule_are_changed(protocol, data, nth, count, act, sizes):
+    """Requests, whichever way they are split; all other bytes arrive as they were sent."""
+    frames = data.draw(st.lists(VALID[f"{protocol} request"], min_size=1, max_size=12))
+    action, copies = act
+    rule = Rule(action=action, direction="request", nth=nth, count=count)
+    last = nth + count if count else len(frames) + 1
+    expected = [
+        frame * (copies if nth <= number < last else 1)
+        for number, frame in enumerate(frames, start=1)
+    ]
+    got = asyncio.run(
+        asyncio.wait_for(forward(protocol, b"".join(frames), b"", sizes, [rule]), timeout=20)
+    )
+    assert got[0] == b"".join(expected)
+    assert got[2].discarded_bytes == len(b"".join(frames)) - sum(
+        len(frame) for number, frame in enumerate(frames, 1) if copies or not nth <= number < last
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(1, 6), st.lists(st.integers(1, 60), min_size=1, max_size=5))
+def test_exactly_one_reply_of_nats_is_dropped(data, nth, sizes):
+    frames = data.draw(st.lists(VALID["nats reply"], min_size=1, max_size=12))
+    rule = Rule(action="drop", direction="reply", nth=nth)
+    got = asyncio.run(
+        asyncio.wait_for(forward("nats", b"", b"".join(frames), sizes, [rule]), timeout=20)
+    )
+    assert got[1] == b"".join(frames[: nth - 1] + frames[nth:])
+
+
+async def test_a_rule_added_in_the_middle_of_a_frame_leaves_that_frame_alone(
+    proxy, redis_client, raw, names
+):
+    key = names.pending_key("sync")
+    reader, writer = raw
+    whole = f"*3\r\n$5\r\nLPUSH\r\n${len(key)}\r\n{key}\r\n$3\r\nabc\r\n".encode()
+    writer.write(b"PING\r\n" + whole[:20])
+    assert await reader.readline() == b"+PONG\r\n"
+    rule = await proxy.add(Rule(action="drop", link="redis", direction="request", count=0))
+    writer.write(whole[20:] + b"PING\r\n")
+    assert await reader.readline() == b":1\r\n"
+    assert await redis_client.lrange(key, 0, -1) == [b"abc"]
+    await eventually(lambda: at_least(proxy, rule, 1), what="the drop of the PING")
+    assert [hit.what for hit in (await fired(proxy, rule)).hits] == ["PING"]
