@@ -100,18 +100,20 @@ async def nats_failing_once(scene):
 
 
 async def redis_failing_after_effect(scene):
-    """A transactional handler that has its effect, and then fails until its budget is used up."""
+    """A transactional handler that has its effect, and then fails; one attempt is its budget."""
+    scene.bounds = Bounds(max_attempts=1)
     task = scene.task("transactional")
-    await _work(scene, Phase.REDIS_ONLY, [task], after=Failing(5))
+    await _work(scene, Phase.REDIS_ONLY, [task], after=Failing(1), max_attempts=1)
 
 
 async def doubtful_failing_after_effect(scene):
     """A transactional handler as above; its caller is in doubt, for the reply to LPUSH is lost."""
+    scene.bounds = Bounds(max_attempts=1)
     scene.enter(Phase.REDIS_ONLY)
     async with Wire(scene.redis_url, drop_replies=1) as wire:
         outcomes = await scene.put(scene.task("transactional"), redis_url=wire.url)
     assert outcomes == ["unknown"]
-    async with scene.worker(1, after=Failing(5)):
+    async with scene.worker(1, after=Failing(1), max_attempts=1):
         await scene.quiet()
 
 

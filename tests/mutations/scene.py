@@ -136,7 +136,7 @@ class Scene:
             return error.outcome
         return "ok"
 
-    def settings(self, *, concurrency=1, block_s=0.1, drain_timeout_s=20.0):
+    def settings(self, *, concurrency=1, block_s=0.1, drain_timeout_s=20.0, max_attempts=3):
         return WorkerSettings(
             redis_url=self.redis_url,
             nats_url=self.nats_url,
@@ -145,7 +145,11 @@ class Scene:
             block_timeout_secs=block_s,
             ack=AckMode.AFTER_PROCESSING,
             stream=StreamSettings(storage=_STORAGE),
-            limits=WorkerLimits(concurrency=concurrency, drain_timeout_s=drain_timeout_s),
+            limits=WorkerLimits(
+                concurrency=concurrency,
+                drain_timeout_s=drain_timeout_s,
+                max_attempts=max_attempts,
+            ),
         )
 
     @contextlib.asynccontextmanager
