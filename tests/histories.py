@@ -106,7 +106,7 @@ class History:
         self.faults.append(
             FaultWindow(
                 index=len(self.faults),
-                kind=kind,
+                name=f"{kind} {target}",
                 target=target,
                 begin_ns=self.clock.now_ns,
                 end_ns=self.clock.now_ns + length_ms * MS,

@@ -61,7 +61,10 @@ async def probe_redis(url: str) -> BrokerInfo:
     """
     try:
         client = redis_asyncio.Redis.from_url(
-            url, socket_timeout=PROBE_TIMEOUT_S, socket_connect_timeout=PROBE_TIMEOUT_S
+            url,
+            protocol=2,  # as the queues speak it: what a proxy between them reads
+            socket_timeout=PROBE_TIMEOUT_S,
+            socket_connect_timeout=PROBE_TIMEOUT_S,
         )
     except ValueError as error:
         raise SettingError(f"Redis URL {redact(url)!r}: {error}") from error

@@ -1,6 +1,6 @@
 """What a fault is: a plan in a scenario, an injection, a healing, and the proof that it fired."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -14,6 +14,7 @@ __all__ = [
     "FaultRecord",
     "Process",
     "Targets",
+    "wait_for",
     "wait_until",
 ]
 
@@ -65,6 +66,18 @@ class Targets(Protocol):
 
     def die_at(self, name: str, step: str) -> None:
         """Tell a worker to kill itself at a step, see ``parse_step``."""
+        ...
+
+    async def add_rule(self, fault: "Fault") -> int:
+        """Put the rule of a wire fault to work; its number."""
+        ...
+
+    async def firings(self, number: int) -> int:
+        """How often a rule has fired."""
+        ...
+
+    async def remove_rule(self, fault: "Fault") -> None:
+        """End the rule of a wire fault, if it is at work."""
         ...
 
     def process(self, name: str) -> Process:
@@ -119,6 +132,7 @@ class FaultRecord(msgspec.Struct, kw_only=True):
     Attributes:
         index: place in the schedule; the value of its events in the ledger.
         kind, target: as planned.
+        name: for people, with what belongs to its kind: ``drop reply BLMOVE workers-redis``.
         planned_ns: when it was due.
         begin_ns, end_ns: when it was in effect and healed; ``None`` for never.
         problem: why it did not fire, or could not be healed.
@@ -127,10 +141,20 @@ class FaultRecord(msgspec.Struct, kw_only=True):
     index: int
     kind: str
     target: str
+    name: str
     planned_ns: int
     begin_ns: int | None = None
     end_ns: int | None = None
     problem: str | None = None
+
+
+async def wait_for(question: Callable[[], Awaitable[bool]], clock: Clock, *, tries: int) -> bool:
+    """Ask somebody else every 10 ms, so many times; whether the answer was yes."""
+    for _ in range(tries):
+        if await question():
+            return True
+        await clock.sleep(POLL_S)
+    return False
 
 
 async def wait_until(condition: Callable[[], bool], clock: Clock, *, tries: int) -> bool:

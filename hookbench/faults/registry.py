@@ -8,13 +8,14 @@ import msgspec
 from hookbench.errors import SettingError
 from hookbench.faults.process import Kill, Pause, Restart
 from hookbench.faults.step import KillAtStep
+from hookbench.faults.wire_fault import Wire
 
 __all__ = ["FAULTS", "AnyFault", "parse_fault"]
 
-AnyFault = Kill | Pause | Restart | KillAtStep
+AnyFault = Kill | Pause | Restart | KillAtStep | Wire
 
 FAULTS: dict[str, type[Any]] = {
-    str(kind.__struct_config__.tag): kind for kind in (Kill, Pause, Restart, KillAtStep)
+    str(kind.__struct_config__.tag): kind for kind in (Kill, Pause, Restart, KillAtStep, Wire)
 }
 
 

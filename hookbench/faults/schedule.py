@@ -30,6 +30,7 @@ class FaultSchedule:
                 index=index,
                 kind=str(fault.__struct_config__.tag),
                 target=fault.target,
+                name=fault.name,
                 planned_ns=0,
             )
             for index, fault in enumerate(faults)

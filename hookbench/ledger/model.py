@@ -221,15 +221,10 @@ class FaultWindow(msgspec.Struct, frozen=True, kw_only=True):
     """A fault that fired, monotonic ns; ``end_ns`` is ``None`` where it was not healed."""
 
     index: int
-    kind: str
+    name: str
     target: str
     begin_ns: int
     end_ns: int | None = None
-
-    @property
-    def name(self) -> str:
-        """``kill redis``."""
-        return f"{self.kind} {self.target}"
 
 
 class FaultAccount(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 from hookbench.githook.config import HookConfig
+from hookbench.rehearsal.links import Links
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 from hookbench.results.store import RunFolder
@@ -12,11 +13,11 @@ from hookbench.results.store import RunFolder
 __all__ = ["hook_settings", "producer_arguments", "worker_arguments"]
 
 
-def _common(settings: RehearsalSettings, stage: Stage) -> list[str]:
+def _common(settings: RehearsalSettings, stage: Stage, links: Links, role: str) -> list[str]:
     names = stage.names
     return [
-        "--redis-url", stage.redis_url,
-        "--nats-url", stage.nats_url,
+        "--redis-url", links.url(role, "redis"),
+        "--nats-url", links.url(role, "nats"),
         f"--prefix={names.prefix}",
         f"--subject-root={names.subject_root}",
         f"--stream={names.stream}",
@@ -24,11 +25,13 @@ def _common(settings: RehearsalSettings, stage: Stage) -> list[str]:
     ]  # fmt: skip
 
 
-def worker_arguments(settings: RehearsalSettings, stage: Stage, folder: RunFolder) -> list[str]:
+def worker_arguments(
+    settings: RehearsalSettings, stage: Stage, links: Links, folder: RunFolder
+) -> list[str]:
     """Options of ``hookbench worker``."""
     work = folder.work
     return [
-        *_common(settings, stage),
+        *_common(settings, stage, links, "workers"),
         "--ack", settings.design.ack_mode,
         "--concurrency", str(settings.concurrency),
         "--max-attempts", str(settings.max_attempts),
@@ -42,13 +45,13 @@ def worker_arguments(settings: RehearsalSettings, stage: Stage, folder: RunFolde
 
 
 def producer_arguments(
-    settings: RehearsalSettings, stage: Stage, number: int, start_ns: int
+    settings: RehearsalSettings, stage: Stage, links: Links, number: int, start_ns: int
 ) -> list[str]:
     """Options of ``hookbench produce``: its share of the rate, over the whole timeline."""
     rate = settings.rate_per_s / settings.producers
     seed = random.Random(f"{settings.seed}:{number}").getrandbits(32)
     return [
-        *_common(settings, stage),
+        *_common(settings, stage, links, "producers"),
         "--rate", str(rate),
         "--count", str(settings.tasks_per_producer),
         "--arrivals", settings.arrivals,

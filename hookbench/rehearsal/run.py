@@ -20,6 +20,7 @@ from hookbench.rehearsal.arguments import hook_settings, worker_arguments
 from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
 from hookbench.rehearsal.fleet import Fleet
+from hookbench.rehearsal.links import Links, open_links
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Teller
 from hookbench.rehearsal.pushes import Pusher, PushSettings
@@ -177,12 +178,18 @@ class Rehearsal:
                 " repositories"
             )
             check_targets(settings.faults, settings, stage)
-            await self._on_stage(folder, manifest, stage)
+            links = await open_links(settings.faults, stage, folder.logs, clock=self._clock)
+            try:
+                await self._on_stage(folder, manifest, stage, links)
+            finally:
+                await links.close()
         finally:
             self._teller.close()
             stage.close()
 
-    async def _on_stage(self, folder: RunFolder, manifest: Manifest, stage: Stage) -> None:
+    async def _on_stage(
+        self, folder: RunFolder, manifest: Manifest, stage: Stage, links: Links
+    ) -> None:
         settings = self._settings
         control = folder.work / "control"
         control.mkdir()
@@ -201,7 +208,12 @@ class Rehearsal:
         )
         observer = Observer(stage.redis_url, stage.nats_url, stage.names, clock=self._clock)
         meter = ResourceMeter(
-            lambda: [*stage.processes(), *fleet.processes(), ("harness", os.getpid())],
+            lambda: [
+                *stage.processes(),
+                *links.processes(),
+                *fleet.processes(),
+                ("harness", os.getpid()),
+            ],
             self._clock,
         )
         timeline = Timeline(
@@ -221,16 +233,16 @@ class Rehearsal:
             asyncio.ensure_future(meter.record()),
             asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME)),
         ]
-        targets = RunTargets(stage, fleet, clock=self._clock)
+        targets = RunTargets(stage, fleet, links, clock=self._clock)
         faults = FaultSchedule(settings.faults, targets, ledger)
         manifest.faults = faults.records
         try:
-            await self._prepare(folder, stage, fleet, pusher, control)
+            await self._prepare(folder, stage, links, fleet, pusher, control)
             try:
-                await timeline.run(stage, ledger, faults)
+                await timeline.run(stage, links, ledger, faults)
             finally:
                 await faults.heal()
-            self._unknown += faults.unknown()
+            self._unknown += [*faults.unknown(), *await links.troubles()]
             await self._drain(fleet, pusher, observer)
             await cancel(*watching)
             ledger.close()
@@ -253,7 +265,13 @@ class Rehearsal:
             await observer.close()
 
     async def _prepare(
-        self, folder: RunFolder, stage: Stage, fleet: Fleet, pusher: Pusher, control: Path
+        self,
+        folder: RunFolder,
+        stage: Stage,
+        links: Links,
+        fleet: Fleet,
+        pusher: Pusher,
+        control: Path,
     ) -> None:
         """Repositories with hooks, and workers that are ready."""
         for name in ("origins", "clones", "mirrors"):
@@ -264,7 +282,10 @@ class Rehearsal:
         await pusher.prepare(hook_settings(self._settings, stage, folder, hook_phase))
         for number in range(self._settings.workers):
             fleet.start(
-                "worker", number, worker_arguments(self._settings, stage, folder), (0, first)
+                "worker",
+                number,
+                worker_arguments(self._settings, stage, links, folder),
+                (0, first),
             )
         workers = fleet.of("worker")
         for member in workers:

@@ -6,7 +6,9 @@ from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, Process
+from hookbench.faults.wire_fault import Wire
 from hookbench.rehearsal.fleet import Fleet, Member
+from hookbench.rehearsal.links import Links
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 
@@ -65,8 +67,9 @@ class _MemberProcess:
 class RunTargets:
     """The processes of one run, by name."""
 
-    def __init__(self, stage: Stage, fleet: Fleet, *, clock: Clock) -> None:
+    def __init__(self, stage: Stage, fleet: Fleet, links: Links, *, clock: Clock) -> None:
         self._stage = stage
+        self._links = links
         self._fleet = fleet
         self.clock = clock
 
@@ -79,6 +82,18 @@ class RunTargets:
         if name in _BROKERS:
             return _BrokerProcess(self._stage.owned(name))
         return _MemberProcess(self._member(name))
+
+    async def add_rule(self, fault: Fault) -> int:
+        """Put the rule of a wire fault to work; its number."""
+        return await self._links.add(_wire(fault))
+
+    async def firings(self, number: int) -> int:
+        """How often a rule has fired."""
+        return await self._links.firings(number)
+
+    async def remove_rule(self, fault: Fault) -> None:
+        """End the rule of a wire fault, if it is at work."""
+        await self._links.remove(_wire(fault))
 
     def die_at(self, name: str, step: str) -> None:
         """Write the step where the worker looks for it, in one piece."""
@@ -97,6 +112,12 @@ class RunTargets:
         )
 
 
+def _wire(fault: Fault) -> Wire:
+    if not isinstance(fault, Wire):
+        raise SettingError(f"fault {fault.name}: it has no rule for the wire")
+    return fault
+
+
 def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage: Stage) -> None:
     """Refuse a fault that is aimed at nobody, or at what the run did not start.
 
@@ -105,8 +126,9 @@ def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage:
     """
     for fault in faults:
         found = _MEMBER.fullmatch(fault.target)
-        if fault.target in _BROKERS:
-            stage.owned(fault.target)
+        broker = fault.target.rpartition("-")[2] if isinstance(fault, Wire) else fault.target
+        if broker in _BROKERS:
+            stage.owned(broker)
             continue
         counts = {"worker": settings.workers, "producer": settings.producers}
         if found is None or int(found[2]) >= counts[found[1]]:

@@ -12,6 +12,7 @@ from hookbench.ledger.model import StepPlan
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.rehearsal.arguments import producer_arguments
 from hookbench.rehearsal.fleet import Fleet, Member
+from hookbench.rehearsal.links import Links
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Pulse, Teller
 from hookbench.rehearsal.pushes import Pusher
@@ -65,7 +66,9 @@ class Timeline:
         self._told_counts = (0, 0)
         self.records: list[StepRecord] = []
 
-    async def run(self, stage: Stage, ledger: LedgerWriter, faults: FaultSchedule) -> None:
+    async def run(
+        self, stage: Stage, links: Links, ledger: LedgerWriter, faults: FaultSchedule
+    ) -> None:
         """Every step, until the producers have ended and the last push is made.
 
         Faults are carried out beside it; what is left of the schedule then does not fire.
@@ -75,7 +78,7 @@ class Timeline:
         lead_s = _LEAD_S + 0.5 * settings.producers
         start_ns = self._clock.monotonic_ns() + int(lead_s * NS_PER_S)
         for number in range(settings.producers):
-            arguments = producer_arguments(settings, stage, number, start_ns)
+            arguments = producer_arguments(settings, stage, links, number, start_ns)
             self._fleet.start("producer", number, arguments, (0, settings.phases[0]))
         pushes = asyncio.ensure_future(self._pusher.run(start_ns))
         faulting = asyncio.ensure_future(faults.run(start_ns))

@@ -131,7 +131,7 @@ def fault_windows(manifest: Manifest) -> list[FaultWindow]:
     return [
         FaultWindow(
             index=record.index,
-            kind=record.kind,
+            name=record.name,
             target=record.target,
             begin_ns=record.begin_ns,
             end_ns=record.end_ns,

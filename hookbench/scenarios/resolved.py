@@ -63,7 +63,7 @@ def scenario_toml(settings: RehearsalSettings) -> str:
 def _as_written(fault: AnyFault) -> dict[str, Any]:
     """The table of a fault as a scenario has it."""
     values: dict[str, Any] = msgspec.to_builtins(fault)
-    return {"kind": values.pop("type"), **values}
+    return _without_none({"kind": values.pop("type"), **values})
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

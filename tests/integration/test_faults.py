@@ -139,3 +139,57 @@ def test_a_fault_aimed_at_nobody_is_refused(rehearse, target):
     done = rehearse([{"kind": "kill", "target": target, "at_s": 1.0}])
     assert done.returncode == 2
     assert f"kill {target}: no such target: use redis, nats, worker-0 to worker-1" in done.stderr
+
+
+def test_a_lost_reply_and_a_partition_on_the_wire(rehearse, tmp_path):
+    """Hazard R1: nobody died, and a task is orphaned all the same."""
+    faults = [
+        {
+            "kind": "wire",
+            "target": "workers-redis",
+            "action": "drop",
+            "direction": "reply",
+            "command": "BLMOVE",
+            "nth": 3,
+            "at_s": 0.5,
+            "for_s": 0.3,
+        },
+        {
+            "kind": "wire",
+            "target": "workers-nats",
+            "action": "partition",
+            "at_s": 2.5,
+            "for_s": 0.3,
+        },
+    ]
+    done = rehearse(faults)
+    assert done.returncode == 1, done.stderr
+    manifest = stored(tmp_path)
+    assert manifest.unknown_because == []
+    assert [record.name for record in manifest.faults] == [
+        "drop reply BLMOVE workers-redis",
+        "partition workers-nats",
+    ]
+    account = manifest.account
+    assert account.crashes == []
+    assert account.rows[0].stuck == {"redis-work/orphaned": 1}
+    assert [item.hazard for item in account.findings if item.step == 0] == ["R3"]
+    assert account.faults[0].stuck == 1
+    assert any(use.name == "proxy" for use in manifest.resources)
+
+
+def test_a_rule_that_makes_no_sense_is_refused_before_the_run(rehearse):
+    done = rehearse(
+        [
+            {
+                "kind": "wire",
+                "target": "workers-redis",
+                "action": "drop",
+                "direction": "reply",
+                "command": "BLMOV",
+                "at_s": 1.0,
+            }
+        ]
+    )
+    assert done.returncode == 2
+    assert "did you mean 'BLMOVE'" in done.stderr

@@ -141,8 +141,13 @@ def test_a_fault_that_makes_no_sense_is_named(table, named):
 def test_every_kind_can_be_written_and_read():
     for kind in FAULTS:
         table = {"kind": kind, "target": "worker-0", "at_s": 1.0, "for_s": 2.0}
-        fault = parse_fault(table | ({"step": "ack"} if kind == "kill_at_step" else {}), "faults")
-        assert fault.name == f"{kind} worker-0"
+        more = {
+            "kill_at_step": {"step": "ack"},
+            "wire": {"action": "partition", "target": "workers-nats"},
+        }
+        fault = parse_fault(table | more.get(kind, {}), "faults")
+        wanted = "partition workers-nats" if kind == "wire" else f"{kind} worker-0"
+        assert fault.name == wanted
 
 
 @pytest.mark.parametrize("text", ["effect", "effect:", "effect:0", "effect:x", "nap:1", ""])
