@@ -24,6 +24,7 @@ from hookbench.errors import (
 from hookbench.faults.wire.client import start_proxy
 from hookbench.faults.wire.link import Link
 from hookbench.faults.wire.model import LinkSettings, Rule
+from hookbench.faults.wire.outbox import HIGH_WATER_BYTES
 from hookbench.faults.wire.rules import ActiveRule
 from hookbench.queues.jetstream import StreamSettings, ensure_stream
 from hookbench.queues.redis_client import connect_redis
@@ -401,6 +402,46 @@ async def test_the_control_socket_answers_whatever_it_is_sent(proxy):
         answer = json.loads(await reader.readline())
         assert (answer["ok"], text in answer["error"]) == (False, True), answer
     assert len((await proxy.stats()).links) == 2
+
+
+async def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(proxy):
+    asked = asyncio.ensure_future(proxy.heal())
+    await asyncio.sleep(0)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert len((await proxy.stats()).links) == 2
+
+
+async def test_a_broker_is_not_read_faster_than_it_may_be_forwarded(proxy, redis_client, names):
+    value = b"x" * (8 * HIGH_WATER_BYTES)
+    await redis_client.eval("return redis.call('SET', KEYS[1], ARGV[1])", 1, names.prefix, value)
+    rule = await proxy.add(
+        Rule(action="latency", link="redis", direction="reply", delay_ms=HOUR_MS)
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.ports["redis"])
+    writer.write(f"GET {names.prefix}\r\n".encode())
+    await eventually(lambda: received(proxy, HIGH_WATER_BYTES), what="the held bytes")
+    await asyncio.sleep(0.2)
+    assert not await received(proxy, 2 * HIGH_WATER_BYTES)
+    await proxy.remove(rule)
+    assert len(await reader.readexactly(len(value))) == len(value)
+    writer.close()
+    await redis_client.delete(names.prefix)
+
+
+async def received(proxy, size):
+    return (await link_stats(proxy)).reply_bytes > size
+
+
+async def test_what_speaks_resp3_passes_unparsed(proxy, raw):
+    rule = await proxy.add(Rule(action="drop", link="redis", direction="reply", command="ECHO"))
+    reader, writer = raw
+    writer.write(b"HELLO 3\r\nECHO seen\r\n")
+    assert (await reader.readuntil(b"seen\r\n")).startswith(b"%")
+    found = await link_stats(proxy)
+    assert (found.transparent, (await fired(proxy, rule)).firings) == (1, 0)
+    assert "no RESP2 reply" in found.troubles[0].text
 
 
 async def test_a_proxy_that_died_is_an_error_that_says_so(redis_broker, tmp_path, clock):

@@ -57,6 +57,8 @@ def frame(command=b"PUB", key=b"queue.a", special=b""):
         ({"action": "drop", "link": "nats", "direction": "reply", "count": -1}, "count -1"),
         ({"action": "drop", "link": "nats", "direction": "reply", "probability": 0.0}, "probabil"),
         ({"action": "drop", "link": "nats", "direction": "reply", "then": "rest"}, "'reset'"),
+        ({"action": "drop", "link": "nats", "direction": "reply", "then": "reset"}, "leave out"),
+        ({"action": "drop", "link": "redis", "direction": "request", "then": "reset"}, "leave out"),
         ({"action": "drop", "link": "nats", "direction": "reply", "delay_ms": 5}, "no 'delay_ms'"),
         ({"action": "delay", "link": "nats", "direction": "reply"}, "needs a delay_ms"),
         ({"action": "delay", "link": "nats", "direction": "reply", "delay_ms": -1}, "delay_ms -1"),

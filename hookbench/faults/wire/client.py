@@ -17,7 +17,7 @@ from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import FaultError
 from hookbench.faults.wire.link import LOOPBACK
 from hookbench.faults.wire.model import LinkSettings, ProxyStats, Rule
-from hookbench.faults.wire.proxy import MAX_LINE_BYTES
+from hookbench.faults.wire.proxy import MAX_LINE_BYTES, MAX_PATH_BYTES
 
 __all__ = ["ProxyControl", "start_proxy"]
 
@@ -38,11 +38,12 @@ class ProxyControl:
     with the end of its log.
     """
 
-    def __init__(self, child: Child, log: Path, folder: Path, ports: dict[str, int]) -> None:
+    def __init__(self, child: Child, log: Path, folder: Path | None, ports: dict[str, int]) -> None:
         self.ports = ports
         self._child = child
         self._log = log
         self._folder = folder
+        self._number = 0
         self._lock = asyncio.Lock()
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -104,7 +105,7 @@ class ProxyControl:
                 self._writer.close()
             await asyncio.to_thread(self._child.stop)
         finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder)
         if died is not None:
             raise self._gone(_how_it_ended(died))
 
@@ -114,24 +115,32 @@ class ProxyControl:
             raise self._gone("has no control connection")
         async with self._lock:
             self.check_alive()
+            self._number += 1
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    writer.write(msgspec.json.encode(request) + b"\n")
+                    writer.write(msgspec.json.encode({"number": self._number, **request}) + b"\n")
                     await writer.drain()
-                    line = await reader.readline()
+                    answer = await self._answer(reader)
             except TimeoutError as error:
-                # The answer may still come, and would be taken for that of the next request.
-                writer.close()
-                self._reader = self._writer = None
                 raise self._gone(f"did not answer within {ANSWER_TIMEOUT_S} s") from error
             except OSError as error:
                 raise await self._lost(f"does not answer: {error}") from error
-        if not line:
-            raise await self._lost("closed its control connection")
-        answer: dict[str, Any] = msgspec.json.decode(line)
         if not answer["ok"]:
             raise FaultError(answer["error"])
         return answer
+
+    async def _answer(self, reader: asyncio.StreamReader) -> dict[str, Any]:
+        """To the last request; those to earlier ones that were given up are passed over."""
+        while True:
+            try:
+                line = await reader.readline()
+            except ValueError as error:
+                raise self._gone(f"said more than {MAX_LINE_BYTES} bytes at once") from error
+            if not line:
+                raise await self._lost("closed its control connection")
+            answer: dict[str, Any] = msgspec.json.decode(line)
+            if answer["number"] == self._number:
+                return answer
 
     async def _lost(self, how: str) -> FaultError:
         """Of a broken connection: a process that dies closes it a moment before it has ended."""
@@ -145,6 +154,11 @@ class ProxyControl:
         with contextlib.suppress(OSError):
             return self._log.read_text(errors="replace")[-_TAIL_CHARACTERS:].strip()
         return f"{self._log} cannot be read"
+
+
+def _remove(folder: Path | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _how_it_ended(code: int) -> str:
@@ -164,9 +178,11 @@ async def start_proxy(folder: Path, links: list[LinkSettings], *, clock: Clock) 
     Raises:
         FaultError: it did not start; the text has the end of its log.
     """
-    # A path of the run's folder may be too long for a unix socket.
-    short = Path(tempfile.mkdtemp(prefix="hookbench-"))
-    control, log, said = short / "control", folder / "proxy.log", folder / "proxy.jsonl"
+    control, log, said = folder / "proxy.sock", folder / "proxy.log", folder / "proxy.jsonl"
+    short = None
+    if len(str(control).encode()) > MAX_PATH_BYTES:
+        short = Path(tempfile.mkdtemp(prefix="hookbench-"))
+        control = short / "proxy.sock"
     command = [sys.executable, "-m", "hookbench", "proxy", "--control", str(control)]
     for link in links:
         command += ["--name", link.name, "--protocol", link.protocol]
@@ -180,7 +196,7 @@ async def start_proxy(folder: Path, links: list[LinkSettings], *, clock: Clock) 
         await proxy.connect(control)
     except BaseException:
         child.kill()
-        shutil.rmtree(short, ignore_errors=True)
+        _remove(short)
         raise
     return proxy
 

@@ -17,7 +17,7 @@ LOW_WATER_BYTES = 1024 * 1024
 
 
 class _Held(msgspec.Struct, gc=False):
-    data: bytes
+    data: bytes | memoryview
     due_ns: int
     pacer: Pacer | None
     rule: ActiveRule | None
@@ -115,9 +115,11 @@ class Outbox:
         if not freed and held.pacer is not None:
             size = held.pacer.take(now_ns, len(held.data))
             if size < len(held.data):
-                transport.write(held.data[:size])
-                held.data = held.data[size:]
-                self._queued_bytes -= size
+                if size:
+                    rest = memoryview(held.data)
+                    transport.write(bytes(rest[:size]))
+                    held.data = rest[size:]
+                    self._queued_bytes -= size
                 return max(held.pacer.free_ns - now_ns, 1)
         transport.write(held.data)
         self._queued_bytes -= len(held.data)

@@ -2,7 +2,8 @@
 
 The control socket takes one JSON object a line and answers each with one: ``{"ok": true, ...}`` or
 ``{"ok": false, "error": "..."}``. Verbs: ``add`` (``rule``; answers ``id``), ``remove`` (``id``),
-``stats`` (answers ``stats``), ``heal`` (answers ``removed`` and ``closed``) and ``stop``.
+``stats`` (answers ``stats``), ``heal`` (answers ``removed`` and ``closed``) and ``stop``. A
+``number`` in a request stands in its answer too.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from hookbench.faults.wire.link import LOOPBACK, Link
 from hookbench.faults.wire.model import LinkSettings, ProxyStats
 from hookbench.faults.wire.rules import ActiveRule, nearest, parse_rule
 
-__all__ = ["MAX_LINE_BYTES", "PROTOCOLS", "Proxy"]
+__all__ = ["MAX_LINE_BYTES", "MAX_PATH_BYTES", "PROTOCOLS", "Proxy"]
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """Longest line on the control socket: the statistics of all rules with all their hits."""
@@ -26,8 +27,10 @@ MAX_LINE_BYTES = 64 * 1024 * 1024
 MAX_RULES = 1000
 """Rules in the life of a proxy, for each is kept with its counts."""
 
+MAX_PATH_BYTES = 100
+"""Of a unix socket's path; the kernel's limit is 107 on Linux and 103 on macOS."""
+
 PROTOCOLS = ("resp", "nats")
-_MAX_PATH_BYTES = 100  # of a unix socket; the kernel's limit is 107 on Linux and 103 on macOS
 
 
 class Proxy:
@@ -68,8 +71,8 @@ class Proxy:
             self._links[settings.name] = Link(settings, clock)
         if not self._links:
             raise FaultError("no link: give --listen, --upstream and --protocol")
-        if len(str(control).encode()) > _MAX_PATH_BYTES:
-            raise FaultError(f"control socket {control}: use a path of at most {_MAX_PATH_BYTES}")
+        if len(str(control).encode()) > MAX_PATH_BYTES:
+            raise FaultError(f"control socket {control}: use a path of at most {MAX_PATH_BYTES}")
 
     def request_stop(self) -> None:
         """Close everything and end."""
@@ -117,15 +120,18 @@ class Proxy:
             writer.close()
 
     async def _answer(self, line: bytes) -> dict[str, Any]:
+        number = None
         try:
             request = msgspec.json.decode(line)
             if not isinstance(request, dict):
                 raise FaultError(f"request {request!r}: send an object with a verb")
-            return {"ok": True, **await self._do(request)}
+            number = request.get("number")
+            return {"ok": True, "number": number, **await self._do(request)}
         except msgspec.DecodeError as error:
-            return {"ok": False, "error": f"request {line[:80]!r}: {error}"}
+            text = f"request {line[:80]!r}: {error}"
         except FaultError as error:
-            return {"ok": False, "error": str(error)}
+            text = str(error)
+        return {"ok": False, "number": number, "error": text}
 
     async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         verb = request.get("verb")

@@ -18,8 +18,11 @@ from hookbench.faults.wire.redis_commands import REDIS_COMMANDS
 
 __all__ = ["DIRECTIONS", "LINK_ACTIONS", "ActiveRule", "Pacer", "nearest", "parse_rule"]
 
-MAX_HITS = 1000
+MAX_HITS = 200
 """Firings that a rule keeps one by one."""
+
+MAX_KEY_CHARACTERS = 200
+"""Of a key or subject in a hit."""
 
 REQUEST, REPLY = "request", "reply"
 DIRECTIONS = (REQUEST, REPLY)
@@ -142,6 +145,10 @@ def _check_match(rule: Rule, protocol: str) -> None:
     other, own = ("subject", "key") if protocol == "resp" else ("key", "subject")
     if getattr(rule, other) is not None:
         raise FaultError(f"rule: link {rule.link!r} speaks {protocol}: use {own!r}, not {other!r}")
+    if rule.then != _ENDINGS[0] and (protocol != "resp" or rule.direction != REPLY):
+        raise FaultError(
+            "rule: only a dropped reply of Redis ends its connection: leave out 'then'"
+        )
     if rule.direction is None:
         raise FaultError("rule: no direction: use 'request' or 'reply'")
     if rule.command is None:
@@ -239,7 +246,7 @@ class ActiveRule:
         if len(stats.hits) >= MAX_HITS:
             stats.hits_left_out += 1
             return
-        text = key.decode("utf-8", "backslashreplace")
+        text = key[:MAX_KEY_CHARACTERS].decode("utf-8", "backslashreplace")
         stats.hits.append(
             Hit(n=stats.matches, connection=connection, what=what, key=text, time_ns=now_ns)
         )
