@@ -5,8 +5,9 @@ import socket
 
 from hookbench.clock import Clock
 from hookbench.errors import FaultError
-from hookbench.faults.wire.connection import Connection, Flow
+from hookbench.faults.wire.connection import Connection
 from hookbench.faults.wire.model import LinkSettings, LinkStats, Trouble
+from hookbench.faults.wire.pipe import Flow
 from hookbench.faults.wire.rules import DIRECTIONS, LINK_ACTIONS, ActiveRule
 
 __all__ = ["LOOPBACK", "Link"]
