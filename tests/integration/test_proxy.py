@@ -309,6 +309,26 @@ async def test_clients_recover_from_a_partition(proxy, redis_through, nats_throu
         assert found.hits[0].connection > 0
 
 
+async def test_after_a_partition_only_what_lost_bytes_is_closed(proxy):
+    idle, silent = [
+        await asyncio.open_connection("127.0.0.1", proxy.ports["redis"]) for _ in range(2)
+    ]
+    for reader, writer in (idle, silent):
+        writer.write(b"PING\r\n")
+        assert await reader.readline() == b"+PONG\r\n"
+    rule = await proxy.add(Rule(action="partition", link="redis"))
+    fresh = await asyncio.open_connection("127.0.0.1", proxy.ports["redis"])
+    silent[1].write(b"PING\r\n")
+    await eventually(lambda: at_least(proxy, rule, 2), what="both firings")
+    await proxy.remove(rule)
+    for reader, _writer in (silent, fresh):
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+    idle[1].write(b"PING\r\n")
+    assert await idle[0].readline() == b"+PONG\r\n"
+    for _reader, writer in (idle, silent, fresh):
+        writer.close()
+
+
 async def try_to_publish(transport, subject):
     try:
         return await transport.publish(subject, b"after")
