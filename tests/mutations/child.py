@@ -26,18 +26,21 @@ _LONGEST_S = 60.0
 _WRITER = 1
 
 
-async def _serve(_task, _execution):
-    sys.stdout.buffer.write(IN_HAND)
-    sys.stdout.buffer.flush()
-    await asyncio.sleep(_LONGEST_S)
-
-
 async def work(settings):
     """Work until killed, for a minute at most."""
     folder, clock = Path(settings["folder"]), SystemClock()
     ledger = LedgerWriter(
         folder / "ledger", role="worker", writer=_WRITER, clock=clock, capacity=1024
     )
+    workers = []
+
+    async def serve(_task, _execution):
+        # What was said to the broker before must have arrived when the worker is killed.
+        await (await workers[0]._connections.nats()).client.flush()
+        sys.stdout.buffer.write(IN_HAND)
+        sys.stdout.buffer.flush()
+        await asyncio.sleep(_LONGEST_S)
+
     store = SqliteEffectStore(folder / "effects.sqlite", writer=_WRITER, clock=clock)
     worker = WorkerService(
         WorkerSettings(
@@ -49,10 +52,11 @@ async def work(settings):
             ack=AckMode.AFTER_PROCESSING,
             stream=StreamSettings(storage="memory"),
         ),
-        EffectHandler(store, _serve, recorder=ledger),
+        EffectHandler(store, serve, recorder=ledger),
         clock=clock,
         ledger=ledger,
     )
+    workers.append(worker)
     async with asyncio.timeout(_LONGEST_S):
         await worker.run()
 
