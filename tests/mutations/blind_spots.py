@@ -85,7 +85,7 @@ BLIND_SPOTS = (
         plant=flushed_twice_with_other_ids,
         what="the flush sends a push twice, the second time under another id",
         scenario=scenarios.pushed_in_order,
-        blind="two ids are two tasks; a rehearsal compares the numbers of pushes and tasks",
+        blind="two ids are two tasks; a rehearsal asks only for no fewer tasks than pushes",
     ),
     Mutation(
         name="retry-is-a-task-of-its-own",
@@ -94,7 +94,7 @@ BLIND_SPOTS = (
         plant=retry_is_a_task_of_its_own,
         what="a producer sends each task twice, the second time under another id",
         scenario=scenarios.redis_tasks,
-        blind="two ids are two tasks; a rehearsal compares the offered load with the planned one",
+        blind="two ids are two tasks; a rehearsal asks only for no fewer tasks than planned",
     ),
     Mutation(
         name="sequence-off-by-one",

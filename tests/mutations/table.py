@@ -3,13 +3,21 @@
 import inspect
 import sys
 
-from tests.mutations import blind_spots, effect_bugs, producer_bugs, queue_bugs, worker_bugs
+from tests.mutations import (
+    blind_spots,
+    effect_bugs,
+    producer_bugs,
+    queue_bugs,
+    settle_bugs,
+    worker_bugs,
+)
 
 __all__ = ["BLIND_SPOTS", "MUTATIONS", "caught", "document"]
 
 MUTATIONS = (
     *producer_bugs.MUTATIONS,
     *worker_bugs.MUTATIONS,
+    *settle_bugs.MUTATIONS,
     *queue_bugs.MUTATIONS,
     *effect_bugs.MUTATIONS,
 )
