@@ -31,12 +31,13 @@ NO_STREAM = "none"
 UNKNOWN_VERSION = "-"
 
 _REDIS_SHIPPED_SAVE = "3600 1 300 100 60 10000"  # redis.conf since 6.2
+_REPLICATED_REPLICAS = str(Durability.REPLICATED.stream_replicas)
 _NATS_LAZY_NS = 1_000_000_000
 _NATS_SHIPPED_NS = 120_000_000_000  # https://docs.nats.io/nats-concepts/jetstream, sync_interval
 
 
 class FoundDurability(enum.StrEnum):
-    """The class of a broker as it was read back; the first three are those of ``Durability``.
+    """The class of a broker as it was read back; the first four are those of ``Durability``.
 
     - ``as_shipped``: the broker's defaults (Redis: snapshots only; JetStream: sync every 2 min);
     - ``unlike``: none of the classes, so comparable with nothing;
@@ -47,6 +48,7 @@ class FoundDurability(enum.StrEnum):
     MEMORY = "memory"
     LAZY = "lazy"
     FSYNC = "fsync"
+    REPLICATED = "replicated"
     AS_SHIPPED = "as_shipped"
     UNLIKE = "unlike"
     UNUSED = "unused"
@@ -122,20 +124,30 @@ def classify_redis(configuration: Mapping[str, str]) -> FoundDurability:
 def classify_nats(configuration: Mapping[str, str]) -> FoundDurability:
     """The class of a server's sync settings and its hook stream.
 
-    Memory storage needs no sync settings. A stream with replicas, and one that acknowledges
-    before it writes (``persist_mode: async``, NATS 2.12), are in no class.
+    Memory storage needs no sync settings. Two replicas are no better quorum than one, so that a
+    stream with them, one with replicas in memory, and one that acknowledges before it writes
+    (``persist_mode: async``, NATS 2.12), are in no class.
     """
     storage = configuration.get("stream.storage")
     if storage is None:
         missing = configuration.get("stream") == NO_STREAM
         return FoundDurability.UNUSED if missing else FoundDurability.UNREADABLE
     plain_mode = configuration.get("stream.persist_mode", "default") == "default"
-    if configuration.get("stream.replicas", "1") != "1" or not plain_mode:
+    replicas = configuration.get("stream.replicas", "1")
+    if replicas not in ("1", _REPLICATED_REPLICAS) or not plain_mode:
         return FoundDurability.UNLIKE
     if storage == "memory":
-        return FoundDurability.MEMORY
+        return FoundDurability.MEMORY if replicas == "1" else FoundDurability.UNLIKE
     if any(name not in configuration for name in NATS_SETTINGS):
         return FoundDurability.UNREADABLE
+    by_sync = _classify_sync(configuration)
+    if replicas == "1":
+        return by_sync
+    lazy = by_sync is FoundDurability.LAZY
+    return FoundDurability.REPLICATED if lazy else FoundDurability.UNLIKE
+
+
+def _classify_sync(configuration: Mapping[str, str]) -> FoundDurability:
     if configuration["sync_always"] == "yes":
         return FoundDurability.FSYNC
     return {

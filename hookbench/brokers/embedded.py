@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,17 +16,23 @@ from hookbench.clock import NS_PER_S, SystemClock
 from hookbench.errors import BrokerUnreachableError, PortTakenError, SettingError
 
 __all__ = [
+    "LOOPBACK",
+    "START_ATTEMPTS",
     "EmbeddedBroker",
     "free_port",
+    "launch",
+    "lost_ports",
     "nats_configuration",
     "redis_arguments",
     "start_nats",
     "start_redis",
+    "start_redis_node",
+    "wait_until_up",
 ]
 
 LOOPBACK = "127.0.0.1"
+START_ATTEMPTS = 5
 _START_TIMEOUT_S = 15.0
-_START_ATTEMPTS = 5
 _POLL_S = 0.02
 _MAX_PORT = 65535
 _TAKEN = re.compile(r":(\d+): bind: address already in use", re.IGNORECASE)
@@ -35,11 +42,13 @@ class EmbeddedBroker(msgspec.Struct, kw_only=True):
     """A server that this process started, and so may stop, kill or pause.
 
     Attributes:
+        name: ``redis`` or ``nats``, with a number where it is a node of several (``nats-2``).
         durability: the class that was asked for.
         monitor_port: where a nats-server tells its settings over HTTP; ``None`` for Redis.
     """
 
     kind: str
+    name: str
     resolved: Resolved
     durability: Durability
     url: str
@@ -54,6 +63,11 @@ class EmbeddedBroker(msgspec.Struct, kw_only=True):
     def pid(self) -> int:
         """Process id of the server itself."""
         return self.child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there, be it paused."""
+        return self.child.exit_code is None
 
     @property
     def monitor_url(self) -> str | None:
@@ -78,8 +92,8 @@ class EmbeddedBroker(msgspec.Struct, kw_only=True):
 
     def restart(self) -> None:
         """Start the server again on the same port and data, after it ended."""
-        self.child = _launch(self.kind, self.command, self.log)
-        _wait_until_up(self.kind, self.child, self.port, self.log)
+        self.child = launch(self.kind, self.command, self.log)
+        wait_until_up(self.kind, self.child, self.port, self.log)
 
 
 def free_port() -> int:
@@ -124,9 +138,14 @@ def redis_arguments(port: int, data: Path, durability: Durability) -> list[str]:
 
 
 def nats_configuration(
-    port: int, data: Path, durability: Durability, *, monitor_port: int | None = None
+    port: int,
+    data: Path,
+    durability: Durability,
+    *,
+    monitor_port: int | None = None,
+    more: Sequence[str] = (),
 ) -> str:
-    """Configuration of an embedded nats-server: loopback only, JetStream on."""
+    """Configuration of an embedded nats-server: loopback only, JetStream on, then ``more``."""
     monitor = [] if monitor_port is None else [f"http: {json.dumps(f'{LOOPBACK}:{monitor_port}')}"]
     return "\n".join(
         [
@@ -137,6 +156,7 @@ def nats_configuration(
             f"  store_dir: {json.dumps(str(data))}",
             f"  sync_interval: {durability.nats_sync_interval}",
             "}",
+            *more,
             "",
         ]
     )
@@ -148,10 +168,39 @@ def start_redis(
     """Start a redis-server and wait until it answers.
 
     Raises:
+        SettingError: ``durability`` needs more than one node.
         PortTakenError: ``port`` was asked for and is taken.
         BrokerUnreachableError: it did not come up; the text has the end of its log.
     """
-    return _start("redis", resolved, folder, durability, port)
+    _check_one_node(durability)
+    return start_redis_node(resolved, folder, durability, port=port)
+
+
+def start_redis_node(
+    resolved: Resolved,
+    folder: Path,
+    durability: Durability,
+    *,
+    port: int | None = None,
+    name: str = "redis",
+    options: Callable[[], Sequence[str]] = tuple,
+) -> EmbeddedBroker:
+    """As ``start_redis``, of one node of several.
+
+    Args:
+        resolved: the binary.
+        folder: for the data folder and the log, called as the node is.
+        durability: the class.
+        port: ``None`` for a free one.
+        name: of the node.
+        options: further arguments of redis-server. Called for each attempt to start, so that it
+            can choose ports of its own; those that another program took meanwhile are replaced.
+    """
+
+    def command(chosen: int, _monitor: int | None, data: Path) -> list[str]:
+        return [_binary(resolved), *redis_arguments(chosen, data, durability), *options()]
+
+    return _start("redis", name, resolved, folder, durability, port, command)
 
 
 def start_nats(
@@ -160,44 +209,72 @@ def start_nats(
     """Start a nats-server with JetStream and wait until it answers.
 
     Raises:
+        SettingError: ``durability`` needs more than one node.
         PortTakenError: ``port`` was asked for and is taken.
         BrokerUnreachableError: it did not come up; the text has the end of its log.
     """
-    return _start("nats", resolved, folder, durability, port)
+    _check_one_node(durability)
+
+    def command(chosen: int, monitor: int | None, data: Path) -> list[str]:
+        configuration = folder / "nats.conf"
+        configuration.write_text(nats_configuration(chosen, data, durability, monitor_port=monitor))
+        return [_binary(resolved), "-c", str(configuration)]
+
+    return _start("nats", "nats", resolved, folder, durability, port, command)
+
+
+def _check_one_node(durability: Durability) -> None:
+    if durability is Durability.REPLICATED:
+        raise SettingError(
+            f"durability {durability}: one server has no replica; use the topology redis_replica"
+            " or nats_cluster, or another durability"
+        )
+
+
+def _binary(resolved: Resolved) -> str:
+    if resolved.binary is None:
+        raise SettingError(f"{resolved.label} is not ours to start")
+    return str(resolved.binary)
 
 
 def _start(
-    kind: str, resolved: Resolved, folder: Path, durability: Durability, port: int | None
+    kind: str,
+    name: str,
+    resolved: Resolved,
+    folder: Path,
+    durability: Durability,
+    port: int | None,
+    command_for: Callable[[int, int | None, Path], list[str]],
 ) -> EmbeddedBroker:
     if port is not None:
         _check_free(port, f"--{kind}-port")
-    data = folder / kind
+    data = folder / name
     data.mkdir(parents=True, exist_ok=True)
-    log = folder / f"{kind}.log"
-    for attempt in range(1, _START_ATTEMPTS + 1):
+    log = folder / f"{name}.log"
+    for attempt in range(1, START_ATTEMPTS + 1):
         chosen = port or free_port()
         monitor = free_port() if kind == "nats" else None
-        command = _command(kind, resolved, (chosen, monitor), data, folder, durability)
+        command = command_for(chosen, monitor, data)
         begin = log.stat().st_size if log.exists() else 0
-        child = _launch(kind, command, log)
+        child = launch(kind, command, log)
         try:
-            _wait_until_up(kind, child, chosen, log)
+            wait_until_up(kind, child, chosen, log)
         except BrokerUnreachableError:
             child.kill()
             # Somebody may have taken a free port in between: then another one will do.
-            lost = _lost_ports(log, begin)
-            if attempt == _START_ATTEMPTS or not lost or port in lost:
+            lost = lost_ports(log, begin)
+            if attempt == START_ATTEMPTS or not lost or port in lost:
                 raise
         except BaseException:
             child.kill()
             raise
         else:
-            scheme = "redis" if kind == "redis" else "nats"
             return EmbeddedBroker(
                 kind=kind,
+                name=name,
                 resolved=resolved,
                 durability=durability,
-                url=f"{scheme}://{LOOPBACK}:{chosen}",
+                url=f"{kind}://{LOOPBACK}:{chosen}",
                 port=chosen,
                 monitor_port=monitor,
                 data=data,
@@ -205,39 +282,27 @@ def _start(
                 command=command,
                 child=child,
             )
-    raise BrokerUnreachableError(f"{kind}-server found no free port in {_START_ATTEMPTS} tries")
+    raise BrokerUnreachableError(f"{kind}-server found no free port in {START_ATTEMPTS} tries")
 
 
-def _command(
-    kind: str,
-    resolved: Resolved,
-    ports: tuple[int, int | None],
-    data: Path,
-    folder: Path,
-    durability: Durability,
-) -> list[str]:
-    port, monitor_port = ports
-    if resolved.binary is None:
-        raise SettingError(f"{resolved.label} is not ours to start")
-    if kind == "redis":
-        return [str(resolved.binary), *redis_arguments(port, data, durability)]
-    configuration = folder / "nats.conf"
-    configuration.write_text(nats_configuration(port, data, durability, monitor_port=monitor_port))
-    return [str(resolved.binary), "-c", str(configuration)]
-
-
-def _launch(kind: str, command: list[str], log: Path) -> Child:
+def launch(kind: str, command: list[str], log: Path) -> Child:
+    """Start a server; nobody waits for it here."""
     with log.open("ab") as output:
         return spawn(f"{kind}-server", command, output=output)
 
 
-def _lost_ports(log: Path, offset: int) -> set[int]:
-    """The ports that a start found taken, as both servers' logs name them."""
+def lost_ports(log: Path, offset: int) -> set[int]:
+    """The ports that a start found taken, as the log of either server names them."""
     text = log.read_bytes()[offset:].decode(errors="replace")
     return {int(port) for port in _TAKEN.findall(text)}
 
 
-def _wait_until_up(kind: str, child: Child, port: int, log: Path) -> None:
+def wait_until_up(kind: str, child: Child, port: int, log: Path) -> None:
+    """Wait until the server itself answers.
+
+    Raises:
+        BrokerUnreachableError: it ended, or is silent; the text has the end of its log.
+    """
     clock = SystemClock()
     deadline_ns = clock.monotonic_ns() + int(_START_TIMEOUT_S * NS_PER_S)
     while not _answers(kind, port):

@@ -121,7 +121,14 @@ def test_redis_has_the_durability_that_was_asked_for(tmp_path, durability, appen
     assert not psutil.pid_exists(broker.pid)
 
 
-@pytest.mark.parametrize("durability", list(Durability))
+@pytest.mark.parametrize("start", [start_redis, start_nats])
+def test_one_server_cannot_be_replicated(tmp_path, start):
+    resolve = resolve_redis if start is start_redis else resolve_nats
+    with pytest.raises(SettingError, match="replicated: one server has no replica"):
+        start(resolve(env={"PATH": ""}), tmp_path, Durability.REPLICATED)
+
+
+@pytest.mark.parametrize("durability", [Durability.MEMORY, Durability.LAZY, Durability.FSYNC])
 async def test_nats_has_the_durability_that_was_asked_for(tmp_path, durability):
     broker = start_nats(resolve_nats(env={"PATH": ""}), tmp_path, durability)
     try:
