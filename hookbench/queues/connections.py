@@ -83,7 +83,9 @@ class Connections:
         transport = await self.nats()
         if not self._consumer_checked:
             await ensure_consumer(transport, ConsumerSettings(task_type=task_type))
-            await ensure_dead_stream(transport, storage=self._stream.storage)
+            await ensure_dead_stream(
+                transport, storage=self._stream.storage, replicas=self._stream.replicas
+            )
             self._consumer_checked = True
         return transport
 

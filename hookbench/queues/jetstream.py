@@ -92,13 +92,16 @@ async def ensure_stream(
     return await _ensure_stream(transport, transport.names.stream, wanted)
 
 
-async def ensure_dead_stream(transport: AppTransport, *, storage: str = "file") -> StreamInfo:
+async def ensure_dead_stream(
+    transport: AppTransport, *, storage: str = "file", replicas: int = 1
+) -> StreamInfo:
     """Create or check the stream of dead letters, which keeps them without an age limit."""
     wanted = {
         "subjects": [f"dead.{transport.names.subject_root}.>"],
         "retention": RetentionPolicy.LIMITS,
         "max_age": 0.0,
         "storage": StorageType(storage),
+        "num_replicas": replicas,
     }
     return await _ensure_stream(transport, transport.names.dead_stream, wanted)
 

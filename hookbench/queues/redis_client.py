@@ -21,7 +21,9 @@ from hookbench.errors import (
 )
 
 __all__ = [
+    "CLUSTER_SCHEME",
     "MAX_BULK_BYTES",
+    "NeverSentError",
     "RedisClient",
     "RedisPipeline",
     "ServerWaits",
@@ -33,6 +35,7 @@ __all__ = [
 
 # Redis' proto-max-bulk-len: a larger string is refused (https://redis.io, redis.conf).
 MAX_BULK_BYTES = 512 * 1024 * 1024
+CLUSTER_SCHEME = "redis+cluster"
 _SOCKET_MARGIN_S = 5.0
 _CONNECT_TIMEOUT_S = 3.0
 MAX_CONNECTIONS = 100
@@ -40,6 +43,10 @@ _POOL_WAIT_S = 20.0
 
 StreamEntry = tuple[bytes, dict[bytes, bytes]]
 """Id and fields of an entry of a stream."""
+
+
+class NeverSentError(RedisConnectionError):
+    """There was no connection or no node for a command, so that no server can have run it."""
 
 
 class RedisPipeline(Protocol):
@@ -82,7 +89,10 @@ class RedisPipeline(Protocol):
 
 
 class RedisClient(Protocol):
-    """The Redis commands that the queues use; ``redis.asyncio.Redis`` has them."""
+    """The Redis commands that the queues use.
+
+    ``redis.asyncio.Redis`` has them, and ``ClusterClient`` for a Redis Cluster.
+    """
 
     def lpush(self, name: str, *values: bytes) -> Awaitable[int]:
         """Length after the push."""
@@ -183,9 +193,26 @@ def connect_redis(
     reply to LPUSH into two entries (hazards R9 and R8). A command that finds all connections busy
     waits for one, for a plain pool would fail it at once.
 
+    Args:
+        url: ``redis://host:port/database`` as redis-py takes it, or the addresses of some nodes of
+            a Redis Cluster: ``redis+cluster://host:port,host:port``.
+        block_timeout_secs: the longest wait of a blocking command.
+        max_connections: commands at once; more wait for a connection.
+
     Raises:
         SettingError: the URL is no redis URL.
     """
+    if url.startswith(f"{CLUSTER_SCHEME}:"):
+        from hookbench.queues.redis_cluster import connect_cluster  # noqa: PLC0415 - rarely needed
+
+        cluster = connect_cluster(
+            url,
+            socket_timeout_s=block_timeout_secs + _SOCKET_MARGIN_S,
+            connect_timeout_s=_CONNECT_TIMEOUT_S,
+            max_connections=max_connections,
+            pool_wait_s=_POOL_WAIT_S,
+        )
+        return cast("RedisClient", cluster)
     try:
         pool = redis_asyncio.BlockingConnectionPool.from_url(
             url,
@@ -209,7 +236,7 @@ def connect_redis(
 def _never_sent(error: BaseException | None) -> bool:
     """Whether there was no connection, so that no command can have reached the broker."""
     while error is not None:
-        if isinstance(error, ConnectionRefusedError | MaxConnectionsError):
+        if isinstance(error, ConnectionRefusedError | MaxConnectionsError | NeverSentError):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -145,6 +145,13 @@ class AppTransport:
     ) -> Self:
         """Connect; afterwards the client reconnects for ever.
 
+        Args:
+            url: of a server, or of several nodes of a cluster, separated by commas.
+            names: see the class, as the others.
+            consumers: see the class.
+            sync_ack: see the class.
+            clock: see the class.
+
         Raises:
             BrokerUnreachableError: no server answers at ``url`` now.
             SettingError: the URL is no NATS URL.
@@ -152,7 +159,7 @@ class AppTransport:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 client = await nats.connect(
-                    url,
+                    url.split(",") if "," in url else url,
                     connect_timeout=int(_CONNECT_TIMEOUT_S),
                     reconnect_time_wait=0.25,
                     max_reconnect_attempts=-1,

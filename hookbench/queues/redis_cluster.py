@@ -1,0 +1,197 @@
+"""A client of a Redis Cluster with the commands that the queues use.
+
+redis-py's cluster client does what they need, but for three things that are mended here: it queues
+the commands of a transaction in a new thread with a new event loop each, it fails a command that
+finds all connections busy, and what it raises before it sends anything is no ``RedisError``.
+All keys of a queue must be in one slot, which their tag in braces sees to.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from redis.asyncio.cluster import ClusterNode, ClusterPipeline, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.commands import AsyncRedisClusterCommands
+from redis.exceptions import ClusterDownError, ClusterError, RedisClusterException
+
+from hookbench.errors import SettingError
+from hookbench.queues.redis_client import CLUSTER_SCHEME, NeverSentError
+
+__all__ = ["ClusterClient", "connect_cluster", "parse_cluster_url"]
+
+_EXAMPLE = f"{CLUSTER_SCHEME}://127.0.0.1:7000,127.0.0.1:7001"
+# Pipelines take connections beside the commands that wait for their turn.
+_PIPELINE_CONNECTIONS = 100
+
+
+def parse_cluster_url(url: str) -> list[tuple[str, int]]:
+    """Host and port of each node in ``redis+cluster://host:port,host:port``.
+
+    Raises:
+        SettingError: it is no such URL; users, databases and options have no place in it.
+    """
+    scheme, _, rest = url.partition("://")
+    nodes = []
+    for address in rest.split(","):
+        host, _, port = address.rpartition(":")
+        if scheme != CLUSTER_SCHEME or not host or "@" in host or not port.isdecimal():
+            raise SettingError(f"Redis URL {url!r}: use {_EXAMPLE}")
+        nodes.append((host, int(port)))
+    return nodes
+
+
+def connect_cluster(
+    url: str,
+    *,
+    socket_timeout_s: float,
+    connect_timeout_s: float,
+    max_connections: int,
+    pool_wait_s: float,
+) -> "ClusterClient":
+    """A client that repeats no command; it looks for the cluster at the first one.
+
+    Args:
+        url: see ``parse_cluster_url``: some nodes of the cluster, which tell the others.
+        socket_timeout_s: for an answer.
+        connect_timeout_s: for a connection.
+        max_connections: commands at once; more wait.
+        pool_wait_s: how long they wait.
+
+    Raises:
+        SettingError: the URL is no cluster URL.
+    """
+    client = ClusterClient(
+        startup_nodes=[ClusterNode(host, port) for host, port in parse_cluster_url(url)],
+        max_connections=max_connections + _PIPELINE_CONNECTIONS,
+        socket_timeout=socket_timeout_s,
+        socket_connect_timeout=connect_timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        decode_responses=False,
+    )
+    client.limit(max_connections, pool_wait_s)
+    return client
+
+
+@contextmanager
+def _never_sent() -> Iterator[None]:
+    """What redis-py raises when it knows no node for a command, or only redirections."""
+    try:
+        yield
+    except ClusterDownError:
+        raise  # an answer of the server
+    except (RedisClusterException, ClusterError) as error:
+        raise NeverSentError(f"{type(error).__name__}: {error}") from error
+
+
+class ClusterClient(RedisCluster):
+    """redis-py's client; see the module."""
+
+    def limit(self, max_commands: int, wait_s: float) -> None:
+        """Let commands wait for one another, as they do in a blocking pool."""
+        self._turns = asyncio.Semaphore(max_commands)
+        self._wait_s = wait_s
+
+    async def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Run one command in its turn."""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise NeverSentError(f"no connection became free within {self._wait_s} s") from error
+        try:
+            with _never_sent():
+                if args[0] == "XREADGROUP" and "target_nodes" not in kwargs:
+                    kwargs["target_nodes"] = [await self.owner(args[args.index(b"STREAMS") + 1])]
+                return await super().execute_command(*args, **kwargs)
+        finally:
+            self._turns.release()
+
+    async def owner(self, key: str) -> ClusterNode:
+        """The node of a key.
+
+        redis-py would ask another node where the key of XREADGROUP stands, for each one.
+        """
+        await self.initialize()
+        return self.nodes_manager.get_node_from_slot(self.keyslot(key))
+
+    def pipeline(self, transaction: Any | None = None, shard_hint: Any | None = None) -> Any:
+        """Commands in one write to the node of their slot."""
+        del shard_hint  # redis-py's, and always None
+        # redis-py's mixins declare an attribute that its own pipeline does not have either.
+        if transaction:
+            return _Transaction(self)  # type: ignore[abstract]
+        return _Pipeline(self)  # type: ignore[abstract]
+
+    async def aclose(self) -> None:
+        """Close all connections, also those of a client that has to look for the cluster again."""
+        await super().aclose()
+        if self._lock is None:
+            return  # it never looked for the cluster
+        async with self._lock:
+            if self._initialize:
+                await self.nodes_manager.aclose()
+                await self.nodes_manager.aclose("startup_nodes")
+
+
+class _Pipeline(ClusterPipeline):
+    """redis-py's pipeline with its errors translated."""
+
+    async def execute(
+        self, raise_on_error: bool = True, allow_redirections: bool = True
+    ) -> list[Any]:
+        with _never_sent():
+            return await super().execute(raise_on_error, allow_redirections)
+
+
+class _Transaction(AsyncRedisClusterCommands):
+    """MULTI, commands and EXEC in one write: a pipeline keeps their order on one connection."""
+
+    def __init__(self, client: ClusterClient) -> None:
+        self._client = client
+        self._commands: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        """Queue a command whose first argument is its key."""
+        self._commands.append((args, kwargs))
+        return self
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Send, and the answers in order.
+
+        Raises:
+            NeverSentError: no node is known for the slot.
+            RedisError: no answer, or the transaction was refused as a whole; with
+                ``raise_on_error`` also the first error among the answers.
+        """
+        with _never_sent():
+            nodes = [await self._client.owner(self._commands[0][0][1])]
+            pipeline = self._client.pipeline()
+            pipeline.execute_command("MULTI", target_nodes=nodes)
+            for args, _options in self._commands:
+                pipeline.execute_command(*args, target_nodes=nodes)
+            pipeline.execute_command("EXEC", target_nodes=nodes)
+            # A redirected command would run by itself, outside of the transaction.
+            *queued, answers = await pipeline.execute(
+                raise_on_error=False, allow_redirections=False
+            )
+        if isinstance(answers, Exception):
+            reasons = [answer for answer in queued if isinstance(answer, Exception)]
+            raise (reasons or [answers])[0]
+        return [
+            self._read(*pair, raise_on_error) for pair in zip(self._commands, answers, strict=True)
+        ]
+
+    def _read(
+        self, command: tuple[tuple[Any, ...], dict[str, Any]], answer: Any, raise_on_error: bool
+    ) -> Any:
+        if isinstance(answer, Exception):
+            if raise_on_error:
+                raise answer
+            return answer
+        args, options = command
+        parse = self._client.response_callbacks.get(args[0])
+        return parse(answer, **options) if parse is not None else answer
