@@ -1,0 +1,81 @@
+"""One command to one Redis node, and what it answers of itself."""
+
+import asyncio
+from typing import Any
+
+import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from hookbench.brokers.embedded import EmbeddedBroker
+from hookbench.brokers.roles import Role
+from hookbench.errors import BrokerUnreachableError
+
+__all__ = ["SingleRedis", "ask_node", "ask_role", "ask_roles", "role_of"]
+
+ASK_TIMEOUT_S = 1.0
+
+
+async def ask_node(node: EmbeddedBroker, *words: str | int) -> Any:
+    """The answer to one command, on a connection of its own; texts are ``bytes``.
+
+    Raises:
+        BrokerUnreachableError: no answer within ``ASK_TIMEOUT_S``, or an error.
+    """
+    client: Any = redis_asyncio.Redis.from_url(  # its execute_command is untyped
+        node.url,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=ASK_TIMEOUT_S,
+        socket_connect_timeout=ASK_TIMEOUT_S,
+    )
+    try:
+        return await client.execute_command(*words)
+    except (RedisError, OSError) as error:
+        raise BrokerUnreachableError(
+            f"{node.name} at {node.url} did not take {words[0]}: {error!r}"
+        ) from error
+    finally:
+        await client.aclose()
+
+
+async def ask_role(node: EmbeddedBroker) -> list[Any]:
+    """The answer to ROLE (https://redis.io/docs/latest/commands/role/), none of a silent node."""
+    if not node.running:
+        return []
+    try:
+        answer: list[Any] = await ask_node(node, "ROLE")
+    except BrokerUnreachableError:
+        return []
+    return answer
+
+
+def role_of(answer: list[Any]) -> Role:
+    """The role that a ROLE answer tells."""
+    if not answer:
+        return Role.SILENT
+    return Role.MASTER if answer[0] == b"master" else Role.REPLICA
+
+
+async def ask_roles(nodes: list[EmbeddedBroker]) -> dict[str, Role]:
+    """All nodes at once, so that silent ones are waited for once."""
+    answers = await asyncio.gather(*map(ask_role, nodes))
+    return {node.name: role_of(answer) for node, answer in zip(nodes, answers, strict=True)}
+
+
+class SingleRedis:
+    """One redis-server as a group of one."""
+
+    def __init__(self, node: EmbeddedBroker) -> None:
+        self.nodes = [node]
+        self.url = node.url
+        self.durability = node.durability
+
+    async def roles(self) -> dict[str, Role]:
+        """Master, or silent."""
+        return await ask_roles(self.nodes)
+
+    async def wait_until_ready(self) -> None:
+        """It answered when it was started."""
+        await ask_node(self.nodes[0], "PING")

@@ -1,0 +1,171 @@
+"""A Redis master with one replica, and promotion by hand.
+
+Replication is asynchronous: the master acknowledges what the replica may not have yet (hazard R7).
+``min-replicas-to-write`` is not set, so that a master goes on without its replica, as shipped.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import LOOPBACK, EmbeddedBroker, start_redis_node
+from hookbench.brokers.redis_nodes import ask_node, ask_role, ask_roles, role_of
+from hookbench.brokers.resolve import Resolved
+from hookbench.brokers.roles import Role, stop_all, wait_until
+from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError
+
+__all__ = ["RedisReplica"]
+
+# By default a master waits 5 s for more replicas before it sends its snapshot to the first.
+_SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
+_PAUSE_MS = 3_600_000  # CLIENT PAUSE needs an end; no rehearsal is that long
+
+
+class RedisReplica:
+    """Two nodes, ``redis-1`` and ``redis-2``; the first is the master at the start.
+
+    Who is the master is asked from the nodes, never remembered. ``url`` is the one that was the
+    master at the start: what is to follow a promotion needs a proxy or another URL.
+    """
+
+    def __init__(self, nodes: Sequence[EmbeddedBroker], durability: Durability) -> None:
+        self.nodes = list(nodes)
+        self.durability = durability
+        self.url = self.nodes[0].url
+        self._plain_commands = {node.name: list(node.command) for node in self.nodes}
+
+    @classmethod
+    async def start(cls, resolved: Resolved, folder: Path, durability: Durability) -> Self:
+        """Start both, and wait until the replica has what the master has.
+
+        Raises:
+            BrokerUnreachableError: a node did not come up, or the replica did not connect.
+        """
+        nodes: list[EmbeddedBroker] = []
+        try:
+            for number in (1, 2):
+                node = start_redis_node(
+                    resolved,
+                    folder,
+                    durability,
+                    name=f"redis-{number}",
+                    options=lambda: _SYNC_AT_ONCE,
+                )
+                nodes.append(node)
+            group = cls(nodes, durability)
+            await group._follow(nodes[1], nodes[0])
+            await group.wait_until_ready()
+        except BaseException:
+            stop_all(nodes)
+            raise
+        return group
+
+    async def roles(self) -> dict[str, Role]:
+        """Each node's ROLE."""
+        return await ask_roles(self.nodes)
+
+    async def master(self) -> EmbeddedBroker:
+        """The node that says it is the master.
+
+        Raises:
+            BrokerUnreachableError: none does.
+            BrokerUnsuitableError: both do, as after a promotion while the old one was paused.
+        """
+        return await self._only(Role.MASTER)
+
+    async def replica(self) -> EmbeddedBroker:
+        """The node that says it is the replica; errors as of ``master``."""
+        return await self._only(Role.REPLICA)
+
+    async def _only(self, role: Role) -> EmbeddedBroker:
+        roles = await self.roles()
+        found = [node for node in self.nodes if roles[node.name] is role]
+        told = ", ".join(f"{name} {told}" for name, told in roles.items())
+        if not found:
+            raise BrokerUnreachableError(f"no Redis node is {role} ({told}): promote or rejoin one")
+        if len(found) > 1:
+            raise BrokerUnsuitableError(f"two Redis nodes are {role} ({told}): rejoin one of them")
+        return found[0]
+
+    async def promote(self) -> EmbeddedBroker:
+        """Make the replica the master, and the old master its replica if that answers.
+
+        What the master acknowledged and the replica had not read is gone. An old master that is
+        dead comes up as a replica when it is restarted; one that is paused is a second master from
+        the moment it is resumed until ``rejoin``.
+
+        Returns:
+            The new master.
+        """
+        new = await self.replica()
+        await ask_node(new, "REPLICAOF", "NO", "ONE")
+        # Only now, for a replica that goes on reads what its master sent during the pause.
+        await ask_node(new, "CLIENT", "UNPAUSE")
+        self._will_start(new, master=None)
+        (old,) = (node for node in self.nodes if node is not new)
+        self._will_start(old, master=new)
+        if await ask_role(old):
+            await self._follow(old, new)
+        return new
+
+    async def rejoin(self, node: EmbeddedBroker) -> None:
+        """Let ``node`` follow the other, restarted if it is dead; wait until it has everything.
+
+        What ``node`` has and the other has not is thrown away.
+
+        Raises:
+            BrokerUnsuitableError: the other is no master.
+            BrokerUnreachableError: ``node`` did not come up, or did not get everything in time.
+        """
+        (master,) = (other for other in self.nodes if other is not node)
+        role = role_of(await ask_role(master))
+        if role is not Role.MASTER:
+            raise BrokerUnsuitableError(
+                f"{node.name} cannot follow {master.name}, which is {role}: promote it first"
+            )
+        self._will_start(node, master=master)
+        if not node.running:
+            node.restart()
+        await self._follow(node, master)
+        await self.wait_until_ready()
+
+    async def pause_replication(self) -> None:
+        """Let the replica apply nothing more; its connection stays, and its data can be read.
+
+        ``CLIENT PAUSE WRITE`` on the replica holds back what its master sends as well, and a
+        promotion throws that away. SIGSTOP does not: what lies in the socket is applied by a
+        replica that goes on, so whether a write is lost is left to chance.
+        """
+        await ask_node(await self.replica(), "CLIENT", "PAUSE", _PAUSE_MS, "WRITE")
+
+    async def resume_replication(self) -> None:
+        """Let the replica apply what was held back."""
+        await ask_node(await self.replica(), "CLIENT", "UNPAUSE")
+
+    async def wait_until_ready(self) -> None:
+        """Wait until one is the master and the other has read all that this had."""
+        await wait_until(self._missing, "redis with a replica")
+
+    async def _missing(self) -> str | None:
+        answers: list[list[Any]] = await asyncio.gather(*map(ask_role, self.nodes))
+        roles = [role_of(answer) for answer in answers]
+        if sorted(roles) != [Role.MASTER, Role.REPLICA]:
+            return f"roles are {', '.join(roles)}"
+        master, replica = sorted(answers, key=role_of)
+        _word, _host, port, state, offset = replica
+        if port != self.nodes[answers.index(master)].port:
+            return f"the replica follows port {port}"
+        if state != b"connected":
+            return f"the replica's link is {state.decode()}"
+        return None if offset >= master[1] else f"the replica is at {offset} of {master[1]}"
+
+    async def _follow(self, node: EmbeddedBroker, master: EmbeddedBroker) -> None:
+        await ask_node(node, "REPLICAOF", LOOPBACK, master.port)
+        self._will_start(node, master=master)
+
+    def _will_start(self, node: EmbeddedBroker, *, master: EmbeddedBroker | None) -> None:
+        """What a restart makes of it: with no moment in which an old master is one again."""
+        follow = [] if master is None else ["--replicaof", LOOPBACK, str(master.port)]
+        node.command = [*self._plain_commands[node.name], *follow]
