@@ -38,7 +38,8 @@ def parse_cluster_url(url: str) -> list[tuple[str, int]]:
     for address in rest.split(","):
         host, _, port = address.rpartition(":")
         if scheme != CLUSTER_SCHEME or not host or "@" in host or not port.isdecimal():
-            raise SettingError(f"Redis URL {url!r}: use {_EXAMPLE}")
+            shown = address.rpartition("@")[2]  # without a password
+            raise SettingError(f"Redis cluster address {shown!r}: use {_EXAMPLE}, without a user")
         nodes.append((host, int(port)))
     return nodes
 
