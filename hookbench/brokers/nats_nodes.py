@@ -4,8 +4,8 @@ import asyncio
 import json
 from typing import Any
 
-import nats
 import nats.errors
+from nats.aio.client import Client
 
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.brokers.readback import read_monitor
@@ -24,19 +24,16 @@ async def ask_node(node: EmbeddedBroker, subject: str) -> dict[str, Any]:
     Raises:
         BrokerUnreachableError: no answer within ``ASK_TIMEOUT_S``.
     """
+    client = Client()
     try:
         async with asyncio.timeout(2 * ASK_TIMEOUT_S):
-            client = await nats.connect(
-                node.url,
-                connect_timeout=1,
-                allow_reconnect=False,
-                max_reconnect_attempts=0,
-                error_cb=_ignore,
-            )
             try:
+                await client.connect(
+                    node.url, connect_timeout=1, allow_reconnect=False, error_cb=_ignore
+                )
                 answer = await client.request(subject, timeout=ASK_TIMEOUT_S)
             finally:
-                await client.close()
+                await client.close()  # also what did not get through its handshake
         raise_if_cancelled()
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise BrokerUnreachableError(

@@ -145,7 +145,7 @@ class RedisReplica:
         await ask_node(await self.replica(), "CLIENT", "UNPAUSE")
 
     async def wait_until_ready(self) -> None:
-        """Wait until one is the master and the other has read all that this had."""
+        """Wait until one is the master and the other has all that this had, on its disk too."""
         await wait_until(self._missing, "redis with a replica")
 
     async def _missing(self) -> str | None:
@@ -159,7 +159,13 @@ class RedisReplica:
             return f"the replica follows port {port}"
         if state != b"connected":
             return f"the replica's link is {state.decode()}"
-        return None if offset >= master[1] else f"the replica is at {offset} of {master[1]}"
+        if offset < master[1]:
+            return f"the replica is at {offset} of {master[1]}"
+        # A replica that has just copied its master writes its file anew. Until that is done it has
+        # none, and refuses to stop.
+        persistence = await ask_node(self.nodes[answers.index(replica)], "INFO", "persistence")
+        busy = persistence["aof_rewrite_in_progress"] or persistence["aof_rewrite_scheduled"]
+        return "the replica writes its append-only file" if busy else None
 
     async def _follow(self, node: EmbeddedBroker, master: EmbeddedBroker) -> None:
         await ask_node(node, "REPLICAOF", LOOPBACK, master.port)

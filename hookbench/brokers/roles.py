@@ -74,7 +74,8 @@ async def wait_until(
     """Ask again and again until nothing is missing.
 
     Args:
-        missing: what is still missing, ``None`` if nothing is.
+        missing: what is still missing, ``None`` if nothing is; a node that does not answer it is
+            what is missing.
         what: for the error's text: ``redis cluster``.
         timeout_s: how long.
         clock: for the deadline and the pauses.
@@ -84,7 +85,13 @@ async def wait_until(
     """
     clock = clock or SystemClock()
     deadline_ns = clock.monotonic_ns() + int(timeout_s * NS_PER_S)
-    while (lack := await missing()) is not None:
+    while True:
+        try:
+            lack = await missing()
+        except BrokerUnreachableError as error:
+            lack = str(error)
+        if lack is None:
+            return
         if clock.monotonic_ns() > deadline_ns:
             raise BrokerUnreachableError(
                 f"{what}: not within {timeout_s} s: {lack}; see the logs of its nodes"

@@ -156,10 +156,11 @@ class AppTransport:
             BrokerUnreachableError: no server answers at ``url`` now.
             SettingError: the URL is no NATS URL.
         """
+        urls = url.split(",")
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S * len(urls)):
                 client = await nats.connect(
-                    url.split(",") if "," in url else url,
+                    urls if len(urls) > 1 else url,  # an empty one is an error of its own
                     connect_timeout=int(_CONNECT_TIMEOUT_S),
                     reconnect_time_wait=0.25,
                     max_reconnect_attempts=-1,
