@@ -97,7 +97,9 @@ async def test_the_class_of_a_stream_with_replicas_is_read_back(tmp_path):
         assert topology.durabilities == {"redis": "lazy", "nats": "replicated"}
 
 
-async def test_without_a_quorum_there_is_no_leader_and_with_one_again_there_is(tmp_path):
+async def test_without_a_quorum_there_is_no_leader_and_with_one_again_there_is(
+    tmp_path, monkeypatch
+):
     async with (
         opened("nats_cluster", tmp_path) as topology,
         await AppTransport.connect(topology.nats_url) as transport,
@@ -108,8 +110,11 @@ async def test_without_a_quorum_there_is_no_leader_and_with_one_again_there_is(t
         leader = await group.stream_leader(stream)
         followers = [node for node in group.nodes if node is not leader]
         leader.pause()
-        async with await AppTransport.connect(topology.nats_url):
-            pass  # whichever node it tries first
+        # A client is given the paused node first, and gets by without it.
+        monkeypatch.setattr("nats.aio.client.shuffle", lambda _servers: None)
+        urls = [leader.url, *(node.url for node in followers)]
+        async with await AppTransport.connect(",".join(urls)) as other:
+            assert other.client.connected_url.port == followers[0].port
         followers[0].kill()
         with pytest.raises(BrokerUnreachableError, match="leader of stream"):
             await group.stream_leader(stream, timeout_s=1.0)

@@ -187,9 +187,12 @@ async def test_a_master_that_was_paused_meanwhile_is_a_second_one(tmp_path):
     async with opened("redis_replica", tmp_path) as topology:
         group = topology.redis
         old, new = group.nodes
-        old.pause()
+        await group.pause_replication()
+        assert await ask_node(old, "LPUSH", "a", "held back") == 1
+        old.pause()  # its connection to the replica stays, with what it sent
         await group.promote()
         old.resume()
+        assert [await ask_node(node, "LLEN", "a") for node in group.nodes] == [1, 0]
         with pytest.raises(BrokerUnsuitableError, match="two Redis nodes are master"):
             await group.master()
         await group.rejoin(old)
