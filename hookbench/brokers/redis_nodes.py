@@ -34,7 +34,7 @@ async def ask_node(node: EmbeddedBroker, *words: str | int) -> Any:
         return await client.execute_command(*words)
     except (RedisError, OSError) as error:
         raise BrokerUnreachableError(
-            f"{node.name} at {node.url} did not take {words[0]}: {error!r}"
+            f"{node.name} at {node.url} did not take {words[0]}: {type(error).__name__} {error}"
         ) from error
     finally:
         await client.aclose()

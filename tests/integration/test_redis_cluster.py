@@ -82,12 +82,16 @@ async def test_a_paused_master_fails_the_cluster_and_comes_back(tmp_path, make_t
         acknowledged = [make_task()]
         await queue.put(encode_task(acknowledged[0]))
         owner = await group.owner(Names().prefix)
+        elsewhere = [key for key in map(str, range(20)) if await group.owner(key) is not owner]
         owner.pause()
         doubtful = make_task()
         with pytest.raises(PublishUnknownError):
             await queue.put(encode_task(doubtful))
         states = {"ok": 0, "fail": 2, "silent": 1}
         await eventually(lambda: has_states(group, states), what="a failed cluster")
+        bystander = await group.owner(elsewhere[0])
+        with pytest.raises(BrokerUnreachableError, match=r"ClusterDownError.*cluster is down"):
+            await ask_node(bystander, "GET", elsewhere[0])
         owner.resume()
         await group.wait_until_ready()
         acknowledged.append(make_task())
