@@ -222,7 +222,11 @@ async def test_routes_go_through_what_stands_between_the_nodes(tmp_path):
             relays.cut.clear()
             await group.wait_until_current(stream)
             assert direct_connections(group.nodes) == []
-            assert await ids_in(transport) == ["id-0"]
+
+            async def is_whole():  # the node that was cut off may still answer for a moment
+                return await ids_in(transport) == ["id-0"]
+
+            await eventually(is_whole, timeout_s=30.0, what="the publish in the stream")
         await relays.close()
 
 
