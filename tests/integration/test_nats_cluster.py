@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import socket
 from collections import Counter
 
-import psutil
 import pytest
 
 from hookbench.brokers.nats_cluster import ClusterAddresses
@@ -144,95 +142,3 @@ async def test_clients_are_told_of_no_address_but_the_allowed(advertise, tmp_pat
                 own = {f"127.0.0.1:{node.port}"}
                 expected = {"real": real - own, "none": set(), "proxies": proxies}
                 assert told == expected[advertise]
-
-
-class Relays:
-    """A relay for each pair of nodes and direction, which can be cut."""
-
-    def __init__(self):
-        self.cut = set()
-        self.writers = {}
-        self.tasks = []
-
-    def url(self, origin, target, port):
-        listener = socket.create_server(("127.0.0.1", 0))
-
-        async def relay(reader, writer):
-            pair = frozenset((origin, target))
-            if pair in self.cut:
-                writer.close()
-                return
-            there, back = await asyncio.open_connection("127.0.0.1", port)
-            self.writers.setdefault(pair, set()).update((writer, back))
-            await asyncio.gather(pump(reader, back), pump(there, writer))
-
-        self.tasks.append(asyncio.ensure_future(asyncio.start_server(relay, sock=listener)))
-        return f"nats://127.0.0.1:{listener.getsockname()[1]}"
-
-    def isolate(self, node):
-        self.cut |= {frozenset((node, other)) for other in range(3) if other != node}
-        for pair in self.cut:
-            for writer in self.writers.pop(pair, ()):
-                writer.close()
-
-    async def close(self):
-        for task in self.tasks:
-            (await task).close()
-        for writers in self.writers.values():
-            for writer in writers:
-                writer.close()
-        await asyncio.sleep(0.1)
-
-
-async def pump(reader, writer):
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-    writer.close()
-
-
-def direct_connections(nodes):
-    """Pairs of nodes with a connection whose ends are both theirs."""
-    ends = {
-        (end.laddr.port, end.raddr.port): node.name
-        for node in nodes
-        for end in psutil.Process(node.pid).net_connections("tcp")
-        if end.raddr
-    }
-    return [(name, ends[far, near]) for (near, far), name in ends.items() if (far, near) in ends]
-
-
-async def test_routes_go_through_what_stands_between_the_nodes(tmp_path):
-    relays = Relays()
-    addresses = ClusterAddresses(route_url=relays.url)
-    async with opened("nats_cluster", tmp_path, addresses=addresses) as topology:
-        group = topology.nats
-        assert direct_connections(group.nodes) == []
-        async with await AppTransport.connect(topology.nats_url) as transport:
-            await ensure_stream(transport, topology.stream)
-            stream = transport.names.stream
-            leader = await group.stream_leader(stream)
-            relays.isolate(group.nodes.index(leader))
-            others = [node for node in group.nodes if node is not leader]
-            async with await AppTransport.connect(others[0].url) as elsewhere:
-                await eventually(
-                    lambda: takes(elsewhere), timeout_s=30.0, what="a publish without the leader"
-                )
-            assert direct_connections(group.nodes) == []
-            relays.cut.clear()
-            await group.wait_until_current(stream)
-            assert direct_connections(group.nodes) == []
-
-            async def is_whole():  # the node that was cut off may still answer for a moment
-                return await ids_in(transport) == ["id-0"]
-
-            await eventually(is_whole, timeout_s=30.0, what="the publish in the stream")
-        await relays.close()
-
-
-async def takes(transport):
-    try:
-        await transport.publish(transport.names.subject("sync"), b"task", msg_id="id-0")
-    except NOT_STORED:
-        return False
-    return True
