@@ -19,28 +19,38 @@ def _stopped(process: Process) -> bool:
         return False
 
 
+async def _end(targets: Targets, target: str, number: signal.Signals, *, tries: int) -> None:
+    """Send a signal, and wait until the process is gone."""
+    process = targets.process(target)
+    pid = process.pid
+    if process.exit_code is not None:
+        raise FaultNotFiredError(f"{target}: it had ended before")
+    process.signal(number)
+
+    def gone() -> bool:
+        return process.exit_code is not None or process.pid != pid
+
+    if not await wait_until(gone, targets.clock, tries=tries):
+        raise FaultNotFiredError(f"{target} (pid {pid}): it lives on after {number.name}")
+
+
+def _start_again(targets: Targets, target: str) -> None:
+    """Start what nobody else starts: the place of a worker is filled by the fleet."""
+    process = targets.process(target)
+    if process.exit_code is not None and not process.replaced:
+        process.restart()
+
+
 class Kill(Fault, frozen=True, kw_only=True, tag="kill"):
     """SIGKILL. A worker is replaced by the fleet, a broker starts again after ``for_s``."""
 
     async def inject(self, targets: Targets) -> None:
         """Kill it, and wait until it is gone."""
-        process = targets.process(self.target)
-        pid = process.pid
-        if process.exit_code is not None:
-            raise FaultNotFiredError(f"{self.target}: it had ended before")
-        process.signal(signal.SIGKILL)
-
-        def gone() -> bool:
-            return process.exit_code is not None or process.pid != pid
-
-        if not await wait_until(gone, targets.clock, tries=_TRIES):
-            raise FaultNotFiredError(f"{self.target} (pid {pid}): it lives on after SIGKILL")
+        await _end(targets, self.target, signal.SIGKILL, tries=_TRIES)
 
     async def heal(self, targets: Targets) -> None:
         """Start a broker again; a worker's place has been filled already."""
-        process = targets.process(self.target)
-        if process.exit_code is not None and not process.replaced:
-            process.restart()
+        _start_again(targets, self.target)
 
 
 class Pause(Fault, frozen=True, kw_only=True, tag="pause"):
@@ -68,20 +78,8 @@ class Restart(Fault, frozen=True, kw_only=True, tag="restart"):
 
     async def inject(self, targets: Targets) -> None:
         """Ask it to end, and wait until it has."""
-        process = targets.process(self.target)
-        pid = process.pid
-        if process.exit_code is not None:
-            raise FaultNotFiredError(f"{self.target}: it had ended before")
-        process.signal(signal.SIGTERM)
-
-        def gone() -> bool:
-            return process.exit_code is not None or process.pid != pid
-
-        if not await wait_until(gone, targets.clock, tries=3 * _TRIES):
-            raise FaultNotFiredError(f"{self.target} (pid {pid}): it did not end after SIGTERM")
+        await _end(targets, self.target, signal.SIGTERM, tries=3 * _TRIES)
 
     async def heal(self, targets: Targets) -> None:
         """Start a broker again; a worker's place has been filled already."""
-        process = targets.process(self.target)
-        if process.exit_code is not None and not process.replaced:
-            process.restart()
+        _start_again(targets, self.target)
