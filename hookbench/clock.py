@@ -3,7 +3,7 @@
 import time
 from typing import Protocol
 
-__all__ = ["NS_PER_MS", "NS_PER_S", "Clock", "SystemClock"]
+__all__ = ["NS_PER_MS", "NS_PER_S", "Clock", "SystemClock", "sleep_until"]
 
 NS_PER_S = 1_000_000_000
 NS_PER_MS = 1_000_000
@@ -45,3 +45,9 @@ class SystemClock:
     def block(self, seconds: float) -> None:
         """Block the calling thread: for code outside any event loop."""
         time.sleep(seconds)
+
+
+async def sleep_until(time_ns: int, clock: Clock) -> None:
+    """Sleep until a monotonic time has come, never less: a timer may be a millisecond early."""
+    while (left_ns := time_ns - clock.monotonic_ns()) > 0:
+        await clock.sleep(left_ns / NS_PER_S)

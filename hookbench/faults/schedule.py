@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from hookbench.clock import NS_PER_S
+from hookbench.clock import NS_PER_S, sleep_until
 from hookbench.errors import HookbenchError
 from hookbench.faults.base import Fault, FaultRecord, Targets
 from hookbench.ledger.events import Event, Recorder
@@ -50,8 +50,7 @@ class FaultSchedule:
     async def _carry_out(self, index: int) -> None:
         fault, record = self._faults[index], self.records[index]
         clock = self._targets.clock
-        while (left_ns := record.planned_ns - clock.monotonic_ns()) > 0:
-            await clock.sleep(left_ns / NS_PER_S)  # timers may be a millisecond early
+        await sleep_until(record.planned_ns, clock)
         self._active.add(index)
         self._recorder.record(Event.FAULT_BEGIN, value=index)
         begin_ns = clock.monotonic_ns()
@@ -62,8 +61,7 @@ class FaultSchedule:
             _log.warning("fault %s: %s", fault.name, error)
         else:
             record.begin_ns = begin_ns
-            if fault.for_s > 0:
-                await clock.sleep(fault.for_s)
+            await sleep_until(clock.monotonic_ns() + int(fault.for_s * NS_PER_S), clock)
         await self._heal(index)
 
     async def _heal(self, index: int) -> None:

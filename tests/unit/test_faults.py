@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from hookbench.clock import sleep_until
 from hookbench.errors import HookbenchError, SettingError
 from hookbench.faults.base import Fault, FaultNotFiredError
 from hookbench.faults.registry import FAULTS, parse_fault
@@ -170,3 +171,18 @@ def test_a_worker_dies_at_its_step_and_not_before(monkeypatch):
     assert killed == [signal.SIGKILL]
     assert inner.count(Event.DONE) == 3  # recorded first
     assert set(STEPS) == {"receive", "claim", "start", "effect", "done", "ack"}
+
+
+async def test_a_fault_lasts_as_long_as_it_says_although_timers_are_early():
+    class EarlyClock(VirtualClock):
+        now_ns = 0
+
+        def monotonic_ns(self):
+            return self.now_ns
+
+        async def sleep(self, seconds):
+            self.now_ns += max(1, int(seconds * 0.999 * S))
+
+    clock = EarlyClock()
+    await sleep_until(300_000_000, clock)
+    assert clock.now_ns >= 300_000_000
