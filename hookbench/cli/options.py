@@ -18,13 +18,16 @@ from hookbench.brokers.resolve import (
 
 __all__ = [
     "ConsumerGroup",
+    "DuplicateWindow",
     "JsonOutput",
+    "MaxAge",
     "NatsMonitorUrl",
     "NatsUrl",
     "PhaseFileOption",
     "PhaseOption",
     "Prefix",
     "RedisUrl",
+    "Replicas",
     "ResultsFolder",
     "Storage",
     "Stream",
@@ -63,6 +66,17 @@ SubjectRoot = Annotated[str, typer.Option(help="Root of the NATS subjects.")]
 Stream = Annotated[str, typer.Option(help="Name of the stream.")]
 ConsumerGroup = Annotated[str, typer.Option("--consumer", help="Name of the durable consumer.")]
 Storage = Annotated[str, typer.Option(help="Storage of the stream: file or memory.")]
+Replicas = Annotated[
+    int, typer.Option(min=1, max=5, help="Replicas of the stream: a cluster has 3 or more nodes.")
+]
+MaxAge = Annotated[
+    float,
+    typer.Option("--max-age", min=0.1, help="Age in seconds at which the stream drops a task."),
+]
+DuplicateWindow = Annotated[
+    float,
+    typer.Option(min=0.1, help="Seconds for which the stream knows a Nats-Msg-Id again."),
+]
 ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder of the stored runs.")]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout.")]
 

@@ -11,12 +11,15 @@ import typer
 
 from hookbench.cli.options import (
     ConsumerGroup,
+    DuplicateWindow,
     JsonOutput,
+    MaxAge,
     NatsUrl,
     PhaseFileOption,
     PhaseOption,
     Prefix,
     RedisUrl,
+    Replicas,
     Storage,
     Stream,
     SubjectRoot,
@@ -35,7 +38,7 @@ def worker(
     nats_url: NatsUrl = None,
     phase: PhaseOption = None,
     phase_file: PhaseFileOption = None,
-    handler: Annotated[str, typer.Option(help="What to do: noop, sleep, git.")] = "noop",
+    handler: Annotated[str, typer.Option(help="What to do: noop, sleep, fail, git.")] = "noop",
     sleep_ms: Annotated[float, typer.Option(help="Service time of the sleep handler.")] = 5.0,
     origins: Annotated[Path | None, typer.Option(help="git: root of what is pushed.")] = None,
     mirrors: Annotated[Path | None, typer.Option(help="git: root of the mirrors.")] = None,
@@ -70,7 +73,20 @@ def worker(
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
     consumer: ConsumerGroup = "hook-sync-worker",
+    ack_wait: Annotated[
+        float,
+        typer.Option(min=0.1, help="Seconds until an unacknowledged task is delivered again."),
+    ] = 30.0,
+    max_deliver: Annotated[
+        int, typer.Option(min=-1, help="Deliveries by NATS, -1 for no bound.")
+    ] = 3,
+    max_ack_pending: Annotated[
+        int, typer.Option(min=1, help="Tasks that all workers together may have unacknowledged.")
+    ] = 100,
     storage: Storage = "file",
+    replicas: Replicas = 1,
+    max_age: MaxAge = 604_800.0,
+    duplicate_window: DuplicateWindow = 120.0,
     ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
     writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
     die_file: Annotated[
@@ -94,7 +110,7 @@ def worker(
     from hookbench.faults.step import DyingRecorder
     from hookbench.ledger.events import NullRecorder
     from hookbench.migration.phases import AckMode, parse_phase
-    from hookbench.queues.jetstream import StreamSettings
+    from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
     from hookbench.task import Names, check_task_type
     from hookbench.worker.handlers.effect import EffectHandler
     from hookbench.worker.loop import WorkerLimits
@@ -114,7 +130,15 @@ def worker(
         task_type=check_task_type(task_type),
         block_timeout_secs=block_timeout,
         ack=choice(AckMode, ack, "--ack"),
-        stream=StreamSettings(storage=storage_of(storage)),
+        stream=StreamSettings(
+            storage=storage_of(storage),
+            replicas=replicas,
+            max_age_s=max_age,
+            duplicate_window_s=duplicate_window,
+        ),
+        consumer=ConsumerSettings(
+            ack_wait_s=ack_wait, max_deliver=max_deliver, max_ack_pending=max_ack_pending
+        ),
         limits=WorkerLimits(concurrency=concurrency, max_attempts=max_attempts),
     )
     git_roots = _git_roots(origins, mirrors) if handler == "git" else None
@@ -189,11 +213,14 @@ def _git_roots(origins: Path | None, mirrors: Path | None) -> tuple[Path, Path]:
 def _synthetic(name: str, sleep_ms: float, service_ms: float, clock: Any) -> Any:
     """What is done with a task that no repository stands behind."""
     from hookbench.errors import SettingError
+    from hookbench.worker.handlers.fail import FailHandler
     from hookbench.worker.handlers.noop import NoopHandler
     from hookbench.worker.handlers.sleep import SleepHandler
 
-    if name not in ("noop", "sleep", "git"):
-        raise SettingError(f"--handler {name!r}: use one of noop, sleep, git")
+    if name not in ("noop", "sleep", "fail", "git"):
+        raise SettingError(f"--handler {name!r}: use one of noop, sleep, fail, git")
+    if name == "fail":
+        return FailHandler()
     seconds = {"noop": 0.0, "sleep": sleep_ms / 1000, "git": service_ms / 1000}[name]
     return SleepHandler(seconds, clock) if seconds else NoopHandler()
 

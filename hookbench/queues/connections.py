@@ -1,5 +1,7 @@
 """The connections of one process: opened when a phase first needs them, closed together."""
 
+import msgspec
+
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
 from hookbench.queues.jetstream import (
@@ -32,6 +34,7 @@ class Connections:
         clock: Clock,
         block_timeout_secs: float = 5.0,
         stream: StreamSettings | None = None,
+        consumer: ConsumerSettings | None = None,
     ) -> None:
         self._redis_url = redis_url
         self._nats_url = nats_url
@@ -39,6 +42,7 @@ class Connections:
         self._clock = clock
         self._block_timeout_secs = block_timeout_secs
         self._stream = stream or StreamSettings()
+        self._consumer = consumer or ConsumerSettings()
         self._redis: RedisClient | None = None
         self._nats: AppTransport | None = None
         self._consumer_checked = False
@@ -82,7 +86,9 @@ class Connections:
         """The transport, with the consumer and the stream of dead letters created or checked."""
         transport = await self.nats()
         if not self._consumer_checked:
-            await ensure_consumer(transport, ConsumerSettings(task_type=task_type))
+            await ensure_consumer(
+                transport, msgspec.structs.replace(self._consumer, task_type=task_type)
+            )
             await ensure_dead_stream(
                 transport, storage=self._stream.storage, replicas=self._stream.replicas
             )

@@ -18,7 +18,7 @@ from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import AckMode, Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers
 from hookbench.queues.connections import Connections
-from hookbench.queues.jetstream import StreamSettings
+from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.transport import make_nats_consume
 from hookbench.task import Names
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
@@ -50,6 +50,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     block_timeout_secs: float = 5.0
     ack: AckMode = AckMode.IMMEDIATE
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
+    consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
 
 
@@ -92,6 +93,7 @@ class WorkerService:
             clock=clock,
             block_timeout_secs=settings.block_timeout_secs,
             stream=settings.stream,
+            consumer=settings.consumer,
         )
         self._dead_letters = RoutedDeadLetters()
         self._stop = asyncio.Event()
