@@ -9,6 +9,7 @@ __all__ = [
     "DecodeError",
     "EffectStoreError",
     "FaultError",
+    "HazardError",
     "HookbenchError",
     "LedgerError",
     "OversizeError",
@@ -105,3 +106,7 @@ class RepositoryError(HookbenchError):
 
 class SpoolError(HookbenchError):
     """The spool cannot be opened, read or written."""
+
+
+class HazardError(HookbenchError):
+    """A scenario of a hazard did not get to the point where the hazard shows."""

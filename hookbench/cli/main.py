@@ -8,7 +8,18 @@ from typing import NoReturn
 import typer
 
 from hookbench import __version__
-from hookbench.cli import brokers, doctor, hook, produce, proxy, rehearse, run, show, worker
+from hookbench.cli import (
+    brokers,
+    doctor,
+    hazards,
+    hook,
+    produce,
+    proxy,
+    rehearse,
+    run,
+    show,
+    worker,
+)
 from hookbench.errors import HookbenchError
 
 __all__ = [
@@ -42,6 +53,7 @@ app.command("list")(run.list_known)
 app.command("show")(show.show)
 app.command("check")(show.check)
 app.command("report")(show.report)
+app.command("hazards")(hazards.hazards)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)
 app.command("proxy", hidden=True)(proxy.proxy)

@@ -1,0 +1,411 @@
+"""What a scenario of a hazard works with: brokers, the reference producer, worker processes."""
+
+import random
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from hookbench.brokers.topology import Topology
+from hookbench.clock import NS_PER_S, Clock
+from hookbench.effects.read import read_effects
+from hookbench.effects.store import seal_effects
+from hookbench.errors import HazardError, OversizeError, SendError
+from hookbench.faults.wire.client import ProxyControl, start_proxy
+from hookbench.faults.wire.model import LinkSettings
+from hookbench.hazards.findings import observe
+from hookbench.hazards.model import Observation
+from hookbench.ledger.account import make_account
+from hookbench.ledger.events import Event, LedgerWriter
+from hookbench.ledger.model import Account, Bounds, Residue
+from hookbench.ledger.read import Ledger, read_ledger
+from hookbench.migration.phases import AckMode, Design, Phase
+from hookbench.migration.producer import ReceiveSyncService
+from hookbench.migration.service import open_service
+from hookbench.queues.connections import Connections
+from hookbench.queues.jetstream import StreamSettings
+from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.transport import AppTransport
+from hookbench.rehearsal.fleet import Fleet, Member
+from hookbench.rehearsal.observer import Observer
+from hookbench.results.steps import plan_steps
+from hookbench.task import HookTask, Names, new_task
+
+__all__ = ["Bench", "Producer"]
+
+WAIT_S = 30.0
+_POLL_S = 0.02
+_STOP_S = 20.0
+_FIRST_WRITER = 1_000
+"""Writers below are the fleet's."""
+_FILLING = "x" * 32
+
+
+class Producer:
+    """The reference producer in this process, with a ledger of its own."""
+
+    def __init__(
+        self, service: ReceiveSyncService, ledger: LedgerWriter, connections: Connections
+    ) -> None:
+        self.service = service
+        self.ledger = ledger
+        self.connections = connections
+
+    async def send(self, task: HookTask) -> bool:
+        """Put one task; whether the caller was told that it is accepted."""
+        try:
+            await self.service.send(task, intended_ns=0)
+        except (SendError, OversizeError):
+            return False
+        return True
+
+    async def send_all(self, tasks: Sequence[HookTask]) -> int:
+        """Put tasks one after the other; how many were accepted."""
+        return sum([await self.send(task) for task in tasks])
+
+    async def close(self) -> None:
+        """Disconnect, and end the ledger in order."""
+        self.ledger.close()
+        await self.connections.close()
+
+
+class Bench:
+    """Everything that one scenario may use; all of it ends with ``close``.
+
+    Phases are entered with ``enter``, in order; producers and workers that are started afterwards
+    are in that phase, and workers that run change to it one after the other.
+
+    Args:
+        topology: brokers that nobody else uses.
+        folder: an empty one.
+        design: whose behaviour is looked at.
+        switches: measures that are on although the design has them off, see ``has``.
+        clock: of everything in this process.
+        seed: of the task ids.
+
+    Attributes:
+        steps: what was done so far, with its time.
+    """
+
+    def __init__(
+        self,
+        topology: Topology,
+        folder: Path,
+        *,
+        design: Design,
+        switches: Sequence[str] = (),
+        clock: Clock,
+        seed: int = 0,
+    ) -> None:
+        self.topology = topology
+        self.folder = folder
+        self.design = design
+        self.clock = clock
+        self.names = Names()
+        self.stream = topology.stream
+        self.steps: list[str] = []
+        self.phases: list[Phase] = []
+        self._switches = frozenset(switches)
+        self._starts_ns: list[int] = []
+        self._entropy = random.Random(seed)
+        self._begin_ns = clock.monotonic_ns()
+        self._writers = 0
+        self._proxy: ProxyControl | None = None
+        self._producers: list[Producer] = []
+        for name in ("ledger", "logs", "control"):
+            (folder / name).mkdir()
+        self.ledger_folder = folder / "ledger"
+        self.effects = folder / "effects.sqlite"
+        self.fleet = Fleet(
+            clock=clock,
+            ledger=self.ledger_folder,
+            logs=folder / "logs",
+            control=folder / "control",
+        )
+        self.redis: RedisClient = connect_redis(topology.redis_url)
+        self._transport: AppTransport | None = None
+
+    def has(self, switch: str) -> bool:
+        """Whether a measure is on for this row, such as ``ack=after_processing``."""
+        return switch in self._switches
+
+    @property
+    def ack(self) -> AckMode:
+        """When workers acknowledge NATS: as the design says, or the switches."""
+        mode = AckMode.AFTER_PROCESSING
+        return mode if self.has(f"ack={mode}") else self.design.ack_mode
+
+    def note(self, text: str) -> None:
+        """Write down what was done or seen."""
+        seconds = (self.clock.monotonic_ns() - self._begin_ns) / NS_PER_S
+        self.steps.append(f"{seconds:6.2f} s  {text}")
+
+    async def nats(self) -> AppTransport:
+        """A connection for injecting and observing; the reference code has its own."""
+        if self._transport is None:
+            self._transport = await AppTransport.connect(
+                self.topology.nats_url, names=self.names, clock=self.clock
+            )
+        return self._transport
+
+    async def enter(self, phase: Phase, *, workers: Sequence[Member] | None = None) -> None:
+        """Begin a phase; running workers change to it (only ``workers``, if given)."""
+        self.phases.append(phase)
+        self._starts_ns.append(self.clock.monotonic_ns())
+        index = len(self.phases) - 1
+        self.note(f"phase {phase.label}")
+        for producer in self._producers:
+            producer.ledger.phase = index
+        for member in self.fleet.of("worker") if workers is None else workers:
+            if member.expected_end:
+                continue
+            self.fleet.enter(member, index, phase)
+            if not await self.fleet.wait_until_in(member, index, WAIT_S):
+                raise HazardError(f"{member.name} did not enter {phase.label}")
+
+    def tasks(
+        self, count: int, *, repository: str = "synthetic/plain/repo-0", filling: str = _FILLING
+    ) -> list[HookTask]:
+        """New tasks of one synthetic repository, numbered from 0."""
+        return [
+            new_task(
+                repo_id=repository,
+                task_type="sync",
+                payload={"number": number, "filling": filling},
+                clock=self.clock,
+                entropy=self._entropy,
+            )
+            for number in range(count)
+        ]
+
+    async def producer(
+        self,
+        phase: Phase | None = None,
+        *,
+        redis_url: str | None = None,
+        nats_url: str | None = None,
+    ) -> Producer:
+        """A producer of a phase (the current one), on the brokers or on a link to them."""
+        phase = self._current if phase is None else phase
+        ledger = LedgerWriter(
+            self.ledger_folder,
+            role="producer",
+            writer=_FIRST_WRITER + self._writers,
+            clock=self.clock,
+        )
+        self._writers += 1
+        ledger.phase = len(self.phases) - 1
+        ledger.record(Event.PHASE, value=ledger.phase)
+        connections = Connections(
+            redis_url=redis_url or self.topology.redis_url,
+            nats_url=nats_url or self.topology.nats_url,
+            names=self.names,
+            clock=self.clock,
+            stream=self.stream,
+        )
+        try:
+            service = await open_service(phase, connections, self.names, recorder=ledger)
+        except BaseException:
+            ledger.close()
+            await connections.close()
+            raise
+        producer = Producer(service, ledger, connections)
+        self._producers.append(producer)
+        return producer
+
+    @property
+    def _current(self) -> Phase:
+        if not self.phases:
+            raise HazardError("no phase was entered")
+        return self.phases[-1]
+
+    async def worker(
+        self,
+        *options: str,
+        handler: str = "noop",
+        ack: AckMode | None = None,
+        redis_url: str | None = None,
+        nats_url: str | None = None,
+        concurrency: int = 1,
+        replaced: bool = True,
+    ) -> Member:
+        """Start a worker process in the current phase, and wait until it is in it.
+
+        Args:
+            options: further ones of ``hookbench worker``.
+            handler: ``noop``, ``sleep`` or ``fail``; each execution is an effect in the store.
+            ack: by default as of the bench.
+            redis_url: by default the broker itself, likewise NATS.
+            nats_url: see above.
+            concurrency: tasks in work at once.
+            replaced: whether another process takes its place when it dies.
+        """
+        arguments = [
+            "--redis-url", redis_url or self.topology.redis_url,
+            "--nats-url", nats_url or self.topology.nats_url,
+            "--ack", ack or self.ack,
+            "--handler", handler,
+            "--effects", str(self.effects),
+            "--concurrency", str(concurrency),
+            "--block-timeout", "0.5",
+            *stream_options(self.stream),
+            *options,
+        ]  # fmt: skip
+        index = len(self.phases) - 1
+        number = len(self.fleet.of("worker"))
+        member = self.fleet.start("worker", number, arguments, (index, self._current))
+        if not await self.fleet.wait_until_in(member, index, WAIT_S):
+            raise HazardError(f"{member.name} did not start: {self.fleet.log_tail(member)}")
+        member.expected_end = not replaced
+        self.note(f"{member.name} (pid {member.child.pid}): {handler}, ack {ack or self.ack}")
+        return member
+
+    def die_at(self, member: Member, step: str) -> None:
+        """Let a worker kill itself after a step, as in ``effect:5``."""
+        path = member.phase_file.with_suffix(".die")
+        aside = path.with_name(f".{path.name}")
+        aside.write_text(step)
+        aside.replace(path)
+        self.note(f"{member.name} is to die at {step}")
+
+    async def kill(self, member: Member) -> None:
+        """SIGKILL, and wait for the end; nobody takes its place."""
+        member.expected_end = True
+        pid = member.child.pid
+        member.child.kill()
+        self.note(f"{member.name} (pid {pid}) killed")
+
+    async def stop(self, member: Member) -> None:
+        """SIGTERM, so that it finishes what it has."""
+        await self.fleet.stop([member], _STOP_S)
+        self.note(f"{member.name} stopped")
+
+    async def link(self, *names: str) -> ProxyControl:
+        """A frame-aware proxy in front of ``redis``, ``nats`` or both; once per scenario."""
+        if self._proxy is not None:
+            raise HazardError("this scenario has its proxy already: ask for all links at once")
+        ports = {
+            "redis": self.topology.redis.nodes[0].port,
+            "nats": self.topology.nats.nodes[0].port,
+        }
+        protocols = {"redis": "resp", "nats": "nats"}
+        links = [
+            LinkSettings(name=name, protocol=protocols[name], upstream_port=ports[name])
+            for name in names
+        ]
+        self._proxy = await start_proxy(self.folder / "logs", links, clock=self.clock)
+        return self._proxy
+
+    async def wait_until(
+        self, condition: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = WAIT_S
+    ) -> None:
+        """Ask until it is so.
+
+        Raises:
+            HazardError: not in time; the text names ``what``.
+        """
+        deadline_ns = self.clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        while not await condition():
+            self.fleet.poll()
+            if self.clock.monotonic_ns() > deadline_ns:
+                raise HazardError(f"not within {timeout_s:g} s: {what}")
+            await self.clock.sleep(_POLL_S)
+
+    async def wait_until_done(self, count: int, *, timeout_s: float = WAIT_S) -> None:
+        """Until the workers say so many executions."""
+
+        async def enough() -> bool:
+            return self.count(Event.DONE) >= count
+
+        await self.wait_until(enough, f"{count} tasks are done", timeout_s=timeout_s)
+
+    def ledger(self) -> Ledger:
+        """All records so far."""
+        return read_ledger(
+            self.ledger_folder, same_boot=True, lenient=True, steps=max(1, len(self.phases))
+        )
+
+    def count(self, event: Event) -> int:
+        """How many such records there are so far."""
+        return int((self.ledger().records["event"] == event).sum())
+
+    async def quiesce(self, *, quiet_s: float = 1.0, timeout_s: float = WAIT_S) -> None:
+        """Wait until nothing happens any more: no new record for ``quiet_s``."""
+        deadline_ns = self.clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        seen, still_ns = -1, self.clock.monotonic_ns()
+        while True:
+            self.fleet.poll()
+            now_ns = self.clock.monotonic_ns()
+            records = len(self.ledger().records)
+            if records != seen:
+                seen, still_ns = records, now_ns
+            if now_ns - still_ns > quiet_s * NS_PER_S:
+                return
+            if now_ns > deadline_ns:
+                raise HazardError(f"something still happens after {timeout_s:g} s")
+            await self.clock.sleep(_POLL_S * 2)
+
+    async def conclude(self) -> list[Observation]:
+        """What the checkers say after ``account``."""
+        account = await self.account()
+        effects = read_effects(self.effects) if self.effects.exists() else None
+        return observe(account, effects)
+
+    async def account(self) -> Account:
+        """Stop the workers, look at the brokers, and account for every task.
+
+        The brokers must run.
+        """
+        workers = [item for item in self.fleet.of("worker") if item.child.exit_code is None]
+        for member in workers:
+            member.child.signal(signal.SIGCONT)
+        killed = await self.fleet.stop(workers, _STOP_S)
+        if killed:
+            names = ", ".join(member.name for member in killed)
+            raise HazardError(f"{names} did not stop within {_STOP_S:g} s")
+        for producer in self._producers:
+            producer.ledger.close()
+        residue = await self.residue()
+        effects = None
+        if self.effects.exists():
+            seal_effects(self.effects)
+            effects = read_effects(self.effects)
+        return make_account(
+            self.ledger(),
+            plan_steps(self.phases),
+            residue,
+            step_starts_ns=self._starts_ns,
+            end_ns=self.clock.monotonic_ns(),
+            effects=effects,
+            bounds=Bounds(max_inversions=0),
+        )
+
+    async def residue(self) -> Residue:
+        """What lies on the brokers now."""
+        observer = Observer(
+            self.topology.redis_url, self.topology.nats_url, self.names, clock=self.clock
+        )
+        try:
+            return await observer.residue([])
+        finally:
+            await observer.close()
+
+    async def close(self) -> None:
+        """End every process and connection; the brokers are the caller's."""
+        self.fleet.kill_all()
+        for producer in self._producers:
+            await producer.close()
+        if self._proxy is not None:
+            await self._proxy.stop()
+        if self._transport is not None:
+            await self._transport.close()
+        await self.redis.aclose()
+
+
+def stream_options(stream: StreamSettings) -> list[str]:
+    """The stream as ``hookbench worker`` is told of it."""
+    return [
+        "--storage", stream.storage,
+        "--replicas", str(stream.replicas),
+        "--max-age", str(stream.max_age_s),
+        "--duplicate-window", str(stream.duplicate_window_s),
+    ]  # fmt: skip
