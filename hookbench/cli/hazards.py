@@ -13,7 +13,7 @@ __all__ = ["hazards"]
 def hazards(
     ids: Annotated[
         list[str] | None,
-        typer.Argument(help="Ids of the table, as in R3 P5; all of them for none."),
+        typer.Argument(help="Ids of the table, as in R3 P5; without: all."),
     ] = None,
     design: Annotated[str, typer.Option(help="guide, hardened or both.")] = "guide",
     keep: Annotated[
@@ -21,9 +21,7 @@ def hazards(
         typer.Option(help="Keep ledger and logs of each scenario in this folder, a new one."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the task ids.")] = 7,
-    steps: Annotated[
-        bool, typer.Option("--steps", help="Print what was done, step by step.")
-    ] = False,
+    steps: Annotated[bool, typer.Option("--steps", help="Print what was done.")] = False,
     json: JsonOutput = False,
 ) -> None:
     """Reproduce the hazards of the migration, each in a small scenario on brokers of its own.
@@ -44,7 +42,7 @@ def hazards(
     from hookbench.hazards.registry import find_hazards
     from hookbench.hazards.suite import run_hazard
     from hookbench.migration.phases import Design
-    from hookbench.report.hazards import print_hazards, print_result
+    from hookbench.report.hazards import print_result, print_totals
 
     chosen = find_hazards(ids or [])
     if design not in (*Design, "both"):
@@ -52,7 +50,7 @@ def hazards(
     designs = list(Design) if design == "both" else [Design(design)]
     if keep is not None and keep.exists():
         raise SettingError(f"--keep {keep}: it exists already; use a new folder")
-    console, progress = Console(), Console(stderr=True)
+    console = Console()
     clock = SystemClock()
 
     async def all_rows() -> list[HazardResult]:
@@ -63,14 +61,14 @@ def hazards(
                 result = await run_hazard(row, item, folder=folder, clock=clock, seed=seed)
                 results.append(result)
                 if not json:
-                    print_result(progress, result, steps=steps)
+                    print_result(console, result, steps=steps)
         return results
 
     results = asyncio.run(all_rows())
     if json:
         _print_json(results)
     else:
-        print_hazards(console, results)
+        print_totals(console, results)
     if any(result.outcome is Outcome.UNKNOWN for result in results):
         raise typer.Exit(3)
     if not all(result.as_expected for result in results):

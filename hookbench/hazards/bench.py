@@ -259,12 +259,17 @@ class Bench:
         self.note(f"{member.name} (pid {member.child.pid}): {handler}, ack {ack or self.ack}")
         return member
 
-    def die_at(self, member: Member, step: str) -> None:
-        """Let a worker kill itself after a step, as in ``effect:5``."""
+    async def die_at(self, member: Member, step: str) -> None:
+        """Let a worker kill itself after a step, as in ``effect:5``; returns once it knows."""
         path = member.phase_file.with_suffix(".die")
         aside = path.with_name(f".{path.name}")
         aside.write_text(step)
         aside.replace(path)
+
+        async def taken() -> bool:
+            return not path.exists()
+
+        await self.wait_until(taken, f"{member.name} is told to die at {step}")
         self.note(f"{member.name} is to die at {step}")
 
     async def kill(self, member: Member) -> None:
@@ -283,13 +288,10 @@ class Bench:
         """A frame-aware proxy in front of ``redis``, ``nats`` or both; once per scenario."""
         if self._proxy is not None:
             raise HazardError("this scenario has its proxy already: ask for all links at once")
-        ports = {
-            "redis": self.topology.redis.nodes[0].port,
-            "nats": self.topology.nats.nodes[0].port,
-        }
+        nodes = {"redis": self.topology.redis.nodes[0], "nats": self.topology.nats.nodes[0]}
         protocols = {"redis": "resp", "nats": "nats"}
         links = [
-            LinkSettings(name=name, protocol=protocols[name], upstream_port=ports[name])
+            LinkSettings(name=name, protocol=protocols[name], upstream_port=nodes[name].port)
             for name in names
         ]
         self._proxy = await start_proxy(self.folder / "logs", links, clock=self.clock)

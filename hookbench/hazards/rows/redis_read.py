@@ -13,7 +13,7 @@ async def _killed_in_between(bench: Bench) -> list[Observation]:
     await bench.enter(Phase.REDIS_ONLY)
     producer = await bench.producer()
     worker = await bench.worker(replaced=True)
-    bench.die_at(worker, "start:3")
+    await bench.die_at(worker, "start:3")
     accepted = await producer.send_all(bench.tasks(10))
     bench.note(f"{accepted} tasks accepted")
 
