@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +18,7 @@ from hookbench.errors import (
     BrokerUnsuitableError,
     SettingError,
 )
+from hookbench.queues.addresses import nats_nodes, redis_nodes
 from hookbench.task import Names
 
 __all__ = [
@@ -33,6 +36,8 @@ PROBE_TIMEOUT_S = 3.0
 MINIMUM_REDIS = (6, 2)  # BLMOVE and LMOVE: https://redis.io/docs/latest/commands/blmove/
 MINIMUM_NATS = (2, 9)  # Nats-Pending-Messages on the end of a pull request (ADR-13 of NATS)
 _SCAN_COUNT = 1000
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+_EXAMPLES = 3
 
 
 class BrokerInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,22 +48,42 @@ class BrokerInfo(msgspec.Struct, frozen=True, kw_only=True):
     max_payload_bytes: int = 0
 
 
+def _numbers(version: str) -> tuple[int, ...]:
+    """``(2, 15)`` of ``2.15.1-beta``, and nothing of what is no version."""
+    found = _VERSION.match(version)
+    return () if found is None else tuple(map(int, found.groups()))
+
+
 def _at_least(version: str, minimum: tuple[int, int]) -> bool:
-    parts = version.split("-", maxsplit=1)[0].split(".")
-    try:
-        return (int(parts[0]), int(parts[1])) >= minimum
-    except (IndexError, ValueError):
-        return False
+    return _numbers(version) >= minimum
 
 
 async def probe_redis(url: str) -> BrokerInfo:
-    """Version of the Redis at ``url``.
+    """Version of the Redis at ``url``; of several nodes the oldest, as far as they answer.
+
+    One node that is down must not keep a process from starting, or no process could be started
+    again while a rehearsal has a node down.
 
     Raises:
         SettingError: the URL is no redis URL.
         BrokerUnreachableError: nothing answers, or the password is wrong.
         BrokerUnsuitableError: too old.
     """
+    return await _oldest(_probe_redis_node, redis_nodes(url))
+
+
+async def _oldest(probe: Callable[[str], Awaitable[BrokerInfo]], urls: Sequence[str]) -> BrokerInfo:
+    """What the node with the oldest version says, of those that answer; all are asked at once."""
+    found = await asyncio.gather(*map(probe, urls), return_exceptions=True)
+    infos = [item for item in found if isinstance(item, BrokerInfo)]
+    errors = [item for item in found if isinstance(item, BaseException)]
+    fatal = [item for item in errors if not isinstance(item, BrokerUnreachableError)]
+    if fatal or not infos:
+        raise (fatal or errors)[0]
+    return min(infos, key=lambda info: _numbers(info.version))
+
+
+async def _probe_redis_node(url: str) -> BrokerInfo:
     try:
         client = redis_asyncio.Redis.from_url(
             url,
@@ -123,12 +148,16 @@ async def read_nats_info(url: str) -> dict[str, Any]:
 
 
 async def probe_nats(url: str) -> BrokerInfo:
-    """Version and limits of the NATS server at ``url``.
+    """Version and limits of the NATS server at ``url``; of several nodes as of ``probe_redis``.
 
     Raises:
         SettingError, BrokerUnreachableError: see ``read_nats_info``.
         BrokerUnsuitableError: too old, or without JetStream.
     """
+    return await _oldest(_probe_nats_node, nats_nodes(url))
+
+
+async def _probe_nats_node(url: str) -> BrokerInfo:
     info = await read_nats_info(url)
     version = str(info.get("version", "?"))
     if not _at_least(version, MINIMUM_NATS):
@@ -147,18 +176,24 @@ async def probe_nats(url: str) -> BrokerInfo:
 
 
 async def check_redis_unused(url: str, names: Names) -> None:
-    """Refuse a Redis that holds keys of the hook queue; nothing is written.
+    """Refuse a Redis of which a node holds keys of the hook queue; nothing is written.
 
     Raises:
         BrokerInUseError: the text names some of the keys.
+        BrokerUnreachableError: a node does not answer.
     """
+    for node in redis_nodes(url):
+        await _check_redis_node_unused(node, names)
+
+
+async def _check_redis_node_unused(url: str, names: Names) -> None:
     client = redis_asyncio.Redis.from_url(url, socket_timeout=PROBE_TIMEOUT_S)
     found: list[str] = []
     try:
         for prefix in {Names().prefix, names.prefix}:
             async for key in client.scan_iter(match=f"{_glob(prefix)}*", count=_SCAN_COUNT):
                 found.append(key.decode(errors="replace"))
-                if len(found) >= 3:  # noqa: PLR2004 - a few examples are enough
+                if len(found) >= _EXAMPLES:
                     break
     except (RedisError, OSError) as error:
         raise BrokerUnreachableError(f"Redis at {redact(url)}: {error}") from error
@@ -176,7 +211,7 @@ def _glob(text: str) -> str:
 
 
 async def check_nats_unused(url: str, names: Names) -> None:
-    """Refuse a NATS server that holds a hook stream; nothing is written.
+    """Refuse a NATS server or cluster that holds a hook stream; nothing is written.
 
     Raises:
         BrokerInUseError: the text names the stream.
@@ -185,7 +220,7 @@ async def check_nats_unused(url: str, names: Names) -> None:
     import nats.errors  # noqa: PLC0415
     import nats.js.errors  # noqa: PLC0415
 
-    client = await nats.connect(url, connect_timeout=3, max_reconnect_attempts=1)
+    client = await nats.connect(nats_nodes(url), connect_timeout=3, max_reconnect_attempts=1)
     try:
         for stream in {Names().stream, names.stream}:
             try:

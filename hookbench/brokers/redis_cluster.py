@@ -15,7 +15,7 @@ from hookbench.brokers.redis_nodes import ask_node, ask_roles
 from hookbench.brokers.resolve import Resolved
 from hookbench.brokers.roles import Role, stop_all, wait_until
 from hookbench.errors import BrokerUnreachableError, SettingError
-from hookbench.queues.redis_client import CLUSTER_SCHEME
+from hookbench.queues.addresses import CLUSTER_SCHEME
 
 __all__ = ["RedisCluster"]
 

@@ -15,6 +15,7 @@ from hookbench.brokers.redis_nodes import ask_node, ask_role, ask_roles, role_of
 from hookbench.brokers.resolve import Resolved
 from hookbench.brokers.roles import Role, stop_all, wait_until
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError
+from hookbench.queues.addresses import REPLICA_SCHEME
 
 __all__ = ["RedisReplica"]
 
@@ -26,14 +27,17 @@ _PAUSE_MS = 3_600_000  # CLIENT PAUSE needs an end; no rehearsal is that long
 class RedisReplica:
     """Two nodes, ``redis-1`` and ``redis-2``; the first is the master at the start.
 
-    Who is the master is asked from the nodes, never remembered. ``url`` is the one that was the
-    master at the start: what is to follow a promotion needs a proxy or another URL.
+    Who is the master is asked from the nodes, never remembered.
+
+    Attributes:
+        url: ``redis+replica://`` and the addresses of both, for ``connect_redis``: its connections
+            follow a promotion.
     """
 
     def __init__(self, nodes: Sequence[EmbeddedBroker], durability: Durability) -> None:
         self.nodes = list(nodes)
         self.durability = durability
-        self.url = self.nodes[0].url
+        self.url = f"{REPLICA_SCHEME}://" + ",".join(f"{LOOPBACK}:{node.port}" for node in nodes)
         self._plain_commands = {node.name: list(node.command) for node in self.nodes}
 
     @classmethod

@@ -59,8 +59,8 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def redact(url: str) -> str:
-    """The URL without user and password."""
-    return re.sub(r"//[^@/]*@", "//***@", url)
+    """The URL, or several separated by commas, without users and passwords."""
+    return re.sub(r",[^@/,]*@", ",***@", re.sub(r"//[^@/]*@", "//***@", url))
 
 
 def resolve_redis(url: str | None = None, *, env: Mapping[str, str] | None = None) -> Resolved:

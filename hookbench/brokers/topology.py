@@ -48,7 +48,7 @@ class Topology:
 
     @property
     def redis_url(self) -> str:
-        """For ``connect_redis``; of a master with a replica, the one that was it at the start."""
+        """For ``connect_redis``; of a master with a replica, a URL that follows a promotion."""
         return self.redis.url
 
     @property

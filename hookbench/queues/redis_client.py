@@ -19,9 +19,9 @@ from hookbench.errors import (
     PublishUnknownError,
     SettingError,
 )
+from hookbench.queues.addresses import CLUSTER_SCHEME, REPLICA_SCHEME
 
 __all__ = [
-    "CLUSTER_SCHEME",
     "MAX_BULK_BYTES",
     "NeverSentError",
     "RedisClient",
@@ -35,7 +35,6 @@ __all__ = [
 
 # Redis' proto-max-bulk-len: a larger string is refused (https://redis.io, redis.conf).
 MAX_BULK_BYTES = 512 * 1024 * 1024
-CLUSTER_SCHEME = "redis+cluster"
 _SOCKET_MARGIN_S = 5.0
 _CONNECT_TIMEOUT_S = 3.0
 MAX_CONNECTIONS = 100
@@ -195,7 +194,8 @@ def connect_redis(
 
     Args:
         url: ``redis://host:port/database`` as redis-py takes it, or the addresses of some nodes of
-            a Redis Cluster: ``redis+cluster://host:port,host:port``.
+            a Redis Cluster: ``redis+cluster://host:port,host:port``, or those of a master and its
+            replicas: ``redis+replica://host:port,host:port``.
         block_timeout_secs: the longest wait of a blocking command.
         max_connections: commands at once; more wait for a connection.
 
@@ -213,19 +213,24 @@ def connect_redis(
             pool_wait_s=_POOL_WAIT_S,
         )
         return cast("RedisClient", cluster)
+    options: dict[str, Any] = {
+        "max_connections": max_connections,
+        "timeout": _POOL_WAIT_S,
+        "socket_timeout": block_timeout_secs + _SOCKET_MARGIN_S,
+        "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "decode_responses": False,
+    }
     try:
-        pool = redis_asyncio.BlockingConnectionPool.from_url(
-            url,
-            max_connections=max_connections,
-            timeout=_POOL_WAIT_S,
-            socket_timeout=block_timeout_secs + _SOCKET_MARGIN_S,
-            socket_connect_timeout=_CONNECT_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-            retry_on_timeout=False,
-            retry_on_error=[],
-            health_check_interval=0,
-            decode_responses=False,
-        )
+        if url.startswith(f"{REPLICA_SCHEME}:"):
+            from hookbench.queues.redis_master import master_pool  # noqa: PLC0415 - rarely needed
+
+            pool = master_pool(url, **options)
+        else:
+            pool = redis_asyncio.BlockingConnectionPool.from_url(url, **options)
     except ValueError as error:
         raise SettingError(f"Redis URL {url!r}: {error}") from error
     # The stream commands answer in another shape under RESP3, which a URL may ask for.

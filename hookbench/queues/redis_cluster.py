@@ -17,31 +17,13 @@ from redis.backoff import NoBackoff
 from redis.commands import AsyncRedisClusterCommands
 from redis.exceptions import ClusterDownError, ClusterError, RedisClusterException
 
-from hookbench.errors import SettingError
-from hookbench.queues.redis_client import CLUSTER_SCHEME, NeverSentError
+from hookbench.queues.addresses import parse_redis_nodes
+from hookbench.queues.redis_client import NeverSentError
 
-__all__ = ["ClusterClient", "connect_cluster", "parse_cluster_url"]
+__all__ = ["ClusterClient", "connect_cluster"]
 
-_EXAMPLE = f"{CLUSTER_SCHEME}://127.0.0.1:7000,127.0.0.1:7001"
 # Pipelines take connections beside the commands that wait for their turn.
 _PIPELINE_CONNECTIONS = 100
-
-
-def parse_cluster_url(url: str) -> list[tuple[str, int]]:
-    """Host and port of each node in ``redis+cluster://host:port,host:port``.
-
-    Raises:
-        SettingError: it is no such URL; users, databases and options have no place in it.
-    """
-    scheme, _, rest = url.partition("://")
-    nodes = []
-    for address in rest.split(","):
-        host, _, port = address.rpartition(":")
-        if scheme != CLUSTER_SCHEME or not host or "@" in host or not port.isdecimal():
-            shown = address.rpartition("@")[2]  # without a password
-            raise SettingError(f"Redis cluster address {shown!r}: use {_EXAMPLE}, without a user")
-        nodes.append((host, int(port)))
-    return nodes
 
 
 def connect_cluster(
@@ -55,7 +37,7 @@ def connect_cluster(
     """A client that repeats no command; it looks for the cluster at the first one.
 
     Args:
-        url: see ``parse_cluster_url``: some nodes of the cluster, which tell the others.
+        url: see ``parse_redis_nodes``: some nodes of the cluster, which tell the others.
         socket_timeout_s: for an answer.
         connect_timeout_s: for a connection.
         max_connections: commands at once; more wait.
@@ -65,7 +47,7 @@ def connect_cluster(
         SettingError: the URL is no cluster URL.
     """
     client = ClusterClient(
-        startup_nodes=[ClusterNode(host, port) for host, port in parse_cluster_url(url)],
+        startup_nodes=[ClusterNode(host, port) for host, port in parse_redis_nodes(url)],
         max_connections=max_connections + _PIPELINE_CONNECTIONS,
         socket_timeout=socket_timeout_s,
         socket_connect_timeout=connect_timeout_s,

@@ -4,6 +4,8 @@ from collections import Counter
 
 import psutil
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.nats_cluster import ClusterAddresses
@@ -13,6 +15,7 @@ from hookbench.brokers.topology import TOPOLOGIES, open_topology
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError, SettingError
 from hookbench.queues.base import Depth
 from hookbench.queues.jetstream import JetStreamQueue, ensure_consumer, ensure_stream
+from hookbench.queues.redis_client import NeverSentError
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names, decode_task, encode_task
@@ -199,3 +202,27 @@ async def test_a_master_that_was_paused_meanwhile_is_a_second_one(tmp_path):
         assert await group.master() is new
         with pytest.raises(BrokerUnsuitableError, match=r"redis-2 cannot follow redis-1"):
             await group.rejoin(new)
+
+
+async def test_a_client_follows_the_master(tmp_path):
+    """Demoted alive, killed, and with nobody left: the next command goes where the master is."""
+    async with opened("redis_replica", tmp_path) as topology:
+        group, key = topology.redis, "a"
+        first, second = group.nodes
+        async with redis_of(topology.redis_url) as client:
+            await client.lpush(key, b"1")
+            await group.wait_until_ready()
+            assert await group.promote() is second
+            with pytest.raises(ReadOnlyError):  # refused by the one that it is connected to
+                await client.lpush(key, b"2")
+            assert await client.lpush(key, b"2") == 2
+            assert await ask_node(second, "LLEN", key) == 2
+            await group.wait_until_ready()
+            second.kill()
+            with pytest.raises(RedisConnectionError):
+                await client.lpush(key, b"3")  # the connection broke
+            with pytest.raises(NeverSentError, match=f"{second.port} Error .*{first.port} slave"):
+                await client.lpush(key, b"3")
+            await group.promote()
+            assert await client.lpush(key, b"3") == 3
+            assert await ask_node(first, "LLEN", key) == 3

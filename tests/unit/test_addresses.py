@@ -1,0 +1,44 @@
+"""URLs that name several nodes."""
+
+import pytest
+
+from hookbench.brokers.resolve import redact
+from hookbench.errors import SettingError
+from hookbench.queues.addresses import nats_nodes, redis_nodes
+
+
+@pytest.mark.parametrize(
+    ("url", "nodes"),
+    [
+        ("redis://me:secret@host:1/2", ["redis://me:secret@host:1/2"]),
+        ("redis+cluster://a:1,b:2", ["redis://a:1", "redis://b:2"]),
+        ("redis+replica://[::1]:1,b:2", ["redis://[::1]:1", "redis://b:2"]),
+    ],
+)
+def test_the_nodes_of_a_redis_url(url, nodes):
+    assert redis_nodes(url) == nodes
+
+
+@pytest.mark.parametrize("scheme", ["redis+cluster", "redis+replica"])
+@pytest.mark.parametrize("rest", ["", "a", "a:1,", "a:1,b", "a:1/0", "me:secret@a:1"])
+def test_a_url_of_several_nodes_that_is_none(scheme, rest):
+    with pytest.raises(SettingError, match="without a user") as raised:
+        redis_nodes(f"{scheme}://{rest}")
+    assert "secret" not in str(raised.value)
+
+
+def test_the_nodes_of_a_nats_url():
+    assert nats_nodes("nats://a:1, nats://b:2") == ["nats://a:1", "nats://b:2"]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:se,cret@a:1", "redis://***@a:1"),
+        ("nats://me:secret@a:1,nats://me:secret@b:2", "nats://***@a:1,nats://***@b:2"),
+        ("nats://me:secret@a:1,me:secret@b:2", "nats://***@a:1,***@b:2"),
+        ("redis+replica://a:1,b:2", "redis+replica://a:1,b:2"),
+    ],
+)
+def test_no_password_is_shown(url, shown):
+    assert redact(url) == shown
