@@ -12,6 +12,7 @@ __all__ = [
     "NATS_SETTINGS",
     "NO_STREAM",
     "REDIS_SETTINGS",
+    "REPLICATION",
     "UNKNOWN_VERSION",
     "BrokerReport",
     "FoundDurability",
@@ -24,6 +25,10 @@ __all__ = [
 
 REDIS_SETTINGS = ("appendonly", "appendfsync", "save", "maxmemory", "maxmemory-policy")
 NATS_SETTINGS = ("sync_interval_ns", "sync_always")
+REPLICATION = "replication."
+"""What a Redis tells of its replication begins with this. It is a state, and no setting: it changes
+with a promotion, and while a node is down."""
+_REPLICATION_STATE = ("replication.replicas", "replication.link")
 _STREAM_SETTINGS = ("stream.storage", "stream.replicas", "stream.persist_mode")
 NO_STREAM = "none"
 """Value of the setting ``stream`` where the server holds no hook stream."""
@@ -59,11 +64,12 @@ class BrokerReport(msgspec.Struct, frozen=True, kw_only=True):
     """One broker as it described itself.
 
     Attributes:
-        name: ``redis`` or ``nats``.
+        name: ``redis`` or ``nats``, with a number where it is a node of several.
         version: as the server says, ``-`` where it does not answer.
         origin: binary and where it comes from, or the URL without its password.
         configuration: settings in the broker's own words and values, with the unit last in the
-            names of numbers; ``stream.`` and ``consumer.`` are those of the hook stream.
+            names of numbers; ``stream.`` and ``consumer.`` are those of the hook stream, and
+            ``replication.`` is how a Redis stands to its master or its replicas.
         durability: their class.
         problem: what could not be read, and why; ``None`` if all was.
         counters: bytes and messages as the broker counted them since its start. NATS counts
@@ -88,7 +94,12 @@ class BrokerReport(msgspec.Struct, frozen=True, kw_only=True):
         """The settings that the class was made from, and what could not be read."""
         told = ", ".join(
             _show(name, self.configuration[name])
-            for name in (*REDIS_SETTINGS, *NATS_SETTINGS, *_STREAM_SETTINGS)
+            for name in (
+                *REDIS_SETTINGS,
+                *_REPLICATION_STATE,
+                *NATS_SETTINGS,
+                *_STREAM_SETTINGS,
+            )
             if name in self.configuration
         )
         read_back = f"read back: {told}" if told else ""
@@ -102,10 +113,11 @@ def _show(name: str, value: str) -> str:
 
 
 def classify_redis(configuration: Mapping[str, str]) -> FoundDurability:
-    """The class of ``CONFIG GET`` answers.
+    """The class of ``CONFIG GET`` answers, and of what ``INFO replication`` says.
 
     Snapshots beside an AOF change nothing: what is on the disk when a write is acknowledged is
-    decided by ``appendfsync``. A Redis that may evict lists is in no class.
+    decided by ``appendfsync``. A Redis that may evict lists is in no class. A master is replicated
+    while a replica is online, a replica while its link to the master is up.
     """
     if any(name not in configuration for name in REDIS_SETTINGS):
         return FoundDurability.UNREADABLE
@@ -113,12 +125,21 @@ def classify_redis(configuration: Mapping[str, str]) -> FoundDurability:
     if evicts and configuration["maxmemory"] != "0":
         return FoundDurability.UNLIKE
     if configuration["appendonly"] == "yes":
-        return {"everysec": FoundDurability.LAZY, "always": FoundDurability.FSYNC}.get(
+        lazy = (
+            FoundDurability.REPLICATED if _has_other_node(configuration) else FoundDurability.LAZY
+        )
+        return {"everysec": lazy, "always": FoundDurability.FSYNC}.get(
             configuration["appendfsync"], FoundDurability.UNLIKE
         )
     return {"": FoundDurability.MEMORY, _REDIS_SHIPPED_SAVE: FoundDurability.AS_SHIPPED}.get(
         configuration["save"], FoundDurability.UNLIKE
     )
+
+
+def _has_other_node(configuration: Mapping[str, str]) -> bool:
+    if configuration.get("replication.role") == "slave":
+        return configuration.get("replication.link") == "up"
+    return configuration.get("replication.replicas", "0") != "0"
 
 
 def classify_nats(configuration: Mapping[str, str]) -> FoundDurability:
@@ -157,18 +178,34 @@ def _classify_sync(configuration: Mapping[str, str]) -> FoundDurability:
 
 
 def name_durability(reports: Sequence[BrokerReport]) -> str:
-    """One class for all brokers that stored something, or each broker's beside its name."""
+    """One class for all brokers that stored something, or each one's beside its name.
+
+    The nodes of a broker are named one by one only where they differ from each other.
+    """
     used = [report for report in reports if report.durability is not FoundDurability.UNUSED]
     classes = {report.durability for report in used}
     if len(classes) == 1:
         return classes.pop()
-    return ", ".join(f"{report.name} {report.durability}" for report in used)
+    by_broker: dict[str, list[BrokerReport]] = {}
+    for report in used:
+        by_broker.setdefault(report.name.partition("-")[0], []).append(report)
+    parts = []
+    for broker, nodes in by_broker.items():
+        alike = len({node.durability for node in nodes}) == 1
+        shown = [(broker, nodes[0])] if alike else [(node.name, node) for node in nodes]
+        parts += [f"{name} {node.durability}" for name, node in shown]
+    return ", ".join(parts)
 
 
 def unlike_asked(report: BrokerReport, asked: Durability) -> str | None:
-    """Why a broker that was started here is not what was asked for, ``None`` if it is."""
+    """Why a broker that was started here is not what was asked for, ``None`` if it is.
+
+    One that is replicated is lazy as well, see ``Durability``.
+    """
     found = report.durability
     if found in (FoundDurability.UNUSED, asked.value):
+        return None
+    if (asked, found) == (Durability.LAZY, FoundDurability.REPLICATED):
         return None
     if found is FoundDurability.UNREADABLE:
         return f"{report.name}: durability {asked} could not be read back ({report.problem})"
@@ -184,5 +221,5 @@ def changed_settings(before: BrokerReport, after: BrokerReport) -> list[str]:
     return [
         f"{after.name}: {name} changed during the run, {first[name]!r} before, {second[name]!r} now"
         for name in sorted(first.keys() & second.keys())
-        if first[name] != second[name]
+        if first[name] != second[name] and not name.startswith(REPLICATION)
     ]

@@ -7,6 +7,7 @@ Nothing is written, and nothing is guessed: what a broker does not tell stays ou
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from redis.exceptions import RedisError
 from hookbench.brokers.classify import (
     NO_STREAM,
     REDIS_SETTINGS,
+    REPLICATION,
     UNKNOWN_VERSION,
     BrokerReport,
     classify_nats,
@@ -55,10 +57,15 @@ _CONSUMER_FIELDS = {
 }
 
 
-async def read_back_redis(url: str, *, origin: str) -> BrokerReport:
-    """Version, ``CONFIG GET`` of what durability depends on, and the byte counters of a Redis.
+async def read_back_redis(url: str, *, origin: str, name: str = "redis") -> BrokerReport:
+    """Version, ``CONFIG GET`` of what durability depends on, replication and byte counters.
 
-    A ``CONFIG`` that is forbidden or renamed leaves the configuration empty.
+    A ``CONFIG`` that is forbidden or renamed leaves the settings out.
+
+    Args:
+        url: of one node; ``redis_nodes`` has those of several.
+        origin: of the report.
+        name: of the report.
     """
     client = redis_asyncio.Redis.from_url(
         url,
@@ -76,19 +83,20 @@ async def read_back_redis(url: str, *, origin: str) -> BrokerReport:
         version = str((await client.info("server"))["redis_version"])
         stats = await client.info("stats")
         counters = {name: int(stats[name]) for name in _REDIS_COUNTERS if name in stats}
-        for name in REDIS_SETTINGS:
-            answer = await client.config_get(name)
+        for setting in REDIS_SETTINGS:
+            answer = await client.config_get(setting)
             configuration |= {str(key): str(value) for key, value in answer.items()}
+        configuration |= _replication(await client.info("replication"))
     except (RedisError, OSError, TimeoutError) as error:
         problem = f"not readable: {error or type(error).__name__}"
     finally:
         await client.aclose()
     raise_if_cancelled()
-    missing = [name for name in REDIS_SETTINGS if name not in configuration]
+    missing = [setting for setting in REDIS_SETTINGS if setting not in configuration]
     if missing and problem is None:
         problem = f"not readable: CONFIG GET has no {', '.join(missing)}"
     return BrokerReport(
-        name="redis",
+        name=name,
         version=version,
         origin=origin,
         configuration=configuration,
@@ -98,10 +106,22 @@ async def read_back_redis(url: str, *, origin: str) -> BrokerReport:
     )
 
 
+def _replication(info: Mapping[str, Any]) -> dict[str, str]:
+    """``INFO replication``: of a master the replicas that are online, of a replica its link."""
+    if info["role"] != "master":
+        return {
+            f"{REPLICATION}role": str(info["role"]),
+            f"{REPLICATION}link": str(info["master_link_status"]),
+        }
+    replicas = [value for key, value in info.items() if re.fullmatch(r"slave\d+", key)]
+    online = [replica for replica in replicas if replica["state"] == "online"]
+    return {f"{REPLICATION}role": "master", f"{REPLICATION}replicas": str(len(online))}
+
+
 async def read_back_nats(
-    url: str, *, origin: str, monitor_url: str | None, names: Names
+    url: str, *, origin: str, monitor_url: str | None, names: Names, name: str = "nats"
 ) -> BrokerReport:
-    """Version, limits, sync settings, the hook stream and its consumer on a NATS server.
+    """Version, limits, sync settings, the hook stream and its consumer on one NATS server.
 
     JetStream's sync settings are told by the monitoring endpoint ``/varz`` alone
     (https://docs.nats.io/running-a-nats-service/nats_admin/monitoring), so that without its URL
@@ -136,7 +156,7 @@ async def read_back_nats(
         except HookbenchError as error:
             problems.append(f"sync settings not readable: {error}")
     return BrokerReport(
-        name="nats",
+        name=name,
         version=str(info.get("version", UNKNOWN_VERSION)),
         origin=origin,
         configuration=configuration,

@@ -56,6 +56,12 @@ def report(name="redis", durability=FoundDurability.LAZY, configuration=None, **
         ({"maxmemory": "1000000", "maxmemory-policy": "volatile-lru"}, "lazy"),
         ({"maxmemory": "1000000", "maxmemory-policy": "allkeys-lru"}, "unlike"),
         ({"maxmemory-policy": "allkeys-lru"}, "lazy"),
+        ({"replication.role": "master", "replication.replicas": "0"}, "lazy"),
+        ({"replication.role": "master", "replication.replicas": "1"}, "replicated"),
+        ({"replication.role": "slave", "replication.link": "up"}, "replicated"),
+        ({"replication.role": "slave", "replication.link": "down"}, "lazy"),
+        ({"appendonly": "no", "replication.replicas": "1"}, "memory"),
+        ({"appendfsync": "always", "replication.replicas": "1"}, "fsync"),
     ],
 )
 def test_every_class_of_redis(changes, expected):
@@ -158,3 +164,23 @@ def test_a_report_is_one_line_for_a_person():
         "redis 1.2.3: durability lazy, not readable: NOPERM"
     )
     assert "save off" in report().line
+
+
+def test_the_nodes_of_a_broker_are_named_where_they_differ():
+    replicated, lazy = FoundDurability.REPLICATED, FoundDurability.LAZY
+    nodes = [report("redis-1", replicated), report("redis-2", replicated), report("nats", lazy)]
+    assert name_durability(nodes) == "redis replicated, nats lazy"
+    nodes[1] = report("redis-2", lazy)
+    assert name_durability(nodes) == "redis-1 replicated, redis-2 lazy, nats lazy"
+    assert name_durability(nodes[1:]) == "lazy"
+
+
+def test_one_that_is_replicated_is_lazy_as_well_and_not_the_other_way_round():
+    assert unlike_asked(report(durability=FoundDurability.REPLICATED), Durability.LAZY) is None
+    assert unlike_asked(report(durability=FoundDurability.LAZY), Durability.REPLICATED)
+
+
+def test_a_promotion_is_no_change_of_settings():
+    master = report(configuration={**REDIS, "replication.role": "master"})
+    replica = report(configuration={**REDIS, "replication.role": "slave"})
+    assert changed_settings(master, replica) == []
