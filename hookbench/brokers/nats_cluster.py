@@ -71,6 +71,7 @@ class NatsCluster:
 
     def __init__(self, nodes: Sequence[EmbeddedBroker], durability: Durability) -> None:
         self.nodes = list(nodes)
+        self.description = f"cluster of {len(self.nodes)} nodes"
         self.durability = durability
         self.url = ",".join(node.url for node in self.nodes)
 

@@ -89,6 +89,7 @@ class SingleNats:
 
     def __init__(self, node: EmbeddedBroker) -> None:
         self.nodes = [node]
+        self.description = "one node"
         self.url = node.url
         self.durability = node.durability
 

@@ -34,6 +34,7 @@ class RedisCluster:
 
     def __init__(self, nodes: Sequence[EmbeddedBroker], durability: Durability) -> None:
         self.nodes = list(nodes)
+        self.description = f"cluster of {len(self.nodes)} masters"
         self.durability = durability
         self.url = f"{CLUSTER_SCHEME}://" + ",".join(f"{LOOPBACK}:{node.port}" for node in nodes)
 

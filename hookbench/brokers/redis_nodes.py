@@ -69,6 +69,7 @@ class SingleRedis:
 
     def __init__(self, node: EmbeddedBroker) -> None:
         self.nodes = [node]
+        self.description = "one node"
         self.url = node.url
         self.durability = node.durability
 

@@ -36,6 +36,7 @@ class RedisReplica:
 
     def __init__(self, nodes: Sequence[EmbeddedBroker], durability: Durability) -> None:
         self.nodes = list(nodes)
+        self.description = "master and replica"
         self.durability = durability
         self.url = f"{REPLICA_SCHEME}://" + ",".join(f"{LOOPBACK}:{node.port}" for node in nodes)
         self._plain_commands = {node.name: list(node.command) for node in self.nodes}

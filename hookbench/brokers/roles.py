@@ -35,6 +35,11 @@ class Group(Protocol):
         ...
 
     @property
+    def description(self) -> str:
+        """How many there are, and what: ``one node``, ``master and replica``."""
+        ...
+
+    @property
     def url(self) -> str:
         """What a client is given."""
         ...

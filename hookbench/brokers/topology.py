@@ -15,17 +15,29 @@ from hookbench.brokers.roles import Role, stop_all
 from hookbench.errors import SettingError
 from hookbench.queues.jetstream import StreamSettings
 
-__all__ = ["TOPOLOGIES", "Topology", "check_topology", "open_topology"]
+__all__ = [
+    "REDIS_CLUSTER",
+    "SINGLE",
+    "TOPOLOGIES",
+    "NatsGroup",
+    "RedisGroup",
+    "Topology",
+    "check_topology",
+    "has_nats_cluster",
+    "open_topology",
+]
 
 RedisGroup = SingleRedis | RedisReplica | RedisCluster
 NatsGroup = SingleNats | NatsCluster
 
-_SINGLE, _REPLICA, _CLUSTER = "one", "replica", "cluster"
+_ONE, _REPLICA, _CLUSTER = "one", "replica", "cluster"
+SINGLE = "single"
+REDIS_CLUSTER = "redis_cluster"
 _GROUPS = {
-    "single": (_SINGLE, _SINGLE),
-    "redis_replica": (_REPLICA, _SINGLE),
-    "redis_cluster": (_CLUSTER, _SINGLE),
-    "nats_cluster": (_SINGLE, _CLUSTER),
+    SINGLE: (_ONE, _ONE),
+    "redis_replica": (_REPLICA, _ONE),
+    REDIS_CLUSTER: (_CLUSTER, _ONE),
+    "nats_cluster": (_ONE, _CLUSTER),
     "replicated": (_REPLICA, _CLUSTER),
 }
 TOPOLOGIES = tuple(_GROUPS)
@@ -112,6 +124,11 @@ def check_topology(name: str) -> str:
     if name not in _GROUPS:
         raise SettingError(_unknown("topology", name, TOPOLOGIES))
     return name
+
+
+def has_nats_cluster(name: str) -> bool:
+    """Whether NATS has several nodes in a topology."""
+    return _GROUPS[check_topology(name)][1] == _CLUSTER
 
 
 def _unknown(what: str, name: str, known: list[str] | tuple[str, ...]) -> str:

@@ -12,6 +12,7 @@ from hookbench.cli.options import (
     PhaseOption,
     Prefix,
     RedisUrl,
+    Replicas,
     Storage,
     Stream,
     SubjectRoot,
@@ -40,6 +41,7 @@ def install(
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
     storage: Storage = "file",
+    replicas: Replicas = 1,
 ) -> None:
     """Install a post-receive hook. A push never fails or hangs because a broker is down.
 
@@ -89,6 +91,7 @@ def install(
             subject_root=subject_root,
             stream=stream,
             storage=storage_of(storage),
+            replicas=replicas,
         ),
     )
     print(f"installed {hook}: pushes become tasks of {name}")

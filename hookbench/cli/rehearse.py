@@ -31,7 +31,13 @@ def rehearse(
     service_ms: Annotated[float, typer.Option(help="Work per synthetic task.")] = 5.0,
     repositories: Annotated[int, typer.Option(help="Bare repositories that are pushed to.")] = 3,
     push_interval: Annotated[float, typer.Option(help="Seconds between two pushes.")] = 1.0,
-    durability: Annotated[str, typer.Option(help="memory, lazy or fsync.")] = "lazy",
+    durability: Annotated[str, typer.Option(help="memory, lazy, fsync or replicated.")] = "lazy",
+    topology: Annotated[
+        str,
+        typer.Option(
+            help="Embedded nodes: single, redis_replica, redis_cluster, nats_cluster or replicated."
+        ),
+    ] = "single",
     redis_url: RedisUrl = None,
     nats_url: NatsUrl = None,
     nats_monitor_url: NatsMonitorUrl = None,
@@ -76,6 +82,7 @@ def rehearse(
             repositories=repositories,
             push_interval_s=push_interval,
             durability=choice(Durability, durability, "--durability"),
+            topology=topology,
             seed=seed,
             out=out,
             redis_url=redis_url,

@@ -80,8 +80,16 @@ class Targets(Protocol):
         """End the rule of a wire fault, if it is at work."""
         ...
 
+    async def resolve(self, target: str) -> str:
+        """Whom a target means now: of ``stream_leader`` the node that leads the hook stream.
+
+        Raises:
+            HookbenchError: nobody at the moment.
+        """
+        ...
+
     def process(self, name: str) -> Process:
-        """The process ``redis``, ``nats``, ``worker-0``, ``producer-1``.
+        """The process ``redis``, ``nats-2``, ``worker-0``, ``producer-1``.
 
         Raises:
             SettingError: there is none, or the run did not start it.
@@ -93,7 +101,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One fault of a schedule; each kind is a struct of its own with what it needs.
 
     Attributes:
-        target: whom it is aimed at.
+        target: whom it is aimed at; a role is replaced by the node that has it when it fires,
+            before ``inject``, so that ``heal`` acts on the same one.
         at_s: when, from the start of the load.
         for_s: how long until it is healed; 0 where there is nothing to heal.
     """
@@ -132,6 +141,7 @@ class FaultRecord(msgspec.Struct, kw_only=True):
     Attributes:
         index: place in the schedule; the value of its events in the ledger.
         kind, target: as planned.
+        node: whom it hit, where the target is a role; the target itself otherwise.
         name: for people, with what belongs to its kind: ``drop reply BLMOVE workers-redis``.
         planned_ns: when it was due.
         begin_ns, end_ns: when it was in effect and healed; ``None`` for never.
@@ -143,6 +153,7 @@ class FaultRecord(msgspec.Struct, kw_only=True):
     target: str
     name: str
     planned_ns: int
+    node: str | None = None
     begin_ns: int | None = None
     end_ns: int | None = None
     problem: str | None = None

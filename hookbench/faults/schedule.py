@@ -3,6 +3,8 @@
 import asyncio
 import logging
 
+import msgspec
+
 from hookbench.clock import NS_PER_S, sleep_until
 from hookbench.errors import HookbenchError
 from hookbench.faults.base import Fault, FaultRecord, Targets
@@ -24,7 +26,7 @@ class FaultSchedule:
         self._faults = faults
         self._targets = targets
         self._recorder = recorder
-        self._active: set[int] = set()
+        self._active: dict[int, Fault] = {}
         self.records = [
             FaultRecord(
                 index=index,
@@ -51,7 +53,13 @@ class FaultSchedule:
         fault, record = self._faults[index], self.records[index]
         clock = self._targets.clock
         await sleep_until(record.planned_ns, clock)
-        self._active.add(index)
+        try:
+            record.node = await self._targets.resolve(fault.target)
+        except HookbenchError as error:
+            record.problem = f"it did not fire: {error}"
+            _log.warning("fault %s: %s", fault.name, error)
+            return
+        fault = self._active[index] = msgspec.structs.replace(fault, target=record.node)
         self._recorder.record(Event.FAULT_BEGIN, value=index)
         begin_ns = clock.monotonic_ns()
         try:
@@ -65,10 +73,9 @@ class FaultSchedule:
         await self._heal(index)
 
     async def _heal(self, index: int) -> None:
-        if index not in self._active:
+        fault, record = self._active.pop(index, None), self.records[index]
+        if fault is None:
             return
-        self._active.discard(index)
-        fault, record = self._faults[index], self.records[index]
         try:
             await fault.heal(self._targets)
         except HookbenchError as error:

@@ -22,6 +22,7 @@ class HookConfig:
         phase, phase_file: the phase to write in, fixed or watched; one of them.
         flush_for_s: how long a detached flush keeps trying while a broker is down; the next
             push starts another one.
+        storage, replicas: of the stream.
         linger_s: how long a flush waits for further pushes.
         owner_pid: a flush ends with this process; 0 for none.
     """
@@ -37,6 +38,7 @@ class HookConfig:
     subject_root: str = "queue.hook"
     stream: str = "HOOK_QUEUE"
     storage: str = "file"
+    replicas: int = 1
     ledger: str | None = None
     flush_for_s: float = 600.0
     linger_s: float = 2.0

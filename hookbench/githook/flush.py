@@ -66,7 +66,7 @@ class Flush:
             nats_url=config.nats_url,
             names=self._names,
             clock=clock,
-            stream=StreamSettings(storage=config.storage),
+            stream=StreamSettings(storage=config.storage, replicas=config.replicas),
         )
         self._service: tuple[tuple[int, Phase], ReceiveSyncService] | None = None
         self._ledger: LedgerWriter | None = None

@@ -13,7 +13,7 @@ from hookbench.results.store import RunFolder
 __all__ = ["hook_settings", "producer_arguments", "worker_arguments"]
 
 
-def _common(settings: RehearsalSettings, stage: Stage, links: Links, role: str) -> list[str]:
+def _common(stage: Stage, links: Links, role: str) -> list[str]:
     names = stage.names
     return [
         "--redis-url", links.url(role, "redis"),
@@ -21,7 +21,8 @@ def _common(settings: RehearsalSettings, stage: Stage, links: Links, role: str) 
         f"--prefix={names.prefix}",
         f"--subject-root={names.subject_root}",
         f"--stream={names.stream}",
-        f"--storage={settings.durability.stream_storage}",
+        f"--storage={stage.stream.storage}",
+        f"--replicas={stage.stream.replicas}",
     ]  # fmt: skip
 
 
@@ -31,7 +32,7 @@ def worker_arguments(
     """Options of ``hookbench worker``."""
     work = folder.work
     return [
-        *_common(settings, stage, links, "workers"),
+        *_common(stage, links, "workers"),
         "--ack", settings.design.ack_mode,
         "--concurrency", str(settings.concurrency),
         "--max-attempts", str(settings.max_attempts),
@@ -51,7 +52,7 @@ def producer_arguments(
     rate = settings.rate_per_s / settings.producers
     seed = random.Random(f"{settings.seed}:{number}").getrandbits(32)
     return [
-        *_common(settings, stage, links, "producers"),
+        *_common(stage, links, "producers"),
         "--rate", str(rate),
         "--count", str(settings.tasks_per_producer),
         "--arrivals", settings.arrivals,
@@ -62,9 +63,7 @@ def producer_arguments(
     ]  # fmt: skip
 
 
-def hook_settings(
-    settings: RehearsalSettings, stage: Stage, folder: RunFolder, phase_file: Path
-) -> HookConfig:
+def hook_settings(stage: Stage, folder: RunFolder, phase_file: Path) -> HookConfig:
     """Settings of the hooks but for the repository's id; their flushes end with this process."""
     names = stage.names
     return HookConfig(
@@ -76,7 +75,8 @@ def hook_settings(
         prefix=names.prefix,
         subject_root=names.subject_root,
         stream=names.stream,
-        storage=settings.durability.stream_storage,
+        storage=stage.stream.storage,
+        replicas=stage.stream.replicas,
         ledger=str(folder.ledger.resolve()),
         owner_pid=os.getpid(),
     )

@@ -1,54 +1,81 @@
-"""The connections of a run's processes to its brokers, through a proxy where a fault needs one."""
+"""The connections of a run's processes to its brokers, through a proxy where a fault needs one.
+
+Of a broker with several nodes each has a link of its own, and a rule is put on all of them.
+"""
 
 from pathlib import Path
 
+import msgspec
+
+from hookbench.brokers.embedded import LOOPBACK
+from hookbench.brokers.nats_cluster import ClusterAddresses
+from hookbench.brokers.topology import REDIS_CLUSTER, has_nats_cluster
 from hookbench.clock import Clock
-from hookbench.errors import FaultError
+from hookbench.errors import FaultError, SettingError
 from hookbench.faults.base import Fault
 from hookbench.faults.wire.client import ProxyControl, start_proxy
 from hookbench.faults.wire.model import LinkSettings
 from hookbench.faults.wire_fault import Wire
+from hookbench.queues.addresses import REPLICA_SCHEME
 from hookbench.rehearsal.stage import Stage
 
-__all__ = ["Links", "open_links"]
+__all__ = ["Links", "check_links", "cluster_addresses", "open_links"]
 
 
 class Links:
-    """Where producers and workers find the brokers."""
+    """Where producers and workers find the brokers.
 
-    def __init__(self, stage: Stage, proxy: ProxyControl | None) -> None:
+    Args:
+        stage: the brokers themselves.
+        proxy: of the links that faults are aimed at; ``None`` if there is none.
+        nodes: the names of the proxy's links to each node, by the name that faults use.
+    """
+
+    def __init__(
+        self, stage: Stage, proxy: ProxyControl | None, nodes: dict[str, list[str]] | None = None
+    ) -> None:
         self._stage = stage
         self._proxy = proxy
-        self._rules: dict[int, int] = {}
+        self._nodes = nodes or {}
+        self._rules: dict[int, list[int]] = {}
 
     def url(self, role: str, broker: str) -> str:
         """Where the processes of a role (``producers``, ``workers``) find ``redis`` or ``nats``."""
         link = f"{role}-{broker}"
-        if self._proxy is not None and link in self._proxy.ports:
-            return f"{broker}://127.0.0.1:{self._proxy.ports[link]}"
-        return self._stage.redis_url if broker == "redis" else self._stage.nats_url
+        if self._proxy is None or link not in self._nodes:
+            return self._stage.redis_url if broker == "redis" else self._stage.nats_url
+        hosts = [f"{LOOPBACK}:{self._proxy.ports[name]}" for name in self._nodes[link]]
+        if broker == "redis" and len(hosts) > 1:
+            return f"{REPLICA_SCHEME}://{','.join(hosts)}"
+        return ",".join(f"{broker}://{host}" for host in hosts)
 
     def processes(self) -> list[tuple[str, int]]:
         """The proxy, if there is one."""
         return [] if self._proxy is None else [("proxy", self._proxy.pid)]
 
     async def add(self, fault: Wire) -> int:
-        """Put the fault's rule to work; its number."""
-        number = await self._running().add(fault.rule)
-        self._rules[id(fault)] = number
-        return number
+        """Put the fault's rule to work on every node of its link; the number of the fault's rules.
+
+        Each node's link counts its own matches: ``nth`` is the n-th on one of them.
+        """
+        proxy = self._running()
+        numbers = self._rules.setdefault(id(fault), [])
+        for name in self._nodes[fault.target]:
+            numbers.append(await proxy.add(msgspec.structs.replace(fault.rule, link=name)))
+        return id(fault)
 
     async def firings(self, number: int) -> int:
-        """How often a rule has fired."""
+        """How often the rules of a fault have fired, all nodes together."""
         stats = await self._running().stats()
-        return next(rule.firings for rule in stats.rules if rule.id == number)
+        return sum(rule.firings for rule in stats.rules if rule.id in self._rules[number])
 
     async def remove(self, fault: Wire) -> None:
-        """End the fault's rule; with the last one, also what it left half open."""
-        number = self._rules.pop(id(fault), None)
-        if number is None:
+        """End the fault's rules; with the last one, also what it left half open."""
+        numbers = self._rules.pop(id(fault), None)
+        if numbers is None:
             return
-        await self._running().remove(number)
+        for number in numbers:
+            await self._running().remove(number)
         if not self._rules:
             await self._running().heal()
 
@@ -76,6 +103,38 @@ class Links:
             await self._proxy.stop()
 
 
+def _targets(faults: tuple[Fault, ...]) -> list[str]:
+    return sorted({fault.target for fault in faults if isinstance(fault, Wire)})
+
+
+def _broker(link: str) -> str:
+    return link.rpartition("-")[2]
+
+
+def cluster_addresses(faults: tuple[Fault, ...], topology: str) -> ClusterAddresses | None:
+    """What the nodes of a NATS cluster tell their clients, ``None`` for what they tell by default.
+
+    Where a link goes through proxies, nobody is told of other nodes: whose proxies they should be
+    told of depends on who they are, and each of them is given all of its nodes anyway.
+    """
+    proxied = any(_broker(link) == "nats" for link in _targets(faults))
+    return ClusterAddresses(no_advertise=True) if proxied and has_nats_cluster(topology) else None
+
+
+def check_links(faults: tuple[Fault, ...], topology: str) -> None:
+    """Refuse a fault on a link that cannot go through a proxy.
+
+    Raises:
+        SettingError: a Redis Cluster tells its clients the real addresses of its nodes.
+    """
+    for link in _targets(faults):
+        if topology == REDIS_CLUSTER and _broker(link) == "redis":
+            raise SettingError(
+                f"fault target {link}: the nodes of topology {topology} tell their clients real"
+                " addresses, which lead around a proxy; use single or redis_replica"
+            )
+
+
 async def open_links(
     faults: tuple[Fault, ...], stage: Stage, folder: Path, *, clock: Clock
 ) -> Links:
@@ -85,15 +144,15 @@ async def open_links(
         SettingError: a broker at the end of such a link was not started by the run.
         FaultError: the proxy did not start.
     """
-    names = sorted({fault.target for fault in faults if isinstance(fault, Wire)})
-    if not names:
+    settings: list[LinkSettings] = []
+    by_link: dict[str, list[str]] = {}
+    for link in _targets(faults):
+        broker = _broker(link)
+        protocol = "resp" if broker == "redis" else "nats"
+        for node in stage.nodes(broker):
+            name = f"{link}{node.name.removeprefix(broker)}"
+            by_link.setdefault(link, []).append(name)
+            settings.append(LinkSettings(name=name, protocol=protocol, upstream_port=node.port))
+    if not settings:
         return Links(stage, None)
-    settings = [
-        LinkSettings(
-            name=name,
-            protocol="resp" if name.endswith("redis") else "nats",
-            upstream_port=stage.owned(name.rpartition("-")[2]).port,
-        )
-        for name in names
-    ]
-    return Links(stage, await start_proxy(folder, settings, clock=clock))
+    return Links(stage, await start_proxy(folder, settings, clock=clock), by_link)

@@ -11,7 +11,7 @@ import msgspec
 from hookbench.brokers.resolve import redact
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
-from hookbench.errors import HookbenchError
+from hookbench.errors import BrokerUnreachableError, HookbenchError
 from hookbench.faults.schedule import FaultSchedule
 from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Verdict
@@ -20,7 +20,7 @@ from hookbench.rehearsal.arguments import hook_settings, worker_arguments
 from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
 from hookbench.rehearsal.fleet import Fleet
-from hookbench.rehearsal.links import Links, open_links
+from hookbench.rehearsal.links import Links, cluster_addresses, open_links
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Teller
 from hookbench.rehearsal.pushes import Pusher, PushSettings
@@ -166,6 +166,8 @@ class Rehearsal:
             allow_existing=settings.allow_existing,
             run=folder.name,
             nats_monitor_url=settings.nats_monitor_url,
+            topology=settings.topology,
+            addresses=cluster_addresses(settings.faults, settings.topology),
         )
         manifest.brokers = stage.lines
         try:
@@ -244,6 +246,7 @@ class Rehearsal:
                 await faults.heal()
             self._unknown += [*faults.unknown(), *await links.troubles()]
             await self._drain(fleet, pusher, observer)
+            await self._settle(stage)
             await cancel(*watching)
             ledger.close()
             meter.read()
@@ -279,7 +282,7 @@ class Rehearsal:
         hook_phase = control / "hooks.json"
         first = self._settings.phases[0]
         PhaseFile(hook_phase).write(0, first)
-        await pusher.prepare(hook_settings(self._settings, stage, folder, hook_phase))
+        await pusher.prepare(hook_settings(stage, folder, hook_phase))
         for number in range(self._settings.workers):
             fleet.start(
                 "worker",
@@ -322,6 +325,13 @@ class Rehearsal:
         killed = await fleet.stop(fleet.of("worker"), _STOP_TIMEOUT_S)
         for member in killed:
             self._note(f"{member.name} did not stop by itself and was killed")
+
+    async def _settle(self, stage: Stage) -> None:
+        """What is read back and what is left is asked of whole brokers."""
+        try:
+            await stage.wait_until_ready()
+        except BrokerUnreachableError as error:
+            self._note(f"a broker is not whole again: {error}")
 
     async def _keep_polling(self, fleet: Fleet) -> None:
         while True:

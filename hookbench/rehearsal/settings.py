@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from hookbench.brokers.durability import Durability
+from hookbench.brokers.topology import SINGLE, check_topology
 from hookbench.errors import SettingError
 from hookbench.faults.registry import AnyFault
 from hookbench.ledger.model import Bounds
@@ -37,6 +38,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         service_ms: how long a worker is busy with a synthetic task.
         mix: weights of the handler classes of synthetic tasks, see ``parse_mix``.
         push_interval_s: time between two real pushes, over all repositories.
+        topology: how many nodes each broker has, see ``TOPOLOGIES``.
         redis_url, nats_url: somebody else's brokers; ``None`` for embedded ones.
         nats_monitor_url: where that NATS tells its settings over HTTP; ``None`` if unknown.
         own_names: on somebody else's brokers, use names of this run's own.
@@ -62,6 +64,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     repositories: int = 3
     push_interval_s: float = 1.0
     durability: Durability = Durability.LAZY
+    topology: str = SINGLE
     seed: int = 7
     out: Path = Path("results")
     redis_url: str | None = None
@@ -106,6 +109,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.arrivals not in ARRIVALS:
             raise SettingError(f"arrivals {self.arrivals!r}: use {' or '.join(ARRIVALS)}")
         parse_mix(self.mix)
+        check_topology(self.topology)
         for fault in self.faults:
             fault.check()
         if not 1 <= len(self.phases) <= MAX_STEPS:

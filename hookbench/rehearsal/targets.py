@@ -6,16 +6,30 @@ from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, Process
+from hookbench.faults.process import Kill, Pause, Restart
+from hookbench.faults.step import KillAtStep
 from hookbench.faults.wire_fault import Wire
 from hookbench.rehearsal.fleet import Fleet, Member
-from hookbench.rehearsal.links import Links
+from hookbench.rehearsal.links import Links, check_links
+from hookbench.rehearsal.roles import (
+    BROKERS,
+    ROLES,
+    aims,
+    broker_of,
+    find_node,
+    nearest,
+    node_named,
+)
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 
 __all__ = ["RunTargets", "check_targets"]
 
 _MEMBER = re.compile(r"(worker|producer)-(\d+)")
-_BROKERS = ("redis", "nats")
+
+
+_OF_ONE = (Kill, Pause, Restart, KillAtStep)
+"""Faults of one process: a broker of several nodes is no target for them."""
 
 
 class _BrokerProcess:
@@ -73,14 +87,22 @@ class RunTargets:
         self._fleet = fleet
         self.clock = clock
 
+    async def resolve(self, target: str) -> str:
+        """The node that has the role ``target`` now; any other target is what it is.
+
+        Raises:
+            HookbenchError: nobody has it, see ``find_node``.
+        """
+        return (await find_node(self._stage, target)).name if target in ROLES else target
+
     def process(self, name: str) -> Process:
         """The process with a name.
 
         Raises:
             SettingError: there is none, or the run did not start it.
         """
-        if name in _BROKERS:
-            return _BrokerProcess(self._stage.owned(name))
+        if broker_of(name) is not None:
+            return _BrokerProcess(node_named(self._stage, name))
         return _MemberProcess(self._member(name))
 
     async def add_rule(self, fault: Fault) -> int:
@@ -107,7 +129,7 @@ class RunTargets:
             if member.name == name:
                 return member
         raise SettingError(
-            f"fault target {name!r}: there is none; there are {', '.join(_BROKERS)} and"
+            f"fault target {name!r}: there is none; there are {', '.join(aims(self._stage))} and"
             f" {', '.join(member.name for member in self._fleet.members)}"
         )
 
@@ -125,15 +147,19 @@ def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage:
         SettingError: the text names the fault and what could be aimed at.
     """
     for fault in faults:
-        found = _MEMBER.fullmatch(fault.target)
-        broker = fault.target.rpartition("-")[2] if isinstance(fault, Wire) else fault.target
-        if broker in _BROKERS:
-            stage.owned(broker)
+        broker = fault.target.rpartition("-")[2] if isinstance(fault, Wire) else None
+        if (broker := broker or broker_of(fault.target)) is not None:
+            stage.nodes(broker)  # refuses somebody else's
+        if isinstance(fault, Wire) or (fault.target in BROKERS and not isinstance(fault, _OF_ONE)):
             continue
+        found = _MEMBER.fullmatch(fault.target)
         counts = {"worker": settings.workers, "producer": settings.producers}
-        if found is None or int(found[2]) >= counts[found[1]]:
-            raise SettingError(
-                f"fault {fault.name}: no such target: use redis, nats,"
-                f" worker-0 to worker-{settings.workers - 1} or producer-0 to"
-                f" producer-{settings.producers - 1}"
-            )
+        known = aims(stage)
+        if fault.target in known or (found is not None and int(found[2]) < counts[found[1]]):
+            continue
+        raise SettingError(
+            f"fault {fault.name}: no such target{nearest(fault.target, known)}: use"
+            f" {', '.join(known)}, worker-0 to worker-{settings.workers - 1} or producer-0 to"
+            f" producer-{settings.producers - 1}"
+        )
+    check_links(faults, settings.topology)

@@ -34,7 +34,7 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
             phases=tuple(phase.label for phase in settings.phases),
             phase_seconds=settings.phase_seconds,
         ),
-        brokers=Brokers(durability=settings.durability),
+        brokers=Brokers(topology=settings.topology, durability=settings.durability),
         producers=Producers(
             processes=settings.producers,
             rate_per_s=settings.rate_per_s,

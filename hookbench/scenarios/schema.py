@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from hookbench.brokers.durability import Durability
+from hookbench.brokers.topology import SINGLE, check_topology
 from hookbench.errors import SettingError
 from hookbench.faults.registry import parse_fault
 from hookbench.load.mix import TaskMix
@@ -21,9 +22,9 @@ _FOLDER = Path(__file__).parent
 
 
 class Brokers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``topology`` is ``single``; ``durability`` one of the durability classes."""
+    """``topology`` is one of ``TOPOLOGIES``; ``durability`` one of the durability classes."""
 
-    topology: str = "single"
+    topology: str = SINGLE
     durability: Durability = Durability.LAZY
 
 
@@ -144,8 +145,10 @@ def load_scenario(path: Path, changes: list[str] | None = None) -> Scenario:
         parse_phase(phase)
     for number, fault in enumerate(scenario.faults):
         parse_fault(fault, f"scenario {path}, [[faults]] number {number}")
-    if scenario.brokers.topology != "single":
-        raise SettingError(f"scenario {path}: topology {scenario.brokers.topology!r}: use single")
+    try:
+        check_topology(scenario.brokers.topology)
+    except SettingError as error:
+        raise SettingError(f"scenario {path}: {error}") from error
     if not 1 <= scenario.repeats <= MAX_REPEATS:
         raise SettingError(
             f"scenario {path}: repeats {scenario.repeats}: use between 1 and {MAX_REPEATS}"
@@ -221,6 +224,7 @@ def to_settings(
         repositories=scenario.pushes.repositories,
         push_interval_s=scenario.pushes.interval_s,
         durability=scenario.brokers.durability,
+        topology=scenario.brokers.topology,
         drain_timeout_s=scenario.drain.timeout_s,
         faults=tuple(parse_fault(item, "faults") for item in scenario.faults),
         max_attempts=scenario.bounds.max_attempts,

@@ -12,7 +12,9 @@ from rich.console import Console
 from hookbench.brokers import embedded, readback
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats, start_redis
+from hookbench.brokers.nats_nodes import SingleNats
 from hookbench.brokers.readback import check_monitor_url, read_back_nats, read_back_redis
+from hookbench.brokers.redis_nodes import SingleRedis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.errors import SettingError
 from hookbench.migration.phases import Phase
@@ -57,7 +59,7 @@ async def make_stream(url, names, *, storage):
 @pytest.mark.parametrize("durability", [Durability.MEMORY, Durability.LAZY, Durability.FSYNC])
 async def test_embedded_brokers_are_of_the_class_that_was_asked_for(tmp_path, durability):
     with running(tmp_path, durability) as (redis_broker, nats_broker):
-        stage = Stage(redis_broker, nats_broker, Names(), [])
+        stage = Stage(SingleRedis(redis_broker), SingleNats(nats_broker), Names(), [])
         of_redis, of_nats = await stage.read_back()
         assert (of_redis.problem, of_nats.problem) == (None, None)
         assert of_redis.durability == durability
@@ -82,7 +84,7 @@ async def test_embedded_brokers_are_of_the_class_that_was_asked_for(tmp_path, du
 
 async def test_the_brokers_counters_grow(tmp_path):
     with running(tmp_path, Durability.MEMORY) as (redis_broker, nats_broker):
-        stage = Stage(redis_broker, nats_broker, Names(), [])
+        stage = Stage(SingleRedis(redis_broker), SingleNats(nats_broker), Names(), [])
         before = await stage.read_back()
         client = redis.Redis.from_url(redis_broker.url)
         client.set("key", b"x" * 5000)
@@ -129,7 +131,7 @@ async def test_paused_brokers_do_not_hold_up_the_reader(tmp_path, monkeypatch):
     monkeypatch.setattr(readback, "READ_TIMEOUT_S", 0.3)
     monkeypatch.setattr("hookbench.brokers.probe.PROBE_TIMEOUT_S", 0.3)
     with running(tmp_path) as (redis_broker, nats_broker):
-        stage = Stage(redis_broker, nats_broker, Names(), [])
+        stage = Stage(SingleRedis(redis_broker), SingleNats(nats_broker), Names(), [])
         try:
             for broker in (redis_broker, nats_broker):
                 broker.pause()
@@ -202,7 +204,7 @@ def test_a_monitoring_port_that_is_taken_in_between_costs_one_more_try(tmp_path,
 
 async def test_a_setting_that_is_changed_during_a_run_is_a_reason(tmp_path):
     with running(tmp_path) as (redis_broker, nats_broker):
-        stage = Stage(redis_broker, nats_broker, Names(), [])
+        stage = Stage(SingleRedis(redis_broker), SingleNats(nats_broker), Names(), [])
         manifest = make_manifest()
         await record_brokers(manifest, stage)
         assert [item.durability for item in manifest.broker_reports] == ["lazy", "unused"]
@@ -221,7 +223,7 @@ async def test_a_setting_that_is_changed_during_a_run_is_a_reason(tmp_path):
 
 async def test_a_broker_that_is_gone_at_the_end_keeps_what_it_said(tmp_path):
     with running(tmp_path) as (redis_broker, nats_broker):
-        stage = Stage(redis_broker, nats_broker, Names(), [])
+        stage = Stage(SingleRedis(redis_broker), SingleNats(nats_broker), Names(), [])
         manifest = make_manifest()
         await record_brokers(manifest, stage)
         redis_broker.kill()
@@ -240,7 +242,7 @@ async def test_a_rehearsal_on_another_durability_than_asked_for_is_unknown(
         broker = start_redis(resolved, folder, Durability.MEMORY)
         return msgspec.structs.replace(broker, durability=durability)
 
-    monkeypatch.setattr("hookbench.rehearsal.stage.start_redis", start_in_memory)
+    monkeypatch.setattr("hookbench.brokers.topology.start_redis", start_in_memory)
     rehearsal = Rehearsal(
         RehearsalSettings(
             phases=(Phase.REDIS_ONLY,),

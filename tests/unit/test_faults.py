@@ -40,12 +40,19 @@ class Targets:
     def __init__(self):
         self.clock = VirtualClock()
         self.log = []
+        self.roles = {}
+
+    async def resolve(self, target):
+        if self.roles.get(target, target) is None:
+            raise HookbenchError("nobody leads")
+        return self.roles.get(target, target)
 
 
 @pytest.fixture
 def carry_out():
-    async def run(*faults, until_s=None):
+    async def run(*faults, until_s=None, roles=None):
         targets, recorder = Targets(), MemoryRecorder()
+        targets.roles = {} if roles is None else roles
         schedule = FaultSchedule(faults, targets, recorder)
         start_ns = targets.clock.now_ns
         running = asyncio.ensure_future(schedule.run(start_ns))
@@ -114,6 +121,31 @@ async def test_what_is_in_effect_when_a_run_is_cut_off_is_healed(carry_out):
         ("heal", "b"),
     ]
     assert schedule.records[0].end_ns is not None
+
+
+async def test_a_role_is_whoever_has_it_when_the_fault_fires_and_the_same_is_healed(carry_out):
+    class Changing(dict):
+        """Another leader at each question."""
+
+        def get(self, target, default):
+            return {1: "nats-2", 0: None}[len(self)] if target == "leader" else default
+
+    class Leads(Noted, frozen=True, kw_only=True, tag="leads"):
+        async def inject(self, targets):
+            await super().inject(targets)
+            targets.roles.clear()  # now nobody leads
+
+    schedule, log, recorder, _start = await carry_out(
+        Leads(target="leader", at_s=1.0, for_s=1.0),
+        Noted(target="leader", at_s=5.0),
+        roles=Changing(once=True),
+    )
+    assert log == [("inject", "nats-2", 1.0), ("heal", "nats-2", 2.0)]
+    hit, missed = schedule.records
+    assert (hit.target, hit.node, hit.name) == ("leader", "nats-2", "leads leader")
+    assert (missed.node, missed.begin_ns) == (None, None)
+    assert schedule.unknown() == ["fault 1 (noted leader): it did not fire: nobody leads"]
+    assert [event for event, *_rest in recorder.events] == [Event.FAULT_BEGIN, Event.FAULT_END]
 
 
 @pytest.mark.parametrize(
