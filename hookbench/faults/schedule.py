@@ -59,6 +59,8 @@ class FaultSchedule:
             record.problem = f"it did not fire: {error}"
             _log.warning("fault %s: %s", fault.name, error)
             return
+        if record.node != fault.target:
+            record.name = f"{fault.name} ({record.node})"
         fault = self._active[index] = msgspec.structs.replace(fault, target=record.node)
         self._recorder.record(Event.FAULT_BEGIN, value=index)
         begin_ns = clock.monotonic_ns()

@@ -142,7 +142,7 @@ async def test_a_role_is_whoever_has_it_when_the_fault_fires_and_the_same_is_hea
     )
     assert log == [("inject", "nats-2", 1.0), ("heal", "nats-2", 2.0)]
     hit, missed = schedule.records
-    assert (hit.target, hit.node, hit.name) == ("leader", "nats-2", "leads leader")
+    assert (hit.target, hit.node, hit.name) == ("leader", "nats-2", "leads leader (nats-2)")
     assert (missed.node, missed.begin_ns) == (None, None)
     assert schedule.unknown() == ["fault 1 (noted leader): it did not fire: nobody leads"]
     assert [event for event, *_rest in recorder.events] == [Event.FAULT_BEGIN, Event.FAULT_END]

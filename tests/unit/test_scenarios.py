@@ -32,7 +32,7 @@ def test_what_ships_can_be_run(path, tmp_path):
 
 def test_the_promised_ones_ship():
     names = {path.stem for path in shipped_scenarios()}
-    assert {"migration", "quick"} <= names
+    assert {"migration", "quick", "replicated", "redis_cluster", "leader_killed"} <= names
     assert {f"phase_{phase.label}" for phase in Phase} <= names
     assert {f"rollback_from_{phase.label}" for phase in list(Phase)[1:]} <= names
     migration = load_scenario(find_scenario("migration"))
@@ -104,6 +104,14 @@ def test_an_unknown_scenario_names_the_nearest(name, nearest):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(SettingError, match=r"none\.toml"):
         load_scenario(tmp_path / "none.toml")
+
+
+def test_a_topology_is_taken_and_an_unknown_one_is_named(write, tmp_path):
+    path = write(MINIMAL + '[brokers]\ntopology = "redis_replica"\n')
+    assert to_settings(load_scenario(path), out=tmp_path).topology == "redis_replica"
+    with pytest.raises(SettingError, match="did you mean replicated") as raised:
+        load_scenario(path, ["brokers.topology=replicate"])
+    assert str(raised.value).startswith(f"scenario {path}: unknown topology 'replicate'")
 
 
 def test_values_out_of_range_are_named(write, tmp_path):
