@@ -1,7 +1,5 @@
 """Whom the faults of a rehearsal may be aimed at: what the run has started, and nothing else."""
 
-import re
-
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
@@ -24,8 +22,6 @@ from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 
 __all__ = ["RunTargets", "check_targets"]
-
-_MEMBER = re.compile(r"(worker|producer)-(\d+)")
 
 
 _OF_ONE = (Kill, Pause, Restart, KillAtStep)
@@ -146,20 +142,20 @@ def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage:
     Raises:
         SettingError: the text names the fault and what could be aimed at.
     """
+    nodes = aims(stage)
+    members = [f"worker-{number}" for number in range(settings.workers)]
+    members += [f"producer-{number}" for number in range(settings.producers)]
     for fault in faults:
         broker = fault.target.rpartition("-")[2] if isinstance(fault, Wire) else None
         if (broker := broker or broker_of(fault.target)) is not None:
             stage.nodes(broker)  # refuses somebody else's
-        if isinstance(fault, Wire) or (fault.target in BROKERS and not isinstance(fault, _OF_ONE)):
+        if isinstance(fault, Wire):
             continue
-        found = _MEMBER.fullmatch(fault.target)
-        counts = {"worker": settings.workers, "producer": settings.producers}
-        known = aims(stage)
-        if fault.target in known or (found is not None and int(found[2]) < counts[found[1]]):
-            continue
-        raise SettingError(
-            f"fault {fault.name}: no such target{nearest(fault.target, known)}: use"
-            f" {', '.join(known)}, worker-0 to worker-{settings.workers - 1} or producer-0 to"
-            f" producer-{settings.producers - 1}"
-        )
+        whole = fault.target in BROKERS and not isinstance(fault, _OF_ONE)
+        if not whole and fault.target not in nodes + members:
+            raise SettingError(
+                f"fault {fault.name}: no such target{nearest(fault.target, nodes + members)}: use"
+                f" {', '.join(nodes)}, worker-0 to {members[settings.workers - 1]} or producer-0 to"
+                f" {members[-1]}"
+            )
     check_links(faults, settings.topology)

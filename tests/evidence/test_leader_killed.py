@@ -11,13 +11,18 @@ MS = 1e6
 
 
 def kill_figures(record, fault):
-    """What one kill did; ``stall`` is the longest time without an accepted put that reaches in."""
+    """What one kill did.
+
+    A stall is the longest time without a success that reaches into it, the answer after the
+    restart the time from the node's start to the next success of any node.
+    """
     without = fault["longest_without_ns"]
     return {
         "node": record["node"],
         "down_ms": round(fault["length_ns"] / MS),
         "publish_stall_ms": round(without["nats put"] / MS),
         "receive_stall_ms": round(without["nats receive"] / MS),
+        "answered_after_restart_ms": round(fault["recovery_ns"] / MS),
         "in_flight": fault["exposed"],
         "lost": fault["lost"],
         "stuck": fault["stuck"],
@@ -48,9 +53,8 @@ def test_leader_killed(proof, tmp_path):
     proof.record_versions(
         **{report["name"]: report["version"] for report in manifest["broker_reports"]}
     )
-    kills = [
-        kill_figures(*pair) for pair in zip(records, account["faults"], strict=True)
-    ]  # one that did not fire has no account: then the run is unknown, and this is no pair
+    # One that did not fire has no account, and makes the run unknown.
+    kills = [kill_figures(records[fault["index"]], fault) for fault in account["faults"]]
     proof.record(
         run=manifest["run"],
         durability=manifest["durability"],

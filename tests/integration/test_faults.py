@@ -138,7 +138,8 @@ def test_a_fault_on_a_broker_that_the_run_did_not_start_is_refused(tmp_path):
 def test_a_fault_aimed_at_nobody_is_refused(rehearse, target):
     done = rehearse([{"kind": "kill", "target": target, "at_s": 1.0}])
     assert done.returncode == 2
-    assert f"kill {target}: no such target: use redis, nats, worker-0 to worker-1" in done.stderr
+    assert f"kill {target}: no such target" in done.stderr
+    assert "use redis, redis_master, nats, stream_leader, meta_leader, worker-0 to" in done.stderr
 
 
 def test_a_lost_reply_and_a_partition_on_the_wire(rehearse, tmp_path):
