@@ -43,6 +43,10 @@ def produce(
     ] = "plain=1",
     seed: Annotated[int, typer.Option(help="Same seed, same tasks at the same offsets.")] = 0,
     start_ns: Annotated[int, typer.Option(help="Monotonic time of the first task, 0 for now.")] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Leave out what was due before now, from --start-ns on."),
+    ] = False,
     prefix: Prefix = "{hook}",
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
@@ -87,6 +91,7 @@ def produce(
         mix=mix,
         seed=seed,
         start_ns=start_ns,
+        resume=resume,
     )
     with open_ledger(ledger, "producer", writer) as recorder:
         generator = LoadGenerator(

@@ -52,7 +52,7 @@ class Process(Protocol):
 
     @property
     def replaced(self) -> bool:
-        """Whether somebody else starts it again when it has ended: the fleet, for a worker."""
+        """Whether somebody else starts it again when it has ended: the fleet, its members."""
         ...
 
 
@@ -78,6 +78,14 @@ class Targets(Protocol):
 
     async def remove_rule(self, fault: "Fault") -> None:
         """End the rule of a wire fault, if it is at work."""
+        ...
+
+    def members(self, role: str) -> list[str]:
+        """The names of the processes of a role: ``workers`` or ``producers``."""
+        ...
+
+    def has_entered(self, name: str) -> bool:
+        """Whether a worker or producer is in the phase that it was told last."""
         ...
 
     async def resolve(self, target: str) -> str:

@@ -7,7 +7,7 @@ import psutil
 from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, FaultNotFiredError, Process, Targets, wait_until
 
-__all__ = ["Kill", "Pause", "Restart"]
+__all__ = ["Kill", "Pause", "Restart", "end_process"]
 
 _TRIES = 1_000  # of 10 ms each
 
@@ -19,7 +19,7 @@ def _stopped(process: Process) -> bool:
         return False
 
 
-async def _end(targets: Targets, target: str, number: signal.Signals, *, tries: int) -> None:
+async def end_process(targets: Targets, target: str, number: signal.Signals, *, tries: int) -> None:
     """Send a signal, and wait until the process is gone."""
     process = targets.process(target)
     pid = process.pid
@@ -35,21 +35,21 @@ async def _end(targets: Targets, target: str, number: signal.Signals, *, tries: 
 
 
 def _start_again(targets: Targets, target: str) -> None:
-    """Start what nobody else starts: the place of a worker is filled by the fleet."""
+    """Start what nobody else starts."""
     process = targets.process(target)
     if process.exit_code is not None and not process.replaced:
         process.restart()
 
 
 class Kill(Fault, frozen=True, kw_only=True, tag="kill"):
-    """SIGKILL. A worker is replaced by the fleet, a broker starts again after ``for_s``."""
+    """SIGKILL. The fleet replaces its processes, a broker starts again after ``for_s``."""
 
     async def inject(self, targets: Targets) -> None:
         """Kill it, and wait until it is gone."""
-        await _end(targets, self.target, signal.SIGKILL, tries=_TRIES)
+        await end_process(targets, self.target, signal.SIGKILL, tries=_TRIES)
 
     async def heal(self, targets: Targets) -> None:
-        """Start a broker again; a worker's place has been filled already."""
+        """Start a broker again; a worker's or producer's place is filled by the fleet."""
         _start_again(targets, self.target)
 
 
@@ -78,8 +78,8 @@ class Restart(Fault, frozen=True, kw_only=True, tag="restart"):
 
     async def inject(self, targets: Targets) -> None:
         """Ask it to end, and wait until it has."""
-        await _end(targets, self.target, signal.SIGTERM, tries=3 * _TRIES)
+        await end_process(targets, self.target, signal.SIGTERM, tries=3 * _TRIES)
 
     async def heal(self, targets: Targets) -> None:
-        """Start a broker again; a worker's place has been filled already."""
+        """Start a broker again; a worker's or producer's place is filled by the fleet."""
         _start_again(targets, self.target)

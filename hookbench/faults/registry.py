@@ -7,15 +7,17 @@ import msgspec
 
 from hookbench.errors import SettingError
 from hookbench.faults.process import Kill, Pause, Restart
+from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.wire_fault import Wire
 
 __all__ = ["FAULTS", "AnyFault", "parse_fault"]
 
-AnyFault = Kill | Pause | Restart | KillAtStep | Wire
+AnyFault = Kill | Pause | Restart | RollingRestart | KillAtStep | Wire
 
 FAULTS: dict[str, type[Any]] = {
-    str(kind.__struct_config__.tag): kind for kind in (Kill, Pause, Restart, KillAtStep, Wire)
+    str(kind.__struct_config__.tag): kind
+    for kind in (Kill, Pause, Restart, RollingRestart, KillAtStep, Wire)
 }
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from hookbench.migration.producer import ReceiveSyncService  # noqa: TC001
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.task import Names, new_task
+from hookbench.task import HookTask, Names, new_task
 from hookbench.worker.service import Announce
 
 __all__ = ["GeneratorSettings", "LoadGenerator"]
@@ -48,6 +49,8 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
         repositories: how many synthetic repositories of each class the tasks are spread over.
         mix: weights of the handler classes, see ``parse_mix``.
         start_ns: monotonic time of offset 0; 0 for now.
+        resume: take the place of a producer that ended early: what was due before now was its
+            affair, the rest are the tasks that it would have offered.
     """
 
     redis_url: str | None = None
@@ -65,6 +68,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     mix: str = ALL_PLAIN
     seed: int = 0
     start_ns: int = 0
+    resume: bool = False
 
 
 class LoadGenerator:
@@ -116,30 +120,44 @@ class LoadGenerator:
                 asyncio.ensure_future(self._report()),
             ]
             try:
-                if settings.arrivals == "poisson":
-                    offsets = poisson(settings.rate_per_s, settings.count, self._rng)
-                elif settings.arrivals == "constant":
-                    offsets = constant(settings.rate_per_s, settings.count)
-                else:
-                    raise SettingError(f"arrivals {settings.arrivals!r}: use constant or poisson")
                 start_ns = settings.start_ns or self._clock.monotonic_ns()
-                totals = await self._loop.run(offsets, start_ns)
+                totals = await self._loop.run(
+                    self._offsets(), start_ns, skip=self._skip if settings.resume else None
+                )
             finally:
                 await cancel(*helpers)
-            self._announce({"event": "stopped", **self._progress()})
+            left = settings.count - totals.offered - totals.skipped
+            self._announce({"event": "stopped", "left": left, **self._progress()})
             return totals
         finally:
             await self._connections.close()
 
-    async def _send(self, number: int, intended_ns: int) -> None:
+    def _offsets(self) -> Iterator[int]:
+        settings = self._settings
+        if settings.arrivals == "poisson":
+            # Not from the tasks' entropy: which of the two is drawn first is left to the load.
+            rng = random.Random(f"arrivals:{settings.seed}")
+            return poisson(settings.rate_per_s, settings.count, rng)
+        if settings.arrivals == "constant":
+            return constant(settings.rate_per_s, settings.count)
+        raise SettingError(f"arrivals {settings.arrivals!r}: use constant or poisson")
+
+    def _skip(self, number: int) -> None:
+        """Draw what the task would have drawn, so that the rest are the same tasks."""
+        self._make_task(number)
+
+    def _make_task(self, number: int) -> HookTask:
         handler_class = self._mix.choose(self._rng)
-        task = new_task(
+        return new_task(
             repo_id=f"{SYNTHETIC}/{handler_class}/repo-{number % self._settings.repositories}",
             task_type=self._settings.task_type,
             payload={"number": number, "filling": self._filling},
             clock=self._clock,
             entropy=self._rng,
         )
+
+    async def _send(self, number: int, intended_ns: int) -> None:
+        task = self._make_task(number)
         if self._service is None:
             raise SettingError("no phase was entered")
         totals = self._loop.totals

@@ -24,6 +24,7 @@ class LoadTotals(msgspec.Struct):
 
     Attributes:
         offered: tasks that were due and were sent.
+        skipped: tasks that were due before a resumed run began.
         accepted, refused, unknown: what their callers were told.
         lag_p50_ns, lag_p99_ns, lag_max_ns: schedule lag, sent minus intended.
         blocked: tasks that had to wait because ``MAX_IN_FLIGHT`` were out; their wait is in
@@ -31,6 +32,7 @@ class LoadTotals(msgspec.Struct):
     """
 
     offered: int = 0
+    skipped: int = 0
     accepted: int = 0
     refused: int = 0
     unknown: int = 0
@@ -62,15 +64,32 @@ class OpenLoop:
         """Send nothing more."""
         self._stop = True
 
-    async def run(self, offsets_ns: Iterable[int], start_ns: int) -> LoadTotals:
+    async def run(
+        self,
+        offsets_ns: Iterable[int],
+        start_ns: int,
+        *,
+        skip: Callable[[int], None] | None = None,
+    ) -> LoadTotals:
         """Send one task per offset, then wait for the outcomes of all.
+
+        Args:
+            offsets_ns: in ascending order.
+            start_ns: monotonic time of offset 0.
+            skip: for a run that is resumed: called with the number of each task that was due
+                before now, which is not sent.
 
         Raises:
             Exception: what ``send`` raised; it is a defect of ``send``, not an outcome.
         """
         loop = asyncio.get_running_loop()
+        resumed_ns = self._clock.monotonic_ns() if skip is not None else start_ns
         for number, offset_ns in enumerate(offsets_ns):
             intended_ns = start_ns + offset_ns
+            if skip is not None and intended_ns < resumed_ns:
+                self.totals.skipped += 1
+                skip(number)
+                continue
             await self._until(intended_ns)
             if len(self._in_flight) >= self._max_in_flight:
                 self.totals.blocked += 1

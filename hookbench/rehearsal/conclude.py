@@ -73,8 +73,13 @@ async def conclude(
 
 
 def _missing_tasks(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings) -> list[str]:
-    """The ledger must hold what the producers say that they offered, and that the whole load."""
-    offered = sum(int(member.said.get("offered", 0)) for member in fleet.of("producer"))
+    """The ledger must hold what the producers say that they offered, and that the whole load.
+
+    What was due while a producer was down is no part of the load: nobody was there to offer it.
+    It is kept in ``Manifest.not_offered``, apart from what is missing.
+    """
+    producers = fleet.of("producer")
+    offered = sum(member.total("offered") for member in producers)
     if manifest.account is None:
         return []
     missing = []
@@ -84,14 +89,15 @@ def _missing_tasks(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings
         missing.append(
             f"the ledger holds {synthetic:,} synthetic tasks, the producers offered {offered:,}"
         )
-    killed = any(
-        record.target.startswith("producer-") and record.begin_ns is not None
-        for record in manifest.faults
-    )
-    if synthetic < planned and not killed:
+    unfinished = [member.name for member in producers if member.said.get("left") != 0]
+    replaced = any(member.replacements for member in producers)
+    if synthetic < planned and replaced and not unfinished:
+        manifest.not_offered = planned - synthetic
+    elif synthetic < planned:
+        who = f" ({', '.join(unfinished)} did not get to the end)" if unfinished else ""
         missing.append(
             f"the load was not as planned: {synthetic:,} of {planned:,} synthetic tasks were"
-            " offered"
+            f" offered{who}"
         )
     return missing
 

@@ -1,4 +1,8 @@
-"""The processes of a rehearsal: producers and workers, watched, and replaced when they die."""
+"""The processes of a rehearsal: producers and workers, watched, and replaced when they end early.
+
+A producer that takes another's place goes on with what is due from then on: nobody offers a task
+twice, and what was due while nobody was there is not offered.
+"""
 
 import json
 import signal
@@ -16,6 +20,8 @@ from hookbench.results.store import Incident
 __all__ = ["Fleet", "Member"]
 
 MAX_RESTARTS = 20
+"""Beside one of each member, which a rolling restart needs."""
+_TOTALS = ("done", "offered", "accepted", "refused", "unknown")
 _POLL_S = 0.02
 
 
@@ -25,7 +31,8 @@ class Member(msgspec.Struct, kw_only=True):
     Attributes:
         role: ``producer`` or ``worker``.
         said: the latest value of each key of its announcements.
-        done_before: tasks done by the processes that had this place before.
+        before: totals of the processes that had this place before, by the same keys.
+        replacements: how often this place was filled again.
     """
 
     role: str
@@ -36,13 +43,18 @@ class Member(msgspec.Struct, kw_only=True):
     output: Path
     read_bytes: int = 0
     said: dict[str, Any] = {}
-    done_before: int = 0
+    before: dict[str, int] = {}
+    replacements: int = 0
     expected_end: bool = False
 
     @property
     def name(self) -> str:
         """``worker-0``."""
         return f"{self.role}-{self.number}"
+
+    def total(self, key: str) -> int:
+        """What all processes that had this place counted."""
+        return self.before.get(key, 0) + int(self.said.get(key, 0))
 
 
 class Fleet:
@@ -126,7 +138,7 @@ class Fleet:
         PhaseFile(member.phase_file).write(index, phase)
 
     def poll(self) -> None:
-        """Read what the processes said; replace a worker that ended by itself."""
+        """Read what the processes said; replace one that ended early."""
         for member in self.members:
             self._listen(member)
             code = member.child.exit_code
@@ -148,25 +160,37 @@ class Fleet:
                 self.incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
 
     def _ended(self, member: Member, code: int) -> None:
+        self._listen(member)  # its last words may have come since
+        if member.role == "producer" and code == 0 and not member.said.get("left"):
+            member.expected_end = True
+            return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         text = f"{member.name} (pid {member.child.pid}) {how}"
         if code > 0 and (said := self.log_tail(member)):
             text += f" ({said.splitlines()[-1]})"
-        if member.role == "producer" and code == 0:
-            member.expected_end = True
-            return
-        if member.role == "worker" and self._restarts < MAX_RESTARTS:
+        if self._restarts < MAX_RESTARTS + len(self.members):
             self._restarts += 1
-            member.done_before += int(member.said.get("done", 0))
-            member.said["done"] = 0
-            member.child = self._spawn(
-                member.role, member.number, member.arguments, member.phase_file
-            )
+            self._replace(member)
             text += f", replaced by pid {member.child.pid}"
         else:
             member.expected_end = True
             text += ", not replaced"
         self.incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
+
+    def _replace(self, member: Member) -> None:
+        for key in _TOTALS:
+            member.before[key] = member.total(key)
+        member.said.clear()  # also its phase: the new process has to enter it first
+        member.replacements += 1
+        more = ["--resume"] if member.role == "producer" else []
+        member.child = self._spawn(
+            member.role, member.number, [*member.arguments, *more], member.phase_file
+        )
+
+    def has_entered(self, member: Member) -> bool:
+        """Whether a process said that it is in the phase that it was told last."""
+        index, _phase = PhaseFile(member.phase_file).read()
+        return member.said.get("index") == index
 
     def log_tail(self, member: Member, characters: int = 400) -> str:
         """The end of what a process wrote to stderr."""

@@ -5,6 +5,7 @@ from hookbench.clock import Clock
 from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, Process
 from hookbench.faults.process import Kill, Pause, Restart
+from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.wire_fault import Wire
 from hookbench.rehearsal.fleet import Fleet, Member
@@ -52,7 +53,7 @@ class _BrokerProcess:
 
 
 class _MemberProcess:
-    """A producer or worker. The fleet fills a worker's place; a producer's stays empty."""
+    """A producer or worker, whose place is filled by the fleet."""
 
     replaced = True
 
@@ -82,6 +83,14 @@ class RunTargets:
         self._links = links
         self._fleet = fleet
         self.clock = clock
+
+    def members(self, role: str) -> list[str]:
+        """The names of the ``workers`` or ``producers``."""
+        return [member.name for member in self._fleet.of(role.removesuffix("s"))]
+
+    def has_entered(self, name: str) -> bool:
+        """Whether a worker or producer is in the phase that it was told last."""
+        return self._fleet.has_entered(self._member(name))
 
     async def resolve(self, target: str) -> str:
         """The node that has the role ``target`` now; any other target is what it is.
@@ -149,7 +158,7 @@ def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage:
         broker = fault.target.rpartition("-")[2] if isinstance(fault, Wire) else None
         if (broker := broker or broker_of(fault.target)) is not None:
             stage.nodes(broker)  # refuses somebody else's
-        if isinstance(fault, Wire):
+        if isinstance(fault, Wire | RollingRestart):
             continue
         whole = fault.target in BROKERS and not isinstance(fault, _OF_ONE)
         if not whole and fault.target not in nodes + members:

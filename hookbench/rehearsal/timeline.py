@@ -142,10 +142,8 @@ class Timeline:
 
     def _tell(self, phase: str, start_ns: int, now_ns: int) -> None:
         fleet, latest = self._fleet, self._observer.latest
-        sent = sum(int(member.said.get("accepted", 0)) for member in fleet.of("producer"))
-        done = sum(
-            member.done_before + int(member.said.get("done", 0)) for member in fleet.of("worker")
-        )
+        sent = sum(member.total("accepted") for member in fleet.of("producer"))
+        done = sum(member.total("done") for member in fleet.of("worker"))
         seconds = (now_ns - self._told_ns) / NS_PER_S if self._told_ns else 1.0
         self._teller.pulse(
             Pulse(

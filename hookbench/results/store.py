@@ -110,6 +110,7 @@ class Manifest(msgspec.Struct, kw_only=True):
         brokers: one line per broker: version and origin.
         broker_reports: each broker as it described itself.
         faults: what became of each fault of the schedule.
+        not_offered: tasks that were due while a producer was down, and so are no part of the load.
         lag: p50, p99 and maximum schedule lag of the producers, ns.
     """
 
@@ -130,6 +131,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     account: Account | None = None
     residue: Residue | None = None
     git: GitCheck | None = None
+    not_offered: int = 0
     lag: dict[str, int] | None = None
     resources: list[ResourceUse] = []
     faults: list[FaultRecord] = []

@@ -158,6 +158,10 @@ async def test_a_role_is_whoever_has_it_when_the_fault_fires_and_the_same_is_hea
         ({"kind": "kill", "target": 7, "at_s": 1.0}, "target"),
         ({"kind": "kill", "target": "redis", "at_s": -1.0}, "0 or more"),
         ({"kind": "pause", "target": "redis", "at_s": 1.0}, r"for_s 0\.0"),
+        (
+            {"kind": "rolling_restart", "target": "worker-0", "at_s": 1.0},
+            "use workers or producers",
+        ),
         ({"kind": "kill_at_step", "target": "redis", "at_s": 1.0, "step": "ack"}, "only a worker"),
         (
             {"kind": "kill_at_step", "target": "worker-0", "at_s": 1.0, "step": "sleep"},
@@ -177,9 +181,11 @@ def test_every_kind_can_be_written_and_read():
         more = {
             "kill_at_step": {"step": "ack"},
             "wire": {"action": "partition", "target": "workers-nats"},
+            "rolling_restart": {"target": "workers"},
         }
-        fault = parse_fault(table | more.get(kind, {}), "faults")
-        wanted = "partition workers-nats" if kind == "wire" else f"{kind} worker-0"
+        table |= more.get(kind, {})
+        fault = parse_fault(table, "faults")
+        wanted = f"{table.get('action', kind)} {table['target']}"
         assert fault.name == wanted
 
 

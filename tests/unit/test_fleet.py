@@ -16,9 +16,13 @@ def fleet(tmp_path):
 @pytest.fixture
 def join(fleet, tmp_path, monkeypatch):
     """Add a process that ended with a code, after it wrote a log and said something."""
-    monkeypatch.setattr(
-        fleet, "_spawn", lambda *_arguments: SimpleNamespace(pid=78, exit_code=None)
-    )
+    fleet.commands = []
+
+    def spawn(_role, _number, arguments, _phase_file):
+        fleet.commands.append(arguments)
+        return SimpleNamespace(pid=78, exit_code=None)
+
+    monkeypatch.setattr(fleet, "_spawn", spawn)
 
     def add(role, code, *, log="", said=b""):
         (tmp_path / f"{role}-0.log").write_text(log)
@@ -50,16 +54,34 @@ def test_the_last_words_of_a_process_that_failed_are_in_its_incident(fleet, join
     worker = join("worker", 2, log=f"a warning\n{FULL}\n")
     assert incidents(fleet) == [f"worker-0 (pid 77) ended with 2 ({FULL}), replaced by pid 78"]
     assert worker.child.pid == 78
-    producer = join("producer", 2, log=f"{FULL}\n")
-    assert incidents(fleet)[1:] == [f"producer-0 (pid 77) ended with 2 ({FULL}), not replaced"]
-    assert producer.expected_end
 
 
 def test_a_killed_process_has_no_last_words(fleet, join):
     join("producer", -9, log="a warning that has nothing to do with it\n")
-    assert incidents(fleet) == ["producer-0 (pid 77) was killed by SIGKILL, not replaced"]
+    assert incidents(fleet) == ["producer-0 (pid 77) was killed by SIGKILL, replaced by pid 78"]
     fleet.poll()
     assert len(fleet.incidents) == 1
+
+
+def test_a_producer_that_stopped_early_is_resumed_and_one_that_is_through_is_not(fleet, join):
+    through = join("producer", 0, said=b'{"offered": 5, "left": 0}\n')
+    assert through.expected_end
+    assert incidents(fleet) == []
+    early = join("producer", 0, said=b'{"offered": 5, "index": 2, "left": 3}\n')
+    assert fleet.commands == [["--resume"]]
+    assert (early.replacements, early.said) == (1, {})  # it has to enter its phase again
+    early.said["offered"] = 3
+    assert early.total("offered") == 8
+
+
+def test_what_dies_over_and_over_is_left_dead(fleet, join, monkeypatch):
+    monkeypatch.setattr("hookbench.rehearsal.fleet.MAX_RESTARTS", 2)
+    worker = join("worker", 1)
+    for _ in range(5):
+        worker.child.exit_code = 1
+        fleet.poll()
+    assert worker.expected_end
+    assert [what.rpartition(" ")[2] for what in incidents(fleet)] == ["78", "78", "78", "replaced"]
 
 
 def test_half_of_a_line_is_an_incident_and_what_follows_is_heard(fleet, join):

@@ -5,7 +5,9 @@ import pytest
 
 from hookbench.errors import SettingError
 from hookbench.load.arrivals import constant, poisson
+from hookbench.load.generator import GeneratorSettings, LoadGenerator
 from hookbench.load.open_loop import OpenLoop
+from hookbench.migration.phases import Phase
 from tests.virtual import VirtualClock
 
 SECOND = 1_000_000_000
@@ -45,6 +47,65 @@ async def test_tasks_are_sent_when_they_are_due_however_slow_those_before_are():
     assert totals.offered == 20
     assert [intended - start_ns for _, intended, _ in sent] == list(constant(10, 20))
     assert all(now - intended < SECOND // 100 for _, intended, now in sent)
+
+
+async def test_a_resumed_run_leaves_out_what_was_due_before_it():
+    clock = VirtualClock()
+    sent, left_out = [], []
+
+    async def send(number, _intended_ns):
+        sent.append(number)
+
+    start_ns = clock.now_ns
+    await clock.sleep(0.55)
+    loop = OpenLoop(send, clock=clock)
+    totals = await loop.run(constant(10, 20), start_ns, skip=left_out.append)
+    assert left_out == list(range(6))  # the one of 0.5 s was due
+    assert sent == list(range(6, 20))
+    assert (totals.skipped, totals.offered) == (6, 14)
+    assert totals.lag_max_ns < SECOND // 100
+
+
+@pytest.mark.parametrize("arrivals", ["constant", "poisson"])
+async def test_a_resumed_producer_offers_the_tasks_that_the_first_would_have(arrivals):
+    async def offered(*, resumed_at_s):
+        clock = VirtualClock()
+        generator = LoadGenerator(
+            GeneratorSettings(
+                phase=Phase.REDIS_ONLY,
+                rate_per_s=10.0,
+                count=50,
+                arrivals=arrivals,
+                mix="plain=1,idempotent=1",
+                seed=3,
+                start_ns=clock.now_ns,
+                resume=resumed_at_s > 0,
+            ),
+            clock=clock,
+        )
+        tasks = []
+
+        class Service:
+            async def send(self, task, *, intended_ns):
+                tasks.append((intended_ns - generator_start_ns, task.repo_id, task.id.int % 2**62))
+
+        async def nothing(*_args, **_kwargs):
+            return None
+
+        generator_start_ns = clock.now_ns
+        generator._enter = nothing
+        generator._service = Service()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("hookbench.load.generator.check_brokers", nothing)
+            await clock.sleep(resumed_at_s)
+            await generator.run()
+        return tasks
+
+    whole, rest = await offered(resumed_at_s=0), await offered(resumed_at_s=2.0)
+    assert len(whole) == 50
+    assert 10 < len(rest) < 40
+    assert rest == whole[-len(rest) :]
+    assert rest[0][0] >= 2 * SECOND
 
 
 async def test_falling_behind_shows_as_lag_and_drops_nothing():
