@@ -75,8 +75,9 @@ async def conclude(
 def _missing_tasks(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings) -> list[str]:
     """The ledger must hold what the producers say that they offered, and that the whole load.
 
-    What was due while a producer was down is no part of the load: nobody was there to offer it.
-    It is kept in ``Manifest.not_offered``, apart from what is missing.
+    What was due while a fault had a producer down is no part of the load: nobody was there to
+    offer it. It is kept in ``Manifest.not_offered``, apart from what is missing. A producer that
+    dies without a fault is resumed as well, and its load is missing.
     """
     producers = fleet.of("producer")
     offered = sum(member.total("offered") for member in producers)
@@ -90,8 +91,12 @@ def _missing_tasks(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings
             f"the ledger holds {synthetic:,} synthetic tasks, the producers offered {offered:,}"
         )
     unfinished = [member.name for member in producers if member.said.get("left") != 0]
-    replaced = any(member.replacements for member in producers)
-    if synthetic < planned and replaced and not unfinished:
+    hit = any(
+        (record.target == "producers" or record.target.startswith("producer-"))
+        and record.begin_ns is not None
+        for record in manifest.faults
+    )
+    if synthetic < planned and hit and not unfinished:
         manifest.not_offered = planned - synthetic
     elif synthetic < planned:
         who = f" ({', '.join(unfinished)} did not get to the end)" if unfinished else ""

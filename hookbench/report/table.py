@@ -234,6 +234,12 @@ def _print_totals(console: Console, manifest: Manifest, account: Account) -> Non
         f" {account.refused:,} refused, {account.doubtful:,} in doubt; {account.done:,} done,"
         f" {account.dead:,} dead letters, {account.junk:,} not tasks",
     )
+    if manifest.not_offered:
+        _say(
+            console,
+            f"          {manifest.not_offered:,} were due while a fault had their producer down,"
+            " and were not offered",
+        )
     if manifest.lag is not None:
         lag = manifest.lag
         note = ""

@@ -3,12 +3,15 @@
 import json
 import subprocess
 
+import numpy as np
 import psutil
 import pytest
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_redis
 from hookbench.brokers.resolve import resolve_redis
+from hookbench.ledger.events import Event
+from hookbench.ledger.read import read_ledger
 from hookbench.results.store import load_manifest, resolve_run
 from tests.integration.conftest import COMMAND
 from tests.integration.test_rehearsal import processes_of
@@ -194,3 +197,34 @@ def test_a_rule_that_makes_no_sense_is_refused_before_the_run(rehearse):
     )
     assert done.returncode == 2
     assert "did you mean 'BLMOVE'" in done.stderr
+
+
+def test_a_fleet_that_is_restarted_and_a_producer_that_is_killed(rehearse, tmp_path):
+    """What was due while nobody offered it is told apart from what is missing."""
+    faults = [
+        {"kind": "rolling_restart", "target": "workers", "at_s": 0.5},
+        {"kind": "kill", "target": "producer-1", "at_s": 1.0},
+        {"kind": "rolling_restart", "target": "producers", "at_s": 4.0},
+    ]
+    done = rehearse(faults, "--set=design=hardened", seconds=5.0)
+    assert done.returncode == 0, done.stderr
+    manifest = stored(tmp_path)
+    assert manifest.unknown_because == []
+    account = manifest.account
+    synthetic = account.tasks - account.pushed_tasks
+    assert 0 < manifest.not_offered < 1500
+    assert synthetic + manifest.not_offered == 3000
+    assert f"{manifest.not_offered:,} were due while a fault had their producer down" in done.stdout
+    replaced = [what.what.split(" ")[0] for what in manifest.incidents if "replaced" in what.what]
+    assert sorted(replaced) == [
+        *("producer-0", "producer-1", "producer-1", "worker-0", "worker-1"),
+    ]
+    ledger = read_ledger(resolve_run("latest", tmp_path) / "ledger")
+    put = ledger.records["event"] == Event.PUT_INVOKED
+    mine = np.array([name.startswith("producer") for name in ledger.writers])[ledger.writer]
+    # One put of each task: nobody offered again what another had offered.
+    assert len(set(ledger.task[put & mine].tolist())) == int((put & mine).sum()) == synthetic
+    due = ledger.records["value"][put & mine]
+    assert len(set(due.tolist())) >= 1400  # the two producers are due at the same times
+    assert int(due.max()) > manifest.steps[-1].end_ns - 100_000_000  # up to the end of the load
+    assert [name.split(".")[0] for name in ledger.crashed] == ["producer"]

@@ -114,7 +114,7 @@ def test_the_load_that_a_killed_producer_did_not_offer_is_no_success(rehearse):
     assert f"unknown   {reason}" in run.text
     (incident,) = manifest.incidents
     assert incident.what.startswith("producer-")
-    assert incident.what.endswith(f"(pid {victim}) was killed by SIGKILL, not replaced")
+    assert f"(pid {victim}) was killed by SIGKILL, replaced by pid " in incident.what
     assert f"incident  {incident.what}" in run.text
     # What it had begun to put may be there or not; what it had put is done.
     assert account.tasks == account.accepted + account.refused + account.doubtful
