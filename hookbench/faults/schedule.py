@@ -61,7 +61,8 @@ class FaultSchedule:
             return
         if record.node != fault.target:
             record.name = f"{fault.name} ({record.node})"
-        fault = self._active[index] = msgspec.structs.replace(fault, target=record.node)
+            fault = msgspec.structs.replace(fault, target=record.node)
+        self._active[index] = fault
         self._recorder.record(Event.FAULT_BEGIN, value=index)
         begin_ns = clock.monotonic_ns()
         try:
