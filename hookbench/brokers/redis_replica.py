@@ -5,7 +5,7 @@ Replication is asynchronous: the master acknowledges what the replica may not ha
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +17,13 @@ from hookbench.brokers.roles import Role, stop_all, wait_until
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError
 from hookbench.queues.addresses import REPLICA_SCHEME
 
-__all__ = ["RedisReplica"]
+__all__ = ["REPLICATED_NODES", "RedisReplica", "ReplicationPort"]
+
+REPLICATED_NODES = 2
+
+ReplicationPort = Callable[[str, int], int]
+"""``(node, port) -> port``: where a replica finds the node of that name, which really is at
+``port``. Called once for each node before any of them is a replica, so a proxy can be opened."""
 
 # By default a master waits 5 s for more replicas before it sends its snapshot to the first.
 _SYNC_AT_ONCE = ("--repl-diskless-sync-delay", "0")
@@ -34,23 +40,44 @@ class RedisReplica:
             follow a promotion.
     """
 
-    def __init__(self, nodes: Sequence[EmbeddedBroker], durability: Durability) -> None:
+    def __init__(
+        self,
+        nodes: Sequence[EmbeddedBroker],
+        durability: Durability,
+        *,
+        replication_port: ReplicationPort | None = None,
+    ) -> None:
         self.nodes = list(nodes)
+        find = replication_port or (lambda _name, port: port)
+        self._ports = {node.name: find(node.name, node.port) for node in self.nodes}
         self.description = "master and replica"
         self.durability = durability
         self.url = f"{REPLICA_SCHEME}://" + ",".join(f"{LOOPBACK}:{node.port}" for node in nodes)
         self._plain_commands = {node.name: list(node.command) for node in self.nodes}
 
     @classmethod
-    async def start(cls, resolved: Resolved, folder: Path, durability: Durability) -> Self:
+    async def start(
+        cls,
+        resolved: Resolved,
+        folder: Path,
+        durability: Durability,
+        *,
+        replication_port: ReplicationPort | None = None,
+    ) -> Self:
         """Start both, and wait until the replica has what the master has.
+
+        Args:
+            resolved: the binary.
+            folder: for data folders and logs.
+            durability: of each node.
+            replication_port: by default the nodes' own ports.
 
         Raises:
             BrokerUnreachableError: a node did not come up, or the replica did not connect.
         """
         nodes: list[EmbeddedBroker] = []
         try:
-            for number in (1, 2):
+            for number in range(1, REPLICATED_NODES + 1):
                 node = start_redis_node(
                     resolved,
                     folder,
@@ -59,7 +86,7 @@ class RedisReplica:
                     options=lambda: _SYNC_AT_ONCE,
                 )
                 nodes.append(node)
-            group = cls(nodes, durability)
+            group = cls(nodes, durability, replication_port=replication_port)
             await group._follow(nodes[1], nodes[0])
             await group.wait_until_ready()
         except BaseException:
@@ -160,7 +187,7 @@ class RedisReplica:
             return f"roles are {', '.join(roles)}"
         master, replica = sorted(answers, key=role_of)
         _word, _host, port, state, offset = replica
-        if port != self.nodes[answers.index(master)].port:
+        if port != self._ports[self.nodes[answers.index(master)].name]:
             return f"the replica follows port {port}"
         if state != b"connected":
             return f"the replica's link is {state.decode()}"
@@ -173,10 +200,10 @@ class RedisReplica:
         return "the replica writes its append-only file" if busy else None
 
     async def _follow(self, node: EmbeddedBroker, master: EmbeddedBroker) -> None:
-        await ask_node(node, "REPLICAOF", LOOPBACK, master.port)
+        await ask_node(node, "REPLICAOF", LOOPBACK, self._ports[master.name])
         self._will_start(node, master=master)
 
     def _will_start(self, node: EmbeddedBroker, *, master: EmbeddedBroker | None) -> None:
         """What a restart makes of it: with no moment in which an old master is one again."""
-        follow = [] if master is None else ["--replicaof", LOOPBACK, str(master.port)]
+        follow = [] if master is None else ["--replicaof", LOOPBACK, str(self._ports[master.name])]
         node.command = [*self._plain_commands[node.name], *follow]

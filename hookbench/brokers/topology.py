@@ -9,7 +9,7 @@ from hookbench.brokers.nats_cluster import ClusterAddresses, NatsCluster
 from hookbench.brokers.nats_nodes import SingleNats
 from hookbench.brokers.redis_cluster import RedisCluster
 from hookbench.brokers.redis_nodes import SingleRedis
-from hookbench.brokers.redis_replica import RedisReplica
+from hookbench.brokers.redis_replica import RedisReplica, ReplicationPort
 from hookbench.brokers.resolve import Resolved, resolve_nats, resolve_redis
 from hookbench.brokers.roles import Role, stop_all
 from hookbench.errors import SettingError
@@ -24,6 +24,7 @@ __all__ = [
     "Topology",
     "check_topology",
     "has_nats_cluster",
+    "has_redis_replica",
     "open_topology",
 ]
 
@@ -131,6 +132,11 @@ def has_nats_cluster(name: str) -> bool:
     return _GROUPS[check_topology(name)][1] == _CLUSTER
 
 
+def has_redis_replica(name: str) -> bool:
+    """Whether Redis is a master with a replica in a topology."""
+    return _GROUPS[check_topology(name)][0] == _REPLICA
+
+
 def _unknown(what: str, name: str, known: list[str] | tuple[str, ...]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
     return f"unknown {what} {name!r}: did you mean {nearest[0]}? (known: {', '.join(known)})"
@@ -144,6 +150,7 @@ async def open_topology(
     redis: Resolved | None = None,
     nats: Resolved | None = None,
     addresses: ClusterAddresses | None = None,
+    replication: ReplicationPort | None = None,
 ) -> Topology:
     """Start the brokers of a topology and wait until they are ready.
 
@@ -157,6 +164,7 @@ async def open_topology(
         redis: the binary, by default the one that ``resolve_redis`` finds.
         nats: likewise.
         addresses: of a NATS cluster that is behind proxies.
+        replication: where a Redis replica finds its master, if behind a proxy.
 
     Raises:
         SettingError: no such topology, none of its brokers can have the class, or a broker is
@@ -168,7 +176,7 @@ async def open_topology(
     _check(name, durability, addresses)
     redis = redis or resolve_redis()
     nats = nats or resolve_nats()
-    opened = await _open_redis(redis_kind, redis, folder, durability)
+    opened = await _open_redis(redis_kind, redis, folder, durability, replication)
     try:
         return Topology(
             name, opened, await _open_nats(nats_kind, nats, folder, durability, addresses)
@@ -191,10 +199,14 @@ def _check(name: str, durability: Durability, addresses: ClusterAddresses | None
 
 
 async def _open_redis(
-    kind: str, resolved: Resolved, folder: Path, durability: Durability
+    kind: str,
+    resolved: Resolved,
+    folder: Path,
+    durability: Durability,
+    replication: ReplicationPort | None,
 ) -> RedisGroup:
     if kind == _REPLICA:
-        return await RedisReplica.start(resolved, folder, durability)
+        return await RedisReplica.start(resolved, folder, durability, replication_port=replication)
     if kind == _CLUSTER:
         return await RedisCluster.start(resolved, folder, durability)
     return SingleRedis(start_redis(resolved, folder, durability.of_one_node))

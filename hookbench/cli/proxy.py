@@ -16,7 +16,7 @@ _MAX_PORT = 65535
 def proxy(
     listen: Annotated[list[str], typer.Option(help="127.0.0.1:PORT for clients, 0 a free one.")],
     upstream: Annotated[list[str], typer.Option(help="127.0.0.1:PORT of the broker.")],
-    protocol: Annotated[list[str], typer.Option(help="resp or nats.")],
+    protocol: Annotated[list[str], typer.Option(help="resp, nats or tcp.")],
     control: Annotated[Path, typer.Option(help="Path of the unix socket that takes the rules.")],
     name: Annotated[
         list[str] | None, typer.Option(help="Of the link, for rules [its protocol].")

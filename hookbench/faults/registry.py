@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from hookbench.errors import SettingError
+from hookbench.faults.partition import Partition
 from hookbench.faults.process import Kill, Pause, Restart
 from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
@@ -13,11 +14,11 @@ from hookbench.faults.wire_fault import Wire
 
 __all__ = ["FAULTS", "AnyFault", "parse_fault"]
 
-AnyFault = Kill | Pause | Restart | RollingRestart | KillAtStep | Wire
+AnyFault = Kill | Pause | Restart | RollingRestart | KillAtStep | Wire | Partition
 
 FAULTS: dict[str, type[Any]] = {
     str(kind.__struct_config__.tag): kind
-    for kind in (Kill, Pause, Restart, RollingRestart, KillAtStep, Wire)
+    for kind in (Kill, Pause, Restart, RollingRestart, KillAtStep, Wire, Partition)
 }
 
 

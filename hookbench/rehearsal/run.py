@@ -19,8 +19,9 @@ from hookbench.migration.phases import PhaseFile
 from hookbench.rehearsal.arguments import hook_settings, worker_arguments
 from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
+from hookbench.rehearsal.detours import Detours
 from hookbench.rehearsal.fleet import Fleet
-from hookbench.rehearsal.links import Links, cluster_addresses, open_links
+from hookbench.rehearsal.links import Links, open_links
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Teller
 from hookbench.rehearsal.pushes import Pusher, PushSettings
@@ -157,7 +158,20 @@ class Rehearsal:
 
     async def _carry_out(self, folder: RunFolder, manifest: Manifest) -> None:
         settings = self._settings
-        stage = await open_stage(
+        detours = Detours(settings.faults, settings.topology)
+        try:
+            stage = await detours.start(
+                asyncio.ensure_future(self._open_stage(folder, detours)),
+                folder.logs,
+                clock=self._clock,
+            )
+            await self._on_brokers(folder, manifest, stage, detours)
+        finally:
+            await detours.close()
+
+    async def _open_stage(self, folder: RunFolder, detours: Detours) -> Stage:
+        settings = self._settings
+        return await open_stage(
             settings.redis_url,
             settings.nats_url,
             folder=folder.work,
@@ -167,8 +181,14 @@ class Rehearsal:
             run=folder.name,
             nats_monitor_url=settings.nats_monitor_url,
             topology=settings.topology,
-            addresses=cluster_addresses(settings.faults, settings.topology),
+            addresses=detours.addresses,
+            replication=detours.replication,
         )
+
+    async def _on_brokers(
+        self, folder: RunFolder, manifest: Manifest, stage: Stage, detours: Detours
+    ) -> None:
+        settings = self._settings
         manifest.brokers = stage.lines
         try:
             await record_brokers(manifest, stage)
@@ -182,7 +202,7 @@ class Rehearsal:
             check_targets(settings.faults, settings, stage)
             links = await open_links(settings.faults, stage, folder.logs, clock=self._clock)
             try:
-                await self._on_stage(folder, manifest, stage, links)
+                await self._on_stage(folder, manifest, stage, links, detours)
             finally:
                 await links.close()
         finally:
@@ -190,7 +210,12 @@ class Rehearsal:
             stage.close()
 
     async def _on_stage(
-        self, folder: RunFolder, manifest: Manifest, stage: Stage, links: Links
+        self,
+        folder: RunFolder,
+        manifest: Manifest,
+        stage: Stage,
+        links: Links,
+        detours: Detours,
     ) -> None:
         settings = self._settings
         control = folder.work / "control"
@@ -213,6 +238,7 @@ class Rehearsal:
             lambda: [
                 *stage.processes(),
                 *links.processes(),
+                *detours.processes(),
                 *fleet.processes(),
                 ("harness", os.getpid()),
             ],
@@ -235,7 +261,7 @@ class Rehearsal:
             asyncio.ensure_future(meter.record()),
             asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME)),
         ]
-        targets = RunTargets(stage, fleet, links, clock=self._clock)
+        targets = RunTargets(stage, fleet, links, detours, clock=self._clock)
         faults = FaultSchedule(settings.faults, targets, ledger)
         manifest.faults = faults.records
         try:

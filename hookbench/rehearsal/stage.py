@@ -18,6 +18,7 @@ from hookbench.brokers.probe import (
 )
 from hookbench.brokers.readback import check_monitor_url, read_back_nats, read_back_redis
 from hookbench.brokers.redis_nodes import SingleRedis
+from hookbench.brokers.redis_replica import ReplicationPort
 from hookbench.brokers.resolve import Resolved, resolve_nats, resolve_redis
 from hookbench.brokers.roles import stop_all
 from hookbench.brokers.topology import (
@@ -214,6 +215,7 @@ async def open_stage(
     nats_monitor_url: str | None = None,
     topology: str = SINGLE,
     addresses: ClusterAddresses | None = None,
+    replication: ReplicationPort | None = None,
 ) -> Stage:
     """Resolve, check and start the brokers.
 
@@ -231,6 +233,7 @@ async def open_stage(
         nats_monitor_url: see ``Stage``.
         topology: one of ``TOPOLOGIES``; another than ``single`` needs both brokers embedded.
         addresses: of a NATS cluster that is behind proxies.
+        replication: where a Redis replica finds its master, if behind a proxy.
 
     Raises:
         SettingError: no such topology, or one of several nodes beside a URL.
@@ -249,7 +252,13 @@ async def open_stage(
         )
     if not foreign:
         opened = await open_topology(
-            topology, folder, durability, redis=redis, nats=nats, addresses=addresses
+            topology,
+            folder,
+            durability,
+            redis=redis,
+            nats=nats,
+            addresses=addresses,
+            replication=replication,
         )
         lines = [_line(opened.redis), _line(opened.nats)]
         return Stage(opened.redis, opened.nats, Names(), lines, durability=durability)

@@ -1,13 +1,16 @@
 """Whom the faults of a rehearsal may be aimed at: what the run has started, and nothing else."""
 
 from hookbench.brokers.embedded import EmbeddedBroker
+from hookbench.brokers.topology import has_nats_cluster, has_redis_replica
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, Process
+from hookbench.faults.partition import Partition
 from hookbench.faults.process import Kill, Pause, Restart
 from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.wire_fault import Wire
+from hookbench.rehearsal.detours import Detours
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.links import Links, check_links
 from hookbench.rehearsal.roles import (
@@ -25,8 +28,8 @@ from hookbench.rehearsal.stage import Stage
 __all__ = ["RunTargets", "check_targets"]
 
 
-_OF_ONE = (Kill, Pause, Restart, KillAtStep)
-"""Faults of one process: a broker of several nodes is no target for them."""
+_OF_ONE = (Kill, Pause, Restart, KillAtStep, Partition)
+"""Faults of one process or node: a broker of several nodes is no target for them."""
 
 
 class _BrokerProcess:
@@ -78,9 +81,12 @@ class _MemberProcess:
 class RunTargets:
     """The processes of one run, by name."""
 
-    def __init__(self, stage: Stage, fleet: Fleet, links: Links, *, clock: Clock) -> None:
+    def __init__(
+        self, stage: Stage, fleet: Fleet, links: Links, detours: Detours, *, clock: Clock
+    ) -> None:
         self._stage = stage
         self._links = links
+        self._detours = detours
         self._fleet = fleet
         self.clock = clock
 
@@ -111,15 +117,22 @@ class RunTargets:
         return _MemberProcess(self._member(name))
 
     async def add_rule(self, fault: Fault) -> int:
-        """Put the rule of a wire fault to work; its number."""
+        """Put the rules of a wire fault or a partition to work; their number."""
+        if isinstance(fault, Partition):
+            return await self._detours.add(fault)
         return await self._links.add(_wire(fault))
 
     async def firings(self, number: int) -> int:
-        """How often a rule has fired."""
+        """How often the rules of a number have fired."""
+        if self._detours.has(number):
+            return await self._detours.firings(number)
         return await self._links.firings(number)
 
     async def remove_rule(self, fault: Fault) -> None:
-        """End the rule of a wire fault, if it is at work."""
+        """End the rules of a wire fault or a partition, if they are at work."""
+        if isinstance(fault, Partition):
+            await self._detours.remove(fault)
+            return
         await self._links.remove(_wire(fault))
 
     def die_at(self, name: str, step: str) -> None:
@@ -160,6 +173,8 @@ def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage:
             stage.nodes(broker)  # refuses somebody else's
         if isinstance(fault, Wire | RollingRestart):
             continue
+        if isinstance(fault, Partition):
+            _check_partition(fault, settings.topology)
         whole = fault.target in BROKERS and not isinstance(fault, _OF_ONE)
         if not whole and fault.target not in nodes + members:
             raise SettingError(
@@ -168,3 +183,13 @@ def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage:
                 f" {members[-1]}"
             )
     check_links(faults, settings.topology)
+
+
+def _check_partition(fault: Partition, topology: str) -> None:
+    broker = broker_of(fault.target)
+    several = {"redis": has_redis_replica(topology), "nats": has_nats_cluster(topology)}
+    if broker is not None and not several[broker]:
+        raise SettingError(
+            f"fault {fault.name}: topology {topology} has no connections between nodes of {broker}"
+            " that could be cut: use redis_replica, nats_cluster or replicated"
+        )

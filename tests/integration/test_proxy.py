@@ -495,7 +495,7 @@ async def test_a_proxy_that_cannot_start_says_why(redis_broker, tmp_path, clock)
         ({"--upstream": "example.org:6379"}, "loopback only"),
         ({"--upstream": "127.0.0.1:0"}, "no port"),
         ({"--listen": "127.0.0.1:70000"}, "no port"),
-        ({"--protocol": "redis"}, "use resp or nats"),
+        ({"--protocol": "redis"}, "use resp, nats or tcp"),
         ({"--control": "x" * 120}, "use a path of at most"),
         ({"--control": "/nowhere/control"}, "control socket /nowhere/control"),
     ],

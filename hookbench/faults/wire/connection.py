@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from hookbench.clock import NS_PER_MS, NS_PER_S
 from hookbench.faults.wire.conversation import Conversation, open_conversation
+from hookbench.faults.wire.model import OPAQUE
 from hookbench.faults.wire.pipe import Flow, Pipe
 from hookbench.faults.wire.rules import REPLY, REQUEST
 
@@ -72,7 +73,7 @@ class Connection:
         self.number = number
         self.flow = Flow.OPEN
         self.lost_bytes = False
-        self.transparent = False
+        self.transparent = link.protocol == OPAQUE
         self.client = Side(self, REQUEST)
         self.broker = Side(self, REPLY)
         self.conversation: Conversation = open_conversation(link.protocol, self._tell)

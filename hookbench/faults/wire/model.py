@@ -3,6 +3,7 @@
 import msgspec
 
 __all__ = [
+    "OPAQUE",
     "Hit",
     "LinkSettings",
     "LinkStats",
@@ -13,12 +14,16 @@ __all__ = [
 ]
 
 
+OPAQUE = "tcp"
+"""A protocol that is not parsed, as between the nodes of a broker: only rules on the whole link."""
+
+
 class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One listening port and the broker behind it.
 
     Attributes:
         name: how rules name it.
-        protocol: ``resp`` or ``nats``.
+        protocol: ``resp``, ``nats`` or ``tcp``.
         upstream_port: of the broker, on loopback.
         listen_port: 0 for a free one.
     """

@@ -16,7 +16,7 @@ import msgspec
 from hookbench.clock import Clock
 from hookbench.errors import FaultError
 from hookbench.faults.wire.link import LOOPBACK, Link
-from hookbench.faults.wire.model import LinkSettings, ProxyStats
+from hookbench.faults.wire.model import OPAQUE, LinkSettings, ProxyStats
 from hookbench.faults.wire.rules import ActiveRule, nearest, parse_rule
 
 __all__ = ["MAX_LINE_BYTES", "MAX_PATH_BYTES", "PROTOCOLS", "Proxy"]
@@ -30,7 +30,7 @@ MAX_RULES = 1000
 MAX_PATH_BYTES = 100
 """Of a unix socket's path; the kernel's limit is 107 on Linux and 103 on macOS."""
 
-PROTOCOLS = ("resp", "nats")
+PROTOCOLS = ("resp", "nats", OPAQUE)
 
 
 class Proxy:
@@ -64,7 +64,7 @@ class Proxy:
             if settings.protocol not in PROTOCOLS:
                 raise FaultError(
                     f"protocol {settings.protocol!r}{nearest(settings.protocol, PROTOCOLS)}: use"
-                    f" {' or '.join(PROTOCOLS)}"
+                    f" {', '.join(PROTOCOLS[:-1])} or {PROTOCOLS[-1]}"
                 )
             if settings.name in self._links:
                 raise FaultError(f"two links named {settings.name!r}: name them with --name")

@@ -12,7 +12,7 @@ import msgspec
 from hookbench.clock import NS_PER_MS, NS_PER_S, Clock
 from hookbench.errors import FaultError
 from hookbench.faults.wire.frames import Frame
-from hookbench.faults.wire.model import Hit, Rule, RuleStats
+from hookbench.faults.wire.model import OPAQUE, Hit, Rule, RuleStats
 from hookbench.faults.wire.nats_frames import REPLY_VERBS, REQUEST_VERBS
 from hookbench.faults.wire.redis_commands import REDIS_COMMANDS
 
@@ -93,6 +93,8 @@ def parse_rule(data: Any, links: dict[str, str]) -> Rule:
     if name not in links:
         raise _unknown("link", rule.link, links)
     rule = msgspec.structs.replace(rule, link=name)
+    if links[name] == OPAQUE and rule.action not in LINK_ACTIONS:
+        raise FaultError(f"rule: link {name!r} is not parsed: use {', '.join(_LINK_ACTIONS)}")
     _check_fields(rule, data)
     _check_numbers(rule)
     _check_match(rule, links[name])
