@@ -175,10 +175,11 @@ def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage:
             continue
         if isinstance(fault, Partition):
             _check_partition(fault, settings.topology)
+        known = nodes if isinstance(fault, Partition) else nodes + members
         whole = fault.target in BROKERS and not isinstance(fault, _OF_ONE)
-        if not whole and fault.target not in nodes + members:
+        if not whole and fault.target not in known:
             raise SettingError(
-                f"fault {fault.name}: no such target{nearest(fault.target, nodes + members)}: use"
+                f"fault {fault.name}: no such target{nearest(fault.target, known)}: use"
                 f" {', '.join(nodes)}, worker-0 to {members[settings.workers - 1]} or producer-0 to"
                 f" {members[-1]}"
             )

@@ -106,6 +106,23 @@ def test_a_link_that_cannot_go_through_a_proxy_is_refused():
         check("redis_cluster", "workers-redis", **wire)
 
 
+@pytest.mark.parametrize(
+    ("topology", "target", "named"),
+    [
+        ("single", "redis", "topology single has no connections between nodes of redis"),
+        ("redis_replica", "stream_leader", "between nodes of nats that could be cut"),
+        ("redis_cluster", "redis-1", "between nodes of redis that could be cut"),
+        ("replicated", "worker-0", "no such target"),
+        ("replicated", "nats", "no such target"),
+    ],
+)
+def test_a_partition_needs_nodes_that_are_connected(topology, target, named):
+    check("replicated", "stream_leader", kind="partition", for_s=1.0)
+    check("redis_replica", "redis_replica", kind="partition", for_s=1.0)
+    with pytest.raises(SettingError, match=named):
+        check(topology, target, kind="partition", for_s=1.0)
+
+
 def test_clients_of_a_cluster_behind_proxies_are_told_of_no_node():
     table = {"kind": "wire", "action": "partition", "for_s": 1.0, "at_s": 1.0}
     of_nats = (parse_fault({**table, "target": "workers-nats"}, "faults"),)

@@ -158,6 +158,7 @@ async def test_a_role_is_whoever_has_it_when_the_fault_fires_and_the_same_is_hea
         ({"kind": "kill", "target": 7, "at_s": 1.0}, "target"),
         ({"kind": "kill", "target": "redis", "at_s": -1.0}, "0 or more"),
         ({"kind": "pause", "target": "redis", "at_s": 1.0}, r"for_s 0\.0"),
+        ({"kind": "partition", "target": "nats-1", "at_s": 1.0}, r"for_s 0\.0"),
         (
             {"kind": "rolling_restart", "target": "worker-0", "at_s": 1.0},
             "use workers or producers",

@@ -24,6 +24,12 @@ def frame(command=b"PUB", key=b"queue.a", special=b""):
     return Frame(0, 10, command, key, special)
 
 
+def test_a_link_that_is_not_parsed_takes_rules_on_the_whole_link_only():
+    assert parse_rule({"action": "partition"}, {"routes": "tcp"}).link == "routes"
+    with pytest.raises(FaultError, match="not parsed: use bandwidth, latency, partition"):
+        parse_rule({"action": "drop", "direction": "reply"}, {"routes": "tcp"})
+
+
 @pytest.mark.parametrize(
     ("rule", "text"),
     [
