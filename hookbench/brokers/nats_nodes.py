@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import nats.errors
@@ -18,8 +19,15 @@ __all__ = ["SingleNats", "ask_node", "ask_roles", "is_healthy", "meta_state"]
 ASK_TIMEOUT_S = 1.0
 
 
-async def ask_node(node: EmbeddedBroker, subject: str) -> dict[str, Any]:
+async def ask_node(
+    node: EmbeddedBroker, subject: str, body: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The JSON that a request to ``subject`` brings, on a connection of its own to ``node``.
+
+    Args:
+        node: whom.
+        subject: what.
+        body: sent with it as JSON; ``None`` for an empty request.
 
     Raises:
         BrokerUnreachableError: no answer within ``ASK_TIMEOUT_S``.
@@ -31,7 +39,8 @@ async def ask_node(node: EmbeddedBroker, subject: str) -> dict[str, Any]:
                 await client.connect(
                     node.url, connect_timeout=1, allow_reconnect=False, error_cb=_ignore
                 )
-                answer = await client.request(subject, timeout=ASK_TIMEOUT_S)
+                data = b"" if body is None else json.dumps(body).encode()
+                answer = await client.request(subject, data, timeout=ASK_TIMEOUT_S)
             finally:
                 await client.close()  # also what did not get through its handshake
         raise_if_cancelled()

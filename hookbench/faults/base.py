@@ -6,7 +6,9 @@ from typing import Protocol
 import msgspec
 
 from hookbench.clock import Clock
-from hookbench.errors import HookbenchError
+from hookbench.errors import BrokerUnreachableError, HookbenchError
+from hookbench.faults.administration import Administration
+from hookbench.faults.memory import FaultMemory
 
 __all__ = [
     "Fault",
@@ -14,11 +16,14 @@ __all__ = [
     "FaultRecord",
     "Process",
     "Targets",
+    "insist",
     "wait_for",
     "wait_until",
 ]
 
 POLL_S = 0.01
+_INSIST_S = 0.1
+_INSIST_TRIES = 100
 
 
 class FaultNotFiredError(HookbenchError):
@@ -62,6 +67,16 @@ class Targets(Protocol):
     @property
     def clock(self) -> Clock:
         """Of the run."""
+        ...
+
+    @property
+    def memory(self) -> FaultMemory:
+        """What faults keep from their beginning to their end."""
+        ...
+
+    @property
+    def administration(self) -> Administration:
+        """The brokers that the run started."""
         ...
 
     def die_at(self, name: str, step: str) -> None:
@@ -124,12 +139,27 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """For people: ``kill worker-0``."""
         return f"{self.__struct_config__.tag} {self.target}"
 
+    @property
+    def lead_s(self) -> float:
+        """How long before ``at_s`` it is prepared; 0 where there is nothing to prepare."""
+        return 0.0
+
     def check(self) -> None:
         """Refuse what makes no sense, before a run begins.
 
         Raises:
             SettingError: the text names the value.
         """
+
+    def needs(self) -> dict[str, int] | None:
+        """Brokers that the run must have started for it, each with its least number of nodes.
+
+        ``None`` for a fault that is aimed at one process or link, which its target names.
+        """
+        return None
+
+    async def prepare(self, targets: Targets) -> None:
+        """What has to be done ``lead_s`` before, and is not the fault yet."""
 
     async def inject(self, targets: Targets) -> None:
         """Do it; returns once it is known to be in effect.
@@ -154,6 +184,7 @@ class FaultRecord(msgspec.Struct, kw_only=True):
         planned_ns: when it was due.
         begin_ns, end_ns: when it was in effect and healed; ``None`` for never.
         problem: why it did not fire, or could not be healed.
+        noted: what it saw of its effect, by name, for people.
     """
 
     index: int
@@ -165,6 +196,7 @@ class FaultRecord(msgspec.Struct, kw_only=True):
     begin_ns: int | None = None
     end_ns: int | None = None
     problem: str | None = None
+    noted: dict[str, str] = {}
 
 
 async def wait_for(question: Callable[[], Awaitable[bool]], clock: Clock, *, tries: int) -> bool:
@@ -183,3 +215,20 @@ async def wait_until(condition: Callable[[], bool], clock: Clock, *, tries: int)
             return True
         await clock.sleep(POLL_S)
     return condition()
+
+
+async def insist(call: Callable[[], Awaitable[None]], clock: Clock) -> None:
+    """Do something that must be done, for 10 s: another fault may keep the broker away.
+
+    Raises:
+        BrokerUnreachableError: it was out of reach all the time.
+    """
+    for attempt in range(1, _INSIST_TRIES + 1):
+        try:
+            await call()
+        except BrokerUnreachableError:
+            if attempt == _INSIST_TRIES:
+                raise
+            await clock.sleep(_INSIST_S)
+        else:
+            return

@@ -1,24 +1,42 @@
 """Every kind of fault, by the name that a scenario gives it."""
 
 import difflib
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from hookbench.errors import SettingError
+from hookbench.faults.consumer_gone import DeleteConsumer, RecreateConsumer
+from hookbench.faults.consumer_limits import ConsumerLimits
+from hookbench.faults.maxmemory import MaxMemory
 from hookbench.faults.partition import Partition
 from hookbench.faults.process import Kill, Pause, Restart
 from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
+from hookbench.faults.step_down import StepDown
+from hookbench.faults.stream_limits import StreamLimits
 from hookbench.faults.wire_fault import Wire
 
 __all__ = ["FAULTS", "AnyFault", "parse_fault"]
 
-AnyFault = Kill | Pause | Restart | RollingRestart | KillAtStep | Wire | Partition
+AnyFault = (
+    Kill
+    | Pause
+    | Restart
+    | RollingRestart
+    | KillAtStep
+    | Wire
+    | Partition
+    | MaxMemory
+    | StreamLimits
+    | ConsumerLimits
+    | DeleteConsumer
+    | RecreateConsumer
+    | StepDown
+)
 
 FAULTS: dict[str, type[Any]] = {
-    str(kind.__struct_config__.tag): kind
-    for kind in (Kill, Pause, Restart, RollingRestart, KillAtStep, Wire, Partition)
+    str(kind.__struct_config__.tag): kind for kind in get_args(AnyFault)
 }
 
 

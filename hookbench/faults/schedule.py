@@ -27,6 +27,8 @@ class FaultSchedule:
         self._targets = targets
         self._recorder = recorder
         self._active: dict[int, Fault] = {}
+        self._begun: set[int] = set()
+        self._healing: dict[int, asyncio.Task[None]] = {}
         self.records = [
             FaultRecord(
                 index=index,
@@ -52,21 +54,8 @@ class FaultSchedule:
     async def _carry_out(self, index: int) -> None:
         fault, record = self._faults[index], self.records[index]
         clock = self._targets.clock
-        await sleep_until(record.planned_ns, clock)
         try:
-            record.node = await self._targets.resolve(fault.target)
-        except HookbenchError as error:
-            record.problem = f"it did not fire: {error}"
-            _log.warning("fault %s: %s", fault.name, error)
-            return
-        if record.node != fault.target:
-            record.name = f"{fault.name} ({record.node})"
-            fault = msgspec.structs.replace(fault, target=record.node)
-        self._active[index] = fault
-        self._recorder.record(Event.FAULT_BEGIN, value=index)
-        begin_ns = clock.monotonic_ns()
-        try:
-            await fault.inject(self._targets)
+            begin_ns = await self._begin(index)
         except HookbenchError as error:
             record.problem = f"it did not fire: {error}"
             _log.warning("fault %s: %s", fault.name, error)
@@ -75,19 +64,52 @@ class FaultSchedule:
             await sleep_until(clock.monotonic_ns() + int(fault.for_s * NS_PER_S), clock)
         await self._heal(index)
 
+    async def _begin(self, index: int) -> int:
+        """Prepare it and inject it, each at its time; when it began."""
+        fault, planned_ns = self._faults[index], self.records[index].planned_ns
+        clock = self._targets.clock
+        await sleep_until(planned_ns - int(fault.lead_s * NS_PER_S), clock)
+        fault = self._active[index] = await self._aim(index)
+        if fault.lead_s > 0:
+            await fault.prepare(self._targets)
+            await sleep_until(planned_ns, clock)
+        self._begun.add(index)
+        self._recorder.record(Event.FAULT_BEGIN, value=index)
+        begin_ns = clock.monotonic_ns()
+        await fault.inject(self._targets)
+        return begin_ns
+
+    async def _aim(self, index: int) -> Fault:
+        """The fault with the node that has its role now; the same one is healed."""
+        fault, record = self._faults[index], self.records[index]
+        record.node = await self._targets.resolve(fault.target)
+        if record.node == fault.target:
+            return fault
+        record.name = f"{fault.name} ({record.node})"
+        return msgspec.structs.replace(fault, target=record.node)
+
     async def _heal(self, index: int) -> None:
-        fault, record = self._active.pop(index, None), self.records[index]
-        if fault is None:
+        """Heal it once, and to the end, also if the load ends while it is being healed."""
+        if index not in self._active:
             return
+        if index not in self._healing:
+            self._healing[index] = asyncio.ensure_future(self._undo(index))
+        await asyncio.shield(self._healing[index])
+
+    async def _undo(self, index: int) -> None:
+        fault, record = self._active[index], self.records[index]
         try:
             await fault.heal(self._targets)
         except HookbenchError as error:
             text = f"it was not healed: {error}"
             record.problem = f"{record.problem}; {text}" if record.problem else text
             _log.warning("fault %s: %s", fault.name, error)
+        record.noted = self._targets.memory.notes(fault)
         if record.begin_ns is not None:
             record.end_ns = self._targets.clock.monotonic_ns()
-        self._recorder.record(Event.FAULT_END, value=index)
+        if index in self._begun:
+            self._recorder.record(Event.FAULT_END, value=index)
+        del self._active[index]
 
     async def heal(self) -> None:
         """Undo whatever is still in effect."""

@@ -5,11 +5,13 @@ from hookbench.brokers.topology import has_nats_cluster, has_redis_replica
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, Process
+from hookbench.faults.memory import FaultMemory
 from hookbench.faults.partition import Partition
 from hookbench.faults.process import Kill, Pause, Restart
 from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.wire_fault import Wire
+from hookbench.rehearsal.administration import RunAdministration, check_needs
 from hookbench.rehearsal.detours import Detours
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.links import Links, check_links
@@ -89,6 +91,8 @@ class RunTargets:
         self._detours = detours
         self._fleet = fleet
         self.clock = clock
+        self.memory = FaultMemory()
+        self.administration = RunAdministration(stage, clock=clock)
 
     def members(self, role: str) -> list[str]:
         """The names of the ``workers`` or ``producers``."""
@@ -168,6 +172,8 @@ def check_targets(faults: tuple[Fault, ...], settings: RehearsalSettings, stage:
     members = [f"worker-{number}" for number in range(settings.workers)]
     members += [f"producer-{number}" for number in range(settings.producers)]
     for fault in faults:
+        if check_needs(fault, stage):
+            continue
         broker = fault.target.rpartition("-")[2] if isinstance(fault, Wire) else None
         if (broker := broker or broker_of(fault.target)) is not None:
             stage.nodes(broker)  # refuses somebody else's

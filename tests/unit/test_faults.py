@@ -8,6 +8,7 @@ import pytest
 from hookbench.clock import sleep_until
 from hookbench.errors import HookbenchError, SettingError
 from hookbench.faults.base import Fault, FaultNotFiredError
+from hookbench.faults.memory import FaultMemory
 from hookbench.faults.registry import FAULTS, parse_fault
 from hookbench.faults.schedule import FaultSchedule
 from hookbench.faults.step import STEPS, DyingRecorder, parse_step
@@ -34,11 +35,15 @@ class Noted(Fault, frozen=True, kw_only=True, tag="noted"):
         targets.log.append(("heal", self.target, targets.clock.now_ns))
         if self.fails == "heal":
             raise HookbenchError("the port is taken")
+        if self.fails == "slow heal":
+            await targets.clock.sleep(10.0)
+            targets.log.append(("healed", self.target, targets.clock.now_ns))
 
 
 class Targets:
     def __init__(self):
         self.clock = VirtualClock()
+        self.memory = FaultMemory()
         self.log = []
         self.roles = {}
 
@@ -148,6 +153,40 @@ async def test_a_role_is_whoever_has_it_when_the_fault_fires_and_the_same_is_hea
     assert [event for event, *_rest in recorder.events] == [Event.FAULT_BEGIN, Event.FAULT_END]
 
 
+async def test_a_healing_that_the_end_of_the_load_meets_is_finished(carry_out):
+    schedule, log, _recorder, start_ns = await carry_out(
+        Noted(target="a", at_s=1.0, for_s=1.0, fails="slow heal"), until_s=5.0
+    )
+    assert log == [("inject", "a", 1.0), ("heal", "a", 2.0), ("healed", "a", 12.0)]
+    assert schedule.records[0].end_ns == start_ns + 12 * S
+
+
+async def test_a_fault_is_prepared_before_it_begins(carry_out):
+    class Prepared(Noted, frozen=True, kw_only=True, tag="prepared"):
+        lead_s = 1.5
+
+        async def prepare(self, targets):
+            targets.log.append(("prepare", self.target, targets.clock.now_ns))
+            targets.memory.note(self, "copied", 7)
+            if self.fails == "prepare":
+                raise FaultNotFiredError("the disk is full")
+
+    schedule, log, recorder, _start = await carry_out(
+        Prepared(target="a", at_s=2.0, for_s=1.0),
+        Prepared(target="b", at_s=9.0, fails="prepare"),
+    )
+    assert log == [
+        ("prepare", "a", 0.5),
+        ("inject", "a", 2.0),
+        ("heal", "a", 3.0),
+        ("prepare", "b", 7.5),
+        ("heal", "b", 7.5),
+    ]
+    assert schedule.records[0].noted == {"copied": "7"}
+    assert schedule.unknown() == ["fault 1 (prepared b): it did not fire: the disk is full"]
+    assert recorder.count(Event.FAULT_BEGIN) == recorder.count(Event.FAULT_END) == 1
+
+
 @pytest.mark.parametrize(
     ("table", "named"),
     [
@@ -177,16 +216,24 @@ def test_a_fault_that_makes_no_sense_is_named(table, named):
 
 
 def test_every_kind_can_be_written_and_read():
+    nats, at_once = {"target": "nats"}, {"for_s": 0.0}
+    more = {
+        "kill_at_step": {"step": "ack"},
+        "rolling_restart": {"target": "workers"},
+        "wire": {"action": "partition", "target": "workers-nats"},
+        "maxmemory": {"target": "redis", "headroom_bytes": 1024},
+        "stream_limits": nats | {"max_msgs": 10},
+        "consumer_limits": nats | {"max_deliver": -1},
+        "delete_consumer": nats,
+        "recreate_consumer": nats | at_once,
+        "step_down": nats | at_once,
+    }
+    assert more.keys() <= FAULTS.keys()
     for kind in FAULTS:
         table = {"kind": kind, "target": "worker-0", "at_s": 1.0, "for_s": 2.0}
-        more = {
-            "kill_at_step": {"step": "ack"},
-            "wire": {"action": "partition", "target": "workers-nats"},
-            "rolling_restart": {"target": "workers"},
-        }
         table |= more.get(kind, {})
         fault = parse_fault(table, "faults")
-        wanted = f"{table.get('action', kind)} {table['target']}"
+        wanted = "partition workers-nats" if kind == "wire" else f"{kind} {table['target']}"
         assert fault.name == wanted
 
 

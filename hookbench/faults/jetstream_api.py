@@ -1,0 +1,121 @@
+"""The part of the JetStream API that faults of stream and consumer use.
+
+Configurations are JSON as the server tells them, so that an update changes what it names and
+nothing else, also settings that no client knows. See
+https://docs.nats.io/reference/reference-protocols/nats_api_reference.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from hookbench.errors import FaultError
+from hookbench.faults.administration import Administration
+from hookbench.faults.base import FaultNotFiredError
+
+__all__ = [
+    "ask",
+    "change_consumer",
+    "change_stream",
+    "consumer_info",
+    "create_consumer",
+    "delete_consumer",
+    "find_consumer",
+    "stream_info",
+]
+
+_CONSUMER_NOT_FOUND = 10014
+_NOT_FOUND = (_CONSUMER_NOT_FOUND, 10059)
+_START_FIELDS = ("opt_start_seq", "opt_start_time")
+Config = dict[str, Any]
+
+
+async def ask(
+    administration: Administration, request: str, body: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The answer to a request.
+
+    Raises:
+        FaultError: it is an error; the text has it.
+        BrokerUnreachableError: there is none.
+    """
+    return _checked(request, await administration.jetstream(request, body))
+
+
+def _checked(request: str, answer: dict[str, Any]) -> dict[str, Any]:
+    error = answer.get("error")
+    if not error:
+        return answer
+    missing = error.get("err_code") in _NOT_FOUND
+    hint = ": no phase has made it yet; use a later at_s" if missing else ""
+    raise FaultError(f"JetStream refused {request}: {error.get('description', error)}{hint}")
+
+
+async def stream_info(administration: Administration) -> dict[str, Any]:
+    """``config``, ``state`` and ``cluster`` of the hook stream; errors as of ``ask``."""
+    return await ask(administration, f"STREAM.INFO.{administration.names.stream}")
+
+
+async def find_consumer(administration: Administration) -> dict[str, Any] | None:
+    """As ``consumer_info``, ``None`` where there is no such consumer."""
+    names = administration.names
+    request = f"CONSUMER.INFO.{names.stream}.{names.consumer}"
+    answer = await administration.jetstream(request)
+    if (answer.get("error") or {}).get("err_code") == _CONSUMER_NOT_FOUND:
+        return None
+    return _checked(request, answer)
+
+
+async def consumer_info(administration: Administration) -> dict[str, Any]:
+    """``config``, ``created`` and ``delivered`` of the workers' consumer; errors as of ``ask``."""
+    names = administration.names
+    return await ask(administration, f"CONSUMER.INFO.{names.stream}.{names.consumer}")
+
+
+async def change_stream(administration: Administration, changes: Config) -> None:
+    """Update the hook stream in place, and read it back.
+
+    Raises:
+        FaultNotFiredError: it did not become what was asked for.
+        FaultError, BrokerUnreachableError: see ``ask``.
+    """
+    config = (await stream_info(administration))["config"]
+    stream = administration.names.stream
+    await ask(administration, f"STREAM.UPDATE.{stream}", config | changes)
+    found = (await stream_info(administration))["config"]
+    _compare(f"stream {stream}", changes, found)
+
+
+async def change_consumer(administration: Administration, changes: Config) -> None:
+    """Update the workers' consumer in place, and read it back; errors as of ``change_stream``."""
+    config = (await consumer_info(administration))["config"]
+    await _put_consumer(administration, config | changes, action="update")
+    found = (await consumer_info(administration))["config"]
+    _compare(f"consumer {administration.names.consumer}", changes, found)
+
+
+def _compare(what: str, wanted: Config, found: Config) -> None:
+    wrong = [
+        f"{name} is {found.get(name)}, not {value}"
+        for name, value in wanted.items()
+        if found.get(name, 0) != value
+    ]
+    if wrong:
+        raise FaultNotFiredError(f"{what}, read back after its update: {', '.join(wrong)}")
+
+
+async def delete_consumer(administration: Administration) -> None:
+    """Delete the workers' consumer; errors as of ``ask``."""
+    names = administration.names
+    await ask(administration, f"CONSUMER.DELETE.{names.stream}.{names.consumer}")
+
+
+async def create_consumer(administration: Administration, config: Config) -> None:
+    """Create the workers' consumer with the settings of a former one, from the first task on."""
+    anew = {name: value for name, value in config.items() if name not in _START_FIELDS}
+    await _put_consumer(administration, anew | {"deliver_policy": "all"}, action="create")
+
+
+async def _put_consumer(administration: Administration, config: Config, *, action: str) -> None:
+    names = administration.names
+    body = {"stream_name": names.stream, "config": config, "action": action}
+    await ask(administration, f"CONSUMER.DURABLE.CREATE.{names.stream}.{names.consumer}", body)
