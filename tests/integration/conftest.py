@@ -11,6 +11,7 @@ import pytest
 from hookbench.migration.phases import PhaseFile
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
+from hookbench.results.store import load_manifest, resolve_run
 
 COMMAND = [sys.executable, "-m", "hookbench"]
 DEADLINE_S = 30.0
@@ -130,3 +131,50 @@ def no_process_left():
         ]
         time.sleep(0.05)
     assert left == []
+
+
+def processes_of(folder):
+    """Processes whose command line names the run's folder, or that were started for it."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(folder) in part for part in process.info["cmdline"] or [])
+    ]
+
+
+FAULTY = """
+name = "faulty"
+description = "a test"
+[timeline]
+phases = [{phases}]
+phase_seconds = {seconds}
+[producers]
+rate_per_s = 300.0
+"""
+
+
+@pytest.fixture
+def rehearse(tmp_path):
+    def run(faults, *arguments, phases='"redis_only", "nats_primary"', seconds=2.0):
+        path = tmp_path / "faulty.toml"
+        tables = "".join(
+            "[[faults]]\n"
+            + "".join(f"{key} = {json.dumps(value)}\n" for key, value in item.items())
+            for item in faults
+        )
+        path.write_text(FAULTY.format(phases=phases, seconds=seconds) + tables)
+        done = subprocess.run(
+            [*COMMAND, "run", str(path), f"--out={tmp_path}", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert processes_of(tmp_path) == []
+        return done
+
+    return run
+
+
+def stored(folder):
+    return load_manifest(resolve_run("latest", folder))

@@ -1,6 +1,5 @@
 """Faults in real rehearsals: they fire, they are healed, and the account names what they did."""
 
-import json
 import subprocess
 
 import numpy as np
@@ -12,46 +11,8 @@ from hookbench.brokers.embedded import start_redis
 from hookbench.brokers.resolve import resolve_redis
 from hookbench.ledger.events import Event
 from hookbench.ledger.read import read_ledger
-from hookbench.results.store import load_manifest, resolve_run
-from tests.integration.conftest import COMMAND
-from tests.integration.test_rehearsal import processes_of
-
-BASE = """
-name = "faulty"
-description = "a test"
-[timeline]
-phases = [{phases}]
-phase_seconds = {seconds}
-[producers]
-rate_per_s = 300.0
-"""
-
-
-@pytest.fixture
-def rehearse(tmp_path):
-    def run(faults, *arguments, phases='"redis_only", "nats_primary"', seconds=2.0):
-        path = tmp_path / "faulty.toml"
-        tables = "".join(
-            "[[faults]]\n"
-            + "".join(f"{key} = {json.dumps(value)}\n" for key, value in item.items())
-            for item in faults
-        )
-        path.write_text(BASE.format(phases=phases, seconds=seconds) + tables)
-        done = subprocess.run(
-            [*COMMAND, "run", str(path), f"--out={tmp_path}", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
-        assert processes_of(tmp_path) == []
-        return done
-
-    return run
-
-
-def stored(folder):
-    return load_manifest(resolve_run("latest", folder))
+from hookbench.results.store import resolve_run
+from tests.integration.conftest import COMMAND, stored
 
 
 def test_faults_of_every_kind_fire_and_are_healed(rehearse, tmp_path):

@@ -20,7 +20,7 @@ from hookbench.ledger.read import read_ledger
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.results.store import Manifest, load_manifest, resolve_run
-from tests.integration.conftest import COMMAND
+from tests.integration.conftest import COMMAND, processes_of
 
 QUICK = ["rehearse", "--phase-seconds=2", "--rate=400", "--push-interval=0.5"]
 
@@ -33,15 +33,6 @@ def rehearse(out, *arguments, timeout_s=170):
         timeout=timeout_s,
         check=False,
     )
-
-
-def processes_of(folder):
-    """Processes whose command line names the run's folder, or that were started for it."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any(str(folder) in part for part in process.info["cmdline"] or [])
-    ]
 
 
 @pytest.fixture(scope="module")
