@@ -37,6 +37,10 @@ class FaultMemory:
         """Keep a thing for the end of ``fault``."""
         self._kept[id(fault)] = thing
 
+    def kept(self, fault: object) -> Any:
+        """What is kept for ``fault``; ``None`` for nothing."""
+        return self._kept.get(id(fault))
+
     def take(self, fault: object) -> Any:
         """What was kept for ``fault``, which is then gone; ``None`` for nothing."""
         return self._kept.pop(id(fault), None)

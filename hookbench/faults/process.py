@@ -7,7 +7,7 @@ import psutil
 from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, FaultNotFiredError, Process, Targets, wait_until
 
-__all__ = ["Kill", "Pause", "Restart", "end_process"]
+__all__ = ["Kill", "Pause", "Restart", "end_process", "start_again", "stop_process"]
 
 _TRIES = 1_000  # of 10 ms each
 
@@ -19,8 +19,26 @@ def _stopped(process: Process) -> bool:
         return False
 
 
-async def end_process(targets: Targets, target: str, number: signal.Signals, *, tries: int) -> None:
-    """Send a signal, and wait until the process is gone."""
+async def stop_process(targets: Targets, target: str) -> None:
+    """SIGSTOP, and wait until the kernel says that it is stopped.
+
+    Raises:
+        FaultNotFiredError: it did not stop.
+    """
+    process = targets.process(target)
+    process.signal(signal.SIGSTOP)
+    if not await wait_until(lambda: _stopped(process), targets.clock, tries=_TRIES):
+        raise FaultNotFiredError(f"{target} (pid {process.pid}): it did not stop")
+
+
+async def end_process(
+    targets: Targets, target: str, number: signal.Signals, *, tries: int = _TRIES
+) -> None:
+    """Send a signal, and wait until the process is gone.
+
+    Raises:
+        FaultNotFiredError: it had ended before, or lives on.
+    """
     process = targets.process(target)
     pid = process.pid
     if process.exit_code is not None:
@@ -34,8 +52,8 @@ async def end_process(targets: Targets, target: str, number: signal.Signals, *, 
         raise FaultNotFiredError(f"{target} (pid {pid}): it lives on after {number.name}")
 
 
-def _start_again(targets: Targets, target: str) -> None:
-    """Start what nobody else starts."""
+def start_again(targets: Targets, target: str) -> None:
+    """Start what nobody else starts: the fleet fills the places of its processes."""
     process = targets.process(target)
     if process.exit_code is not None and not process.replaced:
         process.restart()
@@ -46,11 +64,11 @@ class Kill(Fault, frozen=True, kw_only=True, tag="kill"):
 
     async def inject(self, targets: Targets) -> None:
         """Kill it, and wait until it is gone."""
-        await end_process(targets, self.target, signal.SIGKILL, tries=_TRIES)
+        await end_process(targets, self.target, signal.SIGKILL)
 
     async def heal(self, targets: Targets) -> None:
         """Start a broker again; a worker's or producer's place is filled by the fleet."""
-        _start_again(targets, self.target)
+        start_again(targets, self.target)
 
 
 class Pause(Fault, frozen=True, kw_only=True, tag="pause"):
@@ -63,10 +81,7 @@ class Pause(Fault, frozen=True, kw_only=True, tag="pause"):
 
     async def inject(self, targets: Targets) -> None:
         """Stop it, and wait until the kernel says that it is stopped."""
-        process = targets.process(self.target)
-        process.signal(signal.SIGSTOP)
-        if not await wait_until(lambda: _stopped(process), targets.clock, tries=_TRIES):
-            raise FaultNotFiredError(f"{self.target} (pid {process.pid}): it did not stop")
+        await stop_process(targets, self.target)
 
     async def heal(self, targets: Targets) -> None:
         """Let it go on."""
@@ -82,4 +97,4 @@ class Restart(Fault, frozen=True, kw_only=True, tag="restart"):
 
     async def heal(self, targets: Targets) -> None:
         """Start a broker again; a worker's or producer's place is filled by the fleet."""
-        _start_again(targets, self.target)
+        start_again(targets, self.target)

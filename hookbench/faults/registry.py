@@ -10,7 +10,9 @@ from hookbench.faults.consumer_gone import DeleteConsumer, RecreateConsumer
 from hookbench.faults.consumer_limits import ConsumerLimits
 from hookbench.faults.maxmemory import MaxMemory
 from hookbench.faults.partition import Partition
+from hookbench.faults.power_cut import PowerCut
 from hookbench.faults.process import Kill, Pause, Restart
+from hookbench.faults.promote import Promote
 from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.step_down import StepDown
@@ -33,6 +35,8 @@ AnyFault = (
     | DeleteConsumer
     | RecreateConsumer
     | StepDown
+    | Promote
+    | PowerCut
 )
 
 FAULTS: dict[str, type[Any]] = {

@@ -108,6 +108,7 @@ def print_run(console: Console, manifest: Manifest) -> None:
         console.print(run_table(account, narrow=console.width < _WIDE))
         _print_findings(console, account)
         _print_faults(console, account)
+        _print_notes(console, manifest)
         _print_crashes(console, account)
         _print_invariants(console, account)
         _print_gaps(console, account)
@@ -171,6 +172,16 @@ def _print_faults(console: Console, account: Account) -> None:
             f" {fault.exposed:,} tasks in flight, of them {fault.lost:,} lost,"
             f" {fault.stuck:,} stuck, {fault.duplicated:,} done again; {gaps}{recovery}",
         )
+
+
+def _print_notes(console: Console, manifest: Manifest) -> None:
+    """What the faults saw of their effect."""
+    label = "noted"
+    for record in manifest.faults:
+        if record.noted:
+            notes = ", ".join(f"{name} {value}" for name, value in record.noted.items())
+            _say(console, f"{label:<9} {record.index} {record.name}: {notes}")
+            label = ""
 
 
 def _print_invariants(console: Console, account: Account) -> None:

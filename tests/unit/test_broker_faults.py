@@ -2,10 +2,13 @@
 
 import asyncio
 import copy
+import signal
+import types
 
 import pytest
 
 from hookbench.brokers.resolve import Origin, Resolved
+from hookbench.brokers.roles import Role
 from hookbench.clock import sleep_until
 from hookbench.errors import BrokerUnreachableError, SettingError
 from hookbench.faults.memory import FaultMemory
@@ -61,15 +64,36 @@ class FakeServers:
         self.unreachable = 0
         self.next_leader = "n2"
         self.requests = []
+        self.signals = []
+        self.nats_nodes = ["nats"]
+        self.processes = {}
+        self.folder = None
+        self.group = None
 
     def nodes(self, broker):
-        return self.redis_nodes if broker == "redis" else ["nats"]
+        return self.redis_nodes if broker == "redis" else self.nats_nodes
+
+    def data_folder(self, node):
+        return self.folder / node
+
+    def redis_replica(self):
+        return self.group
+
+    def has_data(self, folder):
+        """Nodes with processes, and data that tells their time."""
+        self.folder = folder
+        for node in self.nats_nodes:
+            (folder / node / "jetstream").mkdir(parents=True)
+            (folder / node / "jetstream" / "1.blk").write_text("before")
+            self.processes[node] = FakeProcess(node, self.signals)
 
     def settings(self, node):
         return self.config.setdefault(node, {"maxmemory": "0", "maxmemory-policy": "noeviction"})
 
     async def redis(self, node, *words):
         self._reach()
+        if words[0] == "ROLE":
+            return self.group.told(node)
         if words[0] == "INFO":
             return self.memory
         if words[1] == "GET":
@@ -131,6 +155,29 @@ class FakeServers:
         return {"success": True}
 
 
+class FakeProcess:
+    """A server that obeys signals at once."""
+
+    replaced = False
+    pid = 4711
+
+    def __init__(self, name, log):
+        self.name = name
+        self.log = log
+        self.exit_code = None
+        self.stopped = False
+
+    def signal(self, number):
+        self.log.append((self.name, signal.Signals(number).name))
+        self.stopped = number == signal.SIGSTOP
+        if number == signal.SIGKILL:
+            self.exit_code = -signal.SIGKILL
+
+    def restart(self):
+        self.log.append((self.name, "restart"))
+        self.exit_code = None
+
+
 class Targets:
     def __init__(self, servers):
         self.clock = VirtualClock()
@@ -139,6 +186,9 @@ class Targets:
 
     async def resolve(self, target):
         return target
+
+    def process(self, name):
+        return self.administration.processes[name]
 
 
 @pytest.fixture
@@ -163,6 +213,15 @@ def rehearse(servers):
         return schedule.records, seen
 
     return run
+
+
+def power_cut(**changes):
+    more = {"at_s": 2.0, "for_s": 0.5, "rollback_s": 1.0, "count_syncs": False}
+    return {"kind": "power_cut", "target": "nats", **more, **changes}
+
+
+def promote(**changes):
+    return {"kind": "promote", "target": "redis", "at_s": 2.0, "for_s": 0.5, **changes}
 
 
 def maxmemory(**changes):
@@ -282,6 +341,158 @@ async def test_a_leader_that_stays_is_no_step_down(rehearse, servers):
     )
 
 
+@pytest.fixture
+def obedient(monkeypatch):
+    """What the kernel says of a process that is none. No threads: virtual time waits for none."""
+
+    async def at_once(call, *args, **options):
+        return call(*args, **options)
+
+    monkeypatch.setattr("hookbench.faults.process._stopped", lambda process: process.stopped)
+    monkeypatch.setattr("asyncio.to_thread", at_once)
+
+
+@pytest.mark.usefixtures("obedient")
+async def test_a_power_cut_leaves_what_was_there_before(rehearse, servers, tmp_path):
+    servers.nats_nodes = ["nats-1", "nats-2"]
+    servers.has_data(tmp_path)
+    blocks = [tmp_path / node / "jetstream" / "1.blk" for node in servers.nats_nodes]
+
+    def write():
+        """Between the copy, at 1.0, and the cut, at 2.0."""
+        for block in blocks:
+            block.write_text("acknowledged")
+        (tmp_path / "nats-1" / "jetstream" / "2.blk").write_text("acknowledged")
+        return list(servers.signals)
+
+    (record,), before = await rehearse(power_cut(), look=write)
+    assert record.problem is None
+    assert before == [
+        ("nats-1", "SIGSTOP"),
+        ("nats-2", "SIGSTOP"),
+        ("nats-1", "SIGCONT"),
+        ("nats-2", "SIGCONT"),
+    ]
+    assert servers.signals[len(before) :] == [
+        ("nats-1", "SIGKILL"),
+        ("nats-2", "SIGKILL"),
+        ("nats-1", "restart"),
+        ("nats-2", "restart"),
+    ]
+    assert [block.read_text() for block in blocks] == ["before", "before"]
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["1.blk"] * 2
+    assert record.noted["rolled back s"] == "1.0"
+    assert record.noted["fsync calls in between"] == "not counted (count_syncs is off)"
+
+
+@pytest.mark.usefixtures("obedient")
+async def test_calls_that_cannot_be_counted_are_not_none(rehearse, servers, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    servers.has_data(tmp_path)
+    (record,), _seen = await rehearse(power_cut(count_syncs=True))
+    assert record.problem is None
+    assert record.noted["fsync calls in between"] == "not counted (there is no strace)"
+
+
+@pytest.mark.usefixtures("obedient")
+async def test_a_broker_is_let_go_on_when_it_cannot_be_copied(
+    rehearse, servers, tmp_path, monkeypatch
+):
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copytree", full)
+    servers.has_data(tmp_path)
+    (record,), _seen = await rehearse(power_cut())
+    assert "did not fire: power_cut nats: no copy of" in record.problem
+    assert "No space left on device; make room" in record.problem
+    assert servers.signals == [("nats", "SIGSTOP"), ("nats", "SIGCONT")]
+    assert [path.name for path in tmp_path.iterdir()] == ["nats"]
+
+
+@pytest.mark.usefixtures("obedient")
+async def test_a_broker_that_is_down_already_has_no_power_to_lose(rehearse, servers, tmp_path):
+    servers.has_data(tmp_path)
+    (record,), _seen = await rehearse(
+        power_cut(), look=lambda: servers.processes["nats"].signal(signal.SIGKILL)
+    )
+    assert record.problem == "it did not fire: no node of nats was running"
+
+
+class FakeReplica:
+    """A master that is 30 bytes ahead of its replica."""
+
+    def __init__(self, log):
+        self.roles = {"redis-1": Role.MASTER, "redis-2": Role.REPLICA}
+        self.log = log
+        self.obeys = True
+
+    def told(self, node):
+        if self.roles[node] is Role.MASTER:
+            return [b"master", 130, []]
+        return [b"slave", b"127.0.0.1", 1, b"connected", 100]
+
+    def _node(self, role):
+        (name,) = (name for name, is_now in self.roles.items() if is_now is role)
+        return types.SimpleNamespace(name=name)
+
+    async def master(self):
+        return self._node(Role.MASTER)
+
+    async def replica(self):
+        return self._node(Role.REPLICA)
+
+    async def promote(self):
+        self.log.append("promote")
+        if self.obeys:
+            self.roles = {"redis-1": Role.REPLICA, "redis-2": Role.MASTER}
+
+    async def pause_replication(self):
+        self.log.append("pause")
+
+    async def resume_replication(self):
+        self.log.append("resume")
+
+    async def rejoin(self, node):
+        self.log.append(f"rejoin {node.name}")
+
+
+@pytest.mark.parametrize("kill_master", [False, True])
+async def test_a_promotion_and_the_return_of_the_old_master(rehearse, servers, kill_master):
+    servers.group = FakeReplica(servers.signals)
+    servers.processes["redis-1"] = FakeProcess("redis-1", servers.signals)
+    (record,), seen = await rehearse(
+        promote(pause_s=0.7, kill_master=kill_master), look=lambda: servers.signals
+    )
+    assert record.problem is None
+    assert seen == ["pause"]
+    killed = [("redis-1", "SIGKILL")] if kill_master else []
+    assert servers.signals == ["pause", *killed, "promote", "rejoin redis-1"]
+    assert record.noted == {
+        "promoted": "redis-2 in place of redis-1",
+        "not applied bytes": "30",
+    }
+
+
+async def test_a_promotion_without_effect_is_seen(rehearse, servers):
+    servers.group = FakeReplica(servers.signals)
+    servers.group.obeys = False
+    (record,), _seen = await rehearse(promote())
+    assert record.problem == "it did not fire: redis-2 is replica after its promotion"
+
+
+async def test_a_pause_without_a_promotion_ends(rehearse, servers):
+    servers.group = FakeReplica(servers.signals)
+
+    async def nobody():
+        raise BrokerUnreachableError("no Redis node is master")
+
+    servers.group.master = nobody
+    (record,), _seen = await rehearse(promote(pause_s=0.7))
+    assert record.problem == "it did not fire: no Redis node is master"
+    assert servers.signals == ["pause", "resume"]
+
+
 @pytest.mark.parametrize(
     ("table", "told"),
     [
@@ -371,6 +582,11 @@ async def test_a_broker_that_stays_away_is_said_not_to_be_healed(rehearse, serve
         (nats("delete_consumer", for_s=0.0), "or recreate_consumer"),
         (nats("recreate_consumer", for_s=1.0), "or use delete_consumer"),
         (nats("step_down", for_s=1.0), "leave it out"),
+        (power_cut(target="worker-0"), "use redis or nats"),
+        (power_cut(rollback_s=0.0), r"rollback_s 0\.0: use between 0\.1 and at_s 2\.0"),
+        (power_cut(rollback_s=3.0), r"rollback_s 3\.0: use between"),
+        (promote(target="nats"), "target 'nats': use redis"),
+        (promote(pause_s=3.0), r"pause_s 3\.0: use between 0 and at_s 2\.0"),
         (nats("step_down", of="cluster"), "'cluster'"),
         *(
             (nats(kind, target="redis", **more), "target 'redis': use nats")
@@ -396,6 +612,9 @@ KINDS = [
     nats("delete_consumer"),
     nats("recreate_consumer"),
     nats("step_down"),
+    promote(),
+    power_cut(),
+    power_cut(target="redis"),
 ]
 
 
@@ -408,11 +627,18 @@ def test_a_broker_that_the_run_did_not_start_is_refused_before_anything_starts(t
         check_targets((fault,), RehearsalSettings(), stage)
 
 
-def test_a_cluster_is_asked_for_where_one_node_is_not_enough():
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        (nats("step_down"), "it needs 3 nodes of nats and this run has 1"),
+        (promote(), "it needs 2 nodes of redis and this run has 1"),
+    ],
+)
+def test_a_cluster_is_asked_for_where_one_node_is_not_enough(table, told):
     class OneNode:
         def nodes(self, broker):
             return [broker]
 
-    fault = parse_fault({"at_s": 1.0, **nats("step_down")}, "faults")
-    with pytest.raises(SettingError, match="it needs 3 nodes of nats and this run has 1"):
+    fault = parse_fault({"at_s": 1.0, **table}, "faults")
+    with pytest.raises(SettingError, match=told):
         check_needs(fault, OneNode())

@@ -227,6 +227,8 @@ def test_every_kind_can_be_written_and_read():
         "delete_consumer": nats,
         "recreate_consumer": nats | at_once,
         "step_down": nats | at_once,
+        "promote": {"target": "redis"},
+        "power_cut": nats | {"rollback_s": 0.5},
     }
     assert more.keys() <= FAULTS.keys()
     for kind in FAULTS:
