@@ -1,5 +1,7 @@
 """Faults of brokers' settings in a real rehearsal, as the brokers and the account tell them."""
 
+import shutil
+
 from tests.integration.conftest import stored
 
 
@@ -43,3 +45,25 @@ def test_settings_of_brokers_bite_and_are_put_back(rehearse, tmp_path):
     assert noted(recreated, "delivered before") > noted(deleted, "delivered before") > 0
     assert account.duplicated_deliveries > 0
     assert account.duplicated > 0
+
+
+def test_a_power_cut_takes_back_what_was_acknowledged(rehearse, tmp_path):
+    """Hazard N10, and its like on Redis: nobody but the disk forgot anything."""
+    cut = {"kind": "power_cut", "rollback_s": 0.8, "for_s": 0.3}
+    faults = [
+        {**cut, "target": "redis", "at_s": 1.6},
+        {**cut, "target": "nats", "at_s": 4.2, "count_syncs": False},
+    ]
+    done = rehearse(faults, seconds=2.5)
+    assert done.returncode == 1, done.stderr
+    manifest = stored(tmp_path)
+    assert [record.problem for record in manifest.faults] == [None] * 2
+    assert manifest.unknown_because == []
+    redis, nats = manifest.faults
+    for record in (redis, nats):
+        assert float(record.noted["rolled back s"]) >= 0.8
+    counted = redis.noted["fsync calls in between"]
+    assert counted.isdigit() == (shutil.which("strace") is not None), counted
+    assert nats.noted["fsync calls in between"] == "not counted (count_syncs is off)"
+    account = manifest.account
+    assert account.lost + account.duplicated > 0
