@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 import uuid
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +18,7 @@ __all__ = [
     "NATS_HEADER_ROOM_BYTES",
     "HookTask",
     "Names",
+    "TaskSource",
     "check_size",
     "check_task_type",
     "decode_task",
@@ -64,6 +66,9 @@ class HookTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     created_at: Moment
     retry_count: Retries = 0
 
+
+TaskSource = Callable[[int], HookTask]
+"""Where a producer's tasks come from, by number."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(HookTask, strict=True)

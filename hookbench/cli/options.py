@@ -19,6 +19,7 @@ from hookbench.brokers.resolve import (
 __all__ = [
     "ConsumerGroup",
     "DuplicateWindow",
+    "FaultFile",
     "JsonOutput",
     "MaxAge",
     "NatsMonitorUrl",
@@ -76,6 +77,10 @@ MaxAge = Annotated[
 DuplicateWindow = Annotated[
     float,
     typer.Option(min=0.1, help="Seconds for which the stream knows a Nats-Msg-Id again."),
+]
+FaultFile = Annotated[
+    Path | None,
+    typer.Option("--fault-file", hidden=True, help="Faults: a file of what to do wrong."),
 ]
 ResultsFolder = Annotated[Path, typer.Option("--out", help="Folder of the stored runs.")]
 JsonOutput = Annotated[bool, typer.Option("--json", help="Data as JSON on stdout.")]

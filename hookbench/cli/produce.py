@@ -8,6 +8,7 @@ import typer
 
 from hookbench.cli.options import (
     DuplicateWindow,
+    FaultFile,
     JsonOutput,
     MaxAge,
     NatsUrl,
@@ -56,6 +57,7 @@ def produce(
     duplicate_window: DuplicateWindow = 120.0,
     ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
     writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
+    fault_file: FaultFile = None,
     json: JsonOutput = False,
 ) -> None:
     """Offer tasks in an open loop, until all are sent or SIGTERM or Ctrl-C.
@@ -63,7 +65,13 @@ def produce(
     Example: hookbench produce --phase dual_write --rate 500 --count 5000
     --redis-url redis://127.0.0.1:6379 --nats-url nats://127.0.0.1:4222
     """
+    import asyncio
+
+    from hookbench.cancellation import cancel
     from hookbench.clock import SystemClock
+    from hookbench.faults.hot_repository import HotSource
+    from hookbench.faults.orders import OrderBook
+    from hookbench.faults.oversize import OversizeSource
     from hookbench.load.arrivals import check_rate
     from hookbench.load.generator import GeneratorSettings, LoadGenerator
     from hookbench.migration.phases import parse_phase
@@ -93,11 +101,24 @@ def produce(
         start_ns=start_ns,
         resume=resume,
     )
+    clock, book = SystemClock(), OrderBook()
     with open_ledger(ledger, "producer", writer) as recorder:
         generator = LoadGenerator(
             settings,
-            clock=SystemClock(),
+            clock=clock,
             ledger=recorder,
             announce=announce_json if json else say,
+            wrap=None
+            if fault_file is None
+            else lambda tasks: OversizeSource(HotSource(tasks, book), book),
         )
-        run_until_signal(generator.run, generator.request_stop)
+
+        async def main() -> None:
+            watching = [] if fault_file is None else [book.watch(fault_file, clock)]
+            watchers = [asyncio.ensure_future(item) for item in watching]
+            try:
+                await generator.run()
+            finally:
+                await cancel(*watchers)
+
+        run_until_signal(main, generator.request_stop)

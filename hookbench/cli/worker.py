@@ -12,6 +12,7 @@ import typer
 from hookbench.cli.options import (
     ConsumerGroup,
     DuplicateWindow,
+    FaultFile,
     JsonOutput,
     MaxAge,
     NatsUrl,
@@ -92,6 +93,7 @@ def worker(
     die_file: Annotated[
         Path | None, typer.Option(hidden=True, help="Faults: a file that names a step to die at.")
     ] = None,
+    fault_file: FaultFile = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every task.")] = False,
     json: JsonOutput = False,
 ) -> None:
@@ -107,6 +109,9 @@ def worker(
 
     from hookbench.cancellation import cancel
     from hookbench.clock import SystemClock
+    from hookbench.faults.failing_handler import FailedHandler
+    from hookbench.faults.orders import OrderBook
+    from hookbench.faults.slow_handler import SlowedHandler
     from hookbench.faults.step import DyingRecorder
     from hookbench.ledger.events import NullRecorder
     from hookbench.migration.phases import AckMode, parse_phase
@@ -151,6 +156,11 @@ def worker(
         if store is not None:
             synthetic = EffectHandler(store, synthetic, recorder=dying)
         work = synthetic if git_roots is None else _with_git(synthetic, *git_roots, clock)
+        watching = [] if die_file is None else [dying.watch(die_file, clock)]
+        if fault_file is not None:
+            book = OrderBook()
+            work = SlowedHandler(FailedHandler(work, book), book, clock)
+            watching.append(book.watch(fault_file, clock))
         service = WorkerService(
             settings,
             work,
@@ -161,7 +171,6 @@ def worker(
         )
 
         async def main() -> None:
-            watching = [] if die_file is None else [dying.watch(die_file, clock)]
             watchers = [asyncio.ensure_future(item) for item in watching]
             try:
                 await service.run()

@@ -9,6 +9,8 @@ from hookbench.clock import Clock
 from hookbench.errors import BrokerUnreachableError, HookbenchError
 from hookbench.faults.administration import Administration
 from hookbench.faults.memory import FaultMemory
+from hookbench.faults.orders import Orders
+from hookbench.migration.phases import Phase
 
 __all__ = [
     "Fault",
@@ -72,6 +74,16 @@ class Targets(Protocol):
     @property
     def memory(self) -> FaultMemory:
         """What faults keep from their beginning to their end."""
+        ...
+
+    @property
+    def orders(self) -> Orders:
+        """What the processes of the fleet are told to do wrong."""
+        ...
+
+    @property
+    def phase(self) -> Phase:
+        """The phase of the moment."""
         ...
 
     @property

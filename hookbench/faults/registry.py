@@ -8,12 +8,18 @@ import msgspec
 from hookbench.errors import SettingError
 from hookbench.faults.consumer_gone import DeleteConsumer, RecreateConsumer
 from hookbench.faults.consumer_limits import ConsumerLimits
+from hookbench.faults.equal_payloads import EqualPayloads
+from hookbench.faults.failing_handler import FailingHandler
+from hookbench.faults.hot_repository import HotRepository
 from hookbench.faults.maxmemory import MaxMemory
+from hookbench.faults.oversize import Oversize
 from hookbench.faults.partition import Partition
+from hookbench.faults.poison import Poison
 from hookbench.faults.power_cut import PowerCut
 from hookbench.faults.process import Kill, Pause, Restart
 from hookbench.faults.promote import Promote
 from hookbench.faults.rolling import RollingRestart
+from hookbench.faults.slow_handler import SlowHandler
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.step_down import StepDown
 from hookbench.faults.stream_limits import StreamLimits
@@ -37,6 +43,12 @@ AnyFault = (
     | StepDown
     | Promote
     | PowerCut
+    | SlowHandler
+    | FailingHandler
+    | Poison
+    | EqualPayloads
+    | Oversize
+    | HotRepository
 )
 
 FAULTS: dict[str, type[Any]] = {

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from hookbench.migration.producer import ReceiveSyncService  # noqa: TC001
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.task import HookTask, Names, new_task
+from hookbench.task import HookTask, Names, TaskSource, new_task
 from hookbench.worker.service import Announce
 
 __all__ = ["GeneratorSettings", "LoadGenerator"]
@@ -72,7 +72,15 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadGenerator:
-    """Offers tasks in an open loop and follows the phase file."""
+    """Offers tasks in an open loop and follows the phase file.
+
+    Args:
+        settings: what the process was told.
+        clock: of everything in it.
+        ledger: records, and is told the phase.
+        announce: is told what the process does.
+        wrap: puts something between the source of the tasks and their sending.
+    """
 
     def __init__(
         self,
@@ -81,6 +89,7 @@ class LoadGenerator:
         clock: Clock,
         ledger: LedgerWriter | None = None,
         announce: Announce | None = None,
+        wrap: Callable[[TaskSource], TaskSource] | None = None,
     ) -> None:
         self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
@@ -101,6 +110,7 @@ class LoadGenerator:
         self._loop = OpenLoop(self._send, clock=clock)
         self._warned: set[type[HookbenchError]] = set()
         self._filling = "x" * settings.payload_bytes
+        self._tasks = self._make_task if wrap is None else wrap(self._make_task)
 
     def request_stop(self) -> None:
         """Send nothing more."""
@@ -157,7 +167,7 @@ class LoadGenerator:
         )
 
     async def _send(self, number: int, intended_ns: int) -> None:
-        task = self._make_task(number)
+        task = self._tasks(number)
         if self._service is None:
             raise SettingError("no phase was entered")
         totals = self._loop.totals

@@ -19,6 +19,9 @@ from hookbench.results.store import Manifest, RunFolder
 
 __all__ = ["conclude"]
 
+_ENDING = ("kill", "restart", "rolling_restart")
+"""Faults that end a producer; another takes its place a while later."""
+
 
 async def conclude(
     folder: RunFolder,
@@ -93,6 +96,7 @@ def _missing_tasks(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings
     unfinished = [member.name for member in producers if member.said.get("left") != 0]
     hit = any(
         (record.target == "producers" or record.target.startswith("producer-"))
+        and record.kind in _ENDING
         and record.begin_ns is not None
         for record in manifest.faults
     )

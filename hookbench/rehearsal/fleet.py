@@ -17,7 +17,7 @@ from hookbench.clock import NS_PER_S, Clock
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.results.store import Incident
 
-__all__ = ["Fleet", "Member"]
+__all__ = ["Fleet", "Member", "fault_file"]
 
 MAX_RESTARTS = 20
 """Beside one of each member, which a rolling restart needs."""
@@ -55,6 +55,11 @@ class Member(msgspec.Struct, kw_only=True):
     def total(self, key: str) -> int:
         """What all processes that had this place counted."""
         return self.before.get(key, 0) + int(self.said.get(key, 0))
+
+
+def fault_file(phase_file: Path) -> Path:
+    """Where the process that watches ``phase_file`` finds what it is to do wrong."""
+    return phase_file.with_suffix(".fault")
 
 
 class Fleet:
@@ -110,6 +115,8 @@ class Fleet:
             str(self._ledger),
             "--writer",
             str(writer),
+            "--fault-file",
+            str(fault_file(phase_file)),
             "--json",
         ]
         if role == "worker":

@@ -11,10 +11,12 @@ from hookbench.faults.process import Kill, Pause, Restart
 from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.wire_fault import Wire
+from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.rehearsal.administration import RunAdministration, check_needs
 from hookbench.rehearsal.detours import Detours
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.links import Links, check_links
+from hookbench.rehearsal.orders import FleetOrders
 from hookbench.rehearsal.roles import (
     BROKERS,
     ROLES,
@@ -93,6 +95,12 @@ class RunTargets:
         self.clock = clock
         self.memory = FaultMemory()
         self.administration = RunAdministration(stage, clock=clock)
+        self.orders = FleetOrders(fleet)
+
+    @property
+    def phase(self) -> Phase:
+        """What the workers are to be in."""
+        return PhaseFile(self._fleet.of("worker")[0].phase_file).read()[1]
 
     def members(self, role: str) -> list[str]:
         """The names of the ``workers`` or ``producers``."""

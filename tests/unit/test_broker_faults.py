@@ -615,10 +615,15 @@ KINDS = [
     promote(),
     power_cut(),
     power_cut(target="redis"),
+    *(
+        {"kind": kind, "target": target}
+        for kind in ("poison", "equal_payloads")
+        for target in ("queue", "redis", "nats")
+    ),
 ]
 
 
-@pytest.mark.parametrize("table", KINDS, ids=lambda table: table["kind"])
+@pytest.mark.parametrize("table", KINDS, ids=lambda table: f"{table['kind']}-{table['target']}")
 def test_a_broker_that_the_run_did_not_start_is_refused_before_anything_starts(table):
     theirs = Resolved(kind="redis", origin=Origin.URL, url="redis://10.0.0.1:6379")
     stage = Stage(theirs, theirs, NAMES, [])

@@ -229,6 +229,11 @@ def test_every_kind_can_be_written_and_read():
         "step_down": nats | at_once,
         "promote": {"target": "redis"},
         "power_cut": nats | {"rollback_s": 0.5},
+        "slow_handler": {"service_ms": 20.0},
+        "poison": {"target": "queue"} | at_once,
+        "equal_payloads": {"target": "queue"} | at_once,
+        "oversize": {"target": "producers"},
+        "hot_repository": {"target": "producer-1"},
     }
     assert more.keys() <= FAULTS.keys()
     for kind in FAULTS:
