@@ -16,11 +16,16 @@ class FaultMemory:
         self._settings: dict[str, tuple[Any, set[int]]] = {}
         self._notes: dict[int, dict[str, str]] = {}
         self._kept: dict[int, Any] = {}
+        self._known: dict[int, object] = {}  # so that no other fault gets the same id
+
+    def _id(self, fault: object) -> int:
+        self._known[id(fault)] = fault
+        return id(fault)
 
     def hold(self, fault: object, setting: str, value: Any) -> None:
         """Say that ``fault`` is about to change a setting that is ``value`` now."""
         _former, holders = self._settings.setdefault(setting, (value, set()))
-        holders.add(id(fault))
+        holders.add(self._id(fault))
 
     def release(self, fault: object) -> dict[str, Any]:
         """The settings that only ``fault`` held, with their values before; to be put back now."""
@@ -35,7 +40,7 @@ class FaultMemory:
 
     def keep(self, fault: object, thing: Any) -> None:
         """Keep a thing for the end of ``fault``."""
-        self._kept[id(fault)] = thing
+        self._kept[self._id(fault)] = thing
 
     def kept(self, fault: object) -> Any:
         """What is kept for ``fault``; ``None`` for nothing."""
@@ -47,7 +52,7 @@ class FaultMemory:
 
     def note(self, fault: object, name: str, value: object) -> None:
         """Write something down for the record of ``fault``."""
-        self._notes.setdefault(id(fault), {})[name] = str(value)
+        self._notes.setdefault(self._id(fault), {})[name] = str(value)
 
     def notes(self, fault: object) -> dict[str, str]:
         """What was written down for ``fault``."""
