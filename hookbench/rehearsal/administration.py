@@ -19,7 +19,6 @@ from hookbench.task import Names
 __all__ = ["RunAdministration", "check_needs"]
 
 _TASK_TYPE = "sync"
-_REPLICATED_NODES = 2
 
 
 class RunAdministration:
@@ -28,7 +27,6 @@ class RunAdministration:
     def __init__(self, stage: Stage, *, clock: Clock) -> None:
         self._stage = stage
         self._clock = clock
-        self._replica: RedisReplica | None = None
 
     @property
     def names(self) -> Names:
@@ -88,14 +86,12 @@ class RunAdministration:
 
     def redis_replica(self) -> RedisReplica:
         """The Redis master and its replica."""
-        if self._replica is None:
-            nodes = self._stage.nodes("redis")
-            if len(nodes) != _REPLICATED_NODES:
-                raise SettingError(
-                    f"Redis has {len(nodes)} nodes: use a topology with a master and a replica"
-                )
-            self._replica = RedisReplica(nodes, nodes[0].durability)
-        return self._replica
+        group = self._stage.redis
+        if not isinstance(group, RedisReplica):
+            raise SettingError(
+                "no Redis of this run has a replica: use a topology with a master and a replica"
+            )
+        return group
 
 
 def check_needs(fault: Fault, stage: Stage) -> bool:

@@ -6,8 +6,10 @@ import types
 import pytest
 
 from hookbench.brokers.roles import Role
-from hookbench.errors import BrokerUnreachableError
+from hookbench.errors import BrokerUnreachableError, SettingError
+from hookbench.rehearsal.administration import RunAdministration
 from tests.fake_brokers import FakeProcess, power_cut, promote
+from tests.virtual import FixedClock
 
 
 @pytest.fixture
@@ -160,3 +162,33 @@ async def test_a_pause_without_a_promotion_ends(rehearse, servers):
     (record,), _seen = await rehearse(promote(pause_s=0.7))
     assert record.problem == "it did not fire: no Redis node is master"
     assert servers.signals == ["pause", "resume"]
+
+
+async def test_a_request_says_of_each_node_why_it_got_no_answer(monkeypatch):
+    asked = []
+
+    async def silent(node, subject, body=None):
+        asked.append((node.name, subject, body))
+        if len(asked) < 2:
+            raise BrokerUnreachableError(f"{node.name} is silent")
+        return {"ok": True}
+
+    monkeypatch.setattr("hookbench.brokers.nats_nodes.ask_node", silent)
+    nodes = [types.SimpleNamespace(name=f"nats-{n}", running=n != 1) for n in (1, 2, 3)]
+    stage = types.SimpleNamespace(nodes=lambda _broker: nodes)
+    administration = RunAdministration(stage, clock=FixedClock())
+    assert await administration.jetstream("STREAM.INFO.X", {"a": 1}) == {"ok": True}
+    assert asked == [
+        ("nats-2", "$JS.API.STREAM.INFO.X", {"a": 1}),
+        ("nats-3", "$JS.API.STREAM.INFO.X", {"a": 1}),
+    ]
+    asked.clear()
+    nodes.pop()
+    with pytest.raises(BrokerUnreachableError, match="nats-1 is down; nats-2 is silent"):
+        await administration.jetstream("STREAM.INFO.X")
+
+
+async def test_a_promotion_needs_a_replica():
+    stage = types.SimpleNamespace(redis=object())
+    with pytest.raises(SettingError, match="no Redis of this run has a replica"):
+        RunAdministration(stage, clock=FixedClock()).redis_replica()
