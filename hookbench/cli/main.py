@@ -18,6 +18,7 @@ from hookbench.cli import (
     rehearse,
     run,
     show,
+    soak,
     worker,
 )
 from hookbench.errors import HookbenchError
@@ -53,6 +54,7 @@ app.command("list")(run.list_known)
 app.command("show")(show.show)
 app.command("check")(show.check)
 app.command("report")(show.report)
+app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from hookbench.rehearsal.settings import RehearsalSettings
     from hookbench.results.store import Manifest
 
-__all__ = ["carry_out", "exit_code", "rehearse"]
+__all__ = ["carry_out", "exit_code", "rehearse", "run_or_interrupt"]
 
 QUICK_PHASE_SECONDS = 5.0
 
@@ -51,6 +51,9 @@ def rehearse(
         str | None, typer.Option(help="Expected verdicts: guide=invalid,hardened=valid.")
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep data and repositories.")] = False,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="Random faults all along, which follow from the seed.")
+    ] = False,
     json: JsonOutput = False,
 ) -> None:
     """Take a hook queue through the phases of the migration and account for every task.
@@ -94,10 +97,20 @@ def rehearse(
         )
         for item in designs
     ]
+    if chaos:
+        settings = [_with_chaos(item) for item in settings]
     for item in settings:
         item.check()
     manifests = [carry_out(item, json=json) for item in settings]
     raise typer.Exit(exit_code(manifests, expected))
+
+
+def _with_chaos(settings: "RehearsalSettings") -> "RehearsalSettings":
+    import msgspec
+
+    from hookbench.rehearsal.chaos import chaos_schedule
+
+    return msgspec.structs.replace(settings, scenario="chaos", faults=chaos_schedule(settings))
 
 
 def _expected(text: str | None, designs: "list[Design]") -> dict[str, str] | None:
@@ -138,7 +151,7 @@ def carry_out(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
     rehearsal = Rehearsal(
         settings, clock=clock, teller=teller, scenario_toml=scenario_toml(settings)
     )
-    folder, manifest = _run_or_interrupt(rehearsal)
+    folder, manifest = run_or_interrupt(rehearsal)
     table = io.StringIO()
     print_run(Console(file=table, width=160), manifest)
     if json:
@@ -162,7 +175,7 @@ def carry_out(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
     return manifest
 
 
-def _run_or_interrupt(rehearsal: "Rehearsal") -> "tuple[Path, Manifest]":
+def run_or_interrupt(rehearsal: "Rehearsal") -> "tuple[Path, Manifest]":
     """Run it; the first Ctrl-C or SIGTERM cuts it off in order, the second at once."""
     import asyncio
     import os

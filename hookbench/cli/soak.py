@@ -1,0 +1,133 @@
+"""``hookbench soak``: chaos rehearsals, seed after seed."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hookbench.cli.options import JsonOutput
+
+if TYPE_CHECKING:
+    from hookbench.rehearsal.settings import RehearsalSettings
+    from hookbench.rehearsal.soak import SoakBook, SoakEntry
+
+__all__ = ["soak"]
+
+MAX_RUNS = 100_000
+
+
+def soak(
+    minutes: Annotated[
+        float, typer.Option(min=0.0, max=100_000.0, help="No run begins after so many minutes.")
+    ] = 10.0,
+    seed: Annotated[int, typer.Option(help="The first seed; a soak goes on after its last.")] = 1,
+    design: Annotated[str, typer.Option(help="guide or hardened.")] = "guide",
+    topology: Annotated[str, typer.Option(help="Embedded nodes, as of rehearse.")] = "single",
+    durability: Annotated[str, typer.Option(help="memory, lazy, fsync or replicated.")] = "lazy",
+    phase_seconds: Annotated[float, typer.Option(help="Length of each of the five phases.")] = 5.0,
+    rate: Annotated[float, typer.Option(help="Synthetic tasks per second.")] = 300.0,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of soak.jsonl, soak.json and the failing runs.")
+    ] = Path("results/soak"),
+    json: JsonOutput = False,
+) -> None:
+    """Rehearse the whole timeline under random faults, with a new seed each time.
+
+    Resumable: a soak in the same folder goes on with the next seed. Failing runs are kept: an
+    unknown verdict, a loss or repeat without a cause, under hardened whatever is not valid; of
+    the others the totals are, by seed and commit.
+
+    Exit codes: 0 none failing, 1 some failing.
+
+    Example: hookbench soak --minutes 60 --topology replicated --durability replicated
+    """
+    import msgspec
+
+    from hookbench.brokers.durability import Durability
+    from hookbench.cli.worker import choice
+    from hookbench.clock import NS_PER_S, SystemClock
+    from hookbench.migration.phases import Design
+    from hookbench.rehearsal.chaos import chaos_schedule
+    from hookbench.rehearsal.settings import RehearsalSettings
+    from hookbench.rehearsal.soak import SoakBook
+
+    clock = SystemClock()
+    book = SoakBook(out)
+    chosen = choice(Design, design, "--design")
+    deadline_ns = clock.monotonic_ns() + int(minutes * 60 * NS_PER_S)
+    failing = 0
+    for _ in range(MAX_RUNS):
+        settings = RehearsalSettings(
+            scenario="soak",
+            design=chosen,
+            seed=book.next_seed(seed, design=chosen, topology=topology),
+            topology=topology,
+            durability=choice(Durability, durability, "--durability"),
+            phase_seconds=phase_seconds,
+            rate_per_s=rate,
+            out=out,
+        )
+        settings = msgspec.structs.replace(settings, faults=chaos_schedule(settings))
+        entry = _one(settings, book)
+        failing += bool(entry.failing)
+        _say(entry, json=json)
+        if clock.monotonic_ns() >= deadline_ns:
+            break
+    if not json:
+        _totals(book)
+    raise typer.Exit(1 if failing else 0)
+
+
+def _one(settings: "RehearsalSettings", book: "SoakBook") -> "SoakEntry":
+    from rich.console import Console
+
+    from hookbench.cli.rehearse import run_or_interrupt
+    from hookbench.clock import NS_PER_S, SystemClock
+    from hookbench.rehearsal.progress import open_progress
+    from hookbench.rehearsal.run import Rehearsal
+    from hookbench.rehearsal.soak import entry_of
+    from hookbench.scenarios.resolved import scenario_toml
+
+    clock = SystemClock()
+    begin_ns = clock.monotonic_ns()
+    rehearsal = Rehearsal(
+        settings,
+        clock=clock,
+        teller=open_progress(Console(stderr=True, quiet=True), clock),
+        scenario_toml=scenario_toml(settings),
+    )
+    folder, manifest = run_or_interrupt(rehearsal)
+    seconds = (clock.monotonic_ns() - begin_ns) / NS_PER_S
+    entry = entry_of(manifest, folder, topology=settings.topology, seconds=seconds)
+    book.add(entry)
+    return entry
+
+
+def _say(entry: "SoakEntry", *, json: bool) -> None:
+    import sys
+
+    import msgspec
+
+    if json:
+        sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
+    else:
+        print(
+            f"seed {entry.seed:<6} {entry.verdict:<8} {entry.faults:>3} faults  {entry.tasks:>7,}"
+            f" tasks  lost {entry.lost:,}  stuck {entry.stuck:,}  duplicated {entry.duplicated:,}"
+            f"  {entry.seconds:.0f} s"
+        )
+        if entry.failing:
+            print(f"  FAILING  {entry.failing}\n  kept in  {entry.run}")
+    sys.stdout.flush()
+
+
+def _totals(book: "SoakBook") -> None:
+    for item in book.totals():
+        verdicts = ", ".join(f"{count} {name}" for name, count in item.verdicts.items())
+        print(
+            f"commit {item.commit}  {item.design}  {item.topology}: {item.runs} runs (seeds"
+            f" {item.first_seed} to {item.last_seed}), {verdicts}, {item.faults:,} faults,"
+            f" {item.tasks:,} tasks, {len(item.failing)} failing"
+            + (f": seeds {', '.join(map(str, item.failing))}" if item.failing else "")
+        )
+    print(f"totals in {book.path.with_name('soak.json')}")
