@@ -3,6 +3,7 @@
 Of a broker with several nodes each has a link of its own, and a rule is put on all of them.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -89,9 +90,10 @@ class Links:
         if self._proxy is None:
             return []
         stats = await self._proxy.stats()
-        return [
+        counts = Counter(
             f"link {link.name}: {trouble.text}" for link in stats.links for trouble in link.troubles
-        ]
+        )
+        return [f"{text} ({count} times)" for text, count in counts.items()]
 
     async def close(self) -> None:
         """Stop the proxy.

@@ -101,9 +101,9 @@ class Link:
             await asyncio.get_running_loop().create_connection(
                 lambda: connection.broker, LOOPBACK, self.stats.upstream_port
             )
-        except OSError as error:
+        except OSError:
+            # A broker that is down: the client is refused as it would be without the proxy.
             self.stats.upstream_failures += 1
-            self.trouble(connection.number, f"the broker took no connection ({error.strerror})")
             connection.reset()
 
     def closed(self, connection: Connection) -> None:
