@@ -63,8 +63,9 @@ class History:
         if accepted:
             self.say(who, Event.ACCEPTED, number, step=step)
 
-    def take(self, number, *, step, broker=Broker.REDIS, who="worker.2", attempt=1):
-        self.say(who, Event.RECEIVED, number, step=step, broker=broker, attempt=attempt)
+    def take(self, number, *, step, broker=Broker.REDIS, who="worker.2", attempt=1, sequence=0):
+        more = {"broker": broker, "attempt": attempt, "value": sequence}
+        self.say(who, Event.RECEIVED, number, step=step, **more)
 
     def work(
         self,
@@ -74,11 +75,13 @@ class History:
         broker=Broker.REDIS,
         who="worker.2",
         attempt=1,
+        sequence=0,
         ack=True,
         effect=None,
         done=True,
     ):
-        self.take(number, step=step, broker=broker, who=who, attempt=attempt)
+        more = {"attempt": attempt, "sequence": sequence}
+        self.take(number, step=step, broker=broker, who=who, **more)
         if effect is not None:
             self.say(who, Event.STARTED, number, step=step, broker=broker, attempt=attempt)
             self.effect(number, effect, who=who, attempt=attempt)
@@ -102,14 +105,15 @@ class History:
         )
 
     def fault(self, *, length_ms, kind="kill", target="redis"):
-        """A fault from now on."""
+        """A fault from now on; one that was not healed has no length."""
         self.faults.append(
             FaultWindow(
                 index=len(self.faults),
+                kind=kind,
                 name=f"{kind} {target}",
                 target=target,
                 begin_ns=self.clock.now_ns,
-                end_ns=self.clock.now_ns + length_ms * MS,
+                end_ns=None if length_ms is None else self.clock.now_ns + length_ms * MS,
             )
         )
 

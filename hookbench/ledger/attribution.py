@@ -8,6 +8,7 @@ from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.duplicates import replay_hazard
 from hookbench.ledger.events import Event
 from hookbench.ledger.history import PHASE, TRANSITION, History, RowKey
+from hookbench.ledger.killers import NO_FAULT
 from hookbench.ledger.model import Attribution
 
 __all__ = ["attribute"]
@@ -20,7 +21,8 @@ _NOBODY = -1
 def attribute(history: History) -> list[Attribution]:
     """Losses and duplicates by phase, step and fault; those without a cause are found.
 
-    A cause is a hazard, a process that died, or the end of a lease. The step of a loss is the
+    A cause is a fault that fired, or else a process that died, or the end of a lease; or a hazard.
+    The step of a loss is the
     last event of the task, the step of a duplicate that of the execution that was repeated.
     """
     attributions = []
@@ -42,17 +44,20 @@ def _losses(history: History) -> Iterator[_Group]:
     early = columns.received[lost] & columns.acked[lost]
     aged = (columns.sequence[lost] > 0) & ~columns.received[lost]
     aged &= columns.sequence[lost] < history.residue.first_sequence
-    fault = np.where(_died(columns)[last], columns.ledger.writer[last].astype(np.int64), _NOBODY)
+    died = np.where(_died(columns)[last], columns.ledger.writer[last].astype(np.int64), _NOBODY)
     hazards = [_NONE, "P10", "P7"]
-    codes = (columns.put_step[lost], columns.event[last], fault, np.where(early, 1, 2 * aged))
-    for (step, event, writer, hazard), here in _groups(*codes):
+    fault = history.loss_faults[lost]
+    died = np.where(fault == NO_FAULT, died, _NOBODY)
+    codes = (columns.put_step[lost], columns.event[last], fault, died, np.where(early, 1, 2 * aged))
+    for (step, event, place, writer, hazard), here in _groups(*codes):
         item = Attribution(
             what="lost",
             phase=history.steps[step].phase,
             step=Event(event).name.lower(),
-            fault=_fault_text(columns, writer),
+            fault=_fault_text(history, place, writer),
             hazard=hazards[hazard],
             count=int(here.sum()),
+            fault_index=_index(history, place),
         )
         yield item, (PHASE, step), lost[here]
 
@@ -62,12 +67,14 @@ def _duplicates(history: History) -> Iterator[_Group]:
     repeats, explanation = history.repeats, history.explanation
     if len(repeats.task) == 0:
         return
+    fault = explanation.fault
     writer = columns.ledger.writer[repeats.before].astype(np.int64)
-    fault = np.where(explanation.crash, writer, np.where(explanation.lease, _LEASE, _NOBODY))
+    who = np.where(explanation.crash, writer, np.where(explanation.lease, _LEASE, _NOBODY))
+    who = np.where(fault == NO_FAULT, who, _NOBODY)
     how = np.where(repeats.by_nats, 1, 2 * repeats.by_redis)
     acked = _acked(columns, repeats.before)
-    for (step, transition, confirmed, cause, kind), here in _groups(
-        repeats.step, repeats.transition, acked, fault, how
+    for (step, transition, confirmed, place, cause, kind), here in _groups(
+        repeats.step, repeats.transition, acked, fault, who, how
     ):
         key = (TRANSITION if transition else PHASE, step)
         hazard = (_NONE, replay_hazard(history, step), "B2")[kind]
@@ -75,9 +82,10 @@ def _duplicates(history: History) -> Iterator[_Group]:
             what="duplicate",
             phase=history.rows[key].name,
             step="ack_sent" if confirmed else "done",
-            fault=_fault_text(columns, cause),
+            fault=_fault_text(history, place, cause),
             hazard=hazard,
             count=int(here.sum()),
+            fault_index=_index(history, place),
         )
         yield item, key, repeats.task[here].astype(np.int64)
 
@@ -112,7 +120,14 @@ def _acked(columns: TaskColumns, records: Ints) -> Bools:
     return acked
 
 
-def _fault_text(columns: TaskColumns, cause: int) -> str:
+def _fault_text(history: History, place: int, cause: int) -> str:
+    if place != NO_FAULT:
+        return history.faults[place].name
     if cause == _LEASE:
         return "lease"
-    return _NONE if cause == _NOBODY else f"{columns.ledger.writers[cause]} died"
+    return _NONE if cause == _NOBODY else f"{history.columns.ledger.writers[cause]} died"
+
+
+def _index(history: History, place: int) -> int | None:
+    """The place in the schedule of the fault at a place in ``History.faults``."""
+    return None if place == NO_FAULT else history.faults[place].index

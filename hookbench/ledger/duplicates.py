@@ -23,14 +23,14 @@ _TEXTS = {
         " copies in redis delivered and done again ({origins})"
     ),
     "-": (
-        "{{count}} tasks done again in {now} without a crash or the end of a lease before"
-        " ({origins})"
+        "{{count}} tasks done again in {now} without a crash, the end of a lease or a fault of the"
+        " broker before ({origins})"
     ),
 }
 
 
 def find_duplicates(history: History) -> None:
-    """Count every repeat in its row; those that neither a crash nor a lease explains are found."""
+    """Count every repeat in its row; those that nothing explains are found."""
     repeats, explained = history.repeats, history.explanation.any
     for key, row in history.rows.items():
         here = repeats.within(*key)

@@ -8,8 +8,9 @@ from hookbench.effects.read import Effects
 from hookbench.ledger.columns import Ints, TaskColumns
 from hookbench.ledger.duplicates import find_duplicates, hazards_of
 from hookbench.ledger.events import Event
+from hookbench.ledger.explanation import explain
 from hookbench.ledger.history import PHASE, History, NotCheckedError
-from hookbench.ledger.repeats import explain, find_repeats
+from hookbench.ledger.repeats import find_repeats
 from hookbench.ledger.search import last_before
 
 __all__ = ["check_effects"]
@@ -111,7 +112,7 @@ def _find_repeated(history: History, effects: Effects, tasks: Ints) -> None:
     repeats = find_repeats(
         columns, history.steps, _starts(columns, effects.rows[chosen], tasks[chosen])
     )
-    explained = explain(columns, repeats).any
+    explained = explain(columns, repeats, history.faults).any
     history.effects_explained = int(explained.sum())
     classes = np.zeros(columns.count, dtype=np.int64)
     classes[tasks[chosen]] = effects.rows["class"][chosen]
@@ -124,8 +125,8 @@ def _find_repeated(history: History, effects: Effects, tasks: Ints) -> None:
                 4,
                 key,
                 repeats.task[here & unexplained & mask].astype(np.int64),
-                "{count} effects of plain tasks happened again, without a crash or the end of a"
-                " lease before",
+                "{count} effects of plain tasks happened again, without a crash, the end of a lease"
+                " or a fault of the broker before",
                 hazard=hazard,
             )
 

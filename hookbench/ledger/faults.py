@@ -19,23 +19,25 @@ def account_for_faults(history: History) -> list[FaultAccount]:
 
     Exposed are the tasks that were in flight while it lasted: put before its end, and not ended
     before its beginning. One that never ended is exposed until the first fault that began after
-    its last event, and not to any later one. Losses and duplicates of others are none of this
-    fault's.
+    its last event, and not to any later one. A task whose loss or repeat is the fault's doing was
+    exposed to it as well, though it may have ended before: with an acknowledgement that the fault
+    undid. Losses and duplicates are those that invariant 8 attributes to it.
     """
     columns = history.columns
     ended_ns, last_ns = _ended_ns(history), _last_ns(history)
     begins_ns = np.sort([fault.begin_ns for fault in history.faults])
     accounts = []
-    for fault in history.faults:
+    for place, fault in enumerate(history.faults):
         begin_ns = fault.begin_ns
         end_ns = history.end_ns if fault.end_ns is None else max(fault.end_ns, begin_ns)
         earlier = int(np.searchsorted(begins_ns, begin_ns))
         since_ns = int(begins_ns[earlier - 1]) if earlier else 0
         in_flight = np.where(columns.terminal, ended_ns >= begin_ns, last_ns >= since_ns)
         exposed = columns.offered & (columns.invoked_ns <= end_ns) & in_flight
-        repeats = history.repeats
-        again = columns.time[repeats.again] >= begin_ns
-        duplicated = exposed[repeats.task] & again & (columns.time[repeats.before] <= end_ns)
+        lost = history.loss_faults == place
+        repeated = history.explanation.fault == place
+        exposed |= lost
+        exposed[history.repeats.task[repeated]] = True
         longest = {
             f"{broker} {operation}": gap_ns
             for broker, code in _BROKERS.items()
@@ -48,9 +50,9 @@ def account_for_faults(history: History) -> list[FaultAccount]:
                 name=fault.name,
                 length_ns=end_ns - begin_ns,
                 exposed=int(exposed.sum()),
-                lost=int((exposed & history.lost).sum()),
+                lost=int(lost.sum()),
                 stuck=int((exposed & _stuck(history)).sum()),
-                duplicated=int(duplicated.sum()),
+                duplicated=int(repeated.sum()),
                 longest_without_ns=longest,
                 recovery_ns=_recovery(history, fault, end_ns),
             )

@@ -8,6 +8,8 @@ import numpy as np
 from hookbench.effects.read import Effects
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.explanation import Explanation, explain
+from hookbench.ledger.losses import faults_of_losses
 from hookbench.ledger.model import (
     Bounds,
     FaultWindow,
@@ -17,7 +19,7 @@ from hookbench.ledger.model import (
     StepAccount,
     StepPlan,
 )
-from hookbench.ledger.repeats import Explanation, Repeats, explain, find_repeats
+from hookbench.ledger.repeats import Repeats, find_repeats
 
 __all__ = ["PHASE", "TRANSITION", "History", "NotCheckedError", "RowKey", "find_lying"]
 
@@ -43,7 +45,7 @@ class History:
         rows: the figures, filled by the checkers.
         findings: what breaks an invariant.
         faults: those that fired.
-        effects_explained: repeated effects that a crash or the end of a lease explains.
+        effects_explained: repeated effects that are explained, see ``explain``.
     """
 
     columns: TaskColumns
@@ -108,7 +110,7 @@ class History:
     @functools.cached_property
     def explanation(self) -> Explanation:
         """Why each of ``repeats`` had to be."""
-        return explain(self.columns, self.repeats)
+        return explain(self.columns, self.repeats, self.faults)
 
     @functools.cached_property
     def letterless(self) -> Bools:
@@ -130,6 +132,11 @@ class History:
             anywhere |= mask
         gone: Bools = (~columns.terminal & ~anywhere) | self.letterless
         return columns.promised & columns.real & gone
+
+    @functools.cached_property
+    def loss_faults(self) -> Ints:
+        """Per task the place in ``faults`` of the one that lost it; -1 for none, or no loss."""
+        return faults_of_losses(self.columns, self.lost, self.faults)
 
     @property
     def crashed_text(self) -> str:

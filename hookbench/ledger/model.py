@@ -6,6 +6,7 @@ import uuid
 import msgspec
 
 from hookbench.ledger.latency import LatencyHistogram
+from hookbench.ledger.reach import Reach, reach_of
 
 __all__ = [
     "Account",
@@ -23,6 +24,8 @@ __all__ = [
     "StepPlan",
     "Verdict",
 ]
+
+_NEVER_NS = 2**63 - 1
 
 
 class Verdict(enum.StrEnum):
@@ -155,9 +158,11 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
         phase: phase or transition that it counts for.
         step: the last event of the task before it was lost, or of the execution that was
             repeated: ``received``, ``ack_sent``.
-        fault: who died, ``lease`` for a redelivery before an acknowledgement, ``-`` for none.
+        fault: name of the fault of the schedule, where there is one; else who died, ``lease`` for
+            a redelivery before an acknowledgement, ``-`` for none.
         hazard: id in the table of hazards, ``-`` for none.
         count: tasks, or extra executions.
+        fault_index: place of the fault in the schedule, ``None`` where none of it is the cause.
     """
 
     what: str
@@ -166,6 +171,7 @@ class Attribution(msgspec.Struct, frozen=True, kw_only=True):
     fault: str
     hazard: str
     count: int
+    fault_index: int | None = None
 
 
 class StepAccount(msgspec.Struct, kw_only=True):
@@ -179,7 +185,8 @@ class StepAccount(msgspec.Struct, kw_only=True):
         redelivered: deliveries that their broker counted as a second or later one.
         duplicated_deliveries: deliveries beyond the first of a task, from whichever broker.
         duplicated: executions beyond the first of a task; ``explained`` of them follow a crash of
-            the worker before, or the end of its lease, before its acknowledgement.
+            the worker before, the end of its lease, or a fault of its broker, before its
+            acknowledgement was sure to last.
         duplicated_effects: effects beyond the first of a task, in the effect store.
         inverted: tasks that were started after one of their repository that was put later.
         unexpected: tasks that came out although nobody put them, and tasks with two ends.
@@ -218,13 +225,30 @@ class StepAccount(msgspec.Struct, kw_only=True):
 
 
 class FaultWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault that fired, monotonic ns; ``end_ns`` is ``None`` where it was not healed."""
+    """A fault that fired, monotonic ns.
+
+    Attributes:
+        index: place in the schedule.
+        kind: as in a scenario, ``power_cut``; empty for one that nothing is known of.
+        end_ns: ``None`` where it was not healed.
+    """
 
     index: int
     name: str
     target: str
     begin_ns: int
     end_ns: int | None = None
+    kind: str = ""
+
+    @property
+    def reach(self) -> Reach:
+        """Which broker it concerns, and what it can do there."""
+        return reach_of(self.kind, self.target)
+
+    def span_ns(self, last_ns: int = _NEVER_NS) -> tuple[int, int]:
+        """Beginning and end; ``last_ns`` for one that was not healed."""
+        end_ns = last_ns if self.end_ns is None else self.end_ns
+        return self.begin_ns, max(end_ns, self.begin_ns)
 
 
 class FaultAccount(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,7 +298,7 @@ class Account(msgspec.Struct, kw_only=True):
         handler_failures: attempts that ended with an error of the handler.
         crashed_attempts: attempts that ended with the death of the worker.
         effects: effects in the store, ``None`` for a run without one.
-        effects_explained: those of ``duplicated_effects`` that follow a crash or a lease's end.
+        effects_explained: those of ``duplicated_effects`` that are explained in the same way.
         invariants: 1 to 9.
         faults: what each fault did that fired.
         recovered: tasks whose caller was left in doubt, and that were done all the same.

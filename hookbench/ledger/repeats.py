@@ -7,9 +7,8 @@ import numpy as np
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.model import StepPlan
-from hookbench.ledger.search import first_after, last_before
 
-__all__ = ["Explanation", "Repeats", "explain", "find_repeats"]
+__all__ = ["Repeats", "find_repeats"]
 
 
 class Repeats(NamedTuple):
@@ -40,25 +39,6 @@ class Repeats(NamedTuple):
         """Those that count for a row: ``phase`` or ``transition``, and its index."""
         here: Bools = (self.step == index) & (self.transition == (kind == "transition"))
         return here
-
-
-class Explanation(NamedTuple):
-    """Why a repeat had to be, per repeat.
-
-    Attributes:
-        crash: the process of the execution before died before its acknowledgement.
-        lease: its broker delivered the same copy again, under another number, before its
-            acknowledgement, and not because its worker gave back what it had done.
-    """
-
-    crash: Bools
-    lease: Bools
-
-    @property
-    def any(self) -> Bools:
-        """Either."""
-        either: Bools = self.crash | self.lease
-        return either
 
 
 def find_repeats(
@@ -99,65 +79,6 @@ def find_repeats(
         step=np.where(by_nats, into_nats, np.where(by_redis, into_redis, step)),
         transition=by_nats | by_redis | (columns.put_step[task] < step),
     )
-
-
-def explain(columns: TaskColumns, repeats: Repeats) -> Explanation:
-    """Whether each repeat follows a crash, or the end of a lease, before an acknowledgement.
-
-    The acknowledgement of an execution is the first one that its process sent for the task after
-    it received it. A repeat that was received after that is not explained.
-    """
-    if len(repeats.task) == 0:
-        none = np.zeros(0, dtype=bool)
-        return Explanation(crash=none, lease=none)
-    ledger = columns.ledger
-    before, again = repeats.before, repeats.again
-    key = ledger.writer.astype(np.int64) * columns.count + columns.task
-    mine = np.isin(columns.task, repeats.task)
-    received = np.flatnonzero(mine & columns.where(Event.RECEIVED))
-    acked = np.flatnonzero(mine & columns.where(Event.ACK_SENT))
-    none_ns = np.iinfo(np.int64).max
-
-    def received_ns(records: Ints) -> Ints:
-        rows = last_before(
-            key[records], columns.time[records], key[received], columns.time[received]
-        )
-        found = columns.time[received[rows]] if len(received) else columns.time[records]
-        times: Ints = np.where(rows >= 0, found, columns.time[records])
-        return times
-
-    again_ns = received_ns(again)
-    rows = first_after(key[before], received_ns(before), key[acked], columns.time[acked])
-    acked_ns = np.where(rows >= 0, columns.time[acked[rows]], none_ns) if len(acked) else none_ns
-    unconfirmed = acked_ns > again_ns
-    dead = np.array([name in ledger.crashed for name in ledger.writers] or [False], dtype=bool)
-    last_ns = np.zeros(max(1, len(ledger.writers)), dtype=np.int64)
-    last_ns[ledger.writer] = columns.time  # records are sorted by time: the last write stays
-    writer = ledger.writer[before]
-    crash = dead[writer] & (last_ns[writer] <= again_ns) & unconfirmed
-    # Another delivery of one copy has another number; two executions of one delivery have not.
-    attempt = ledger.records["attempt"]
-    redelivered = columns.broker[before] == columns.broker[again]
-    redelivered &= attempt[before] != attempt[again]
-    given_back = _given_back_when_done(columns, mine, key, before) < again_ns
-    lease = redelivered & unconfirmed & ~crash & ~given_back
-    return Explanation(crash=crash, lease=lease)
-
-
-def _given_back_when_done(columns: TaskColumns, mine: Bools, key: Ints, before: Ints) -> Ints:
-    """When the process of each execution gave the task back after it was done; never: the end.
-
-    A failed execution is given back as well, but then it is not done.
-    """
-    never_ns = np.iinfo(np.int64).max
-    moments = columns.time[before].astype(np.int64)
-    for event in (Event.DONE, Event.NAK):
-        records = np.flatnonzero(mine & columns.where(event))
-        if len(records) == 0:
-            return np.full(len(before), never_ns, dtype=np.int64)
-        rows = first_after(key[before], moments, key[records], columns.time[records])
-        moments = np.where(rows >= 0, columns.time[records[rows]], never_ns)
-    return moments
 
 
 def _entries(reads: list[bool]) -> Ints:

@@ -16,13 +16,14 @@ from hookbench.clock import NS_PER_S
 from hookbench.errors import LedgerError, SettingError
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import SEGMENT_SUFFIX, Broker, Event
-from hookbench.ledger.model import StepPlan
+from hookbench.ledger.explanation import explain
+from hookbench.ledger.model import FaultWindow, StepPlan
 from hookbench.ledger.read import EVENT_DTYPE, RECORD_DTYPE, Ledger, read_ledger
-from hookbench.ledger.repeats import explain, find_repeats
+from hookbench.ledger.repeats import find_repeats
 from hookbench.ledger.segment import MAX_STEPS
 from hookbench.migration.phases import Phase
 from hookbench.report.samples import read_samples
-from hookbench.results.check import damage_lines
+from hookbench.results.check import damage_lines, fault_windows
 from hookbench.results.steps import plan_steps
 from hookbench.results.store import Manifest, load_manifest, resolve_run
 
@@ -54,7 +55,7 @@ class RunFrames:
             (first), ``done_step``, ``end_to_end_ns`` (intended to first done), ``dead``.
         executions: one row per completed execution, by time: ``id``, ``done_ns``, ``step``,
             ``phase``, ``queue`` that delivered it, ``nth`` (1 is the first of its task). For the
-            others also ``explained`` (the worker before died before its acknowledgement),
+            others also ``explained`` (see ``ledger.explanation``),
             ``replayed`` (done by redis before, by jetstream now), and ``row``: the phase or
             transition it counts for, as in the account.
         samples: depths seen from outside: ``time_ns``, ``time_s``, ``redis_pending``,
@@ -157,7 +158,7 @@ def load_frames(run: str | Path = "latest", results: str | Path = "results") -> 
         origin_ns=origin_ns,
         phases=phases,
         tasks=_task_frame(columns, ids, plans),
-        executions=_execution_frame(columns, ids, plans),
+        executions=_execution_frame(columns, ids, plans, fault_windows(manifest)),
         samples=read_samples(folder, origin_ns),
         damage=damage_lines(columns.ledger.damage),
     )
@@ -265,7 +266,10 @@ def _task_frame(
 
 
 def _execution_frame(
-    columns: TaskColumns, ids: npt.NDArray[np.str_], plans: list[StepPlan]
+    columns: TaskColumns,
+    ids: npt.NDArray[np.str_],
+    plans: list[StepPlan],
+    faults: list[FaultWindow],
 ) -> pd.DataFrame:
     """One row per execution, by the time of its end; see ``find_repeats``."""
     repeats = find_repeats(columns, plans)
@@ -279,7 +283,7 @@ def _execution_frame(
     counts_for[repeats.position] = repeats.step
     transition[repeats.position] = repeats.transition
     explained, replayed = np.zeros((2, len(order)), dtype=bool)
-    explained[repeats.position] = explain(columns, repeats).any
+    explained[repeats.position] = explain(columns, repeats, faults).any
     replayed[repeats.position] = repeats.by_nats
     frame = pd.DataFrame(
         {

@@ -135,6 +135,7 @@ def fault_windows(manifest: Manifest) -> list[FaultWindow]:
             target=(record.node or record.target).partition("-")[0],  # nats of nats-2
             begin_ns=record.begin_ns,
             end_ns=record.end_ns,
+            kind=record.kind,
         )
         for record in manifest.faults
         if record.begin_ns is not None
