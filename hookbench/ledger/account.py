@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 
 from hookbench.effects.read import Effects
 from hookbench.ledger.columns import TaskColumns
-from hookbench.ledger.crashes import account_for_crashes
+from hookbench.ledger.counts import count_tasks
+from hookbench.ledger.crashes import account_for_crashes, redelivery_of
 from hookbench.ledger.events import Event
 from hookbench.ledger.faults import account_for_faults
 from hookbench.ledger.figures import fill_deliveries, fill_gaps, fill_latencies, fill_rates
@@ -25,6 +26,7 @@ from hookbench.ledger.model import (
 )
 from hookbench.ledger.offered import count_offered
 from hookbench.ledger.read import Ledger
+from hookbench.ledger.unavailable import find_unavailable
 
 __all__ = ["make_account"]
 
@@ -83,7 +85,7 @@ def make_account(
     for row in rows:
         broken = (row.step, row.transition) in bad
         row.verdict = Verdict.INVALID if broken else Verdict.VALID
-    crashes = account_for_crashes(history)
+    crashes, restarts_ns = account_for_crashes(history)
     pushed_ns = (columns.done_ns - columns.intended_ns)[columns.pushed & (columns.done_count > 0)]
     return Account(
         rows=rows,
@@ -118,6 +120,9 @@ def make_account(
         invariants=invariants,
         attributions=attributions,
         faults=account_for_faults(history),
+        counts=count_tasks(history),
+        redelivery_ns=redelivery_of(restarts_ns),
+        unavailable=find_unavailable(history),
         recovered=int((columns.doubtful & (columns.done_count > 0)).sum()),
         histograms=histograms,
     )

@@ -23,6 +23,8 @@ def account_for_faults(history: History) -> list[FaultAccount]:
     exposed to it as well, though it may have ended before: with an acknowledgement that the fault
     undid. Losses and duplicates are those that invariant 8 attributes to it.
     """
+    if not history.faults:
+        return []
     columns = history.columns
     ended_ns, last_ns = _ended_ns(history), _last_ns(history)
     begins_ns = np.sort([fault.begin_ns for fault in history.faults])
@@ -38,11 +40,11 @@ def account_for_faults(history: History) -> list[FaultAccount]:
         repeated = history.explanation.fault == place
         exposed |= lost
         exposed[history.repeats.task[repeated]] = True
-        longest = {
-            f"{broker} {operation}": gap_ns
+        gaps = {
+            f"{broker} {operation}": gap
             for broker, code in _BROKERS.items()
             for operation, event in _OPERATIONS.items()
-            if (gap_ns := _longest_gap(_times(history, event, code), begin_ns, end_ns)) is not None
+            if (gap := _longest_gap(_times(history, event, code), begin_ns, end_ns)) is not None
         }
         accounts.append(
             FaultAccount(
@@ -53,7 +55,8 @@ def account_for_faults(history: History) -> list[FaultAccount]:
                 lost=int(lost.sum()),
                 stuck=int((exposed & _stuck(history)).sum()),
                 duplicated=int(repeated.sum()),
-                longest_without_ns=longest,
+                longest_without_ns={name: last - first for name, (first, last) in gaps.items()},
+                served_again_ns={name: last - begin_ns for name, (_, last) in gaps.items()},
                 recovery_ns=_recovery(history, fault, end_ns),
             )
         )
@@ -91,24 +94,25 @@ def _times(history: History, event: Event, broker: Broker) -> Ints:
     return times
 
 
-def _longest_gap(times: Ints, begin_ns: int, end_ns: int) -> int | None:
-    """The longest time without one of these events that reaches into the fault."""
+def _longest_gap(times: Ints, begin_ns: int, end_ns: int) -> tuple[int, int] | None:
+    """The two events between which nothing went for longest, that reach into the fault."""
     first = max(0, int(np.searchsorted(times, begin_ns)) - 1)
     last = int(np.searchsorted(times, end_ns, "right")) + 1
     near = times[first:last]
     if len(near) < 2:  # noqa: PLR2004 - one event has no gap
         return None
-    return int(np.diff(near).max())
+    longest = int(np.diff(near).argmax())
+    return int(near[longest]), int(near[longest + 1])
 
 
 def _recovery(history: History, fault: FaultWindow, end_ns: int) -> int | None:
     """From the end of a broker's fault to its first success; ``None`` for never, or no broker."""
-    broker = _BROKERS.get(fault.target)
-    if broker is None:
-        return None
+    reach = fault.reach
+    wanted = {"put": reach.puts, "receive": reach.deliveries}
     found = []
-    for event in _OPERATIONS.values():
-        times = _times(history, event, broker)
-        after = times[np.searchsorted(times, end_ns) :]
-        found += after[:1].tolist()
+    for broker in reach.brokers:
+        for operation, event in _OPERATIONS.items():
+            if wanted[operation]:
+                times = _times(history, event, broker)
+                found += times[np.searchsorted(times, end_ns) :][:1].tolist()
     return min(found) - end_ns if found else None

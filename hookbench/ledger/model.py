@@ -5,13 +5,14 @@ import uuid
 
 import msgspec
 
+from hookbench.ledger.fault_model import Crash, FaultAccount, FaultWindow, Unavailability
 from hookbench.ledger.latency import LatencyHistogram
-from hookbench.ledger.reach import Reach, reach_of
 
 __all__ = [
     "Account",
     "Attribution",
     "Bounds",
+    "Counts",
     "Crash",
     "FaultAccount",
     "FaultWindow",
@@ -22,10 +23,9 @@ __all__ = [
     "State",
     "StepAccount",
     "StepPlan",
+    "Unavailability",
     "Verdict",
 ]
-
-_NEVER_NS = 2**63 - 1
 
 
 class Verdict(enum.StrEnum):
@@ -224,71 +224,31 @@ class StepAccount(msgspec.Struct, kw_only=True):
     verdict: Verdict = Verdict.VALID
 
 
-class FaultWindow(msgspec.Struct, frozen=True, kw_only=True):
-    """A fault that fired, monotonic ns.
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks as Jepsen's total-queue checker counts them, see ``ledger.counts``.
+
+    ``acknowledged + recovered == ok + lost + waiting``, and whatever is done was attempted or is
+    unexpected.
 
     Attributes:
-        index: place in the schedule.
-        kind: as in a scenario, ``power_cut``; empty for one that nothing is known of.
-        end_ns: ``None`` where it was not healed.
+        attempted: put, whatever came of it.
+        acknowledged: their caller was told that they are accepted.
+        ok: attempted, and came out: they ended in one way or another.
+        lost: acknowledged, did not come out, and lie nowhere.
+        waiting: acknowledged, did not come out, and lie somewhere.
+        duplicated: executions beyond the first of those that were attempted.
+        recovered: came out although their caller was in doubt, refused, or never told.
+        unexpected: came out although nobody put them.
     """
 
-    index: int
-    name: str
-    target: str
-    begin_ns: int
-    end_ns: int | None = None
-    kind: str = ""
-
-    @property
-    def reach(self) -> Reach:
-        """Which broker it concerns, and what it can do there."""
-        return reach_of(self.kind, self.target)
-
-    def span_ns(self, last_ns: int = _NEVER_NS) -> tuple[int, int]:
-        """Beginning and end; ``last_ns`` for one that was not healed."""
-        end_ns = last_ns if self.end_ns is None else self.end_ns
-        return self.begin_ns, max(end_ns, self.begin_ns)
-
-
-class FaultAccount(msgspec.Struct, frozen=True, kw_only=True):
-    """What a fault did.
-
-    Attributes:
-        exposed: tasks in flight while it lasted; the others below are some of them.
-        lost, stuck: tasks.
-        duplicated: executions beyond the first that span it, or began in it.
-        longest_without_ns: by broker and operation, the longest time without a success that
-            reaches into the fault.
-        recovery_ns: of a broker, from the end of the fault to its next success.
-    """
-
-    index: int
-    name: str
-    length_ns: int
-    exposed: int
+    attempted: int
+    acknowledged: int
+    ok: int
     lost: int
-    stuck: int
+    waiting: int
     duplicated: int
-    longest_without_ns: dict[str, int]
-    recovery_ns: int | None = None
-
-
-class Crash(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker that died, and what became of the tasks that it had received and not ended.
-
-    Attributes:
-        restart_ns: from its last event to the next start of each of these tasks, by percentile:
-            the redelivery latency.
-    """
-
-    writer: str
-    in_hand: int
-    done_by_others: int
-    stuck: int
-    lost: int
-    examples: list[str]
-    restart_ns: dict[str, int] | None = None
+    recovered: int
+    unexpected: int
 
 
 class Account(msgspec.Struct, kw_only=True):
@@ -302,6 +262,10 @@ class Account(msgspec.Struct, kw_only=True):
         invariants: 1 to 9.
         faults: what each fault did that fired.
         recovered: tasks whose caller was left in doubt, and that were done all the same.
+        counts: as Jepsen counts; ``None`` in accounts from before there was this field.
+        redelivery_ns: over all workers that died, from the death to the next start of each task
+            that they had in hand, by percentile; ``None`` for none.
+        unavailable: by beginning.
         attributions: of losses and duplicates.
         histograms: kept beside the manifest in a stored run, see ``histograms.json``.
     """
@@ -337,4 +301,7 @@ class Account(msgspec.Struct, kw_only=True):
     attributions: list[Attribution] = []
     faults: list[FaultAccount] = []
     recovered: int = 0
+    counts: Counts | None = None
+    redelivery_ns: dict[str, int] | None = None
+    unavailable: list[Unavailability] = []
     histograms: list[LatencyHistogram] = []
