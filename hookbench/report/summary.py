@@ -3,6 +3,7 @@
 import pandas as pd
 
 from hookbench.ledger.model import Account, StepAccount, Verdict
+from hookbench.report.account_lines import count_lines, fault_lines, unavailable_lines
 from hookbench.report.findings import format_ms
 from hookbench.report.frames import RunFrames
 from hookbench.report.table import LAG_BOUND_NS
@@ -80,6 +81,8 @@ def verdict_text(frames: RunFrames) -> str:
             f" done; {account.duplicated:,} duplicated, {account.lost:,} lost, {account.stuck:,}"
             f" stuck, {account.left:,} left in redis"
         )
+        lines = (*count_lines(account), *fault_lines(account), *unavailable_lines(account))
+        text = "\n".join([text, *lines])
     return "\n".join([text, *(f"unknown: {reason}" for reason in manifest.unknown_because)])
 
 

@@ -1,6 +1,6 @@
 """The table of a run, for a terminal and for ``table.txt``."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
@@ -8,6 +8,15 @@ from rich.text import Text
 
 from hookbench.clock import NS_PER_MS
 from hookbench.ledger.model import Account, StepAccount, Verdict
+from hookbench.report.account_lines import (
+    cause_lines,
+    count_lines,
+    fault_lines,
+    ms,
+    percentiles,
+    restart_lines,
+    unavailable_lines,
+)
 from hookbench.results.store import Manifest, ResourceUse
 
 __all__ = ["print_run", "run_table"]
@@ -17,29 +26,15 @@ _WIDE = 138
 _STYLES = {Verdict.VALID: "green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "yellow"}
 
 
-def _ms(value_ns: int) -> str:
-    """Three significant digits are enough to read, and as many as the clock is worth."""
-    value = value_ns / NS_PER_MS
-    if value < 10:  # noqa: PLR2004
-        return f"{value:.1f}"
-    return f"{value:,.0f}"
-
-
-def _latency(values: dict[str, int] | None, names: Iterable[str]) -> str:
-    if values is None:
-        return "-"
-    return " / ".join(_ms(values[name]) for name in names)
-
-
 def _columns(*, narrow: bool) -> list[tuple[str, Callable[[StepAccount], str]]]:
     """Heading and text of each column but the first and the last; a phase has all of them."""
     quantiles = ("p50", "p99") if narrow else ("p50", "p99", "max")
     columns: list[tuple[str, Callable[[StepAccount], str]]] = [
         ("tasks", lambda row: f"{row.tasks:,}"),
-        ("enqueue\np50/p99 ms", lambda row: _latency(row.enqueue_ns, ("p50", "p99"))),
+        ("enqueue\np50/p99 ms", lambda row: percentiles(row.enqueue_ns, ("p50", "p99"))),
         (
             f"end-to-end\n{'/'.join(quantiles)} ms",
-            lambda row: _latency(row.end_to_end_ns, quantiles),
+            lambda row: percentiles(row.end_to_end_ns, quantiles),
         ),
         ("in / out\nper s", lambda row: f"{_rate(row.accepted_per_s)} / {_rate(row.done_per_s)}"),
         ("redel." if narrow else "redelivered", lambda row: f"{row.redelivered:,}"),
@@ -107,9 +102,12 @@ def print_run(console: Console, manifest: Manifest) -> None:
     if account is not None:
         console.print(run_table(account, narrow=console.width < _WIDE))
         _print_findings(console, account)
-        _print_faults(console, account)
+        _print_lines(console, "cause", cause_lines(account))
+        _print_lines(console, "fault", fault_lines(account))
         _print_notes(console, manifest)
         _print_crashes(console, account)
+        _print_lines(console, "restart", restart_lines(account))
+        _print_lines(console, "away", unavailable_lines(account))
         _print_invariants(console, account)
         _print_gaps(console, account)
         _print_totals(console, manifest, account)
@@ -147,7 +145,7 @@ def _print_crashes(console: Console, account: Account) -> None:
         examples = f", e.g. {', '.join(crash.examples)}" if crash.examples else ""
         restart = ""
         if crash.restart_ns is not None:
-            restart = f"; started again after {_latency(crash.restart_ns, ('p50', 'max'))} ms"
+            restart = f"; started again after {percentiles(crash.restart_ns, ('p50', 'max'))} ms"
         _say(
             console,
             f"crash     {crash.writer} died with {crash.in_hand:,} tasks in hand:"
@@ -156,22 +154,11 @@ def _print_crashes(console: Console, account: Account) -> None:
         )
 
 
-def _print_faults(console: Console, account: Account) -> None:
-    for fault in account.faults:
-        gaps = ", ".join(
-            f"{_ms(value)} ms without {name}" for name, value in fault.longest_without_ns.items()
-        )
-        recovery = (
-            f"; answered {_ms(fault.recovery_ns)} ms after its end"
-            if fault.recovery_ns is not None
-            else ""
-        )
-        _say(
-            console,
-            f"fault     {fault.index} {fault.name} for {_ms(fault.length_ns)} ms:"
-            f" {fault.exposed:,} tasks in flight, of them {fault.lost:,} lost,"
-            f" {fault.stuck:,} stuck, {fault.duplicated:,} done again; {gaps}{recovery}",
-        )
+def _print_lines(console: Console, label: str, lines: list[str]) -> None:
+    """Lines under one label."""
+    for line in lines:
+        _say(console, f"{label:<9} {line}")
+        label = ""
 
 
 def _print_notes(console: Console, manifest: Manifest) -> None:
@@ -227,7 +214,7 @@ def _network(used: list[ResourceUse], tasks: int) -> str:
 
 def _print_gaps(console: Console, account: Account) -> None:
     parts = [
-        f"{row.name} {_ms(row.gap_accepted_ns)} / {_ms(row.gap_done_ns)} ms"
+        f"{row.name} {ms(row.gap_accepted_ns)} / {ms(row.gap_done_ns)} ms"
         for row in account.rows
         if row.transition and row.gap_accepted_ns is not None and row.gap_done_ns is not None
     ]
@@ -251,20 +238,21 @@ def _print_totals(console: Console, manifest: Manifest, account: Account) -> Non
             f"          {manifest.not_offered:,} were due while a fault had their producer down,"
             " and were not offered",
         )
+    _print_lines(console, "counts", count_lines(account))
     if manifest.lag is not None:
         lag = manifest.lag
         note = ""
         if lag["lag_p99_ns"] > LAG_BOUND_NS:
-            note = f" (above {_ms(LAG_BOUND_NS)} ms: latencies are NOT valid)"
+            note = f" (above {ms(LAG_BOUND_NS)} ms: latencies are NOT valid)"
         _say(
             console,
-            f"lag       schedule lag p50 {_ms(lag['lag_p50_ns'])} p99 {_ms(lag['lag_p99_ns'])}"
-            f" max {_ms(lag['lag_max_ns'])} ms{note}",
+            f"lag       schedule lag p50 {ms(lag['lag_p50_ns'])} p99 {ms(lag['lag_p99_ns'])}"
+            f" max {ms(lag['lag_max_ns'])} ms{note}",
         )
     _print_resources(console, manifest, account)
     if manifest.git is not None:
         git = manifest.git
-        push = _latency(account.push_to_done_ns, ("p50", "max"))
+        push = percentiles(account.push_to_done_ns, ("p50", "max"))
         _say(
             console,
             f"git       {git.pushes} pushes, {git.tasks} tasks, {git.equal} of {git.repositories}"

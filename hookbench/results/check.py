@@ -132,7 +132,7 @@ def fault_windows(manifest: Manifest) -> list[FaultWindow]:
         FaultWindow(
             index=record.index,
             name=record.name,
-            target=(record.node or record.target).partition("-")[0],  # nats of nats-2
+            target=record.node or record.target,
             begin_ns=record.begin_ns,
             end_ns=record.end_ns,
             kind=record.kind,

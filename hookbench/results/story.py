@@ -1,5 +1,6 @@
 """The whole life of one task, as a story: who did what, when, in which phase."""
 
+import math
 import uuid
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from hookbench.ledger.model import Place
 from hookbench.ledger.read import read_ledger
 from hookbench.ledger.segment import MAX_STEPS
 from hookbench.migration.phases import Phase
-from hookbench.results.check import damage_lines
+from hookbench.results.check import damage_lines, fault_windows
 from hookbench.results.store import EFFECTS_NAME, Manifest, load_manifest
 
 __all__ = ["Chapter", "tell_task"]
 
 MAX_MATCHES = 5
+_ENDS = ("done", "dead", "superseded")
 
 _WORDS = {
     Event.PUT_INVOKED: "is asked to put the task",
@@ -48,7 +50,7 @@ _WORDS = {
 
 
 class Chapter(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of the task; ``at_ms`` counts from its first event."""
+    """One event of the task, or of a fault; ``at_ms`` counts from the task's first event."""
 
     at_ms: float
     phase: str
@@ -102,11 +104,49 @@ def tell_task(run: Path, task: str) -> tuple[uuid.UUID, list[Chapter], list[str]
                 ),
             )
         )
+    pushed = chapters[0].who.startswith("hook")
+    chapters += _faults_of(manifest, chapters, first_ns)
+    chapters.sort(key=lambda chapter: chapter.at_ms)
     end = _end_of(manifest, ids[row], chapters, ledger.crashed)
-    if not chapters[0].who.startswith("hook"):  # a pushed task has its effect in a mirror
+    if not pushed:  # a pushed task has its effect in a mirror
         end += _effects_of(run, ids[row])
     end += [f"may be incomplete: damaged {line}" for line in damage_lines(ledger.damage)]
     return ids[row], chapters, end
+
+
+def _faults_of(manifest: Manifest, chapters: list[Chapter], first_ns: int) -> list[Chapter]:
+    """The faults that were in effect while the task lived: to the end of the run if it never ended.
+
+    Each begins and ends with a chapter of its own, and may begin before the task.
+    """
+    ended = any(chapter.event in _ENDS for chapter in chapters)
+    last_ms = chapters[-1].at_ms if ended else math.inf
+    found = []
+    for fault in fault_windows(manifest):
+        begin_ns, end_ns = fault.span_ns()
+        begin_ms, end_ms = ((time - first_ns) / NS_PER_MS for time in (begin_ns, end_ns))
+        if begin_ms > last_ms or end_ms < 0:
+            continue
+        moments = [("fault_begin", begin_ms, "begins")]
+        if fault.end_ns is not None:
+            moments.append(("fault_end", end_ms, "has ended"))
+        found += [
+            Chapter(
+                at_ms=at_ms,
+                phase=_phase_at(manifest, first_ns + int(at_ms * NS_PER_MS)),
+                who="harness",
+                event=event,
+                text=f"fault {fault.index} ({fault.name}) {what}",
+            )
+            for event, at_ms, what in moments
+        ]
+    return found
+
+
+def _phase_at(manifest: Manifest, time_ns: int) -> str:
+    """The phase of a moment; the first one before it began, the last one after it ended."""
+    begun = [step for step in manifest.steps if step.start_ns <= time_ns] or manifest.steps[:1]
+    return begun[-1].plan.phase if begun else "-"
 
 
 def _phase_names(manifest: Manifest) -> list[str]:
