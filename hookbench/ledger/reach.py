@@ -15,7 +15,6 @@ _UNDOING = frozenset(
         "power_cut",
         "promote",
         "step_down",
-        "partition",
         "delete_consumer",
         "recreate_consumer",
     }
@@ -27,13 +26,13 @@ _LOSING = frozenset(
         "rolling_restart",
         "power_cut",
         "promote",
-        "step_down",
-        "partition",
         "maxmemory",
         "stream_limits",
     }
 )
-_HOLDING = frozenset({"pause", "wire", "partition"})
+_HOLDING = frozenset({"pause", "wire"})
+_FAILING_OVER = frozenset({"pause", "partition"})
+"""What makes a NATS cluster go on without a node that clients still reach."""
 _SIDES = {
     "worker": (False, True),
     "workers": (False, True),
@@ -65,9 +64,10 @@ class Reach(NamedTuple):
 def reach_of(kind: str, target: str) -> Reach:
     """The reach of a fault.
 
-    A broker that is paused keeps what it has, but not a node of a NATS cluster: another one leads
-    on without what the paused one had not passed on. A link has no memory, so what is done to one
-    of workers or producers undoes nothing.
+    A broker that is paused keeps what it has, but a NATS cluster leads on without a node that is
+    paused or cut off, and without what that one had not passed on; what a quorum has it does not
+    lose. A Redis whose replica is cut off has all, until somebody promotes the replica. A link has
+    no memory, so what is done to one of workers or producers undoes nothing.
 
     Args:
         kind: its name in a scenario, ``power_cut``.
@@ -82,12 +82,13 @@ def reach_of(kind: str, target: str) -> Reach:
         brokers.add(Broker.NATS)
     puts, deliveries = _SIDES.get(words[0], (True, True))
     link = words[0] in _SIDES
-    leads_on = kind == "pause" and Broker.NATS in brokers and len(words) > 1
+    node = Broker.NATS in brokers and not link and (len(words) > 1 or kind == "partition")
+    leads_on = node and kind in _FAILING_OVER
     return Reach(
         brokers=frozenset(brokers),
         puts=puts,
         deliveries=deliveries,
         undoes=bool(brokers) and not link and (kind in _UNDOING or leads_on),
         loses=bool(brokers) and not link and kind in _LOSING,
-        holds=bool(brokers) and deliveries and kind in _HOLDING,
+        holds=bool(brokers) and deliveries and (kind in _HOLDING or leads_on),
     )

@@ -10,6 +10,7 @@ from hookbench.effects.store import seal_effects
 from hookbench.ledger.account import make_account
 from hookbench.ledger.read import read_ledger
 from hookbench.rehearsal.fleet import Fleet
+from hookbench.rehearsal.load_check import Load, load_differences
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.pushes import Pusher, check_mirrors
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -19,8 +20,8 @@ from hookbench.results.store import Manifest, RunFolder
 
 __all__ = ["conclude"]
 
-_ENDING = ("kill", "restart", "rolling_restart")
-"""Faults that end a producer; another takes its place a while later."""
+_ENDING = frozenset({"kill", "restart", "rolling_restart"})
+"""Faults that leave nobody in a producer's place for a while."""
 
 
 async def conclude(
@@ -69,46 +70,38 @@ async def conclude(
             (folder.logs / "checker.log").write_text(traceback.format_exc())
         unknown.append(f"a checker crashed: {type(error).__name__}: {error}")
     unknown += unchecked(manifest.account)
-    unknown += _missing_tasks(manifest, fleet, settings)
+    unknown += _compare_load(manifest, fleet, settings)
     if pusher.failures:
         unknown.append(f"{len(pusher.failures)} pushes failed, e.g. {pusher.failures[0]}")
     return unknown
 
 
-def _missing_tasks(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings) -> list[str]:
-    """The ledger must hold what the producers say that they offered, and that the whole load.
+def _compare_load(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings) -> list[str]:
+    """What the ledger holds against what was offered; see ``load_differences``.
 
     What was due while a fault had a producer down is no part of the load: nobody was there to
     offer it. It is kept in ``Manifest.not_offered``, apart from what is missing. A producer that
     dies without a fault is resumed as well, and its load is missing.
     """
-    producers = fleet.of("producer")
-    offered = sum(member.total("offered") for member in producers)
     if manifest.account is None:
         return []
-    missing = []
-    synthetic = manifest.account.tasks - manifest.account.pushed_tasks
-    planned = settings.tasks_per_producer * settings.producers
-    if synthetic < offered:
-        missing.append(
-            f"the ledger holds {synthetic:,} synthetic tasks, the producers offered {offered:,}"
-        )
-    unfinished = [member.name for member in producers if member.said.get("left") != 0]
+    producers = fleet.of("producer")
     hit = any(
         (record.target == "producers" or record.target.startswith("producer-"))
         and record.kind in _ENDING
         and record.begin_ns is not None
         for record in manifest.faults
     )
-    if synthetic < planned and hit and not unfinished:
-        manifest.not_offered = planned - synthetic
-    elif synthetic < planned:
-        who = f" ({', '.join(unfinished)} did not get to the end)" if unfinished else ""
-        missing.append(
-            f"the load was not as planned: {synthetic:,} of {planned:,} synthetic tasks were"
-            f" offered{who}"
-        )
-    return missing
+    load = Load(
+        held=manifest.account.tasks - manifest.account.pushed_tasks,
+        offered=sum(member.total("offered") for member in producers),
+        planned=settings.tasks_per_producer * settings.producers,
+        unfinished=[member.name for member in producers if member.said.get("left") != 0],
+        replaced=sum(member.replacements for member in producers),
+    )
+    if load.held < load.planned and hit and not load.unfinished:
+        manifest.not_offered = load.planned - load.held
+    return load_differences(load, not_offered=manifest.not_offered)
 
 
 def _worst_lag(fleet: Fleet) -> dict[str, int]:

@@ -17,6 +17,7 @@ from hookbench.report.account_lines import (
     restart_lines,
     unavailable_lines,
 )
+from hookbench.results.check import git_differences
 from hookbench.results.store import Manifest, ResourceUse
 
 __all__ = ["print_run", "run_table"]
@@ -258,5 +259,5 @@ def _print_totals(console: Console, manifest: Manifest, account: Account) -> Non
             f"git       {git.pushes} pushes, {git.tasks} tasks, {git.equal} of {git.repositories}"
             f" mirrors equal to their origin ({git.refs} refs); push to mirror p50/max {push} ms",
         )
-        for difference in git.differences:
+        for difference in git_differences(git):
             _say(console, f"          {difference}", style="bold red")

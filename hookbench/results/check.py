@@ -15,12 +15,13 @@ from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.ledger.segment import MAX_STEPS
 from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
-from hookbench.results.store import EFFECTS_NAME, Manifest, StepRecord, load_manifest
+from hookbench.results.store import EFFECTS_NAME, GitCheck, Manifest, StepRecord, load_manifest
 
 __all__ = [
     "check_run",
     "damage_lines",
     "fault_windows",
+    "git_differences",
     "planned_starts",
     "unchecked",
     "verdict_of",
@@ -35,9 +36,19 @@ def verdict_of(manifest: Manifest) -> Verdict:
     if manifest.unknown_because or account is None or git is None:
         return Verdict.UNKNOWN
     bad = any(row.verdict is Verdict.INVALID for row in account.rows)
-    if bad or git.equal < git.repositories or git.tasks < git.pushes:
-        return Verdict.INVALID
-    return Verdict.VALID
+    return Verdict.INVALID if bad or git_differences(git) else Verdict.VALID
+
+
+def git_differences(git: GitCheck) -> list[str]:
+    """What is wrong with pushes, their tasks and mirrors, one text each."""
+    found = list(git.differences)
+    if git.equal < git.repositories and not found:
+        found.append(f"{git.repositories - git.equal} mirrors differ from their origin")
+    if git.tasks < git.pushes:
+        found.append(f"{git.pushes - git.tasks:,} pushes without a task")
+    if git.tasks > git.pushes:
+        found.append(f"{git.tasks - git.pushes:,} tasks more than pushes: some have two ids")
+    return found
 
 
 def unchecked(account: Account | None) -> list[str]:

@@ -1,14 +1,9 @@
 """Bugs that no checker catches, each with the reason: so that nobody believes otherwise."""
 
-import uuid
-
 import msgspec
 
-from hookbench.githook.flush import Flush
-from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.spool import Spool
 from hookbench.queues.transport import AppTransport
-from hookbench.task import decode_task, encode_task
 from hookbench.worker.loop import Worker
 from tests.mutations import scenarios
 from tests.mutations.planting import Mutation
@@ -22,16 +17,6 @@ def newest_of_the_spool_first(original, trace):
         return rows[::-1]
 
     return oldest
-
-
-def flushed_twice_with_other_ids(original, trace):
-    async def _hand_over(self, spool, row):
-        await original(self, spool, row)
-        other = msgspec.structs.replace(decode_task(row.task), id=uuid.uuid4())
-        trace.hit(other)
-        await original(self, spool, row._replace(task=encode_task(other)))
-
-    return _hand_over
 
 
 def sequence_off_by_one(original, trace):
@@ -58,16 +43,6 @@ def buried_one_attempt_early(original, trace):
     return _failed
 
 
-def retry_is_a_task_of_its_own(original, trace):
-    async def send(self, task, **more):
-        other = msgspec.structs.replace(task, id=uuid.uuid4())
-        trace.hit(other)
-        await original(self, task, **more)
-        return await original(self, other, **more)
-
-    return send
-
-
 BLIND_SPOTS = (
     Mutation(
         name="newest-of-the-spool-first",
@@ -77,24 +52,6 @@ BLIND_SPOTS = (
         what="the flush sends the newest push first",
         scenario=scenarios.pushed_in_order,
         blind="the ledger knows a push from its first put on: the order of the flush is its order",
-    ),
-    Mutation(
-        name="flushed-twice-with-other-ids",
-        owner=Flush,
-        attribute="_hand_over",
-        plant=flushed_twice_with_other_ids,
-        what="the flush sends a push twice, the second time under another id",
-        scenario=scenarios.pushed_in_order,
-        blind="two ids are two tasks; a rehearsal asks only for no fewer tasks than pushes",
-    ),
-    Mutation(
-        name="retry-is-a-task-of-its-own",
-        owner=ReceiveSyncService,
-        attribute="send",
-        plant=retry_is_a_task_of_its_own,
-        what="a producer sends each task twice, the second time under another id",
-        scenario=scenarios.redis_tasks,
-        blind="two ids are two tasks; a rehearsal asks only for no fewer tasks than planned",
     ),
     Mutation(
         name="sequence-off-by-one",

@@ -323,6 +323,7 @@ async def _flush(scene, redis_url, *tasks):
         for task in tasks:
             now_ns = scene.clock.monotonic_ns()
             spool.add(str(task.id), encode_task(task), intended_ns=now_ns, boot_id=boot_id())
+            scene.pushes += 1
     config = HookConfig(
         repo_id=tasks[0].repo_id,
         spool=str(path),

@@ -76,6 +76,8 @@ class Scene:
         self.starts_ns = []
         self.bounds = Bounds()
         self.spooled = []
+        self.offered = 0
+        self.pushes = 0
         self.observer = Observer(redis_url, nats_url, self.names, clock=self.clock)
         self.producer = self._writer("producer", 0)
         SqliteEffectStore(self.effects, writer=0, clock=self.clock).close()
@@ -130,6 +132,7 @@ class Scene:
             await opened.close()
 
     async def send(self, service, task):
+        self.offered += 1
         try:
             await service.send(task, intended_ns=self.clock.monotonic_ns())
         except SendError as error:

@@ -5,6 +5,7 @@ import sys
 
 from tests.mutations import (
     blind_spots,
+    counted_bugs,
     effect_bugs,
     producer_bugs,
     queue_bugs,
@@ -12,7 +13,7 @@ from tests.mutations import (
     worker_bugs,
 )
 
-__all__ = ["BLIND_SPOTS", "MUTATIONS", "caught", "document"]
+__all__ = ["BLIND_SPOTS", "COUNTED", "MUTATIONS", "caught", "document"]
 
 MUTATIONS = (
     *producer_bugs.MUTATIONS,
@@ -22,6 +23,7 @@ MUTATIONS = (
     *effect_bugs.MUTATIONS,
 )
 
+COUNTED = counted_bugs.COUNTED
 BLIND_SPOTS = blind_spots.BLIND_SPOTS
 
 _HEAD = """# Mutations
@@ -40,6 +42,13 @@ duplicate without a cause is found by invariant 8 as well, and so by design;
 Planted code that harms no task fails the test. Written by `python -m tests.mutations.table`.
 """
 
+_COUNTED = """## What the counts of a rehearsal catch
+
+Planted in the same way. The account stays valid, for to it two ids are two tasks; but a \
+rehearsal knows how many tasks were offered and how many pushes there were, and holds the ledger \
+against both. Without the bug the counts agree, with it they do not.
+"""
+
 _BLIND = """## What no checker catches
 
 Planted in the same way, and the account stays valid; a test says so, and fails when one is \
@@ -52,7 +61,8 @@ def document():
     """The text of ``docs/mutations.md``."""
     parts = [_HEAD, "## The bugs\n", _table(_bug_rows())]
     parts += ["## The scenarios\n", _table(_scenario_rows())]
-    parts += [_BLIND, _table(_blind_rows())]
+    parts += [_COUNTED, _table(_blind_rows(COUNTED))]
+    parts += [_BLIND, _table(_blind_rows(BLIND_SPOTS))]
     return "\n".join(parts)
 
 
@@ -70,9 +80,9 @@ def _bug_rows():
         )
 
 
-def _blind_rows():
+def _blind_rows(mutations):
     yield ("bug", "place", "what it does", "why", "scenario")
-    for item in BLIND_SPOTS:
+    for item in mutations:
         scenario = f"`{item.scenario.__name__}`"
         yield (item.name, f"`{item.place}`", item.what, item.blind, scenario)
 
@@ -86,7 +96,7 @@ def _cause(mutation):
 
 def _scenario_rows():
     yield ("scenario", "what happens")
-    for scenario in dict.fromkeys(item.scenario for item in (*MUTATIONS, *BLIND_SPOTS)):
+    for scenario in dict.fromkeys(item.scenario for item in (*MUTATIONS, *COUNTED, *BLIND_SPOTS)):
         text = inspect.getdoc(scenario)
         yield (f"`{scenario.__name__}`", " ".join(text.split()))
 
