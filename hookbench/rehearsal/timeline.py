@@ -111,13 +111,16 @@ class Timeline:
             )
 
     async def _change_phase(self, index: int) -> None:
-        """Producers first, then workers, one process at a time, and the hooks."""
+        """Producers first, then workers, one process at a time, and the hooks.
+
+        One that has just died is told as well: who takes its place would begin in the old phase.
+        """
         phase: Phase = self._settings.phases[index]
         fleet = self._fleet
         changing: list[Member] = [
             member
             for member in (*fleet.of("producer"), *fleet.of("worker"))
-            if member.child.exit_code is None
+            if not member.expected_end
         ]
         PhaseFile(self._control / "hooks.json").write(index, phase)
         for member in changing:

@@ -4,8 +4,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.rehearsal.fleet import Fleet, Member
-from tests.virtual import FixedClock
+from hookbench.rehearsal.settings import RehearsalSettings
+from hookbench.rehearsal.timeline import Timeline
+from hookbench.results.steps import plan_steps
+from tests.virtual import FixedClock, VirtualClock
 
 
 @pytest.fixture
@@ -72,6 +76,38 @@ def test_a_producer_that_stopped_early_is_resumed_and_one_that_is_through_is_not
     assert (early.replacements, early.said) == (1, {})  # it has to enter its phase again
     early.said["offered"] = 3
     assert early.total("offered") == 8
+
+
+async def test_one_that_died_as_the_phase_changes_is_replaced_in_the_new_one(fleet, join, tmp_path):
+    notes = []
+    fleet._clock = VirtualClock()
+    settings = RehearsalSettings(phases=(Phase.REDIS_ONLY, Phase.NATS_PRIMARY))
+    timeline = Timeline(
+        settings,
+        plan_steps(settings.phases),
+        clock=fleet._clock,
+        teller=None,
+        fleet=fleet,
+        pusher=None,
+        observer=None,
+        control=tmp_path,
+        note=notes.append,
+    )
+    worker = join("worker", None)
+    PhaseFile(worker.phase_file).write(0, Phase.REDIS_ONLY)
+    worker.child.exit_code = -9  # and nobody has looked yet
+    spawn = fleet._spawn
+
+    def enter(role, number, arguments, phase_file):
+        index, _phase = PhaseFile(phase_file).read()
+        with worker.output.open("a") as output:
+            output.write(f'{{"index": {index}}}\n')
+        return spawn(role, number, arguments, phase_file)
+
+    fleet._spawn = enter
+    await timeline._change_phase(1)
+    assert notes == []
+    assert (worker.child.pid, worker.said) == (78, {"index": 1})
 
 
 def test_what_dies_over_and_over_is_left_dead(fleet, join, monkeypatch):
