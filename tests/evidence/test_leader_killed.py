@@ -32,7 +32,7 @@ def kill_figures(record, fault):
 
 @pytest.mark.evidence(
     claim="A stream of three replicas whose leader is killed three times under load takes no tasks"
-    " for seconds each time, and loses none that it acknowledged.",
+    " for seconds each time, and loses none that it acknowledged; what is done again was in flight.",
     seed=7,
 )
 @pytest.mark.timeout(300)
@@ -67,10 +67,11 @@ def test_leader_killed(proof, tmp_path):
         verdict=manifest["verdict"],
     )
     contradictions = [
-        f"{name} is {account[name]}"
-        for name in ("lost", "stuck", "unexpected", "duplicated")
-        if account[name]
+        f"{name} is {account[name]}" for name in ("lost", "stuck", "unexpected") if account[name]
     ]
+    # An acknowledgement that meets the leader's death is lost: its task is delivered again.
+    if account["duplicated"] > sum(kill["done_again"] for kill in kills):
+        contradictions.append(f"{account['duplicated']} tasks were done again, not all in a kill")
     if manifest["durability"] != "replicated":
         contradictions.append(f"the brokers were of class {manifest['durability']}")
     contradictions += [
