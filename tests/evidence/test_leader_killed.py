@@ -32,7 +32,8 @@ def kill_figures(record, fault):
 
 @pytest.mark.evidence(
     claim="A stream of three replicas whose leader is killed three times under load takes no tasks"
-    " for seconds each time, and loses none that it acknowledged; what is done again was in flight.",
+    " for seconds each time, and loses none that it acknowledged; what is done again was in"
+    " flight.",
     seed=7,
 )
 @pytest.mark.timeout(300)
