@@ -33,6 +33,7 @@ def test_what_ships_can_be_run(path, tmp_path):
 def test_the_promised_ones_ship():
     names = {path.stem for path in shipped_scenarios()}
     assert {"migration", "quick", "replicated", "redis_cluster", "leader_killed"} <= names
+    assert "redis_failover" in names
     assert {f"phase_{phase.label}" for phase in Phase} <= names
     assert {f"rollback_from_{phase.label}" for phase in list(Phase)[1:]} <= names
     migration = load_scenario(find_scenario("migration"))
