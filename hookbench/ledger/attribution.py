@@ -71,13 +71,13 @@ def _duplicates(history: History) -> Iterator[_Group]:
     writer = columns.ledger.writer[repeats.before].astype(np.int64)
     who = np.where(explanation.crash, writer, np.where(explanation.lease, _LEASE, _NOBODY))
     who = np.where(fault == NO_FAULT, who, _NOBODY)
-    how = np.where(repeats.by_nats, 1, 2 * repeats.by_redis)
+    how = 1 * repeats.by_nats + 2 * repeats.by_redis + 3 * repeats.by_fallback
     acked = _acked(columns, repeats.before)
     for (step, transition, confirmed, place, cause, kind), here in _groups(
         repeats.step, repeats.transition, acked, fault, who, how
     ):
         key = (TRANSITION if transition else PHASE, step)
-        hazard = (_NONE, replay_hazard(history, step), "B2")[kind]
+        hazard = (_NONE, replay_hazard(history, step), "B2", "P8")[kind]
         item = Attribution(
             what="duplicate",
             phase=history.rows[key].name,

@@ -22,6 +22,10 @@ _TEXTS = {
         "{{count}} finished tasks run again on going back to {now}: done by jetstream before, their"
         " copies in redis delivered and done again ({origins})"
     ),
+    "P8": (
+        "{{count}} tasks done again in {now} by a fallback: their copies on both brokers were"
+        " delivered and done ({origins})"
+    ),
     "-": (
         "{{count}} tasks done again in {now} without a crash, the end of a lease or a fault of the"
         " broker before ({origins})"
@@ -47,7 +51,8 @@ def hazards_of(history: History, key: RowKey, repeats: Repeats) -> list[tuple[st
     return [
         (replay_hazard(history, key[1]), repeats.by_nats),
         ("B2", repeats.by_redis),
-        ("-", ~repeats.by_nats & ~repeats.by_redis),
+        ("P8", repeats.by_fallback),
+        ("-", ~repeats.by_nats & ~repeats.by_redis & ~repeats.by_fallback),
     ]
 
 

@@ -21,6 +21,7 @@ class Repeats(NamedTuple):
         task: the task.
         by_nats: done by redis before and by jetstream now, in a step that reads NATS.
         by_redis: done by jetstream before and by redis now, in a step that reads Redis alone.
+        by_fallback: by one and then by the other in steps that read NATS and fall back to Redis.
         step: the step that the repeat counts for.
         transition: whether it counts for the change into that step, or for the step itself.
     """
@@ -32,6 +33,7 @@ class Repeats(NamedTuple):
     task: Ints
     by_nats: Bools
     by_redis: Bools
+    by_fallback: Bools
     step: Ints
     transition: Bools
 
@@ -47,7 +49,7 @@ def find_repeats(
     """Every repeat of a run.
 
     What was done by redis and again by jetstream, or the other way round, counts for the
-    transition that began to read the second one. Any other counts for the step in which it was
+    transition that began to read the second one, unless it was a fallback. Any other counts for the step in which it was
     done again, or for the transition into it if the task was put before that.
 
     Args:
@@ -66,8 +68,12 @@ def find_repeats(
     first, second = columns.broker[before], columns.broker[again]
     into_nats = _entries([item.reads_nats for item in steps])[step]
     into_redis = _entries([item.reads_redis and not item.reads_nats for item in steps])[step]
-    by_nats = (first == Broker.REDIS) & (second == Broker.NATS) & (into_nats > 0)
-    by_redis = (first == Broker.NATS) & (second == Broker.REDIS) & (into_redis > 0)
+    falls_back = np.array([item.reads_redis and item.reads_nats for item in steps] or [False])
+    by_nats = (first == Broker.REDIS) & (second == Broker.NATS)
+    by_redis = (first == Broker.NATS) & (second == Broker.REDIS)
+    by_fallback = (by_nats & falls_back[columns.phase[before]]) | (by_redis & falls_back[step])
+    by_nats &= (into_nats > 0) & ~by_fallback
+    by_redis &= into_redis > 0
     return Repeats(
         order=order,
         position=position,
@@ -76,6 +82,7 @@ def find_repeats(
         task=task,
         by_nats=by_nats,
         by_redis=by_redis,
+        by_fallback=by_fallback,
         step=np.where(by_nats, into_nats, np.where(by_redis, into_redis, step)),
         transition=by_nats | by_redis | (columns.put_step[task] < step),
     )

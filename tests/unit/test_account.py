@@ -256,6 +256,18 @@ def test_going_back_runs_finished_tasks_again(history):
     assert hazards(account) == [("B2", "→ redis_only", 1)]
 
 
+@pytest.mark.parametrize("first", [Broker.NATS, Broker.REDIS])
+def test_a_fallback_runs_the_other_copy(history, first):
+    second = Broker.REDIS if first is Broker.NATS else Broker.NATS
+    history.put(1, step=2, nats=1)
+    history.work(1, step=2, broker=first)
+    history.work(1, step=2, broker=second)
+    account = history.account()
+    assert hazards(account) == [("P8", "dual_read", 1)]
+    assert [item.hazard for item in account.attributions] == ["P8"]
+    assert "by a fallback" in account.findings[0].text
+
+
 def test_re_entry_replays_what_redis_did_in_between(history):
     history.put(1, step=2, nats=1)
     history.work(1, step=2)
