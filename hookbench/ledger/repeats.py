@@ -49,8 +49,9 @@ def find_repeats(
     """Every repeat of a run.
 
     What was done by redis and again by jetstream, or the other way round, counts for the
-    transition that began to read the second one, unless it was a fallback. Any other counts for the step in which it was
-    done again, or for the transition into it if the task was put before that.
+    transition that began to read the second one, unless it was a fallback. Any other counts for
+    the step in which it was done again, or for the transition into it if the task was put before
+    that.
 
     Args:
         columns: the ledger.
