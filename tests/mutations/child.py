@@ -13,7 +13,7 @@ from hookbench.clock import SystemClock
 from hookbench.effects.store import SqliteEffectStore
 from hookbench.ledger.events import LedgerWriter
 from hookbench.migration.phases import AckMode
-from hookbench.queues.jetstream import StreamSettings
+from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.task import Names
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.service import WorkerService, WorkerSettings
@@ -51,6 +51,7 @@ async def work(settings):
             block_timeout_secs=0.5,
             ack=AckMode.AFTER_PROCESSING,
             stream=StreamSettings(storage="memory"),
+            consumer=ConsumerSettings(ack_wait_s=LEASE_S),
         ),
         EffectHandler(store, serve, recorder=ledger),
         clock=clock,

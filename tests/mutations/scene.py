@@ -148,6 +148,7 @@ class Scene:
             block_timeout_secs=block_s,
             ack=AckMode.AFTER_PROCESSING,
             stream=StreamSettings(storage=_STORAGE),
+            consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(
                 concurrency=concurrency,
                 drain_timeout_s=drain_timeout_s,
