@@ -9,17 +9,17 @@ from hookbench.brokers.topology import Topology
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import seal_effects
-from hookbench.errors import HazardError, OversizeError, SendError
+from hookbench.errors import HazardError
 from hookbench.faults.wire.client import ProxyControl, start_proxy
 from hookbench.faults.wire.model import LinkSettings
 from hookbench.hazards.findings import observe
 from hookbench.hazards.model import Observation
+from hookbench.hazards.producer import Producer
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.model import Account, Bounds, Residue
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.phases import AckMode, Design, Phase
-from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
@@ -30,7 +30,7 @@ from hookbench.rehearsal.observer import Observer
 from hookbench.results.steps import plan_steps
 from hookbench.task import HookTask, Names, new_task
 
-__all__ = ["Bench", "Producer"]
+__all__ = ["Bench"]
 
 WAIT_S = 30.0
 _POLL_S = 0.02
@@ -38,34 +38,6 @@ _STOP_S = 20.0
 _FIRST_WRITER = 1_000
 """Writers below are the fleet's."""
 _FILLING = "x" * 32
-
-
-class Producer:
-    """The reference producer in this process, with a ledger of its own."""
-
-    def __init__(
-        self, service: ReceiveSyncService, ledger: LedgerWriter, connections: Connections
-    ) -> None:
-        self.service = service
-        self.ledger = ledger
-        self.connections = connections
-
-    async def send(self, task: HookTask) -> bool:
-        """Put one task; whether the caller was told that it is accepted."""
-        try:
-            await self.service.send(task, intended_ns=0)
-        except (SendError, OversizeError):
-            return False
-        return True
-
-    async def send_all(self, tasks: Sequence[HookTask]) -> int:
-        """Put tasks one after the other; how many were accepted."""
-        return sum([await self.send(task) for task in tasks])
-
-    async def close(self) -> None:
-        """Disconnect, and end the ledger in order."""
-        self.ledger.close()
-        await self.connections.close()
 
 
 class Bench:
@@ -239,25 +211,31 @@ class Bench:
             concurrency: tasks in work at once.
             replaced: whether another process takes its place when it dies.
         """
-        arguments = [
-            "--redis-url", redis_url or self.topology.redis_url,
-            "--nats-url", nats_url or self.topology.nats_url,
-            "--ack", ack or self.ack,
-            "--handler", handler,
-            "--effects", str(self.effects),
-            "--concurrency", str(concurrency),
-            "--block-timeout", "0.5",
-            *stream_options(self.stream),
-            *options,
-        ]  # fmt: skip
-        index = len(self.phases) - 1
-        number = len(self.fleet.of("worker"))
-        member = self.fleet.start("worker", number, arguments, (index, self._current))
-        if not await self.fleet.wait_until_in(member, index, WAIT_S):
+        member = self.launch(
+            [
+                "--redis-url", redis_url or self.topology.redis_url,
+                "--nats-url", nats_url or self.topology.nats_url,
+                "--ack", ack or self.ack,
+                "--handler", handler,
+                "--concurrency", str(concurrency),
+                *options,
+            ]
+        )  # fmt: skip
+        if not await self.fleet.wait_until_in(member, len(self.phases) - 1, WAIT_S):
             raise HazardError(f"{member.name} did not start: {self.fleet.log_tail(member)}")
         member.expected_end = not replaced
         self.note(f"{member.name} (pid {member.child.pid}): {handler}, ack {ack or self.ack}")
         return member
+
+    def launch(self, arguments: Sequence[str]) -> Member:
+        """Start a worker process in the current phase, whether or not it gets there."""
+        common = ["--effects", str(self.effects), "--block-timeout", "0.5"]
+        return self.fleet.start(
+            "worker",
+            len(self.fleet.of("worker")),
+            [*common, *stream_options(self.stream), *arguments],
+            (len(self.phases) - 1, self._current),
+        )
 
     async def die_at(self, member: Member, step: str) -> None:
         """Let a worker kill itself after a step, as in ``effect:5``; returns once it knows."""

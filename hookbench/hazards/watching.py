@@ -1,0 +1,67 @@
+"""What a scenario sees of its workers, of the consumer and of single tasks."""
+
+import uuid
+
+from hookbench.hazards.bench import Bench
+from hookbench.ledger.events import NO_TASK, Event
+from hookbench.ledger.read import Ledger
+from hookbench.queues.base import Depth
+from hookbench.queues.jetstream import JetStreamQueue
+
+__all__ = ["depth_of", "first_ns", "refusal", "wait_until_read"]
+
+_SAID_CHARACTERS = 2_000
+
+
+async def depth_of(bench: Bench) -> Depth:
+    """What the consumer has not delivered, and what is not acknowledged.
+
+    Raises:
+        BrokerUnreachableError: no answer, or there is no consumer.
+    """
+    return await JetStreamQueue(await bench.nats()).depth()
+
+
+async def wait_until_read(bench: Bench) -> None:
+    """Until the consumer has delivered everything, and waits for no acknowledgement."""
+
+    async def nothing_left() -> bool:
+        depth = await depth_of(bench)
+        return (depth.pending, depth.in_flight) == (0, 0)
+
+    await bench.wait_until(nothing_left, "the consumer has nothing left")
+
+
+async def refusal(bench: Bench, *options: str) -> str | None:
+    """Start a worker that its brokers may not suit: why it ended, ``None`` if it works.
+
+    Args:
+        bench: whose brokers.
+        options: of ``hookbench worker``.
+    """
+    urls = ["--redis-url", bench.topology.redis_url, "--nats-url", bench.topology.nats_url]
+    member = bench.launch([*urls, "--ack", bench.ack, *options])
+    member.expected_end = True  # nobody takes its place
+    index = len(bench.phases) - 1
+
+    async def decided() -> bool:
+        return member.child.exit_code is not None or member.said.get("index") == index
+
+    await bench.wait_until(decided, f"{member.name} starts, or refuses to")
+    if member.child.exit_code is None:
+        bench.note(f"{member.name} works with {' '.join(options)}")
+        return None
+    said = bench.fleet.log_tail(member, characters=_SAID_CHARACTERS)
+    bench.note(f"{member.name} ended with {member.child.exit_code}: {said}")
+    return said
+
+
+def first_ns(ledger: Ledger, event: Event) -> dict[str, int]:
+    """When each task had that event first (monotonic), by its id; those that never had are out."""
+    rows = ledger.records["event"] == event
+    found: dict[str, int] = {}
+    for task, time_ns in zip(ledger.task[rows], ledger.records["time_ns"][rows], strict=True):
+        key = ledger.ids[task].tobytes()
+        if key != NO_TASK:
+            found.setdefault(str(uuid.UUID(bytes=key)), int(time_ns))
+    return found
