@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 from hookbench.errors import SettingError
 from hookbench.hazards.model import Hazard
-from hookbench.hazards.rows import redis_read
+from hookbench.hazards.rows import nats_delivery, redis_read
 
 __all__ = ["HAZARDS", "find_hazards"]
 
-HAZARDS: dict[str, Hazard] = {hazard.id: hazard for rows in (redis_read.ROWS,) for hazard in rows}
+HAZARDS: dict[str, Hazard] = {
+    hazard.id: hazard for rows in (redis_read.ROWS, nats_delivery.ROWS) for hazard in rows
+}
 
 
 def find_hazards(ids: Sequence[str]) -> list[Hazard]:

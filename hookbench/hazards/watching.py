@@ -1,15 +1,18 @@
 """What a scenario sees of its workers, of the consumer and of single tasks."""
 
 import uuid
+from collections.abc import Awaitable, Callable
 
+from hookbench.clock import NS_PER_S
 from hookbench.hazards.bench import Bench
 from hookbench.ledger.events import NO_TASK, Event
 from hookbench.ledger.read import Ledger
 from hookbench.queues.base import Depth
 from hookbench.queues.jetstream import JetStreamQueue
 
-__all__ = ["depth_of", "first_ns", "refusal", "wait_until_read"]
+__all__ = ["depth_of", "first_ns", "refusal", "seen", "wait_until_read"]
 
+_POLL_S = 0.02
 _SAID_CHARACTERS = 2_000
 
 
@@ -30,6 +33,17 @@ async def wait_until_read(bench: Bench) -> None:
         return (depth.pending, depth.in_flight) == (0, 0)
 
     await bench.wait_until(nothing_left, "the consumer has nothing left")
+
+
+async def seen(bench: Bench, condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:
+    """Whether it came to be while somebody watched: at the first sight, or not in all the time."""
+    deadline_ns = bench.clock.monotonic_ns() + int(seconds * NS_PER_S)
+    while not await condition():
+        bench.fleet.poll()
+        if bench.clock.monotonic_ns() > deadline_ns:
+            return False
+        await bench.clock.sleep(_POLL_S)
+    return True
 
 
 async def refusal(bench: Bench, *options: str) -> str | None:
