@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from hookbench.errors import SettingError
 from hookbench.hazards.model import Hazard
-from hookbench.hazards.rows import nats_delivery, redis_read
+from hookbench.hazards.rows import nats_consumer, nats_delivery, redis_read
 
 __all__ = ["HAZARDS", "find_hazards"]
 
 HAZARDS: dict[str, Hazard] = {
-    hazard.id: hazard for rows in (redis_read.ROWS, nats_delivery.ROWS) for hazard in rows
+    hazard.id: hazard
+    for rows in (redis_read.ROWS, nats_delivery.ROWS, nats_consumer.ROWS)
+    for hazard in rows
 }
 
 

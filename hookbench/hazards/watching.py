@@ -3,17 +3,39 @@
 import uuid
 from collections.abc import Awaitable, Callable
 
+from hookbench.brokers.nats_cluster import NatsCluster
 from hookbench.clock import NS_PER_S
+from hookbench.errors import HazardError
 from hookbench.hazards.bench import Bench
 from hookbench.ledger.events import NO_TASK, Event
 from hookbench.ledger.read import Ledger
 from hookbench.queues.base import Depth
 from hookbench.queues.jetstream import JetStreamQueue
 
-__all__ = ["depth_of", "first_ns", "refusal", "seen", "wait_until_read"]
+__all__ = [
+    "accepted_are_done",
+    "cluster_of",
+    "depth_of",
+    "first_ns",
+    "refusal",
+    "seen",
+    "wait_until_read",
+]
 
 _POLL_S = 0.02
 _SAID_CHARACTERS = 2_000
+
+
+def cluster_of(bench: Bench) -> NatsCluster:
+    """The nodes of a scenario whose NATS is a cluster.
+
+    Raises:
+        HazardError: the row's topology has a single NATS.
+    """
+    group = bench.topology.nats
+    if not isinstance(group, NatsCluster):
+        raise HazardError(f"topology {bench.topology.name}: the row needs nats_cluster")
+    return group
 
 
 async def depth_of(bench: Bench) -> Depth:
@@ -23,6 +45,12 @@ async def depth_of(bench: Bench) -> Depth:
         BrokerUnreachableError: no answer, or there is no consumer.
     """
     return await JetStreamQueue(await bench.nats()).depth()
+
+
+async def accepted_are_done(bench: Bench) -> bool:
+    """Whether each task that was accepted so far was done at least once."""
+    ledger = bench.ledger()
+    return first_ns(ledger, Event.ACCEPTED).keys() <= first_ns(ledger, Event.DONE).keys()
 
 
 async def wait_until_read(bench: Bench) -> None:

@@ -106,8 +106,8 @@ async def _copies(bench: Bench) -> Observation:
             times_s.append(stored.time.timestamp())
     after_ms = [round((time_s - times_s[0]) * 1_000) for time_s in times_s[1:]]
     return Observation(
-        text=f"the stream holds {len(times_s)} copies, {with_id} with a Nats-Msg-Id; those after the"
-        f" first came {after_ms} ms later, the duplicate window is {_WINDOW_S * 1_000:g} ms",
+        text=f"the stream holds {len(times_s)} copies, {with_id} with a Nats-Msg-Id; those after"
+        f" the first came {after_ms} ms later, the duplicate window is {_WINDOW_S * 1_000:g} ms",
         count=len(times_s),
     )
 
