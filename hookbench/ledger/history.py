@@ -150,7 +150,7 @@ def find_lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:
 
     The stream keeps what is acknowledged until it is too old, so what lies in it and still waits
     is told by sequences: above what the consumer has delivered, or not acknowledged; without a
-    consumer all of it.
+    consumer all of it. A stream that was rolled back by a power cut ends before what it had given.
     """
     lying = {}
     for place in Place:
@@ -159,6 +159,8 @@ def find_lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:
         mask[columns.ledger.rows_of(found)] = True
         lying[place] = mask
     kept = (columns.sequence > 0) & (columns.sequence >= residue.first_sequence)
+    if residue.last_sequence is not None:
+        kept &= columns.sequence <= residue.last_sequence
     if residue.delivered_sequence is None:
         if residue.first_sequence:  # a stream that nobody reads yet
             in_redis = lying[Place.REDIS_PENDING] | lying[Place.REDIS_WORK]

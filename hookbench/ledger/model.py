@@ -67,6 +67,7 @@ class Residue(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         places: task ids found in each place, with repeats where a task lies there twice.
         first_sequence: lowest stream sequence that the stream still holds; 0 for no stream.
+        last_sequence: the highest that it has given; ``None`` where nobody looked.
         delivered_sequence: highest stream sequence that the consumer has delivered; ``None``
             where there is no consumer.
         ack_floor_sequence: everything up to this sequence is acknowledged or given up.
@@ -78,6 +79,7 @@ class Residue(msgspec.Struct, frozen=True, kw_only=True):
 
     places: dict[Place, list[uuid.UUID]]
     first_sequence: int = 0
+    last_sequence: int | None = None
     delivered_sequence: int | None = None
     ack_floor_sequence: int | None = None
     ack_pending: int = 0

@@ -171,18 +171,25 @@ class Observer:
         letters = [*await self._redis_letters(), *await self._nats_letters()]
         try:
             jetstream = (await self._nats()).jetstream
-            first_sequence = 0
+            first_sequence, last_sequence = 0, None
             try:
-                first_sequence = (await jetstream.stream_info(self._names.stream)).state.first_seq
+                state = (await jetstream.stream_info(self._names.stream)).state
+                first_sequence, last_sequence = state.first_seq, state.last_seq
                 info = await jetstream.consumer_info(self._names.stream, self._names.consumer)
             except nats.js.errors.NotFoundError:
-                return Residue(places=places, letters=letters, first_sequence=first_sequence)
+                return Residue(
+                    places=places,
+                    letters=letters,
+                    first_sequence=first_sequence,
+                    last_sequence=last_sequence,
+                )
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerUnreachableError(f"consumer info: {error!r}") from error
         raise_if_cancelled()
         return Residue(
             places=places,
             first_sequence=first_sequence,
+            last_sequence=last_sequence,
             max_deliver=max(0, info.config.max_deliver or 0),
             delivered_sequence=info.delivered.stream_seq if info.delivered else 0,
             ack_floor_sequence=info.ack_floor.stream_seq if info.ack_floor else 0,

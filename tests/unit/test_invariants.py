@@ -466,6 +466,24 @@ def test_a_task_that_got_too_old_is_lost_by_age(history):
     assert [item.hazard for item in account.findings] == ["P7"]
 
 
+@pytest.mark.parametrize(
+    ("last", "numbers"),
+    [(None, [5]), (5, [5]), (4, [1, 8])],
+    ids=["unknown", "whole", "rolled-back"],
+)
+def test_a_task_beyond_the_end_of_the_stream_is_lost(history, last, numbers):
+    in_stream(history)
+    history.consumer = {
+        "first_sequence": 1,
+        "last_sequence": last,
+        "delivered_sequence": 4,
+        "ack_floor_sequence": 4,
+    }
+    account = history.account()
+    assert broken(account) == numbers
+    assert account.rows[-1].lost_by == ({} if numbers == [5] else {State.VANISHED: 1})
+
+
 def test_a_task_that_nats_did_not_take_lies_on_one_broker_only(history):
     history.say("producer.1", Event.PUT_INVOKED, 1, step=2, value=1)
     history.say("producer.1", Event.PUT_UNKNOWN, 1, step=2, broker=Broker.NATS)
