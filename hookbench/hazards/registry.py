@@ -5,7 +5,14 @@ from collections.abc import Sequence
 
 from hookbench.errors import SettingError
 from hookbench.hazards.model import Hazard
-from hookbench.hazards.rows import nats_cluster, nats_consumer, nats_delivery, redis_read
+from hookbench.hazards.rows import (
+    dual_read,
+    dual_write,
+    nats_cluster,
+    nats_consumer,
+    nats_delivery,
+    redis_read,
+)
 
 __all__ = ["HAZARDS", "find_hazards"]
 
@@ -17,7 +24,14 @@ def _place(hazard: Hazard) -> tuple[int, int]:
     return _PLACES.index(hazard.id[0]), int(hazard.id[1:])
 
 
-_ROWS = (redis_read.ROWS, nats_cluster.ROWS, nats_delivery.ROWS, nats_consumer.ROWS)
+_ROWS = (
+    redis_read.ROWS,
+    dual_write.ROWS,
+    dual_read.ROWS,
+    nats_cluster.ROWS,
+    nats_delivery.ROWS,
+    nats_consumer.ROWS,
+)
 HAZARDS: dict[str, Hazard] = {
     hazard.id: hazard for hazard in sorted((row for rows in _ROWS for row in rows), key=_place)
 }
