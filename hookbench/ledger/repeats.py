@@ -21,7 +21,7 @@ class Repeats(NamedTuple):
         task: the task.
         by_nats: done by redis before and by jetstream now, in a step that reads NATS.
         by_redis: done by jetstream before and by redis now, in a step that reads Redis alone.
-        by_fallback: by one and then by the other in steps that read NATS and fall back to Redis.
+        by_fallback: done by jetstream before and by redis now, in a step that falls back to Redis.
         step: the step that the repeat counts for.
         transition: whether it counts for the change into that step, or for the step itself.
     """
@@ -72,8 +72,9 @@ def find_repeats(
     falls_back = np.array([item.reads_redis and item.reads_nats for item in steps] or [False])
     by_nats = (first == Broker.REDIS) & (second == Broker.NATS)
     by_redis = (first == Broker.NATS) & (second == Broker.REDIS)
-    by_fallback = (by_nats & falls_back[columns.phase[before]]) | (by_redis & falls_back[step])
-    by_nats &= (into_nats > 0) & ~by_fallback
+    # The other way round it may as well be the last Redis read before the switch.
+    by_fallback = by_redis & falls_back[step]
+    by_nats &= into_nats > 0
     by_redis &= into_redis > 0
     return Repeats(
         order=order,

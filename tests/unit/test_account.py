@@ -256,12 +256,10 @@ def test_going_back_runs_finished_tasks_again(history):
     assert hazards(account) == [("B2", "→ redis_only", 1)]
 
 
-@pytest.mark.parametrize("first", [Broker.NATS, Broker.REDIS])
-def test_a_fallback_runs_the_other_copy(history, first):
-    second = Broker.REDIS if first is Broker.NATS else Broker.NATS
+def test_a_fallback_runs_the_other_copy(history):
     history.put(1, step=2, nats=1)
-    history.work(1, step=2, broker=first)
-    history.work(1, step=2, broker=second)
+    history.work(1, step=2, broker=Broker.NATS)
+    history.work(1, step=2, broker=Broker.REDIS)
     account = history.account()
     assert hazards(account) == [("P8", "dual_read", 1)]
     assert [item.hazard for item in account.attributions] == ["P8"]
