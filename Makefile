@@ -25,8 +25,9 @@ rehearse: $(STAMP) ## rehearse the migration on embedded brokers, both designs
 	@status=0; $(BIN)/hookbench rehearse --design both $(ARGS) || status=$$?; \
 	if [ $$status -eq 1 ]; then exit 0; fi; exit $$status
 
+# Three at a time: most of them wait for brokers, and a machine with two cores gets twice as far.
 test: $(STAMP) lint ## lint and the whole test suite
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
 
 # What is refuted or unknown fails. The files belong in a commit when the tree was clean.
 evidence: $(STAMP) ## the long proofs; writes evidence/*.json (ARGS="-k witness" for one)
