@@ -46,8 +46,9 @@ class FaultAccount(msgspec.Struct, frozen=True, kw_only=True):
         longest_without_ns: by broker and operation, the longest time without a success that
             reaches into the fault.
         recovery_ns: of a broker, from the end of the fault to its next success.
-        served_again_ns: by broker and operation, from the beginning of the fault to the success
-            that ended the longest time without one: what a failover takes while the fault lasts.
+        served_again_ns: by broker concerned and operation, from the beginning of the fault to the
+            success that ended the longest time without one: what a failover takes, which may be
+            over before the fault is.
     """
 
     index: int

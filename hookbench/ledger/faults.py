@@ -56,7 +56,11 @@ def account_for_faults(history: History) -> list[FaultAccount]:
                 stuck=int((exposed & _stuck(history)).sum()),
                 duplicated=int(repeated.sum()),
                 longest_without_ns={name: last - first for name, (first, last) in gaps.items()},
-                served_again_ns={name: last - begin_ns for name, (_, last) in gaps.items()},
+                served_again_ns={
+                    name: last - begin_ns
+                    for name, (_, last) in gaps.items()
+                    if _BROKERS[name.partition(" ")[0]] in fault.reach.brokers
+                },
                 recovery_ns=_recovery(history, fault, end_ns),
             )
         )

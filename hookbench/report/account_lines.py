@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from hookbench.clock import NS_PER_MS, NS_PER_S
 from hookbench.ledger.model import Account, Attribution, FaultAccount, Unavailability
+from hookbench.ledger.unavailable import UNAVAILABLE_NS
 
 __all__ = [
     "cause_lines",
@@ -79,7 +80,9 @@ def _fault(fault: FaultAccount) -> str:
     gaps = []
     for name, value_ns in fault.longest_without_ns.items():
         again_ns = fault.served_again_ns.get(name)
-        when = f" (again {ms(again_ns)} ms after its beginning)" if again_ns is not None else ""
+        when = ""
+        if again_ns is not None and value_ns > UNAVAILABLE_NS:
+            when = f" (again {ms(again_ns)} ms after its beginning)"
         gaps.append(f"; {ms(value_ns)} ms without {name}{when}")
     recovery = (
         f"; answered {ms(fault.recovery_ns)} ms after its end"

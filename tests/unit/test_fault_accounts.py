@@ -74,6 +74,46 @@ def test_how_long_nothing_went_and_when_it_went_again(history):
     # Put 2 was acknowledged one event before the fault, put 3 two events after its end.
     assert fault.longest_without_ns == {"redis put": 110 * MS}
     assert fault.recovery_ns == 9 * MS
+    assert fault.served_again_ns == {"redis put": 109 * MS}
+
+
+def test_a_failover_is_over_before_the_fault_is(history):
+    for number in range(1, 4):
+        history.put(number, step=3, redis=False, nats=number)
+    history.fault(length_ms=1_000, target="stream_leader")
+    history.clock.now_ns += 300 * MS
+    for number in range(4, 9):
+        history.put(number, step=3, redis=False, nats=number)
+    (fault,) = history.account().faults
+    assert fault.served_again_ns == {"nats put": 302 * MS}
+    assert fault.recovery_ns is None  # nothing was put after its end
+
+
+def test_who_recovers_is_the_broker_of_a_node_a_role_or_a_link(history):
+    for target in ("nats-2", "stream_leader", "producers-nats", "workers-nats"):
+        history.fault(length_ms=2, target=target)
+    history.clock.now_ns += 10 * MS
+    history.put(1, step=3, redis=False, nats=1)
+    faults = history.account().faults
+    assert [fault.recovery_ns for fault in faults] == [10 * MS, 10 * MS, 10 * MS, None]
+
+
+def test_the_time_to_the_next_start_over_all_deaths(history):
+    for number, who, ms in ((1, "worker.2", 100), (2, "worker.3", 300)):
+        history.put(number, step=0)
+        history.take(number, step=0, who=who)
+        history.clock.now_ns += ms * MS
+        history.say("worker.4", Event.STARTED, number, step=0, broker=Broker.REDIS, attempt=2)
+        history.say("worker.4", Event.DONE, number, step=0, broker=Broker.REDIS, attempt=2)
+    account = history.account(crashed=["worker.2", "worker.3"])
+    assert account.redelivery_ns["max"] == 301 * MS
+    assert account.redelivery_ns["p50"] // MS == 101
+
+
+def test_without_a_death_there_is_no_time_to_the_next_start(history):
+    history.put(1, step=0)
+    history.work(1, step=0)
+    assert history.account().redelivery_ns is None
 
 
 def test_the_next_start_after_a_death(history):
