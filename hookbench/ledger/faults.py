@@ -10,8 +10,10 @@ from hookbench.ledger.model import FaultAccount, FaultWindow
 __all__ = ["account_for_faults"]
 
 _NEVER_NS = np.iinfo(np.int64).max
-_BROKERS = {"redis": Broker.REDIS, "nats": Broker.NATS}
+_BROKERS = (Broker.REDIS, Broker.NATS)
 _OPERATIONS = {"put": Event.PUT_OK, "receive": Event.RECEIVED}
+_Key = tuple[Broker, str]
+"""A broker and an operation."""
 
 
 def account_for_faults(history: History) -> list[FaultAccount]:
@@ -28,10 +30,11 @@ def account_for_faults(history: History) -> list[FaultAccount]:
     columns = history.columns
     ended_ns, last_ns = _ended_ns(history), _last_ns(history)
     begins_ns = np.sort([fault.begin_ns for fault in history.faults])
+    stuck = _stuck(history)
+    times = _times(history)
     accounts = []
     for place, fault in enumerate(history.faults):
-        begin_ns = fault.begin_ns
-        end_ns = history.end_ns if fault.end_ns is None else max(fault.end_ns, begin_ns)
+        begin_ns, end_ns = fault.span_ns(history.end_ns)
         earlier = int(np.searchsorted(begins_ns, begin_ns))
         since_ns = int(begins_ns[earlier - 1]) if earlier else 0
         in_flight = np.where(columns.terminal, ended_ns >= begin_ns, last_ns >= since_ns)
@@ -41,10 +44,9 @@ def account_for_faults(history: History) -> list[FaultAccount]:
         exposed |= lost
         exposed[history.repeats.task[repeated]] = True
         gaps = {
-            f"{broker} {operation}": gap
-            for broker, code in _BROKERS.items()
-            for operation, event in _OPERATIONS.items()
-            if (gap := _longest_gap(_times(history, event, code), begin_ns, end_ns)) is not None
+            key: gap
+            for key, moments in times.items()
+            if (gap := _longest_gap(moments, begin_ns, end_ns)) is not None
         }
         accounts.append(
             FaultAccount(
@@ -53,15 +55,17 @@ def account_for_faults(history: History) -> list[FaultAccount]:
                 length_ns=end_ns - begin_ns,
                 exposed=int(exposed.sum()),
                 lost=int(lost.sum()),
-                stuck=int((exposed & _stuck(history)).sum()),
+                stuck=int((exposed & stuck).sum()),
                 duplicated=int(repeated.sum()),
-                longest_without_ns={name: last - first for name, (first, last) in gaps.items()},
-                served_again_ns={
-                    name: last - begin_ns
-                    for name, (_, last) in gaps.items()
-                    if _BROKERS[name.partition(" ")[0]] in fault.reach.brokers
+                longest_without_ns={
+                    _name(key): last - first for key, (first, last) in gaps.items()
                 },
-                recovery_ns=_recovery(history, fault, end_ns),
+                served_again_ns={
+                    _name(key): last - begin_ns
+                    for key, (_, last) in gaps.items()
+                    if key[0] in fault.reach.brokers
+                },
+                recovery_ns=_recovery(fault, times, end_ns),
             )
         )
     return accounts
@@ -92,10 +96,22 @@ def _stuck(history: History) -> Bools:
     return stuck
 
 
-def _times(history: History, event: Event, broker: Broker) -> Ints:
+def _times(history: History) -> dict[_Key, Ints]:
+    """When each operation succeeded on each broker."""
     columns = history.columns
-    times: Ints = columns.time[columns.where(event) & (columns.broker == broker)]
-    return times
+    rows = {
+        operation: np.flatnonzero(columns.where(event)) for operation, event in _OPERATIONS.items()
+    }
+    return {
+        (broker, operation): columns.time[found[columns.broker[found] == broker]]
+        for broker in _BROKERS
+        for operation, found in rows.items()
+    }
+
+
+def _name(key: _Key) -> str:
+    """``redis put``."""
+    return f"{key[0].name.lower()} {key[1]}"
 
 
 def _longest_gap(times: Ints, begin_ns: int, end_ns: int) -> tuple[int, int] | None:
@@ -109,14 +125,12 @@ def _longest_gap(times: Ints, begin_ns: int, end_ns: int) -> tuple[int, int] | N
     return int(near[longest]), int(near[longest + 1])
 
 
-def _recovery(history: History, fault: FaultWindow, end_ns: int) -> int | None:
+def _recovery(fault: FaultWindow, times: dict[_Key, Ints], end_ns: int) -> int | None:
     """From the end of a broker's fault to its first success; ``None`` for never, or no broker."""
     reach = fault.reach
     wanted = {"put": reach.puts, "receive": reach.deliveries}
-    found = []
-    for broker in reach.brokers:
-        for operation, event in _OPERATIONS.items():
-            if wanted[operation]:
-                times = _times(history, event, broker)
-                found += times[np.searchsorted(times, end_ns) :][:1].tolist()
+    found: list[int] = []
+    for (broker, operation), moments in times.items():
+        if broker in reach.brokers and wanted[operation]:
+            found += moments[np.searchsorted(moments, end_ns) :][:1].tolist()
     return min(found) - end_ns if found else None
