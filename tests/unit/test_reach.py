@@ -70,6 +70,25 @@ def test_a_link_has_one_side():
     assert not reach_of("kill", "producer-1").deliveries
 
 
-@pytest.mark.parametrize("kind", ["kill", "pause", "restart", "kill_at_step", "wire"])
-def test_the_kinds_are_those_of_the_registry(kind):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "kill",
+        "pause",
+        "restart",
+        "rolling_restart",
+        "kill_at_step",
+        "wire",
+        "partition",
+        "power_cut",
+        "promote",
+        "step_down",
+        "delete_consumer",
+        "recreate_consumer",
+        "maxmemory",
+        "stream_limits",
+        "slow_handler",
+    ],
+)
+def test_the_kinds_that_are_told_apart_are_those_of_the_registry(kind):
     assert kind in FAULTS
