@@ -23,8 +23,8 @@ _TEXTS = {
         " copies in redis delivered and done again ({origins})"
     ),
     "P8": (
-        "{{count}} tasks done again in {now} by a fallback: their copies on both brokers were"
-        " delivered and done ({origins})"
+        "{{count}} tasks done again in {now} from their copies in redis, which a fallback or a"
+        " worker of the phase before read after jetstream had delivered them ({origins})"
     ),
     "-": (
         "{{count}} tasks done again in {now} without a crash, the end of a lease or a fault of the"

@@ -21,7 +21,7 @@ class Repeats(NamedTuple):
         task: the task.
         by_nats: done by redis before and by jetstream now, in a step that reads NATS.
         by_redis: done by jetstream before and by redis now, in a step that reads Redis alone.
-        by_fallback: done by jetstream before and by redis now, in a step that falls back to Redis.
+        by_fallback: done by jetstream before and by redis now, in any other step.
         step: the step that the repeat counts for.
         transition: whether it counts for the change into that step, or for the step itself.
     """
@@ -69,11 +69,10 @@ def find_repeats(
     first, second = columns.broker[before], columns.broker[again]
     into_nats = _entries([item.reads_nats for item in steps])[step]
     into_redis = _entries([item.reads_redis and not item.reads_nats for item in steps])[step]
-    falls_back = np.array([item.reads_redis and item.reads_nats for item in steps] or [False])
     by_nats = (first == Broker.REDIS) & (second == Broker.NATS)
     by_redis = (first == Broker.NATS) & (second == Broker.REDIS)
-    # The other way round it may as well be the last Redis read before the switch.
-    by_fallback = by_redis & falls_back[step]
+    # Not only while reads fall back: a read goes on into the next phase, and a worker may be late.
+    by_fallback = by_redis & (into_redis == 0)
     by_nats &= into_nats > 0
     by_redis &= into_redis > 0
     return Repeats(

@@ -1,8 +1,9 @@
 """A client of a Redis Cluster with the commands that the queues use.
 
-redis-py's cluster client does what they need, but for three things that are mended here: it queues
+redis-py's cluster client does what they need, but for what is mended here: it queues
 the commands of a transaction in a new thread with a new event loop each, it fails a command that
-finds all connections busy, and what it raises before it sends anything is no ``RedisError``.
+finds all connections busy, and what it raises before it sends anything, or on a connection that
+another command has closed, is no ``RedisError``.
 All keys of a queue must be in one slot, which their tag in braces sees to.
 """
 
@@ -16,6 +17,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands import AsyncRedisClusterCommands
 from redis.exceptions import ClusterDownError, ClusterError, RedisClusterException
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hookbench.queues.addresses import parse_redis_nodes
 from hookbench.queues.redis_client import NeverSentError
@@ -60,14 +62,19 @@ def connect_cluster(
 
 
 @contextmanager
-def _never_sent() -> Iterator[None]:
-    """What redis-py raises when it knows no node for a command, or only redirections."""
+def _known_errors() -> Iterator[None]:
+    """What redis-py raises beside ``RedisError``: for no node, or for redirections only, say."""
     try:
         yield
     except ClusterDownError:
         raise  # an answer of the server
     except (RedisClusterException, ClusterError) as error:
         raise NeverSentError(f"{type(error).__name__}: {error}") from error
+    except AttributeError as error:
+        if error.obj is not None or error.name is None:
+            raise
+        # One command closes the connections of a node that another one is about to use.
+        raise RedisConnectionError(f"the connection was closed meanwhile: {error}") from error
 
 
 class ClusterClient(RedisCluster):
@@ -86,7 +93,7 @@ class ClusterClient(RedisCluster):
         except TimeoutError as error:
             raise NeverSentError(f"no connection became free within {self._wait_s} s") from error
         try:
-            with _never_sent():
+            with _known_errors():
                 if args[0] == "XREADGROUP" and "target_nodes" not in kwargs:
                     kwargs["target_nodes"] = [await self.owner(args[args.index(b"STREAMS") + 1])]
                 return await super().execute_command(*args, **kwargs)
@@ -126,7 +133,7 @@ class _Pipeline(ClusterPipeline):
     async def execute(
         self, raise_on_error: bool = True, allow_redirections: bool = True
     ) -> list[Any]:
-        with _never_sent():
+        with _known_errors():
             return await super().execute(raise_on_error, allow_redirections)
 
 
@@ -150,7 +157,7 @@ class _Transaction(AsyncRedisClusterCommands):
             RedisError: no answer, or the transaction was refused as a whole; with
                 ``raise_on_error`` also the first error among the answers.
         """
-        with _never_sent():
+        with _known_errors():
             nodes = [await self._client.owner(self._commands[0][0][1])]
             pipeline = self._client.pipeline()
             pipeline.execute_command("MULTI", target_nodes=nodes)

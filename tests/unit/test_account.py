@@ -256,14 +256,17 @@ def test_going_back_runs_finished_tasks_again(history):
     assert hazards(account) == [("B2", "→ redis_only", 1)]
 
 
-def test_a_fallback_runs_the_other_copy(history):
-    history.put(1, step=2, nats=1)
+@pytest.mark.parametrize(
+    ("step", "where"), [(1, "dual_write"), (2, "dual_read"), (3, "→ nats_primary")]
+)
+def test_a_fallback_or_a_late_worker_runs_the_other_copy(history, step, where):
+    history.put(1, step=min(step, 2), nats=1)
     history.work(1, step=2, broker=Broker.NATS)
-    history.work(1, step=2, broker=Broker.REDIS)
+    history.work(1, step=step, broker=Broker.REDIS)
     account = history.account()
-    assert hazards(account) == [("P8", "dual_read", 1)]
+    assert hazards(account) == [("P8", where, 1)]
     assert [item.hazard for item in account.attributions] == ["P8"]
-    assert "by a fallback" in account.findings[0].text
+    assert "copies in redis" in account.findings[0].text
 
 
 def test_re_entry_replays_what_redis_did_in_between(history):
