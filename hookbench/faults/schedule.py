@@ -122,6 +122,11 @@ class FaultSchedule:
         for fault, record in zip(self._faults, self.records, strict=True):
             if record.problem is not None:
                 reasons.append(f"fault {record.index} ({fault.name}): {record.problem}")
+            elif record.begin_ns is None and record.index in self._begun:
+                reasons.append(
+                    f"fault {record.index} ({fault.name}): it did not fire: tried from"
+                    f" {fault.at_s:g} s after the start on, and without effect when the load ended"
+                )
             elif record.begin_ns is None:
                 reasons.append(
                     f"fault {record.index} ({fault.name}): it did not fire: planned"
