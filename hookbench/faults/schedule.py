@@ -27,7 +27,7 @@ class FaultSchedule:
         self._targets = targets
         self._recorder = recorder
         self._active: dict[int, Fault] = {}
-        self._begun: set[int] = set()
+        self._begun: list[int] = []
         self._healing: dict[int, asyncio.Task[None]] = {}
         self.records = [
             FaultRecord(
@@ -73,7 +73,7 @@ class FaultSchedule:
         if fault.lead_s > 0:
             await fault.prepare(self._targets)
             await sleep_until(planned_ns, clock)
-        self._begun.add(index)
+        self._begun.append(index)
         self._recorder.record(Event.FAULT_BEGIN, value=index)
         begin_ns = clock.monotonic_ns()
         await fault.inject(self._targets)
@@ -110,6 +110,16 @@ class FaultSchedule:
         if index in self._begun:
             self._recorder.record(Event.FAULT_END, value=index)
         del self._active[index]
+
+    @property
+    def begun(self) -> list[str]:
+        """Names of the faults that were tried so far, in the order of their beginnings."""
+        return [self.records[index].name for index in self._begun]
+
+    @property
+    def active(self) -> list[str]:
+        """Names of those that are not healed yet."""
+        return [self.records[index].name for index in self._begun if index in self._active]
 
     async def heal(self) -> None:
         """Undo whatever is still in effect."""

@@ -14,7 +14,7 @@ PLAIN_EVERY_S = 2.0
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True):
-    """The state of a run at one moment."""
+    """The state of a run at one moment; ``faults`` are those in effect."""
 
     phase: str
     elapsed_s: float
@@ -24,6 +24,7 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
     redis_depth: int
     nats_depth: int
     redelivered: int
+    faults: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -32,7 +33,7 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"{minutes:02d}:{seconds:02d}  in {self.in_per_s:,.0f}/s  out {self.out_per_s:,.0f}/s"
             f"  waiting redis {self.redis_depth:,} nats {self.nats_depth:,}"
-            f"  redelivered {self.redelivered:,}"
+            f"  redelivered {self.redelivered:,}  fault {', '.join(self.faults) or '-'}"
         )
 
 

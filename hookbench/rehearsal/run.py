@@ -200,6 +200,8 @@ class Rehearsal:
                 " repositories"
             )
             check_targets(settings.faults, settings, stage)
+            for fault in settings.faults:
+                self._teller.say(f"planned   {fault.at_s:5.1f} s  {fault.name}")
             links = await open_links(settings.faults, stage, folder.logs, clock=self._clock)
             try:
                 await self._on_stage(folder, manifest, stage, links, detours)

@@ -62,6 +62,8 @@ class Timeline:
         self._observer = observer
         self._control = control
         self._note = note
+        self._faults: FaultSchedule | None = None
+        self._told_faults = 0
         self._told_ns = 0
         self._told_counts = (0, 0)
         self.records: list[StepRecord] = []
@@ -73,6 +75,7 @@ class Timeline:
 
         Faults are carried out beside it; what is left of the schedule then does not fire.
         """
+        self._faults = faults
         settings = self._settings
         step_ns = int(settings.phase_seconds * NS_PER_S)
         lead_s = _LEAD_S + 0.5 * settings.producers
@@ -139,9 +142,16 @@ class Timeline:
             for incident in fleet.incidents[told:]:
                 self._teller.say(f"incident  {incident.what}")
             told = len(fleet.incidents)
+            self._tell_faults()
             if now_ns - max(self._told_ns, start_ns) >= NS_PER_S:
                 self._tell(phase, start_ns, now_ns)
             await self._clock.sleep(min(PULSE_S, max(0.0, (end_ns - now_ns) / NS_PER_S)))
+
+    def _tell_faults(self) -> None:
+        begun = [] if self._faults is None else self._faults.begun
+        for name in begun[self._told_faults :]:
+            self._teller.say(f"fault     {name}")
+        self._told_faults = len(begun)
 
     def _tell(self, phase: str, start_ns: int, now_ns: int) -> None:
         fleet, latest = self._fleet, self._observer.latest
@@ -158,6 +168,7 @@ class Timeline:
                 redis_depth=latest.redis_pending or 0,
                 nats_depth=latest.nats_waiting,
                 redelivered=latest.redelivered or 0,
+                faults=tuple(self._faults.active) if self._faults else (),
             )
         )
         self._told_ns = now_ns
