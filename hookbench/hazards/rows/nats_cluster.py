@@ -96,8 +96,9 @@ async def _power_cut(bench: Bench) -> list[Observation]:
     """N10: all nodes lose their power, and what they had not synced, after 200 more tasks.
 
     The nodes run with the interval that a nats-server has as shipped (2 minutes). All are stopped
-    for the copies, and killed after the tasks. A folder goes back to its copy only if no node
-    synced anything in between, as strace counts: what is synced survives a power cut.
+    for the copies, and killed after the tasks. The folders go back to their copies unless strace
+    counted a sync in between: what is synced survives a power cut. Without strace the interval
+    alone has to be believed.
     """
     cluster = cluster_of(bench)
     await _run_as_shipped(cluster)

@@ -313,7 +313,7 @@ async def _delivered_again(bench: Bench) -> list[Observation]:
     await bench.quiesce()
     found = await bench.conclude()
     if running:
-        text = f"the first acknowledgement removed the task while {running} more execution ran"
+        text = f"the first acknowledgement removed the task, {running} of its executions still ran"
         found.append(Observation(text=text, count=running))
     return found
 
