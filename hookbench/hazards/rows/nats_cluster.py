@@ -49,6 +49,8 @@ async def _leader_killed(bench: Bench) -> list[Observation]:
     bench.note(f"{before} tasks accepted, then {leader.name} killed, which led the stream")
     await _send_until_back(bench, producer)
     await bench.wait_until(lambda: accepted_are_done(bench), "every accepted task is done")
+    await asyncio.to_thread(leader.restart)
+    await cluster.wait_until_current(bench.names.stream)
     await bench.quiesce()
     return [*_stall(bench, killed_ns), *await bench.conclude()]
 

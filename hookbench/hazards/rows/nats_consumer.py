@@ -131,6 +131,8 @@ async def _half_open(bench: Bench) -> list[Observation]:
     other.resume()
     await bench.wait_until(lambda: accepted_are_done(bench), "every accepted task is done")
     bench.note(f"{other.name} goes on, all tasks done")
+    # A node that was away for so long answers 503 until it has heard of the others again.
+    await cluster.wait_until_current(bench.names.stream)
     return [*found, *await bench.conclude()]
 
 
