@@ -9,7 +9,7 @@ from hookbench.brokers.topology import Topology
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import seal_effects
-from hookbench.errors import HazardError
+from hookbench.errors import BrokerUnreachableError, HazardError
 from hookbench.faults.wire.client import ProxyControl, start_proxy
 from hookbench.faults.wire.model import LinkSettings
 from hookbench.hazards.findings import observe
@@ -360,14 +360,19 @@ class Bench:
         )
 
     async def residue(self) -> Residue:
-        """What lies on the brokers now."""
-        observer = Observer(
-            self.topology.redis_url, self.topology.nats_url, self.names, clock=self.clock
-        )
-        try:
-            return await observer.residue([])
-        finally:
-            await observer.close()
+        """What lies on the brokers; after a fault one of them may be electing for a while."""
+        deadline_ns = self.clock.monotonic_ns() + int(WAIT_S * NS_PER_S)
+        urls = (self.topology.redis_url, self.topology.nats_url)
+        while True:
+            observer = Observer(*urls, self.names, clock=self.clock)
+            try:
+                return await observer.residue([])
+            except BrokerUnreachableError:
+                if self.clock.monotonic_ns() > deadline_ns:
+                    raise
+                await self.clock.sleep(_POLL_S)
+            finally:
+                await observer.close()
 
     async def close(self) -> None:
         """End every process and connection; the brokers are the caller's."""

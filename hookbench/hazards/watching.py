@@ -24,6 +24,8 @@ __all__ = [
 
 _POLL_S = 0.02
 _SAID_CHARACTERS = 2_000
+_EXIT_REFUSED = 2
+"""Of a ``hookbench`` command whose settings or environment do not suit, see ``cli/main.py``."""
 
 
 def cluster_of(bench: Bench) -> NatsCluster:
@@ -80,6 +82,9 @@ async def refusal(bench: Bench, *options: str) -> str | None:
     Args:
         bench: whose brokers.
         options: of ``hookbench worker``.
+
+    Raises:
+        HazardError: it ended in another way than by an error that names what is wrong.
     """
     urls = ["--redis-url", bench.topology.redis_url, "--nats-url", bench.topology.nats_url]
     member = bench.launch([*urls, "--ack", bench.ack, *options])
@@ -94,7 +99,9 @@ async def refusal(bench: Bench, *options: str) -> str | None:
         bench.note(f"{member.name} works with {' '.join(options)}")
         return None
     said = bench.fleet.log_tail(member, characters=_SAID_CHARACTERS)
-    bench.note(f"{member.name} ended with {member.child.exit_code}: {said}")
+    if member.child.exit_code != _EXIT_REFUSED or not said:
+        raise HazardError(f"{member.name} ended with {member.child.exit_code}: {said or 'silent'}")
+    bench.note(f"{member.name} refused to start: {said}")
     return said
 
 

@@ -289,7 +289,9 @@ async def _starved(bench: Bench) -> list[Observation]:
 async def _delivered_again(bench: Bench) -> list[Observation]:
     """N6: a task of 1.5 s under an AckWait of 0.5 s is delivered again while it runs.
 
-    The acknowledgement of the stale attempt removes the task under the worker that has it now.
+    The acknowledgement of the stale attempt removes the task under the worker that has it now. And
+    a third delivery, overdue since nobody pulled, may overtake it: the server can answer the next
+    pull of the worker that has just acknowledged before it has seen to the acknowledgement.
     """
     await bench.enter(Phase.NATS_PRIMARY)
     producer = await bench.producer()
