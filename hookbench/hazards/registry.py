@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from hookbench.errors import SettingError
 from hookbench.hazards.model import Hazard
 from hookbench.hazards.rows import (
+    cutover_and_back,
     dual_read,
     dual_write,
+    early_ack,
+    fallback,
     nats_cluster,
     nats_consumer,
     nats_delivery,
@@ -28,6 +31,9 @@ _ROWS = (
     redis_read.ROWS,
     dual_write.ROWS,
     dual_read.ROWS,
+    fallback.ROWS,
+    early_ack.ROWS,
+    cutover_and_back.ROWS,
     nats_cluster.ROWS,
     nats_delivery.ROWS,
     nats_consumer.ROWS,

@@ -1,0 +1,167 @@
+"""The fallback of phase 2: what it runs again, does not see, or sees too late."""
+
+from hookbench.faults.wire.client import ProxyControl
+from hookbench.faults.wire.model import Rule
+from hookbench.hazards.bench import Bench
+from hookbench.hazards.model import Harm, Hazard, Observation
+from hookbench.hazards.producer import Producer
+from hookbench.hazards.watching import first_ns, seen, wait_until_read
+from hookbench.ledger.events import Event
+from hookbench.migration.phases import Phase
+from hookbench.task import HookTask
+
+__all__ = ["ROWS"]
+
+_FINISHED = 20
+_UNSEEN = 3
+_STALLING_S = 2.0
+
+
+async def _runs_again(bench: Bench) -> list[Observation]:
+    """P8: twenty tasks are done by NATS, then NATS is killed, and the workers read Redis."""
+    await bench.enter(Phase.DUAL_READ)
+    producer = await bench.producer()
+    await bench.worker()
+    accepted = await producer.send_all(bench.tasks(_FINISHED))
+    await wait_until_read(bench)
+    await bench.wait_until_done(accepted)
+    copies = await bench.redis.llen(bench.names.pending_key("sync"))
+    bench.note(f"{accepted} tasks done by NATS, {copies} copies in Redis")
+    await _kill_nats(bench)
+    await bench.quiesce()
+    bench.note(f"{bench.count(Event.DONE)} executions after the outage")
+    bench.topology.nats.nodes[0].restart()
+    kept = Observation(
+        text=f"Redis kept {copies} copies of {accepted} finished tasks", count=copies
+    )
+    return [kept, *await bench.conclude()]
+
+
+async def _never_read(bench: Bench) -> list[Observation]:
+    """P9: publishes fail on the producer's link alone, and the workers' NATS reads go on."""
+    producer, proxy = await _dual_read_over_a_link(bench)
+    await _put_on_redis_alone(bench, producer, proxy, bench.tasks(_UNSEEN))
+    later = await producer.send_all(bench.tasks(_UNSEEN))
+    bench.note(f"{later} tasks accepted by both brokers")
+    await wait_until_read(bench)
+    await bench.quiesce()
+    return await bench.conclude()
+
+
+async def _reordered(bench: Bench) -> list[Observation]:
+    """P11: a task gets to Redis alone, a later one is done by NATS, then reads fall back.
+
+    So the first is started after the second, both of one repository.
+    """
+    producer, proxy = await _dual_read_over_a_link(bench)
+    await _put_on_redis_alone(bench, producer, proxy, bench.tasks(1))
+    later = await producer.send_all(bench.tasks(1))
+    await wait_until_read(bench)
+    await bench.wait_until_done(later)
+    bench.note("a later task of the same repository is done by NATS")
+    await _kill_nats(bench)
+    await bench.quiesce()
+    bench.topology.nats.nodes[0].restart()
+    return await bench.conclude()
+
+
+async def _sees_nothing_new(bench: Bench) -> list[Observation]:
+    """P12: a worker of phase 2 has lost NATS, and producers of phase 3 write nothing else.
+
+    It reads Redis all the time, where nothing new arrives, for the two seconds that are watched.
+    """
+    await bench.enter(Phase.DUAL_READ)
+    proxy = await bench.link("nats")
+    old = await bench.worker(nats_url=proxy.url("nats"))
+    await bench.enter(Phase.NATS_PRIMARY, workers=[])
+    bench.note(f"{old.name} stays in dual_read")
+    producer = await bench.producer()
+    await proxy.add(Rule(action="partition", refuse=True))
+    await proxy.add(Rule(action="cut", direction="request", command="Fetch", count=0))
+    before = bench.count(Event.RECEIVED)
+    tasks = bench.tasks(_UNSEEN)
+    accepted = await producer.send_all(tasks)
+    bench.note(f"{accepted} tasks accepted by NATS")
+
+    async def received() -> bool:
+        return bench.count(Event.RECEIVED) > before
+
+    found = []
+    if not await seen(bench, received, _STALLING_S):
+        waiting = tuple(str(task.id) for task in tasks if _waits(bench, task))
+        text = f"{len(waiting)} tasks waited {_STALLING_S:g} s for a worker that reads Redis"
+        found.append(Observation(text=text, harm=Harm.STALLED, count=len(waiting), tasks=waiting))
+    await proxy.heal()
+    await bench.wait_until_done(accepted)
+    bench.note("the link is whole again, and they are done")
+    return [*found, *await bench.conclude()]
+
+
+def _waits(bench: Bench, task: HookTask) -> bool:
+    return str(task.id) not in first_ns(bench.ledger(), Event.RECEIVED)
+
+
+async def _dual_read_over_a_link(bench: Bench) -> tuple[Producer, ProxyControl]:
+    """Phase 2, its producer's NATS behind a proxy and the worker's not."""
+    await bench.enter(Phase.DUAL_READ)
+    proxy = await bench.link("nats")
+    producer = await bench.producer(nats_url=proxy.url("nats"))
+    await bench.worker()
+    return producer, proxy
+
+
+async def _put_on_redis_alone(
+    bench: Bench, producer: Producer, proxy: ProxyControl, tasks: list[HookTask]
+) -> None:
+    """Put tasks while each publish breaks the producer's connection to NATS."""
+    subject = bench.names.subject("sync")
+    rule = Rule(action="reset", direction="request", command="PUB", subject=subject, count=0)
+    number = await proxy.add(rule)
+    accepted = await producer.send_all(tasks)
+    await proxy.remove(number)
+    bench.note(f"{accepted} tasks accepted while publishes failed")
+
+    async def connected() -> bool:
+        return (await producer.connections.nats()).client.is_connected
+
+    await bench.wait_until(connected, "the producer is connected to NATS again")
+
+
+async def _kill_nats(bench: Bench) -> None:
+    (nats,) = bench.topology.nats.nodes
+    nats.kill()
+    bench.note("NATS killed")
+
+
+ROWS = (
+    Hazard(
+        id="P8",
+        where="phase 2",
+        mechanism="Redis copies are never trimmed, and on a fallback every finished task runs"
+        " again",
+        harm=Harm.DUPLICATED,
+        scenario=_runs_again,
+    ),
+    Hazard(
+        id="P9",
+        where="phase 2",
+        mechanism="only a failed read falls back, so a task that Redis alone took is never read",
+        harm=Harm.STUCK,
+        scenario=_never_read,
+    ),
+    Hazard(
+        id="P11",
+        where="phase 2",
+        mechanism="a fallback that comes and goes reorders the tasks of a repository",
+        harm=Harm.REORDERED,
+        scenario=_reordered,
+    ),
+    Hazard(
+        id="P12",
+        where="phase 2 to 3",
+        mechanism="old workers that have fallen back to Redis see nothing of what producers write"
+        " to NATS alone",
+        harm=Harm.STALLED,
+        scenario=_sees_nothing_new,
+    ),
+)
