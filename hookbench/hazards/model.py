@@ -85,6 +85,7 @@ class Hazard(msgspec.Struct, frozen=True, kw_only=True):
         scenario: drives the reference producer and real worker processes into it, and looks.
         topology: the brokers that it needs.
         switches: measures of the design that are on for the row to be seen at all.
+        otherwise: why the guide does not show it; empty for a row that it does.
         masked_by: the hazard that hides this one in the guide to the letter; the scenario is then
             run once more without the switches.
     """
@@ -96,6 +97,7 @@ class Hazard(msgspec.Struct, frozen=True, kw_only=True):
     scenario: Scenario
     topology: str = "single"
     switches: tuple[str, ...] = ()
+    otherwise: str = ""
     masked_by: str | None = None
 
 
@@ -107,6 +109,7 @@ class HazardResult(msgspec.Struct, frozen=True, kw_only=True):
         tasks: ids of some of them.
         observations: what was found.
         steps: what was done, in order, with the time since the start of the scenario.
+        otherwise: as of the row.
         masked: what was found without the switches, in one line; empty where that was not asked.
         seconds: how long it took.
         problem: why the outcome is unknown.
@@ -123,13 +126,15 @@ class HazardResult(msgspec.Struct, frozen=True, kw_only=True):
     observations: tuple[Observation, ...] = ()
     steps: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
+    otherwise: str = ""
     masked: str = ""
     seconds: float = 0.0
     problem: str = ""
 
     @property
     def as_expected(self) -> bool:
-        """``guide`` shows the harm, ``hardened`` does not and says why."""
+        """``guide`` shows the harm but where it is known not to, ``hardened`` keeps it away."""
         if self.design is Design.GUIDE:
-            return self.outcome is Outcome.SHOWN
+            known = self.outcome is not Outcome.UNKNOWN and bool(self.otherwise)
+            return known if self.outcome is not Outcome.SHOWN else not self.otherwise
         return self.outcome in (Outcome.PREVENTED, Outcome.REFUSED, Outcome.ALARMED)

@@ -15,6 +15,9 @@ from hookbench.hazards.rows import (
     nats_consumer,
     nats_delivery,
     redis_read,
+    redis_server,
+    redis_write,
+    types_and_sizes,
 )
 
 __all__ = ["HAZARDS", "find_hazards"]
@@ -29,6 +32,9 @@ def _place(hazard: Hazard) -> tuple[int, int]:
 
 _ROWS = (
     redis_read.ROWS,
+    redis_write.ROWS,
+    redis_server.ROWS,
+    types_and_sizes.ROWS,
     dual_write.ROWS,
     dual_read.ROWS,
     fallback.ROWS,

@@ -64,6 +64,7 @@ async def run_hazard(
         observations=tuple(found),
         steps=tuple(steps),
         switches=switches,
+        otherwise=hazard.otherwise,
         masked=masked,
         seconds=(clock.monotonic_ns() - begin_ns) / NS_PER_S,
         problem=problem,

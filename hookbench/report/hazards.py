@@ -38,6 +38,8 @@ def _evidence(result: HazardResult) -> list[str]:
         lines.append(f"for example {result.tasks[0]}")
     if result.switches:
         lines.append(f"with {', '.join(result.switches)}")
+    if result.otherwise:
+        lines.append(f"otherwise than the table: {result.otherwise}")
     if result.masked:
         lines.append(f"without them {result.masked}")
     return lines
@@ -51,4 +53,4 @@ def print_totals(console: Console, results: list[HazardResult]) -> None:
     seconds = sum(item.seconds for item in results)
     console.print(f"{len(results)} hazards in {seconds:.0f} s: {told}", highlight=False)
     if otherwise:
-        console.print(f"not as the table says: {', '.join(otherwise)}", highlight=False)
+        console.print(f"not as known: {', '.join(otherwise)}", highlight=False)

@@ -1,5 +1,7 @@
 """The fallback of phase 2: what it runs again, does not see, or sees too late."""
 
+import asyncio
+
 from hookbench.faults.wire.client import ProxyControl
 from hookbench.faults.wire.model import Rule
 from hookbench.hazards.bench import Bench
@@ -72,7 +74,7 @@ async def _sees_nothing_new(bench: Bench) -> list[Observation]:
     """
     await bench.enter(Phase.DUAL_READ)
     proxy = await bench.link("nats")
-    old = await bench.worker(nats_url=proxy.url("nats"))
+    old = await bench.worker("--ack-wait", "1", nats_url=proxy.url("nats"))
     await bench.enter(Phase.NATS_PRIMARY, workers=[])
     bench.note(f"{old.name} stays in dual_read")
     producer = await bench.producer()
@@ -117,7 +119,7 @@ async def _put_on_redis_alone(
     subject = bench.names.subject("sync")
     rule = Rule(action="reset", direction="request", command="PUB", subject=subject, count=0)
     number = await proxy.add(rule)
-    accepted = await producer.send_all(tasks)
+    accepted = sum(await asyncio.gather(*(producer.send(task) for task in tasks)))
     await proxy.remove(number)
     bench.note(f"{accepted} tasks accepted while publishes failed")
 

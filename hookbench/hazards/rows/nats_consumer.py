@@ -161,6 +161,8 @@ ROWS = (
         mechanism="pull_subscribe silently ignores settings that differ from the consumer's",
         harm=Harm.IGNORED,
         scenario=_other_settings,
+        otherwise="the reference worker compares the settings at its start and refuses, in both"
+        " designs; it does not use pull_subscribe",
     ),
     Hazard(
         id="N9",

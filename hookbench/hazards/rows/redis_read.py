@@ -1,11 +1,79 @@
 """Redis reads: what becomes of a task between the list and the worker."""
 
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from hookbench.brokers.redis_nodes import ask_node
+from hookbench.faults.wire.model import Rule
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation
 from hookbench.ledger.events import Event
+from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.phases import Phase
 
+if TYPE_CHECKING:
+    from hookbench.migration.received import Received
+
 __all__ = ["ROWS"]
+
+_RACES = 160
+_MAX_STEPS = 32
+"""Steps of the event loop between the push and the cancellation; each number in its turn."""
+
+
+async def _reply_lost(bench: Bench) -> list[Observation]:
+    """R1: the proxy forwards the third BLMOVE, drops its reply and breaks the connection."""
+    await bench.enter(Phase.REDIS_ONLY)
+    producer = await bench.producer()
+    accepted = await producer.send_all(bench.tasks(5))
+    bench.note(f"{accepted} tasks accepted")
+    proxy = await bench.link("redis")
+    await proxy.add(Rule(action="drop", direction="reply", command="BLMOVE", nth=3, then="reset"))
+    await bench.worker(redis_url=proxy.url("redis"))
+    await bench.quiesce()
+    dropped = (await proxy.stats()).rules[0].firings
+    bench.note(f"{dropped} replies dropped, {bench.count(Event.DONE)} tasks done")
+    return await bench.conclude()
+
+
+async def _read_cancelled(bench: Bench) -> list[Observation]:
+    """R2: reads that wait in BLMOVE are cancelled just when a task is pushed.
+
+    What reads did return before they were cancelled is put back in the end, for a worker.
+    """
+    await bench.enter(Phase.REDIS_ONLY)
+    producer = await bench.producer()
+    (redis,) = bench.topology.redis.nodes
+    pending = bench.names.pending_key("sync")
+
+    async def waits() -> bool:
+        return bool((await ask_node(redis, "INFO", "clients"))["blocked_clients"])
+
+    cancelled = 0
+    returned: list[Received] = []
+    for number, task in enumerate(bench.tasks(_RACES)):
+        consumer = RedisConsumer(bench.redis, block_timeout_secs=5.0, names=bench.names)
+        reading = asyncio.ensure_future(consumer.receive("sync", 1))
+        await bench.wait_until(waits, "the read waits in BLMOVE")
+        sending = asyncio.ensure_future(producer.send(task))
+        for _ in range(number % _MAX_STEPS):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await sending
+        received: list[Received] = []
+        with suppress(asyncio.CancelledError):
+            received = await reading
+        cancelled += not received
+        returned += received
+        if await bench.redis.llen(pending):  # cancelled before the push: read it in peace
+            returned += await consumer.receive("sync", 1)
+    for item in returned:
+        await item.delivery.nak()
+    bench.note(f"{cancelled} of {_RACES} reads were cancelled, {len(returned)} tasks put back")
+    await bench.worker(concurrency=8)
+    await bench.quiesce()
+    return await bench.conclude()
 
 
 async def _killed_in_between(bench: Bench) -> list[Observation]:
@@ -28,6 +96,20 @@ async def _killed_in_between(bench: Bench) -> list[Observation]:
 
 
 ROWS = (
+    Hazard(
+        id="R1",
+        where="Redis read",
+        mechanism="the reply to BLMOVE is lost: the task lies in the work list, and nobody has it",
+        harm=Harm.STUCK,
+        scenario=_reply_lost,
+    ),
+    Hazard(
+        id="R2",
+        where="Redis read",
+        mechanism="the cancellation of a read that waits in BLMOVE races with a push",
+        harm=Harm.STUCK,
+        scenario=_read_cancelled,
+    ),
     Hazard(
         id="R3",
         where="Redis read",
