@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from hookbench.hazards.registry import HAZARDS
-from tests.evidence.hazard_findings import FINDINGS, OTHERWISE
+from tests.evidence.hazard_findings import FINDINGS
 
-__all__ = ["OTHERWISE", "document"]
+__all__ = ["document"]
 
 EVIDENCE = Path(__file__).resolve().parents[2] / "evidence" / "hazards.json"
 
@@ -43,7 +43,11 @@ def document():
     for hazard in HAZARDS.values():
         found = figures[hazard.id]
         lines.append(f"- **{hazard.id}** {found['found']}.")
-        if hazard.switches:
+        if hazard.otherwise:
+            lines.append(f"  Otherwise than the table: {hazard.otherwise}.")
+        if hazard.switches and not found["masked"]:
+            lines.append(f"  With {', '.join(hazard.switches)}.")
+        elif hazard.switches:
             lines.append(f"  With {', '.join(hazard.switches)}; without {found['masked']}.")
         if hazard.id in FINDINGS:
             lines.append(f"  {FINDINGS[hazard.id]}")

@@ -8,7 +8,7 @@ from hookbench.hazards.registry import HAZARDS
 from hookbench.hazards.suite import run_hazard
 from hookbench.migration.phases import Design
 
-FAST = ("N2", "N7")
+FAST = ("R3", "R5", "R7", "P8", "C1", "B2", "N2", "N7")
 
 
 @pytest.mark.timeout(60)

@@ -15,3 +15,9 @@ def test_a_place_has_its_rows_one_after_the_other_by_number():
 def test_the_nearest_id_is_named():
     with pytest.raises(SettingError, match="did you mean N10"):
         find_hazards(["N100"])
+
+
+def test_the_table_is_complete():
+    counts = {"R": 9, "P": 12, "N": 10, "T": 1, "C": 1, "B": 3, "S": 2}
+    wanted = [f"{place}{number}" for place, last in counts.items() for number in range(1, last + 1)]
+    assert list(HAZARDS) == wanted
