@@ -17,8 +17,10 @@ from hookbench.ledger.invariants import check_invariants
 from hookbench.ledger.latency import histogram_of, percentiles_of
 from hookbench.ledger.model import (
     Account,
+    Attribution,
     Bounds,
     FaultWindow,
+    InvariantResult,
     Residue,
     StepAccount,
     StepPlan,
@@ -81,10 +83,20 @@ def make_account(
     fill_deliveries(history)
     invariants, attributions = check_invariants(history, without)
     bad = {(item.step, item.transition) for item in history.findings}
-    rows = list(history.rows.values())
-    for row in rows:
+    for row in history.rows.values():
         broken = (row.step, row.transition) in bad
         row.verdict = Verdict.INVALID if broken else Verdict.VALID
+    account = _totals(history, invariants, attributions)
+    account.histograms = histograms
+    return account
+
+
+def _totals(
+    history: History, invariants: list[InvariantResult], attributions: list[Attribution]
+) -> Account:
+    """What the rows and columns of a checked history come to."""
+    columns, effects = history.columns, history.effects
+    rows = list(history.rows.values())
     crashes, restarts_ns = account_for_crashes(history)
     pushed_ns = (columns.done_ns - columns.intended_ns)[columns.pushed & (columns.done_count > 0)]
     return Account(
@@ -115,7 +127,7 @@ def make_account(
         push_to_done_ns=percentiles_of(histogram_of(pushed_ns), int(pushed_ns.max()))
         if len(pushed_ns)
         else None,
-        torn=ledger.torn,
+        torn=columns.ledger.torn,
         crashes=crashes,
         invariants=invariants,
         attributions=attributions,
@@ -124,7 +136,6 @@ def make_account(
         redelivery_ns=redelivery_of(restarts_ns),
         unavailable=find_unavailable(history),
         recovered=int((columns.doubtful & (columns.done_count > 0)).sum()),
-        histograms=histograms,
     )
 
 

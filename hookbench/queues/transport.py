@@ -6,8 +6,6 @@ no request has to run out first.
 """
 
 import asyncio
-import json
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self
@@ -20,7 +18,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from hookbench.cancellation import raise_if_cancelled
-from hookbench.clock import NS_PER_S, Clock, SystemClock
+from hookbench.clock import Clock, SystemClock
 from hookbench.errors import (
     BrokerUnreachableError,
     OversizeError,
@@ -30,6 +28,7 @@ from hookbench.errors import (
 )
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import AckFn, NatsConsumeFn, NatsPublishFn
+from hookbench.queues.standing_pull import StandingPull
 from hookbench.task import Names
 
 __all__ = ["AppTransport", "NatsMessage", "PublishAck", "make_nats_consume", "make_nats_publish"]
@@ -37,10 +36,7 @@ __all__ = ["AppTransport", "NatsMessage", "PublishAck", "make_nats_consume", "ma
 PUBLISH_TIMEOUT_S = 5.0
 ACK_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 3.0
-_REQUEST_GRACE_S = 1.0
 _PULL_ONE_WAIT_S = 0.05
-_STATUS_HEADER = "Status"
-_PENDING_HEADER = "Nats-Pending-Messages"
 
 
 class PublishAck(msgspec.Struct, frozen=True):
@@ -131,7 +127,7 @@ class AppTransport:
         self._consumers = consumers or {self.names.subject("sync"): self.names.consumer}
         self._sync_ack = sync_ack
         self._clock = clock or SystemClock()
-        self._pulls: dict[str, _StandingPull] = {}
+        self._pulls: dict[str, StandingPull] = {}
 
     @classmethod
     async def connect(
@@ -234,7 +230,7 @@ class AppTransport:
                 raise SettingError(
                     f"subject {subject!r} has no consumer (known: {', '.join(self._consumers)})"
                 )
-            pull = _StandingPull(self.client, self.names.stream, durable, self._clock)
+            pull = StandingPull(self.client, self.names.stream, durable, self._clock)
             await pull.open()
             self._pulls[subject] = pull
         raw = await pull.take(batch, wait_s)
@@ -268,127 +264,6 @@ class AppTransport:
 
 async def _ignore_connection_noise(_error: Exception) -> None:
     """Outages show in the outcome of each call; nats-py's default prints a traceback as well."""
-
-
-class _StandingPull:
-    """Keeps a pull request open and hands out what arrives."""
-
-    def __init__(self, client: Client, stream: str, durable: str, clock: Clock) -> None:
-        self._client = client
-        self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
-        self._durable = durable
-        self._clock = clock
-        self._arrived: deque[Msg] = deque()
-        self._changed = asyncio.Event()
-        self._requests: deque[list[int]] = deque()
-        """What the server still owes: expiry in ns and tasks of each request, oldest first."""
-        self._reconnects = 0
-        self._failure: str | None = None
-        self._closed = False
-        self._subscription: Any = None
-        self._inbox = ""
-
-    async def open(self) -> None:
-        self._inbox = self._client.new_inbox()
-        self._subscription = await self._client.subscribe(self._inbox, cb=self._on_message)
-
-    async def _on_message(self, msg: Msg) -> None:
-        status = (msg.headers or {}).get(_STATUS_HEADER)
-        if status is None:
-            self._answered(1)
-            self._arrived.append(msg)
-        else:
-            self._on_status(status, msg)
-        self._changed.set()
-
-    def _on_status(self, status: str, msg: Msg) -> None:
-        headers = msg.headers or {}
-        if status == "100":  # idle heartbeat
-            return
-        unfilled = headers.get(_PENDING_HEADER)
-        if unfilled:
-            self._answered(int(unfilled))
-        else:
-            self._requests.clear()
-        if status not in ("404", "408"):
-            self._failure = f"{status} {headers.get('Description', '')}".strip()
-
-    def _answered(self, count: int) -> None:
-        """So many tasks are not owed any more; the oldest request is answered first."""
-        while count and self._requests:
-            oldest = self._requests[0]
-            answered = min(count, oldest[1])
-            oldest[1] -= answered
-            count -= answered
-            if oldest[1] == 0:
-                self._requests.popleft()
-
-    def _owed(self, now_ns: int) -> int:
-        """Tasks that the server still owes.
-
-        It forgets every request of a connection that ends, and one whose end was never announced
-        was lost on the wire: neither may be waited for, or the next requests are too small.
-        """
-        reconnects = int(self._client.stats["reconnects"])
-        if reconnects != self._reconnects:
-            self._reconnects = reconnects
-            self._requests.clear()
-        grace_ns = int(_REQUEST_GRACE_S * NS_PER_S)
-        while self._requests and self._requests[0][0] + grace_ns < now_ns:
-            self._requests.popleft()
-        return sum(count for _expires_ns, count in self._requests)
-
-    async def take(self, batch: int, wait_s: float) -> list[Msg]:
-        deadline_ns = self._clock.monotonic_ns() + int(wait_s * NS_PER_S)
-        while True:
-            if self._arrived:
-                return [self._arrived.popleft() for _ in range(min(batch, len(self._arrived)))]
-            if self._closed:
-                return []
-            self._raise_failure()
-            now_ns = self._clock.monotonic_ns()
-            if now_ns >= deadline_ns:
-                return []
-            await self._top_up(batch, deadline_ns - now_ns)
-            self._changed.clear()
-            if self._arrived or self._failure:
-                continue
-            try:
-                async with asyncio.timeout((deadline_ns - now_ns) / NS_PER_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                continue
-
-    def _raise_failure(self) -> None:
-        failure, self._failure = self._failure, None
-        if not self._client.is_connected:
-            self._requests.clear()
-            raise BrokerUnreachableError("NATS is not connected (reconnecting)")
-        if failure is not None:
-            raise BrokerUnreachableError(f"consumer {self._durable}: pull answered {failure}")
-
-    async def _top_up(self, batch: int, expires_ns: int) -> None:
-        now_ns = self._clock.monotonic_ns()
-        missing = batch - self._owed(now_ns)
-        if missing <= 0:
-            return
-        request = {"batch": missing, "expires": max(expires_ns, 1_000_000)}
-        self._requests.append([now_ns + expires_ns, missing])
-        await self._client.publish(
-            self._request_subject, json.dumps(request).encode(), reply=self._inbox
-        )
-
-    async def close(self) -> int:
-        self._closed = True
-        self._changed.set()
-        if self._subscription is not None and not self._client.is_closed:
-            await self._subscription.unsubscribe()
-        given_back = len(self._arrived)
-        while self._arrived:
-            msg = self._arrived.popleft()
-            if self._client.is_connected:
-                await msg.nak()
-        return given_back
 
 
 def make_nats_publish(transport: AppTransport) -> NatsPublishFn:

@@ -223,18 +223,7 @@ class Rehearsal:
         control = folder.work / "control"
         control.mkdir()
         fleet = Fleet(clock=self._clock, ledger=folder.ledger, logs=folder.logs, control=control)
-        pusher = Pusher(
-            PushSettings(
-                origins=folder.work / "origins",
-                clones=folder.work / "clones",
-                spool=folder.work / "spool.sqlite",
-                repositories=settings.repositories,
-                interval_s=settings.push_interval_s,
-                count=settings.pushes,
-                seed=settings.seed,
-            ),
-            clock=self._clock,
-        )
+        pusher = Pusher(_push_settings(settings, folder), clock=self._clock)
         observer = Observer(stage.redis_url, stage.nats_url, stage.names, clock=self._clock)
         meter = ResourceMeter(
             lambda: [
@@ -279,12 +268,7 @@ class Rehearsal:
             ledger.close()
             meter.read()
             manifest.resources = meter.uses()
-            manifest.steps = self._records
-            manifest.incidents = [*self._incidents, *fleet.incidents]
-            self._unknown += await conclude(folder, manifest, fleet, pusher, observer, settings)
-            self._unknown += await compare_brokers(manifest, stage)
-            manifest.unknown_because = self._unknown
-            manifest.verdict = verdict_of(manifest)
+            await self._conclude(folder, manifest, stage, fleet, pusher, observer)
             if stage.foreign and settings.own_names:
                 await observer.remove_own_data()
         finally:
@@ -294,6 +278,24 @@ class Rehearsal:
             ledger.close()
             self._incidents += fleet.incidents
             await observer.close()
+
+    async def _conclude(
+        self,
+        folder: RunFolder,
+        manifest: Manifest,
+        stage: Stage,
+        fleet: Fleet,
+        pusher: Pusher,
+        observer: Observer,
+    ) -> None:
+        """From what was recorded to the verdict."""
+        manifest.steps = self._records
+        manifest.incidents = [*self._incidents, *fleet.incidents]
+        settings = self._settings
+        self._unknown += await conclude(folder, manifest, fleet, pusher, observer, settings)
+        self._unknown += await compare_brokers(manifest, stage)
+        manifest.unknown_because = self._unknown
+        manifest.verdict = verdict_of(manifest)
 
     async def _prepare(
         self,
@@ -365,6 +367,19 @@ class Rehearsal:
         while True:
             fleet.poll()
             await self._clock.sleep(PULSE_S)
+
+
+def _push_settings(settings: RehearsalSettings, folder: RunFolder) -> PushSettings:
+    """Where the repositories of a run are, and how often they are pushed to."""
+    return PushSettings(
+        origins=folder.work / "origins",
+        clones=folder.work / "clones",
+        spool=folder.work / "spool.sqlite",
+        repositories=settings.repositories,
+        interval_s=settings.push_interval_s,
+        count=settings.pushes,
+        seed=settings.seed,
+    )
 
 
 def _plain_settings(settings: RehearsalSettings) -> dict[str, Any]:

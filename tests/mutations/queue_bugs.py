@@ -3,7 +3,8 @@
 from hookbench.migration import consumer
 from hookbench.queues import connections
 from hookbench.queues.redis_list import RedisListDelivery, RedisListQueue
-from hookbench.queues.transport import NatsMessage, _StandingPull
+from hookbench.queues.standing_pull import StandingPull
+from hookbench.queues.transport import NatsMessage
 from tests.mutations import scenarios
 from tests.mutations.planting import Mutation
 
@@ -243,7 +244,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="newest-of-a-pull-first",
-        owner=_StandingPull,
+        owner=StandingPull,
         attribute="take",
         plant=newest_of_a_pull_first,
         what="what has arrived together is handed out from its end",
@@ -254,7 +255,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="buffered-deliveries-are-kept",
-        owner=_StandingPull,
+        owner=StandingPull,
         attribute="close",
         plant=buffered_deliveries_are_kept,
         what="a stop does not give back what was fetched and not handed out",

@@ -5,7 +5,7 @@ import json
 from nats.aio.msg import Msg
 
 from hookbench.clock import SystemClock
-from hookbench.queues.transport import _StandingPull
+from hookbench.queues.standing_pull import StandingPull
 
 
 class ShiftedClock(SystemClock):
@@ -40,7 +40,7 @@ class FakeClient:
 
 async def open_pull():
     client, clock = FakeClient(), ShiftedClock()
-    pull = _StandingPull(client, "S", "c", clock)
+    pull = StandingPull(client, "S", "c", clock)
     await pull.open()
     return client, clock, pull
 
