@@ -96,6 +96,13 @@ def _status(process):
         return "gone"
 
 
+def _words(process):
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:  # git's are short
+        return []
+
+
 def test_a_soak_goes_on_with_the_next_seed_and_leaves_nothing(tmp_path):
     arguments = ["soak", "--minutes=0", "--phase-seconds=2", "--rate=200", f"--out={tmp_path}"]
     family = Family(*arguments, "--seed=21", "--json")
@@ -122,7 +129,7 @@ def test_an_interrupted_run_leaves_no_process_stopped_or_not(tmp_path, number):
         assert family.process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    assert any("proxy" in child.cmdline() for child in list(family.members.values()))
+    assert any("proxy" in _words(child) for child in list(family.members.values()))
     family.process.send_signal(number)
     _output, errors = family.wait()
     assert family.left() == []
