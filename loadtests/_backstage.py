@@ -37,6 +37,7 @@ from hookbench.ledger.account import make_account
 from hookbench.ledger.columns import TaskColumns
 from hookbench.ledger.model import Account
 from hookbench.ledger.read import Ledger, read_ledger
+from hookbench.migration.measures import measures_of
 from hookbench.migration.phases import ReadRoute, read_route
 from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.observer import Observer
@@ -135,7 +136,7 @@ class Backstage:
             f"--subject-root={names.subject_root}",
             f"--stream={names.stream}",
             f"--storage={options.durability.stream_storage}",
-            "--ack", options.design.ack_mode,
+            f"--measures={measures_of(options.design).text}",
             "--block-timeout", str(_BLOCK_TIMEOUT_S),
             *handler,
         ]  # fmt: skip

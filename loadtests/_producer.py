@@ -11,6 +11,7 @@ from hookbench.clock import Clock, SystemClock
 from hookbench.errors import HookbenchError, SendError
 from hookbench.ledger.events import LedgerWriter
 from hookbench.load.generator import SYNTHETIC
+from hookbench.migration.measures import measures_of
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
@@ -71,7 +72,13 @@ class Producer:
             Path(ticket.folder) / LEDGER_FOLDER, role="producer", writer=writer, clock=clock
         )
         try:
-            service = await open_service(phase, connections, ticket.names, recorder=ledger)
+            service = await open_service(
+                phase,
+                connections,
+                ticket.names,
+                measures=measures_of(ticket.options.design),
+                recorder=ledger,
+            )
         except BaseException:
             ledger.close()
             await connections.close()

@@ -16,6 +16,13 @@ def hazards(
         typer.Argument(help="Ids of the table, as in R3 P5; without: all."),
     ] = None,
     design: Annotated[str, typer.Option(help="guide, hardened or both.")] = "guide",
+    measures: Annotated[
+        str,
+        typer.Option(
+            "--measures",
+            help="Changes to the measures of the design: a name switches one on, -name off.",
+        ),
+    ] = "",
     keep: Annotated[
         Path | None,
         typer.Option(help="Keep ledger and logs of each scenario in this folder, a new one."),
@@ -41,10 +48,12 @@ def hazards(
     from hookbench.hazards.model import HazardResult, Outcome
     from hookbench.hazards.registry import find_hazards
     from hookbench.hazards.suite import run_hazard
+    from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import Design
     from hookbench.report.hazards import print_result, print_totals
 
     chosen = find_hazards(ids or [])
+    parse_measures(measures)
     if design not in (*Design, "both"):
         raise SettingError(f"--design {design!r}: use guide, hardened or both")
     designs = list(Design) if design == "both" else [Design(design)]
@@ -58,7 +67,9 @@ def hazards(
         for row in chosen:
             for item in designs:
                 folder = None if keep is None else keep / f"{row.id}-{item}"
-                result = await run_hazard(row, item, folder=folder, clock=clock, seed=seed)
+                result = await run_hazard(
+                    row, item, measures=measures, folder=folder, clock=clock, seed=seed
+                )
                 results.append(result)
                 if not json:
                     print_result(console, result, steps=steps)

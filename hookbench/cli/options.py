@@ -22,6 +22,7 @@ __all__ = [
     "FaultFile",
     "JsonOutput",
     "MaxAge",
+    "MeasuresOption",
     "NatsMonitorUrl",
     "NatsUrl",
     "PhaseFileOption",
@@ -77,6 +78,13 @@ MaxAge = Annotated[
 DuplicateWindow = Annotated[
     float,
     typer.Option(min=0.1, help="Seconds for which the stream knows a Nats-Msg-Id again."),
+]
+MeasuresOption = Annotated[
+    str,
+    typer.Option(
+        "--measures",
+        help="Measures of the hardened design: none, all, or names; all,-NAME leaves one out.",
+    ),
 ]
 FaultFile = Annotated[
     Path | None,

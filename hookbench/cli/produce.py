@@ -11,6 +11,7 @@ from hookbench.cli.options import (
     FaultFile,
     JsonOutput,
     MaxAge,
+    MeasuresOption,
     NatsUrl,
     PhaseFileOption,
     PhaseOption,
@@ -34,6 +35,7 @@ def produce(
     nats_url: NatsUrl = None,
     phase: PhaseOption = None,
     phase_file: PhaseFileOption = None,
+    measures: MeasuresOption = "none",
     rate: Annotated[float, typer.Option(help="Tasks per second.")] = 100.0,
     count: Annotated[int, typer.Option(min=1, help="Tasks in all.")] = 1000,
     arrivals: Annotated[str, typer.Option(help="constant or poisson.")] = "constant",
@@ -74,6 +76,7 @@ def produce(
     from hookbench.faults.oversize import OversizeSource
     from hookbench.load.arrivals import check_rate
     from hookbench.load.generator import GeneratorSettings, LoadGenerator
+    from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import parse_phase
     from hookbench.queues.jetstream import StreamSettings
     from hookbench.task import Names
@@ -91,6 +94,7 @@ def produce(
             max_age_s=max_age,
             duplicate_window_s=duplicate_window,
         ),
+        measures=parse_measures(measures),
         rate_per_s=check_rate(rate),
         count=count,
         arrivals=arrivals,

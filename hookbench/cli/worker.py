@@ -15,6 +15,7 @@ from hookbench.cli.options import (
     FaultFile,
     JsonOutput,
     MaxAge,
+    MeasuresOption,
     NatsUrl,
     PhaseFileOption,
     PhaseOption,
@@ -50,9 +51,14 @@ def worker(
         Path | None,
         typer.Option(help="Effect store of synthetic tasks: one SQLite file for all workers."),
     ] = None,
+    measures: MeasuresOption = "none",
     ack: Annotated[
-        str, typer.Option(help="NATS: immediate (the guide's known limit) or after_processing.")
-    ] = "immediate",
+        str | None,
+        typer.Option(
+            help="NATS: immediate (the guide's known limit) or after_processing; by default as the"
+            " measures say."
+        ),
+    ] = None,
     task_type: Annotated[
         str,
         typer.Option(
@@ -107,6 +113,8 @@ def worker(
     """
     import asyncio
 
+    import msgspec
+
     from hookbench.cancellation import cancel
     from hookbench.clock import SystemClock
     from hookbench.faults.failing_handler import FailedHandler
@@ -114,6 +122,7 @@ def worker(
     from hookbench.faults.slow_handler import SlowedHandler
     from hookbench.faults.step import DyingRecorder
     from hookbench.ledger.events import NullRecorder
+    from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import AckMode, parse_phase
     from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
     from hookbench.task import Names, check_task_type
@@ -126,6 +135,10 @@ def worker(
         format="%(asctime)s %(levelname)s %(message)s",
     )
     clock = SystemClock()
+    chosen = parse_measures(measures)
+    if ack is not None:
+        after = choice(AckMode, ack, "--ack") is AckMode.AFTER_PROCESSING
+        chosen = msgspec.structs.replace(chosen, ack_after=after)
     settings = WorkerSettings(
         redis_url=redis_url,
         nats_url=nats_url,
@@ -134,7 +147,7 @@ def worker(
         names=Names(prefix=prefix, subject_root=subject_root, stream=stream, consumer=consumer),
         task_type=check_task_type(task_type),
         block_timeout_secs=block_timeout,
-        ack=choice(AckMode, ack, "--ack"),
+        measures=chosen,
         stream=StreamSettings(
             storage=storage_of(storage),
             replicas=replicas,

@@ -23,6 +23,7 @@ class HookConfig:
         flush_for_s: how long a detached flush keeps trying while a broker is down; the next
             push starts another one.
         storage, replicas: of the stream.
+        measures: of the hardened design, as ``parse_measures`` reads them.
         linger_s: how long a flush waits for further pushes.
         owner_pid: a flush ends with this process; 0 for none.
     """
@@ -39,6 +40,7 @@ class HookConfig:
     stream: str = "HOOK_QUEUE"
     storage: str = "file"
     replicas: int = 1
+    measures: str = "none"
     ledger: str | None = None
     flush_for_s: float = 600.0
     linger_s: float = 2.0

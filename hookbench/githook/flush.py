@@ -18,6 +18,7 @@ from hookbench.githook.config import HookConfig
 from hookbench.githook.locks import lock_path, try_exclusive
 from hookbench.ledger.boot import boot_id
 from hookbench.ledger.events import LedgerWriter
+from hookbench.migration.measures import parse_measures
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, parse_phase
 from hookbench.migration.producer import ReceiveSyncService
@@ -58,6 +59,7 @@ class Flush:
             parse_phase(config.phase) if config.phase is not None else None,
             Path(config.phase_file) if config.phase_file is not None else None,
         )
+        self._measures = parse_measures(config.measures)
         self._names = Names(
             prefix=config.prefix, subject_root=config.subject_root, stream=config.stream
         )
@@ -170,7 +172,13 @@ class Flush:
             ledger = self._open_ledger()
             if ledger is not None:
                 ledger.phase = index
-            service = await open_service(phase, self._connections, self._names, recorder=ledger)
+            service = await open_service(
+                phase,
+                self._connections,
+                self._names,
+                measures=self._measures,
+                recorder=ledger,
+            )
             self._service = (wanted, service)
         return self._service[1]
 

@@ -13,12 +13,13 @@ from hookbench.errors import BrokerUnreachableError, HazardError
 from hookbench.faults.wire.client import ProxyControl, start_proxy
 from hookbench.faults.wire.model import LinkSettings
 from hookbench.hazards.findings import observe
-from hookbench.hazards.model import Observation
+from hookbench.hazards.model import Observation, Protection
 from hookbench.hazards.producer import Producer
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.model import Account, Bounds, Residue
 from hookbench.ledger.read import Ledger, read_ledger
+from hookbench.migration.measures import Measures, measures_of, parse_measures
 from hookbench.migration.phases import AckMode, Design, Phase
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
@@ -51,6 +52,7 @@ class Bench:
         folder: an empty one.
         design: whose behaviour is looked at.
         switches: measures that are on although the design has them off, see ``has``.
+        changes: further changes to the measures, see ``parse_measures``.
         clock: of everything in this process.
         seed: of the task ids.
 
@@ -65,6 +67,7 @@ class Bench:
         *,
         design: Design,
         switches: Sequence[str] = (),
+        changes: str = "",
         clock: Clock,
         seed: int = 0,
     ) -> None:
@@ -77,6 +80,7 @@ class Bench:
         self.steps: list[str] = []
         self.phases: list[Phase] = []
         self._switches = frozenset(switches)
+        self._changes = changes
         self._starts_ns: list[int] = []
         self._entropy = random.Random(seed)
         self._begin_ns = clock.monotonic_ns()
@@ -97,14 +101,19 @@ class Bench:
         self._transport: AppTransport | None = None
 
     def has(self, switch: str) -> bool:
-        """Whether a measure is on for this row, such as ``ack=after_processing``."""
+        """Whether a measure is on for this row, such as ``ack_after``."""
         return switch in self._switches
 
     @property
+    def measures(self) -> Measures:
+        """Those of the design, and those that the row switches on."""
+        on = [switch for switch in self._switches if switch in Measures.__struct_fields__]
+        return parse_measures(self._changes, parse_measures(",".join(on), measures_of(self.design)))
+
+    @property
     def ack(self) -> AckMode:
-        """When workers acknowledge NATS: as the design says, or the switches."""
-        mode = AckMode.AFTER_PROCESSING
-        return mode if self.has(f"ack={mode}") else self.design.ack_mode
+        """When workers acknowledge NATS."""
+        return self.measures.ack_mode
 
     def note(self, text: str) -> None:
         """Write down what was done or seen."""
@@ -175,7 +184,9 @@ class Bench:
             stream=self.stream,
         )
         try:
-            service = await open_service(phase, connections, self.names, recorder=ledger)
+            service = await open_service(
+                phase, connections, self.names, measures=self.measures, recorder=ledger
+            )
         except BaseException:
             ledger.close()
             await connections.close()
@@ -215,7 +226,8 @@ class Bench:
             [
                 "--redis-url", redis_url or self.topology.redis_url,
                 "--nats-url", nats_url or self.topology.nats_url,
-                "--ack", ack or self.ack,
+                "--measures", self.measures.text,
+                *([] if ack is None else ["--ack", ack]),
                 "--handler", handler,
                 "--concurrency", str(concurrency),
                 *options,
@@ -325,10 +337,14 @@ class Bench:
             await self.clock.sleep(_POLL_S * 2)
 
     async def conclude(self) -> list[Observation]:
-        """What the checkers say after ``account``."""
+        """What the checkers say after ``account``; where they find nothing, that it was prevented.
+
+        So a scenario whose trigger did not fire must raise before it comes here.
+        """
         account = await self.account()
         effects = read_effects(self.effects) if self.effects.exists() else None
-        return observe(account, effects)
+        found = observe(account, effects)
+        return found or [_kept(account)]
 
     async def account(self) -> Account:
         """Stop the workers, look at the brokers, and account for every task.
@@ -384,6 +400,13 @@ class Bench:
         if self._transport is not None:
             await self._transport.close()
         await self.redis.aclose()
+
+
+def _kept(account: Account) -> Observation:
+    """The harm was kept away: every accepted task has its end, and none was executed twice."""
+    ended = account.done + account.dead + account.superseded
+    text = f"{account.accepted} tasks accepted, {ended} ended, each of them once"
+    return Observation(text=text, protection=Protection.PREVENTED, count=ended)
 
 
 def stream_options(stream: StreamSettings) -> list[str]:

@@ -107,6 +107,7 @@ class HazardResult(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         count: tasks that came to the harm of the row.
         tasks: ids of some of them.
+        measures: changes to the measures of the design that were asked for.
         observations: what was found.
         steps: what was done, in order, with the time since the start of the scenario.
         otherwise: as of the row.
@@ -126,6 +127,7 @@ class HazardResult(msgspec.Struct, frozen=True, kw_only=True):
     observations: tuple[Observation, ...] = ()
     steps: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
+    measures: str = ""
     otherwise: str = ""
     masked: str = ""
     seconds: float = 0.0
@@ -133,7 +135,12 @@ class HazardResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def as_expected(self) -> bool:
-        """``guide`` shows the harm but where it is known not to, ``hardened`` keeps it away."""
+        """``guide`` shows the harm but where it is known not to, ``hardened`` keeps it away.
+
+        Of changed measures nothing is expected but an answer.
+        """
+        if self.measures:
+            return self.outcome is not Outcome.UNKNOWN
         if self.design is Design.GUIDE:
             known = self.outcome is not Outcome.UNKNOWN and bool(self.otherwise)
             return known if self.outcome is not Outcome.SHOWN else not self.otherwise

@@ -18,7 +18,13 @@ __all__ = ["outcome_of", "run_hazard"]
 
 
 async def run_hazard(
-    hazard: Hazard, design: Design, *, folder: Path | None = None, clock: Clock, seed: int = 0
+    hazard: Hazard,
+    design: Design,
+    *,
+    measures: str = "",
+    folder: Path | None = None,
+    clock: Clock,
+    seed: int = 0,
 ) -> HazardResult:
     """Reproduce one hazard on brokers of its own, which are stopped afterwards.
 
@@ -28,6 +34,7 @@ async def run_hazard(
     Args:
         hazard: the row.
         design: whose behaviour is looked at.
+        measures: changes to the measures of the design, see ``parse_measures``.
         folder: keeps ledger, logs and data; by default nothing is kept.
         clock: of everything in this process.
         seed: of the task ids.
@@ -39,12 +46,12 @@ async def run_hazard(
     found: list[Observation] = []
     switches = hazard.switches if design is Design.GUIDE else ()
     try:
-        async with _bench(hazard, design, switches, folder, clock, seed) as bench:
+        async with _bench(hazard, design, switches, measures, folder, clock, seed) as bench:
             steps = bench.steps
             found = await hazard.scenario(bench)
         if hazard.masked_by is not None and design is Design.GUIDE:
             aside = None if folder is None else folder / "masked"
-            async with _bench(hazard, design, (), aside, clock, seed) as bench:
+            async with _bench(hazard, design, (), measures, aside, clock, seed) as bench:
                 plain = await hazard.scenario(bench)
             masked = f"masked by {hazard.masked_by}: {_told(plain)}"
     except HookbenchError as error:
@@ -64,6 +71,7 @@ async def run_hazard(
         observations=tuple(found),
         steps=tuple(steps),
         switches=switches,
+        measures=measures,
         otherwise=hazard.otherwise,
         masked=masked,
         seconds=(clock.monotonic_ns() - begin_ns) / NS_PER_S,
@@ -90,6 +98,7 @@ async def _bench(
     hazard: Hazard,
     design: Design,
     switches: Sequence[str],
+    changes: str,
     folder: Path | None,
     clock: Clock,
     seed: int,
@@ -101,7 +110,15 @@ async def _bench(
             Durability.LAZY if hazard.topology == "single" else Durability.REPLICATED,
         )
         try:
-            bench = Bench(topology, work, design=design, switches=switches, clock=clock, seed=seed)
+            bench = Bench(
+                topology,
+                work,
+                design=design,
+                switches=switches,
+                changes=changes,
+                clock=clock,
+                seed=seed,
+            )
             try:
                 yield bench
             finally:

@@ -17,6 +17,7 @@ from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.load.arrivals import constant, poisson
 from hookbench.load.mix import ALL_PLAIN, parse_mix
 from hookbench.load.open_loop import LoadTotals, OpenLoop
+from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase
@@ -42,6 +43,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a producer process is told.
 
     Attributes:
+        measures: those of the hardened design that are on.
         rate_per_s: tasks per second.
         count: tasks in all; the same seed offers the same tasks at the same offsets.
         arrivals: ``constant`` or ``poisson``.
@@ -59,6 +61,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     phase_file: Path | None = None
     names: Names = msgspec.field(default_factory=Names)
     task_type: str = "sync"
+    measures: Measures = NO_MEASURES
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     rate_per_s: float = 100.0
     count: int = 1000
@@ -196,6 +199,7 @@ class LoadGenerator:
             phase,
             self._connections,
             self._settings.names,
+            measures=self._settings.measures,
             recorder=self._ledger,
             metrics=self._metrics,
         )

@@ -62,15 +62,10 @@ class AckMode(enum.StrEnum):
 
 
 class Design(enum.StrEnum):
-    """How the reference code behaves."""
+    """How the reference code behaves: without and with the measures of ``measures.py``."""
 
     GUIDE = "guide"
     HARDENED = "hardened"
-
-    @property
-    def ack_mode(self) -> AckMode:
-        """The one measure in which the designs differ so far."""
-        return AckMode.IMMEDIATE if self is Design.GUIDE else AckMode.AFTER_PROCESSING
 
 
 _ROUTES: dict[Phase, tuple[WriteRoute, ReadRoute]] = {

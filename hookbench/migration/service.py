@@ -1,6 +1,7 @@
 """The producer of a phase over one process's connections."""
 
 from hookbench.ledger.events import Recorder
+from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import Phase, WriteRoute, write_route
 from hookbench.migration.producer import ReceiveSyncService
@@ -16,6 +17,7 @@ async def open_service(
     connections: Connections,
     names: Names,
     *,
+    measures: Measures = NO_MEASURES,  # noqa: ARG001
     recorder: Recorder | None = None,
     metrics: HookMetrics | None = None,
 ) -> ReceiveSyncService:

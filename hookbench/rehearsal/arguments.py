@@ -13,9 +13,10 @@ from hookbench.results.store import RunFolder
 __all__ = ["hook_settings", "producer_arguments", "worker_arguments"]
 
 
-def _common(stage: Stage, links: Links, role: str) -> list[str]:
+def _common(settings: RehearsalSettings, stage: Stage, links: Links, role: str) -> list[str]:
     names = stage.names
     return [
+        f"--measures={settings.effective_measures.text}",
         "--redis-url", links.url(role, "redis"),
         "--nats-url", links.url(role, "nats"),
         f"--prefix={names.prefix}",
@@ -32,8 +33,7 @@ def worker_arguments(
     """Options of ``hookbench worker``."""
     work = folder.work
     return [
-        *_common(stage, links, "workers"),
-        "--ack", settings.design.ack_mode,
+        *_common(settings, stage, links, "workers"),
         "--concurrency", str(settings.concurrency),
         "--max-attempts", str(settings.max_attempts),
         "--block-timeout", str(settings.block_timeout_secs),
@@ -52,7 +52,7 @@ def producer_arguments(
     rate = settings.rate_per_s / settings.producers
     seed = random.Random(f"{settings.seed}:{number}").getrandbits(32)
     return [
-        *_common(stage, links, "producers"),
+        *_common(settings, stage, links, "producers"),
         "--rate", str(rate),
         "--count", str(settings.tasks_per_producer),
         "--arrivals", settings.arrivals,
@@ -63,7 +63,9 @@ def producer_arguments(
     ]  # fmt: skip
 
 
-def hook_settings(stage: Stage, folder: RunFolder, phase_file: Path) -> HookConfig:
+def hook_settings(
+    settings: RehearsalSettings, stage: Stage, folder: RunFolder, phase_file: Path
+) -> HookConfig:
     """Settings of the hooks but for the repository's id; their flushes end with this process."""
     names = stage.names
     return HookConfig(
@@ -77,6 +79,7 @@ def hook_settings(stage: Stage, folder: RunFolder, phase_file: Path) -> HookConf
         stream=names.stream,
         storage=stage.stream.storage,
         replicas=stage.stream.replicas,
+        measures=settings.effective_measures.text,
         ledger=str(folder.ledger.resolve()),
         owner_pid=os.getpid(),
     )

@@ -312,7 +312,7 @@ class Rehearsal:
         hook_phase = control / "hooks.json"
         first = self._settings.phases[0]
         PhaseFile(hook_phase).write(0, first)
-        await pusher.prepare(hook_settings(stage, folder, hook_phase))
+        await pusher.prepare(hook_settings(self._settings, stage, folder, hook_phase))
         for number in range(self._settings.workers):
             fleet.start(
                 "worker",

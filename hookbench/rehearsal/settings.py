@@ -12,6 +12,7 @@ from hookbench.faults.registry import AnyFault
 from hookbench.ledger.model import Bounds
 from hookbench.load.arrivals import ARRIVALS, check_rate
 from hookbench.load.mix import parse_mix
+from hookbench.migration.measures import Measures, measures_of, parse_measures
 from hookbench.migration.phases import Design, Phase
 
 __all__ = ["DEFAULT_MIX", "FULL_TIMELINE", "RehearsalSettings"]
@@ -33,6 +34,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         scenario: name of the scenario that it comes from, ``-`` for none.
+        measures: changes to the measures of the design, see ``parse_measures``.
         phases: the timeline, ``phase_seconds`` each.
         rate_per_s: synthetic tasks per second over all producers.
         service_ms: how long a worker is busy with a synthetic task.
@@ -51,6 +53,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     scenario: str = "-"
     design: Design = Design.GUIDE
+    measures: str = ""
     phases: tuple[Phase, ...] = FULL_TIMELINE
     phase_seconds: float = 12.0
     rate_per_s: float = 1000.0
@@ -85,6 +88,15 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         return Bounds(max_attempts=self.max_attempts, max_inversions=self.max_inversions)
 
     @property
+    def effective_measures(self) -> Measures:
+        """Those of the design, with the changes.
+
+        Raises:
+            SettingError: there is no such measure.
+        """
+        return parse_measures(self.measures, measures_of(self.design))
+
+    @property
     def seconds(self) -> float:
         """Length of the timeline."""
         return self.phase_seconds * len(self.phases)
@@ -109,6 +121,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.arrivals not in ARRIVALS:
             raise SettingError(f"arrivals {self.arrivals!r}: use {' or '.join(ARRIVALS)}")
         parse_mix(self.mix)
+        parse_measures(self.measures)
         check_topology(self.topology)
         for fault in self.faults:
             fault.check()

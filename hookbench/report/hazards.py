@@ -38,6 +38,8 @@ def _evidence(result: HazardResult) -> list[str]:
         lines.append(f"for example {result.tasks[0]}")
     if result.switches:
         lines.append(f"with {', '.join(result.switches)}")
+    if result.measures:
+        lines.append(f"measures {result.measures}")
     if result.otherwise:
         lines.append(f"otherwise than the table: {result.otherwise}")
     if result.masked:

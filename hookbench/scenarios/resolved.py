@@ -29,6 +29,7 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
         name=settings.scenario,
         description="As it was carried out, every value written down.",
         design=settings.design,
+        measures=tuple(name for name in settings.measures.split(",") if name),
         seed=settings.seed,
         timeline=Timeline(
             phases=tuple(phase.label for phase in settings.phases),

@@ -12,6 +12,7 @@ from hookbench.brokers.topology import SINGLE, check_topology
 from hookbench.errors import SettingError
 from hookbench.faults.registry import parse_fault
 from hookbench.load.mix import TaskMix
+from hookbench.migration.measures import parse_measures
 from hookbench.migration.phases import Design, Phase, parse_phase
 from hookbench.rehearsal.settings import RehearsalSettings
 
@@ -82,12 +83,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a TOML file says."""
+    """What a TOML file says; ``measures`` changes those of the design, as ``["-ack_after"]``."""
 
     name: str
     description: str
     timeline: Timeline
     design: Design = Design.GUIDE
+    measures: tuple[str, ...] = ()
     seed: int = 7
     repeats: int = 1
     brokers: Brokers = Brokers()
@@ -143,6 +145,7 @@ def load_scenario(path: Path, changes: list[str] | None = None) -> Scenario:
         raise SettingError(f"scenario {path}: {error}") from error
     for phase in scenario.timeline.phases:
         parse_phase(phase)
+    parse_measures(",".join(scenario.measures))
     for number, fault in enumerate(scenario.faults):
         parse_fault(fault, f"scenario {path}, [[faults]] number {number}")
     try:
@@ -210,6 +213,7 @@ def to_settings(
     return RehearsalSettings(
         scenario=scenario.name,
         design=scenario.design,
+        measures=",".join(scenario.measures),
         phases=phases,
         phase_seconds=scenario.timeline.phase_seconds,
         rate_per_s=scenario.producers.rate_per_s,

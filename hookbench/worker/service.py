@@ -13,9 +13,10 @@ from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.ledger.events import Event, LedgerWriter, Recorder
 from hookbench.migration.consumer import RedisConsumer
+from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
-from hookbench.migration.phases import AckMode, Phase, ReadRoute, read_route
+from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
@@ -39,6 +40,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         phase: the phase, fixed; or
         phase_file: a file that is watched.
         block_timeout_secs: the longest wait of one read on either broker.
+        measures: those of the hardened design that are on.
     """
 
     redis_url: str | None = None
@@ -48,7 +50,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     names: Names = msgspec.field(default_factory=Names)
     task_type: str = "sync"
     block_timeout_secs: float = 5.0
-    ack: AckMode = AckMode.IMMEDIATE
+    measures: Measures = NO_MEASURES
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
@@ -184,7 +186,7 @@ class WorkerService:
             nats_consume=consume,
             names=settings.names,
             block_timeout_secs=settings.block_timeout_secs,
-            ack=settings.ack,
+            ack=settings.measures.ack_mode,
             recorder=self._recorder,
             metrics=self._metrics,
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from hookbench.clock import SystemClock
 from hookbench.effects.store import SqliteEffectStore
 from hookbench.ledger.events import LedgerWriter
-from hookbench.migration.phases import AckMode
+from hookbench.migration.measures import Measures
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.task import Names
 from hookbench.worker.handlers.effect import EffectHandler
@@ -49,7 +49,7 @@ async def work(settings):
             phase_file=folder / "phase.json",
             names=Names(**settings["names"]),
             block_timeout_secs=0.5,
-            ack=AckMode.AFTER_PROCESSING,
+            measures=Measures(ack_after=True),
             stream=StreamSettings(storage="memory"),
             consumer=ConsumerSettings(ack_wait_s=LEASE_S),
         ),

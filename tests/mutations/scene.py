@@ -16,7 +16,8 @@ from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Bounds
 from hookbench.ledger.read import read_ledger
 from hookbench.migration import consumer as consumer_module
-from hookbench.migration.phases import AckMode, PhaseFile
+from hookbench.migration.measures import Measures
+from hookbench.migration.phases import PhaseFile
 from hookbench.migration.service import open_service
 from hookbench.queues import connections as connections_module
 from hookbench.queues.connections import Connections
@@ -146,7 +147,7 @@ class Scene:
             phase_file=self.phase_file.path,
             names=self.names,
             block_timeout_secs=block_s,
-            ack=AckMode.AFTER_PROCESSING,
+            measures=Measures(ack_after=True),
             stream=StreamSettings(storage=_STORAGE),
             consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(

@@ -68,3 +68,17 @@ def test_what_is_expected_of_a_design(design, outcome, otherwise, expected):
         otherwise=otherwise,
     )
     assert result.as_expected is expected
+
+
+@pytest.mark.parametrize("outcome", list(Outcome))
+def test_of_changed_measures_nothing_is_expected_but_an_answer(outcome):
+    changed = HazardResult(
+        id="X1",
+        where="-",
+        mechanism="-",
+        design=Design.GUIDE,
+        harm=Harm.LOST,
+        outcome=outcome,
+        measures="ack_after",
+    )
+    assert changed.as_expected == (outcome is not Outcome.UNKNOWN)

@@ -1,7 +1,7 @@
 import pytest
 
 from hookbench.errors import SettingError
-from hookbench.migration.phases import AckMode, Design, Phase, PhaseFile, parse_phase
+from hookbench.migration.phases import Phase, PhaseFile, parse_phase
 
 
 @pytest.mark.parametrize("text", ["dual_write", "1", " Dual-Write ", "DUAL_WRITE"])
@@ -13,11 +13,6 @@ def test_a_phase_by_name_or_number(text):
 def test_an_unknown_phase_lists_the_known_ones(text):
     with pytest.raises(SettingError, match=r"redis_only \(0\), .*nats_only \(4\)"):
         parse_phase(text)
-
-
-def test_designs_differ_in_the_time_of_the_acknowledgement():
-    assert Design.GUIDE.ack_mode is AckMode.IMMEDIATE
-    assert Design.HARDENED.ack_mode is AckMode.AFTER_PROCESSING
 
 
 def test_a_phase_file_is_read_as_written_and_replaced_whole(tmp_path):

@@ -32,7 +32,7 @@ _GIVEN_UP = 3
 _ACK_PENDING = 100
 """The guide's max-pending."""
 _STARVING_S = 2.0
-_AFTER_PROCESSING = (f"ack={AckMode.AFTER_PROCESSING}",)
+_AFTER_PROCESSING = ("ack_after",)
 
 
 async def _window_passed(bench: Bench) -> list[Observation]:
