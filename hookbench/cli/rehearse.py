@@ -54,6 +54,16 @@ def rehearse(
     chaos: Annotated[
         bool, typer.Option("--chaos", help="Random faults all along, which follow from the seed.")
     ] = False,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="Kinds of faults that chaos leaves out.")
+    ] = None,
+    measures: Annotated[
+        str,
+        typer.Option(
+            "--measures",
+            help="Changes to the measures of the design: a name switches one on, -name off.",
+        ),
+    ] = "",
     json: JsonOutput = False,
 ) -> None:
     """Take a hook queue through the phases of the migration and account for every task.
@@ -76,6 +86,7 @@ def rehearse(
     settings = [
         RehearsalSettings(
             design=item,
+            measures=measures,
             phases=tuple(parse_phase(text) for text in phases.split(",")),
             phase_seconds=phase_seconds or (QUICK_PHASE_SECONDS if quick else 12.0),
             rate_per_s=rate,
@@ -98,19 +109,22 @@ def rehearse(
         for item in designs
     ]
     if chaos:
-        settings = [_with_chaos(item) for item in settings]
+        settings = [_with_chaos(item, without or []) for item in settings]
     for item in settings:
         item.check()
     manifests = [carry_out(item, json=json) for item in settings]
     raise typer.Exit(exit_code(manifests, expected))
 
 
-def _with_chaos(settings: "RehearsalSettings") -> "RehearsalSettings":
+def _with_chaos(settings: "RehearsalSettings", without: list[str]) -> "RehearsalSettings":
     import msgspec
 
+    from hookbench.faults.registry import check_kinds
     from hookbench.rehearsal.chaos import chaos_schedule
 
-    return msgspec.structs.replace(settings, scenario="chaos", faults=chaos_schedule(settings))
+    check_kinds(without)
+    faults = chaos_schedule(settings, without=without)
+    return msgspec.structs.replace(settings, scenario="chaos", faults=faults)
 
 
 def _expected(text: str | None, designs: "list[Design]") -> dict[str, str] | None:

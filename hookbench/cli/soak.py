@@ -26,12 +26,19 @@ def soak(
     durability: Annotated[str, typer.Option(help="memory, lazy, fsync or replicated.")] = "lazy",
     phase_seconds: Annotated[float, typer.Option(help="Length of each of the five phases.")] = 5.0,
     rate: Annotated[float, typer.Option(help="Synthetic tasks per second.")] = 300.0,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", help="Kinds of faults that are left out, such as power_cut."),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of soak.jsonl, soak.json and the failing runs.")
     ] = Path("results/soak"),
     json: JsonOutput = False,
 ) -> None:
     """Rehearse the whole timeline under random faults, with a new seed each time.
+
+    Power cuts lose what was not synced whatever the design: look at them apart, with and
+    --without power_cut.
 
     Resumable: a soak in the same folder goes on with the next seed. Failing runs are kept: an
     unknown verdict, a loss or repeat without a cause, under hardened whatever is not valid; of
@@ -46,12 +53,15 @@ def soak(
     from hookbench.brokers.durability import Durability
     from hookbench.cli.worker import choice
     from hookbench.clock import NS_PER_S, SystemClock
+    from hookbench.faults.registry import check_kinds
     from hookbench.migration.phases import Design
     from hookbench.rehearsal.chaos import chaos_schedule
     from hookbench.rehearsal.settings import RehearsalSettings
     from hookbench.rehearsal.soak import SoakBook
 
     clock = SystemClock()
+    left_out = tuple(without or ())
+    check_kinds(left_out)
     book = SoakBook(out)
     chosen = choice(Design, design, "--design")
     deadline_ns = clock.monotonic_ns() + int(minutes * 60 * NS_PER_S)
@@ -67,8 +77,10 @@ def soak(
             rate_per_s=rate,
             out=out,
         )
-        settings = msgspec.structs.replace(settings, faults=chaos_schedule(settings))
-        entry = _one(settings, book)
+        settings = msgspec.structs.replace(
+            settings, faults=chaos_schedule(settings, without=left_out)
+        )
+        entry = _one(settings, book, left_out)
         failing += bool(entry.failing)
         _say(entry, json=json)
         if clock.monotonic_ns() >= deadline_ns:
@@ -78,7 +90,7 @@ def soak(
     raise typer.Exit(1 if failing else 0)
 
 
-def _one(settings: "RehearsalSettings", book: "SoakBook") -> "SoakEntry":
+def _one(settings: "RehearsalSettings", book: "SoakBook", without: tuple[str, ...]) -> "SoakEntry":
     from rich.console import Console
 
     from hookbench.cli.rehearse import run_or_interrupt
@@ -98,7 +110,7 @@ def _one(settings: "RehearsalSettings", book: "SoakBook") -> "SoakEntry":
     )
     folder, manifest = run_or_interrupt(rehearsal)
     seconds = (clock.monotonic_ns() - begin_ns) / NS_PER_S
-    entry = entry_of(manifest, folder, topology=settings.topology, seconds=seconds)
+    entry = entry_of(manifest, folder, topology=settings.topology, seconds=seconds, without=without)
     book.add(entry)
     return entry
 
@@ -130,4 +142,10 @@ def _totals(book: "SoakBook") -> None:
             f" {item.tasks:,} tasks, {len(item.failing)} failing"
             + (f": seeds {', '.join(map(str, item.failing))}" if item.failing else "")
         )
+        print(
+            f"  accepted {item.accepted:,}  lost {item.lost:,}  stuck {item.stuck:,}"
+            f"  unexplained effects {item.unexplained:,}"
+            + (f"  without {', '.join(item.without)}" if item.without else "")
+        )
+        print(f"  {', '.join(f'{kind} {count:,}' for kind, count in item.fired.items())}")
     print(f"totals in {book.path.with_name('soak.json')}")

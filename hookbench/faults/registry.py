@@ -1,6 +1,7 @@
 """Every kind of fault, by the name that a scenario gives it."""
 
 import difflib
+from collections.abc import Iterable
 from typing import Any, get_args
 
 import msgspec
@@ -56,6 +57,25 @@ FAULTS: dict[str, type[Any]] = {
 }
 
 
+def check_kinds(names: Iterable[str]) -> None:
+    """Refuse what is no kind of fault.
+
+    Raises:
+        SettingError: the text names the nearest.
+    """
+    for name in names:
+        _kind(name, "faults")
+
+
+def _kind(name: str, where: str) -> type[Any]:
+    if name not in FAULTS:
+        raise SettingError(
+            f"{where}: unknown fault {name!r}{_nearest(name, list(FAULTS))}; known are"
+            f" {', '.join(FAULTS)}"
+        )
+    return FAULTS[name]
+
+
 def parse_fault(data: dict[str, Any], where: str) -> AnyFault:
     """The fault in a table of a scenario.
 
@@ -69,12 +89,7 @@ def parse_fault(data: dict[str, Any], where: str) -> AnyFault:
     if not isinstance(data, dict) or not isinstance(data.get("kind"), str):
         raise SettingError(f'{where}: say which fault it is, as in kind = "kill"')
     name = data["kind"]
-    kind = FAULTS.get(name)
-    if kind is None:
-        raise SettingError(
-            f"{where}: unknown fault {name!r}{_nearest(name, list(FAULTS))}; known are"
-            f" {', '.join(FAULTS)}"
-        )
+    kind = _kind(name, where)
     fields = [field.encode_name for field in msgspec.structs.fields(kind)]
     rest = {key: value for key, value in data.items() if key != "kind"}
     for key in rest:

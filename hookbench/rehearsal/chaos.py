@@ -6,7 +6,7 @@ tasks is left to the design.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -97,11 +97,17 @@ _Maker = Callable[[random.Random, _Moment], AnyFault | None]
 """A fault for a moment, ``None`` where it could not fire."""
 
 
-def chaos_schedule(settings: RehearsalSettings) -> tuple[AnyFault, ...]:
+def chaos_schedule(
+    settings: RehearsalSettings, *, without: Collection[str] = ()
+) -> tuple[AnyFault, ...]:
     """The faults of a seed, in the order of their times.
 
     Several lanes run side by side (Redis, NATS, the fleet, the wire, the load), so faults of
     different lanes overlap, and those of one do not.
+
+    Args:
+        settings: of the rehearsal.
+        without: kinds that are left out; the rest of the schedule stays as it is.
 
     Raises:
         SettingError: the timeline is too short for a fault and its healing, or a broker is
@@ -122,7 +128,7 @@ def chaos_schedule(settings: RehearsalSettings) -> tuple[AnyFault, ...]:
     faults.sort(key=lambda fault: fault.at_s)
     for fault in faults:
         fault.check()
-    return tuple(faults)
+    return tuple(fault for fault in faults if fault.__struct_config__.tag not in without)
 
 
 def _lane(

@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import msgspec
 
 from hookbench.errors import ResultsError
-from hookbench.ledger.model import Verdict
+from hookbench.ledger.model import Account, Verdict
 from hookbench.migration.phases import Design
 from hookbench.results.store import Manifest, write_aside
 
@@ -27,6 +29,8 @@ _NO_CAUSE = (2, 3, 8)
 """Invariants that no hazard and no fault excuses: a loss or a repeat without a cause, what nobody
 put, a task with two ends."""
 
+_ADDED_UP = ("faults", "tasks", "accepted", "lost", "stuck", "duplicated", "unexplained")
+
 
 class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run of a soak.
@@ -35,6 +39,10 @@ class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         failing: why it counts as failing; empty if it does not.
         run: its folder if it was kept.
         faults: how many fired.
+        fired: how many of each kind.
+        without: kinds that were left out of the schedule.
+        accepted: tasks that were acknowledged to their caller.
+        unexplained: effects beyond the first of a task that nothing explains.
         lost, stuck, duplicated: tasks, and executions beyond the first; caused by what fired.
     """
 
@@ -49,20 +57,26 @@ class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     lost: int = 0
     stuck: int = 0
     duplicated: int = 0
+    fired: dict[str, int] = {}
+    without: tuple[str, ...] = ()
+    accepted: int = 0
+    unexplained: int = 0
     failing: str = ""
     run: str | None = None
 
 
 class SoakTotals(msgspec.Struct, kw_only=True):
-    """All runs of one commit, design and topology.
+    """All runs of one commit, design, topology and set of kinds that were left out.
 
     Attributes:
+        fired: faults of each kind.
         failing: the seeds of the failing ones.
     """
 
     commit: str
     design: str
     topology: str
+    without: tuple[str, ...] = ()
     runs: int = 0
     first_seed: int
     last_seed: int
@@ -73,6 +87,9 @@ class SoakTotals(msgspec.Struct, kw_only=True):
     lost: int = 0
     stuck: int = 0
     duplicated: int = 0
+    fired: dict[str, int] = {}
+    accepted: int = 0
+    unexplained: int = 0
     failing: list[int] = []
 
 
@@ -137,16 +154,17 @@ class SoakBook:
         write_aside(self.path.with_name(TOTALS_NAME), data + b"\n")
 
     def totals(self) -> list[SoakTotals]:
-        """By commit, design and topology, in the order of their first runs."""
-        found: dict[tuple[str, str, str], SoakTotals] = {}
+        """By commit, design, topology and what was left out, in the order of their first runs."""
+        found: dict[tuple[str, str, str, tuple[str, ...]], SoakTotals] = {}
         for item in self.entries:
-            key = (item.commit, item.design, item.topology)
+            key = (item.commit, item.design, item.topology, item.without)
             totals = found.setdefault(
                 key,
                 SoakTotals(
                     commit=item.commit,
                     design=item.design,
                     topology=item.topology,
+                    without=item.without,
                     first_seed=item.seed,
                     last_seed=item.seed,
                 ),
@@ -157,15 +175,25 @@ class SoakBook:
             totals.seconds = round(totals.seconds + item.seconds, 1)
             totals.verdicts[item.verdict] = totals.verdicts.get(item.verdict, 0) + 1
             totals.failing += [item.seed] if item.failing else []
-            for name in ("faults", "tasks", "lost", "stuck", "duplicated"):
+            for kind, count in item.fired.items():
+                totals.fired[kind] = totals.fired.get(kind, 0) + count
+            for name in _ADDED_UP:
                 setattr(totals, name, getattr(totals, name) + getattr(item, name))
         return list(found.values())
 
 
-def entry_of(manifest: Manifest, folder: Path, *, topology: str, seconds: float) -> SoakEntry:
+def entry_of(
+    manifest: Manifest,
+    folder: Path,
+    *,
+    topology: str,
+    seconds: float,
+    without: Collection[str] = (),
+) -> SoakEntry:
     """The entry of a run; the folder of one that is not failing is removed."""
     failing = why_failing(manifest)
     account = manifest.account
+    fired = Counter(item.kind for item in manifest.faults if item.begin_ns is not None)
     if not failing:
         shutil.rmtree(folder)
     return SoakEntry(
@@ -175,11 +203,20 @@ def entry_of(manifest: Manifest, folder: Path, *, topology: str, seconds: float)
         topology=topology,
         verdict=manifest.verdict,
         seconds=round(seconds, 1),
-        faults=sum(record.begin_ns is not None for record in manifest.faults),
+        faults=fired.total(),
+        fired=dict(sorted(fired.items())),
+        without=tuple(sorted(without)),
         tasks=account.tasks if account else 0,
+        accepted=account.accepted if account else 0,
+        unexplained=_unexplained(account) if account else 0,
         lost=account.lost if account else 0,
         stuck=account.stuck if account else 0,
         duplicated=account.duplicated if account else 0,
         failing=failing,
         run=str(folder) if failing else None,
     )
+
+
+def _unexplained(account: Account) -> int:
+    """Effects beyond the first of a task that neither a crash, nor a lease, nor a fault explains."""
+    return account.duplicated_effects - account.effects_explained

@@ -25,6 +25,20 @@ def test_a_schedule_follows_from_the_seed_alone():
     assert first != other
 
 
+def test_a_kind_can_be_left_out_and_the_rest_stays_as_it_is():
+    for seed in range(20):
+        all_kinds = chaos_schedule(with_seed(seed))
+        without = chaos_schedule(with_seed(seed), without=["power_cut"])
+        assert without == tuple(
+            fault for fault in all_kinds if fault.__struct_config__.tag != "power_cut"
+        )
+    assert any(
+        fault.__struct_config__.tag == "power_cut"
+        for seed in range(20)
+        for fault in chaos_schedule(with_seed(seed))
+    )
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_every_fault_begins_and_ends_within_the_load(topology):
     kinds = set()

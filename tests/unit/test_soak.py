@@ -63,6 +63,27 @@ def test_totals_are_by_commit_and_name_the_failing_seeds(tmp_path):
     assert (second["commit"], second["runs"]) == ("def", 1)
 
 
+def test_totals_add_up_kinds_and_keep_apart_what_was_left_out(tmp_path):
+    book = SoakBook(tmp_path)
+    book.add(entry(1, fired={"kill": 3, "wire": 1}, accepted=90, unexplained=1))
+    book.add(entry(2, fired={"kill": 2}, accepted=80))
+    book.add(entry(3, fired={"kill": 1}, accepted=70, without=("power_cut",)))
+    both, without = json.loads((tmp_path / "soak.json").read_text())
+    assert both["fired"] == {"kill": 5, "wire": 1}
+    assert (both["accepted"], both["unexplained"], both["without"]) == (170, 1, [])
+    assert (without["fired"], without["without"]) == ({"kill": 1}, ["power_cut"])
+
+
+def test_a_book_of_before_these_counts_is_read(tmp_path):
+    (tmp_path / "soak.jsonl").write_text(
+        '{"seed":4,"commit":"abc","design":"guide","topology":"single","verdict":"valid",'
+        '"seconds":9.5,"faults":3,"tasks":10,"lost":0,"stuck":0,"duplicated":0,"failing":"",'
+        '"run":null}\n'
+    )
+    (old,) = SoakBook(tmp_path).entries
+    assert (old.fired, old.without, old.accepted) == ({}, (), 0)
+
+
 def test_a_line_that_was_cut_off_is_done_again(tmp_path):
     book = SoakBook(tmp_path)
     book.add(entry(1))
@@ -111,3 +132,5 @@ def test_what_counts_as_failing(manifest, design, verdict, findings, failing, tm
     made = entry_of(changed, folder, topology="single", seconds=1.0)
     assert folder.exists() == bool(failing)
     assert made.run == (str(folder) if failing else None)
+    assert made.accepted == account.accepted
+    assert made.fired == {}
