@@ -64,7 +64,7 @@ def check_kinds(names: Iterable[str]) -> None:
         SettingError: the text names the nearest.
     """
     for name in names:
-        _kind(name, "faults")
+        _kind(name, "--without")
 
 
 def _kind(name: str, where: str) -> type[Any]:

@@ -218,5 +218,5 @@ def entry_of(
 
 
 def _unexplained(account: Account) -> int:
-    """Effects beyond the first of a task that neither a crash, nor a lease, nor a fault explains."""
+    """Effects beyond the first of a task without a crash, the end of a lease or a fault behind."""
     return account.duplicated_effects - account.effects_explained
