@@ -22,12 +22,22 @@ def _stopped(process: Process) -> bool:
 async def stop_process(targets: Targets, target: str) -> None:
     """SIGSTOP, and wait until the kernel says that it is stopped.
 
+    One that dies in that moment, of another fault, was not stopped: who takes its place is.
+
     Raises:
         FaultNotFiredError: it did not stop.
     """
     process = targets.process(target)
-    process.signal(signal.SIGSTOP)
-    if not await wait_until(lambda: _stopped(process), targets.clock, tries=_TRIES):
+    told = 0
+
+    def stopped() -> bool:
+        nonlocal told
+        if process.pid != told:
+            told = process.pid
+            process.signal(signal.SIGSTOP)
+        return _stopped(process)
+
+    if not await wait_until(stopped, targets.clock, tries=_TRIES):
         raise FaultNotFiredError(f"{target} (pid {process.pid}): it did not stop")
 
 
