@@ -43,7 +43,8 @@ def _losses(history: History) -> Iterator[_Group]:
     last = _last_records(columns)[lost]
     early = columns.received[lost] & columns.acked[lost]
     aged = (columns.sequence[lost] > 0) & ~columns.received[lost]
-    aged &= columns.sequence[lost] < history.residue.first_sequence
+    if history.residue is not None:  # without it there are no losses to name
+        aged &= columns.sequence[lost] < history.residue.first_sequence
     died = np.where(_died(columns)[last], columns.ledger.writer[last].astype(np.int64), _NOBODY)
     hazards = [_NONE, "P10", "P7"]
     fault = history.loss_faults[lost]

@@ -256,6 +256,8 @@ def resolve_run(run: str, results: Path) -> Path:
         return found[0]
     known = ", ".join(item.name for item in found or stored[-5:])
     what = "several runs begin so" if found else "no such run"
+    if run == LATEST and stored:
+        what = "none has come to its end; one that has not is given by its id"
     raise ResultsError(f"run {run!r} in {results}: {what} ({known or 'none is there'})")
 
 

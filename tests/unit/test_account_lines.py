@@ -7,6 +7,7 @@ from rich.console import Console
 
 from hookbench.faults.base import FaultRecord
 from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.model import Residue
 from hookbench.migration.phases import Phase
 from hookbench.report import account_lines
 from hookbench.report.table import print_run
@@ -42,6 +43,7 @@ def run(tmp_path):
         writer.close()
     manifest = make_manifest()
     manifest.status = "complete"
+    manifest.residue = Residue(places={})
     manifest.settings = {"phases": [int(phase) for phase in PHASES]}
     start_ns = 1_000 * MS
     edges_ns = [start_ns, start_ns + 100 * MS, history.clock.now_ns]
