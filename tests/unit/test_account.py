@@ -232,6 +232,29 @@ def test_a_task_that_nobody_put_is_unexpected(history):
     assert row(account, "redis_only").verdict is Verdict.INVALID
 
 
+def test_latencies_at_a_transition_are_of_what_was_due_around_it(history):
+    history.clock.now_ns = 1_010 * MS  # phases take 100 ms, and around is 50 ms
+    history.put(1, step=0)
+    history.work(1, step=0)
+    history.clock.now_ns = 1_070 * MS
+    history.put(2, step=0)
+    history.clock.now_ns += 40 * MS
+    history.work(2, step=1)
+    history.clock.now_ns = 1_120 * MS
+    history.put(3, step=1, accepted=False)
+    history.work(3, step=1)
+    account = history.account()
+    near = row(account, "→ dual_write")
+    assert near.tasks == 1
+    counts = {(item.row, item.what): item.count for item in account.histograms}
+    assert counts["→ dual_write", "enqueue"] == 1  # the third was not accepted
+    assert counts["→ dual_write", "end_to_end"] == 2
+    assert ("→ dual_read", "enqueue") not in counts
+    assert near.enqueue_ns["max"] == row(account, "redis_only").enqueue_ns["max"] == 3 * MS
+    assert near.end_to_end_ns["max"] == 45 * MS
+    assert row(account, "→ dual_read").end_to_end_ns is None
+
+
 def test_a_task_with_two_ends_is_unexpected(history):
     history.put(1, step=0)
     history.work(1, step=0)
