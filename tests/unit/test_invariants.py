@@ -401,6 +401,16 @@ def test_a_loss_names_who_died(history):
     )
 
 
+def test_a_loss_names_who_died_also_when_the_producer_heard_later(history):
+    """The worker acknowledged early and died; the producer was told only then."""
+    history.put(1, step=3, redis=False, nats=1, accepted=False)
+    history.take(1, step=3, broker=Broker.NATS)
+    history.say("worker.2", Event.ACK_SENT, 1, step=3, broker=Broker.NATS)
+    history.say("producer.1", Event.ACCEPTED, 1, step=3)
+    (cause,) = history.account(effects=True, crashed=["worker.2"]).attributions
+    assert (cause.step, cause.fault, cause.hazard) == ("ack_sent", "worker.00002 died", "P10")
+
+
 @pytest.mark.parametrize(
     ("letters", "numbers"), [(None, []), ([1], []), ([2], [1, 8]), ([], [1, 8])]
 )
