@@ -120,7 +120,10 @@ class History:
     def lies(self, place, *numbers):
         self.residue.setdefault(place, []).extend(task_id(number) for number in numbers)
 
-    def account(self, *, crashed=(), phases=FORWARD, without=(), effects=False, **bounds):
+    def account(
+        self, *, crashed=(), phases=FORWARD, without=(), effects=False, looked=True, **bounds
+    ):
+        """Without ``looked`` nobody recorded what was left on the brokers."""
         for name, writer in self.writers.items():
             if name not in crashed:
                 writer.close()
@@ -128,7 +131,7 @@ class History:
         return make_account(
             ledger,
             plan_steps(phases),
-            Residue(places=self.residue, **self.consumer),
+            Residue(places=self.residue, **self.consumer) if looked else None,
             step_starts_ns=[1_000 * MS + index * 100 * MS for index in range(len(phases))],
             effects=self.stored() if effects else None,
             bounds=Bounds(gap_window_ns=50 * MS, **bounds),

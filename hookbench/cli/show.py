@@ -18,6 +18,12 @@ def show(
     task: Annotated[
         str | None, typer.Option(help="Tell the life of one task, by the beginning of its id.")
     ] = None,
+    figures: Annotated[
+        bool,
+        typer.Option(
+            "--figures", help="All latencies, throughput, gaps, and what is stuck, by row."
+        ),
+    ] = False,
     json: JsonOutput = False,
 ) -> None:
     """Print a stored run: its table, why, and its verdict; or the whole life of one task."""
@@ -25,6 +31,7 @@ def show(
 
     from rich.console import Console
 
+    from hookbench.report.figures import print_figures
     from hookbench.report.table import print_run
     from hookbench.results.store import encode_manifest, load_manifest, resolve_run
 
@@ -35,6 +42,8 @@ def show(
     manifest = load_manifest(folder)
     if json:
         sys.stdout.write(encode_manifest(manifest).decode())
+    elif figures:
+        print_figures(Console(), manifest)
     else:
         print_run(Console(), manifest)
 

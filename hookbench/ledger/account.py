@@ -36,7 +36,7 @@ __all__ = ["make_account"]
 def make_account(
     ledger: Ledger,
     steps: list[StepPlan],
-    residue: Residue,
+    residue: Residue | None,
     *,
     step_starts_ns: list[int],
     end_ns: int | None = None,
@@ -51,7 +51,7 @@ def make_account(
     Args:
         ledger: all records.
         steps: the timeline.
-        residue: what was left after the drain.
+        residue: what was left after the drain, ``None`` where nobody looked.
         step_starts_ns: when each step began.
         end_ns: when the last step ended; the last record if left out.
         planned_starts_ns: when each step was to begin.
@@ -83,9 +83,9 @@ def make_account(
     fill_deliveries(history)
     invariants, attributions = check_invariants(history, without)
     bad = {(item.step, item.transition) for item in history.findings}
+    good = Verdict.UNKNOWN if invariants[-1].verdict is Verdict.UNKNOWN else Verdict.VALID
     for row in history.rows.values():
-        broken = (row.step, row.transition) in bad
-        row.verdict = Verdict.INVALID if broken else Verdict.VALID
+        row.verdict = Verdict.INVALID if (row.step, row.transition) in bad else good
     account = _totals(history, invariants, attributions)
     account.histograms = histograms
     return account

@@ -9,6 +9,7 @@ from hookbench.ledger.duplicates import replay_hazard
 from hookbench.ledger.events import Event
 from hookbench.ledger.history import PHASE, TRANSITION, History, RowKey
 from hookbench.ledger.killers import NO_FAULT
+from hookbench.ledger.losses import last_records
 from hookbench.ledger.model import Attribution
 
 __all__ = ["attribute"]
@@ -22,8 +23,8 @@ def attribute(history: History) -> list[Attribution]:
     """Losses and duplicates by phase, step and fault; those without a cause are found.
 
     A cause is a fault that fired, or else a process that died, or the end of a lease; or a hazard.
-    The step of a loss is the
-    last event of the task, the step of a duplicate that of the execution that was repeated.
+    The step of a loss is the last event of the task, see ``last_records``, the step of a duplicate
+    that of the execution that was repeated.
     """
     attributions = []
     for item, key, tasks in (*_losses(history), *_duplicates(history)):
@@ -40,10 +41,11 @@ _Group = tuple[Attribution, RowKey, Ints]
 def _losses(history: History) -> Iterator[_Group]:
     columns = history.columns
     lost = np.flatnonzero(history.lost)
-    last = _last_records(columns)[lost]
+    last = last_records(columns)[lost]
     early = columns.received[lost] & columns.acked[lost]
     aged = (columns.sequence[lost] > 0) & ~columns.received[lost]
-    aged &= columns.sequence[lost] < history.residue.first_sequence
+    if history.residue is not None:  # without it there are no losses to name
+        aged &= columns.sequence[lost] < history.residue.first_sequence
     died = np.where(_died(columns)[last], columns.ledger.writer[last].astype(np.int64), _NOBODY)
     hazards = [_NONE, "P10", "P7"]
     fault = history.loss_faults[lost]
@@ -96,13 +98,6 @@ def _groups(*codes: Ints | Bools) -> Iterator[tuple[tuple[int, ...], Bools]]:
     distinct, which = np.unique(table, axis=0, return_inverse=True)
     for number, row in enumerate(distinct.tolist()):
         yield tuple(row), which.reshape(-1) == number
-
-
-def _last_records(columns: TaskColumns) -> Ints:
-    """Per task the row of its last record."""
-    last = np.zeros(columns.count, dtype=np.int64)
-    last[columns.task] = np.arange(len(columns.task))
-    return last
 
 
 def _died(columns: TaskColumns) -> Bools:

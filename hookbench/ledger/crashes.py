@@ -38,7 +38,7 @@ def account_for_crashes(history: History) -> tuple[list[Crash], Ints]:
                 in_hand=int(in_hand.sum()),
                 done_by_others=int((in_hand & columns.terminal).sum()),
                 stuck=int((left & anywhere).sum()),
-                lost=int((left & ~anywhere & columns.promised).sum()),
+                lost=int((left & history.lost).sum()),
                 examples=columns.names(in_hand),
                 restart_ns=redelivery_of(restarts_ns),
             )

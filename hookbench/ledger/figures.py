@@ -13,7 +13,10 @@ __all__ = ["fill_deliveries", "fill_gaps", "fill_latencies", "fill_rates"]
 
 
 def fill_latencies(history: History) -> list[LatencyHistogram]:
-    """Tasks and latencies of each row, and the histograms behind them."""
+    """Tasks and latencies of each row, and the histograms behind them.
+
+    Latencies at a transition are of the tasks that were due around it, where gaps are looked for.
+    """
     columns = history.columns
     synthetic = columns.offered & ~columns.pushed
     finished = synthetic & (columns.done_count > 0)
@@ -52,10 +55,13 @@ def fill_latencies(history: History) -> list[LatencyHistogram]:
             crossing = columns.offered & (columns.put_step >= 0)
             crossing &= (columns.put_step < step.index) & (done_step == step.index)
             key = (TRANSITION, step.index)
-            history.rows[key].tasks = int(crossing.sum())
-            history.rows[key].end_to_end_ns = fill(
-                key, crossing & synthetic, "end_to_end", total_ns
-            )
+            row = history.rows[key]
+            row.tasks = int(crossing.sum())
+            away_ns = np.abs(columns.intended_ns - history.step_starts_ns[step.index])
+            near = away_ns <= history.bounds.gap_window_ns
+            accepted = near & synthetic & columns.accepted
+            row.enqueue_ns = fill(key, accepted, "enqueue", enqueue_ns)
+            row.end_to_end_ns = fill(key, near & finished, "end_to_end", total_ns)
     return histograms
 
 

@@ -41,6 +41,7 @@ class History:
         step_starts_ns: when each step began, monotonic.
         end_ns: when the last step ended.
         lying: for each place, which tasks lie there; shape (tasks,) each.
+        residue: what was left on the brokers, ``None`` where nobody looked.
         effects: what the effect store holds, ``None`` for a run without one.
         rows: the figures, filled by the checkers.
         findings: what breaks an invariant.
@@ -52,7 +53,7 @@ class History:
     steps: list[StepPlan]
     step_starts_ns: list[int]
     end_ns: int
-    residue: Residue
+    residue: Residue | None
     lying: dict[Place, Bools]
     effects: Effects | None
     bounds: Bounds
@@ -115,7 +116,8 @@ class History:
     @functools.cached_property
     def letterless(self) -> Bools:
         """Tasks that a worker says it buried, and of which no broker holds a letter."""
-        columns, letters = self.columns, self.residue.letters
+        columns = self.columns
+        letters = None if self.residue is None else self.residue.letters
         if letters is None:
             return columns.offered & False
         held = np.zeros(columns.count, dtype=bool)
@@ -125,8 +127,13 @@ class History:
 
     @functools.cached_property
     def lost(self) -> Bools:
-        """Tasks that were promised and have no end, not even one in some place; or no letter."""
+        """Tasks that were promised and have no end, not even one in some place; or no letter.
+
+        None where nobody looked at the places: those without an end may lie there.
+        """
         columns = self.columns
+        if self.residue is None:
+            return columns.offered & False
         anywhere = np.zeros(columns.count, dtype=bool)
         for mask in self.lying.values():
             anywhere |= mask
@@ -145,19 +152,19 @@ class History:
         return f"; processes that died: {', '.join(crashed)}" if crashed else ""
 
 
-def find_lying(columns: TaskColumns, residue: Residue) -> dict[Place, Bools]:
-    """For each place, which tasks lie there after the drain.
+def find_lying(columns: TaskColumns, residue: Residue | None) -> dict[Place, Bools]:
+    """For each place, which tasks lie there after the drain; none where nobody looked.
 
     The stream keeps what is acknowledged until it is too old, so what lies in it and still waits
     is told by sequences: above what the consumer has delivered, or not acknowledged; without a
     consumer all of it. A stream that was rolled back by a power cut ends before what it had given.
     """
-    lying = {}
-    for place in Place:
-        mask = np.zeros(columns.count, dtype=bool)
+    lying = {place: np.zeros(columns.count, dtype=bool) for place in Place}
+    if residue is None:
+        return lying
+    for place, mask in lying.items():
         found = [item.bytes for item in residue.places.get(place, [])]
         mask[columns.ledger.rows_of(found)] = True
-        lying[place] = mask
     kept = (columns.sequence > 0) & (columns.sequence >= residue.first_sequence)
     if residue.last_sequence is not None:
         kept &= columns.sequence <= residue.last_sequence

@@ -9,9 +9,23 @@ from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.killers import NO_FAULT, find_killers
 from hookbench.ledger.model import FaultWindow
 
-__all__ = ["faults_of_losses"]
+__all__ = ["faults_of_losses", "last_records"]
 
 _BROKERS = (Broker.REDIS, Broker.NATS)
+
+
+def last_records(columns: TaskColumns) -> Ints:
+    """Per task the row of its last record, of a worker's where a worker has had it.
+
+    A producer may hear that a task is accepted when a worker is already at it; what became of the
+    task is what the worker did last.
+    """
+    last = np.zeros(columns.count, dtype=np.int64)
+    rows = np.arange(len(columns.task))
+    last[columns.task] = rows
+    worked = columns.event >= Event.RECEIVED
+    last[columns.task[worked]] = rows[worked]
+    return last
 
 
 def faults_of_losses(columns: TaskColumns, lost: Bools, faults: Sequence[FaultWindow]) -> Ints:
@@ -31,8 +45,7 @@ def faults_of_losses(columns: TaskColumns, lost: Bools, faults: Sequence[FaultWi
     if not faults or not lost.any():
         return found
     tasks = np.flatnonzero(lost)
-    last = np.full(columns.count, -1, dtype=np.int64)
-    last[columns.task] = np.arange(len(columns.task))
+    last = last_records(columns)
     found[tasks] = find_killers(columns, faults)[columns.ledger.writer[last[tasks]]]
     begins_ns = np.array([fault.begin_ns for fault in faults], dtype=np.int64)
     had, lost_by_all = (np.full(len(tasks), value, dtype=bool) for value in (False, True))

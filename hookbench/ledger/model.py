@@ -103,7 +103,7 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
         max_attempts: the budget of deliveries of a task.
         max_inversions: tasks that may be overtaken within their repository in one step;
             ``None``: they are counted only.
-        gap_window_ns: how far around a transition the gaps are looked for.
+        gap_window_ns: how far around a transition gaps and latencies are looked for.
     """
 
     max_attempts: int = 3
@@ -184,6 +184,8 @@ class StepAccount(msgspec.Struct, kw_only=True):
         offered: synthetic tasks whose intended time lies in the phase's planned time; the same
             for the same scenario and seed.
         accepted_per_s, done_per_s: throughput over the phase's time, ``None`` for no time.
+        enqueue_ns, end_to_end_ns: of the tasks put in the phase; at a transition of those that were
+            due around it (``Bounds.gap_window_ns``), which count in their phases as well.
         redelivered: deliveries that their broker counted as a second or later one.
         duplicated_deliveries: deliveries beyond the first of a task, from whichever broker.
         duplicated: executions beyond the first of a task; ``explained`` of them follow a crash of

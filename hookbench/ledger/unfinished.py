@@ -2,8 +2,8 @@
 
 from hookbench.ledger.columns import Bools
 from hookbench.ledger.events import Broker, Event
-from hookbench.ledger.history import PHASE, History, acked_on
-from hookbench.ledger.model import Place, State, StepPlan
+from hookbench.ledger.history import PHASE, History, NotCheckedError, acked_on
+from hookbench.ledger.model import Place, Residue, State, StepPlan
 
 __all__ = ["check_accepted", "check_quiescence", "check_unknown"]
 
@@ -19,11 +19,14 @@ _PLACES = (
 def check_accepted(history: History) -> None:
     """1: a task acknowledged to its caller is not lost, and does not end in two ways."""
     columns = history.columns
+    _find_two_ends(history, 1, columns.promised, "acknowledged to the caller")
+    residue = _residue_of(history)
     lost = history.lost & ~history.letterless
     aged_out = lost & (columns.sequence > 0)
-    aged_out &= (columns.sequence < history.residue.first_sequence) & ~columns.received
+    aged_out &= (columns.sequence < residue.first_sequence) & ~columns.received
     early = lost & columns.received & columns.acked
-    consumer = history.residue.delivered_sequence
+    consumer = residue.delivered_sequence
+    where = "" if consumer is None else f" (consumer at {consumer})"
     kinds = (
         (State.ACKED_EARLY, "P10", early, "acknowledged before they were processed"),
         (State.AGED_OUT, "P7", aged_out, "too old for the stream before they were read"),
@@ -31,7 +34,7 @@ def check_accepted(history: History) -> None:
             State.VANISHED,
             "-",
             lost & ~early & ~aged_out,
-            f"acknowledged to the caller, in no queue, never done (consumer at {consumer})",
+            f"acknowledged to the caller, in no queue, never done{where}",
         ),
         (
             State.NO_LETTER,
@@ -54,7 +57,22 @@ def check_accepted(history: History) -> None:
             if count:
                 row.lost_by[state.value] = count
                 row.lost += count
-    _find_two_ends(history, 1, columns.promised, "acknowledged to the caller")
+
+
+def _residue_of(history: History) -> Residue:
+    """What was left on the brokers.
+
+    Raises:
+        NotCheckedError: nobody looked, so what has no end may be lost or lie somewhere.
+    """
+    if history.residue is None:
+        columns = history.columns
+        count = int((columns.promised & columns.real & ~columns.terminal).sum())
+        raise NotCheckedError(
+            f"what was left on the brokers was not recorded: {count:,} acknowledged tasks have no"
+            " end, and may be lost or lie somewhere"
+        )
+    return history.residue
 
 
 def check_unknown(history: History) -> None:
@@ -79,12 +97,13 @@ def _find_two_ends(history: History, invariant: int, of: Bools, whose: str) -> N
 def check_quiescence(history: History) -> None:
     """5: nothing lies anywhere without an end, and no copy of what has ended is left in Redis."""
     columns = history.columns
+    residue = _residue_of(history)
     open_tasks = columns.offered & ~columns.terminal & columns.real
     placed = open_tasks & False
     for place in _PLACES:
         here = open_tasks & history.lying[place] & ~placed
         placed |= here
-        for state, mask in _states(history, place, here):
+        for state, mask in _states(history, residue, place, here):
             for step in history.steps:
                 hazard, text = _stuck_reason(history, place, state)
                 count = history.find(
@@ -100,7 +119,9 @@ def check_quiescence(history: History) -> None:
     _find_left(history)
 
 
-def _states(history: History, place: Place, here: Bools) -> list[tuple[State, Bools]]:
+def _states(
+    history: History, residue: Residue, place: Place, here: Bools
+) -> list[tuple[State, Bools]]:
     """The tasks of a place by their state there."""
     columns = history.columns
     if place is Place.REDIS_WORK:
@@ -108,7 +129,7 @@ def _states(history: History, place: Place, here: Bools) -> list[tuple[State, Bo
     if place is Place.CONSUMER_PENDING:
         return [(State.ACK_PENDING, here)]
     if place is Place.STREAM:
-        delivered = history.residue.delivered_sequence
+        delivered = residue.delivered_sequence
         read = here & (columns.sequence > 0)
         read &= columns.sequence <= (delivered if delivered is not None else 0)
         return [(State.MAX_DELIVER, read), (State.NEVER_READ, here & ~read)]

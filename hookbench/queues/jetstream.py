@@ -107,7 +107,7 @@ async def ensure_dead_stream(
 
 
 async def _ensure_stream(transport: AppTransport, name: str, wanted: dict[str, Any]) -> StreamInfo:
-    jetstream = transport.jetstream
+    jetstream = transport.streams
     try:
         try:
             info = await jetstream.stream_info(name)
@@ -154,7 +154,7 @@ async def ensure_consumer(
         "max_ack_pending": settings.max_ack_pending,
         "ack_wait": settings.ack_wait_s,
     }
-    jetstream = transport.jetstream
+    jetstream = transport.streams
     info: ConsumerInfo
     try:
         try:
@@ -211,7 +211,7 @@ class JetStreamQueue:
         """
         names = self._transport.names
         try:
-            info = await self._transport.jetstream.consumer_info(names.stream, names.consumer)
+            info = await self._transport.streams.consumer_info(names.stream, names.consumer)
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerUnreachableError(f"consumer {names.consumer}: {error!r}") from error
         return Depth(pending=info.num_pending or 0, in_flight=info.num_ack_pending or 0)

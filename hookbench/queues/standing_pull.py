@@ -5,11 +5,9 @@ import json
 from collections import deque
 from typing import Any
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
+from hookbench.queues.nats_client import NatsClient, NatsDelivery
 
 __all__ = ["StandingPull"]
 
@@ -21,12 +19,12 @@ _PENDING_HEADER = "Nats-Pending-Messages"
 class StandingPull:
     """Keeps a pull request open and hands out what arrives."""
 
-    def __init__(self, client: Client, stream: str, durable: str, clock: Clock) -> None:
+    def __init__(self, client: NatsClient, stream: str, durable: str, clock: Clock) -> None:
         self._client = client
         self._request_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
         self._durable = durable
         self._clock = clock
-        self._arrived: deque[Msg] = deque()
+        self._arrived: deque[NatsDelivery] = deque()
         self._changed = asyncio.Event()
         self._requests: deque[list[int]] = deque()
         """What the server still owes: expiry in ns and tasks of each request, oldest first."""
@@ -41,7 +39,7 @@ class StandingPull:
         self._inbox = self._client.new_inbox()
         self._subscription = await self._client.subscribe(self._inbox, cb=self._on_message)
 
-    async def _on_message(self, msg: Msg) -> None:
+    async def _on_message(self, msg: NatsDelivery) -> None:
         status = (msg.headers or {}).get(_STATUS_HEADER)
         if status is None:
             self._answered(1)
@@ -50,7 +48,7 @@ class StandingPull:
             self._on_status(status, msg)
         self._changed.set()
 
-    def _on_status(self, status: str, msg: Msg) -> None:
+    def _on_status(self, status: str, msg: NatsDelivery) -> None:
         headers = msg.headers or {}
         if status == "100":  # idle heartbeat
             return
@@ -87,7 +85,7 @@ class StandingPull:
             self._requests.popleft()
         return sum(count for _expires_ns, count in self._requests)
 
-    async def take(self, batch: int, wait_s: float) -> list[Msg]:
+    async def take(self, batch: int, wait_s: float) -> list[NatsDelivery]:
         """Up to ``batch`` deliveries as soon as there is one, none after ``wait_s``.
 
         Raises:

@@ -8,14 +8,14 @@ no request has to run out first.
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgspec
 import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
-from nats.aio.msg import Msg
+from nats.js.client import JetStreamContext
 
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import Clock, SystemClock
@@ -28,6 +28,7 @@ from hookbench.errors import (
 )
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import AckFn, NatsConsumeFn, NatsPublishFn
+from hookbench.queues.nats_client import JetStreamClient, NatsClient, NatsDelivery
 from hookbench.queues.standing_pull import StandingPull
 from hookbench.task import Names
 
@@ -61,7 +62,7 @@ class NatsMessage:
     broker = Broker.NATS
     __slots__ = ("_msg", "_sync_ack", "attempt", "payload", "sequence")
 
-    def __init__(self, msg: Msg, *, sync_ack: bool) -> None:
+    def __init__(self, msg: NatsDelivery, *, sync_ack: bool) -> None:
         metadata = msg.metadata
         self._msg = msg
         self._sync_ack = sync_ack
@@ -114,7 +115,7 @@ class AppTransport:
 
     def __init__(
         self,
-        client: Client,
+        client: NatsClient,
         *,
         names: Names | None = None,
         consumers: dict[str, str] | None = None,
@@ -122,8 +123,9 @@ class AppTransport:
         clock: Clock | None = None,
     ) -> None:
         self.names = names or Names()
-        self.client = client
-        self.jetstream = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
+        self._client = client
+        self.streams: JetStreamClient = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
+        """What the queues do with JetStream."""
         self._consumers = consumers or {self.names.subject("sync"): self.names.consumer}
         self._sync_ack = sync_ack
         self._clock = clock or SystemClock()
@@ -173,9 +175,19 @@ class AppTransport:
         return cls(client, names=names, consumers=consumers, sync_ack=sync_ack, clock=clock)
 
     @property
+    def client(self) -> Client:
+        """nats-py's whole client, for whoever looks at a real broker beside the queues."""
+        return cast("Client", self._client)
+
+    @property
+    def jetstream(self) -> JetStreamContext:
+        """nats-py's whole JetStream side, as ``client``."""
+        return cast("JetStreamContext", self.streams)
+
+    @property
     def max_payload_bytes(self) -> int:
         """The server's limit of one payload, headers included."""
-        return int(self.client.max_payload)
+        return int(self._client.max_payload)
 
     async def publish(
         self, subject: str, payload: bytes, *, msg_id: str | None = None
@@ -191,13 +203,13 @@ class AppTransport:
             raise OversizeError(
                 f"task of {len(payload)} bytes: NATS takes {self.max_payload_bytes} (max_payload)"
             )
-        if not self.client.is_connected:
+        if not self._client.is_connected:
             # nats-py would keep the task in a buffer of its own and send it after a reconnect,
             # long after the caller was told that it failed.
             raise PublishRefusedError("NATS is not connected (reconnecting)")
         headers: dict[str, Any] | None = {"Nats-Msg-Id": msg_id} if msg_id else None
         try:
-            ack = await self.jetstream.publish(
+            ack = await self.streams.publish(
                 subject, payload, timeout=PUBLISH_TIMEOUT_S, headers=headers
             )
         except nats.js.errors.NoStreamResponseError as error:
@@ -230,7 +242,7 @@ class AppTransport:
                 raise SettingError(
                     f"subject {subject!r} has no consumer (known: {', '.join(self._consumers)})"
                 )
-            pull = StandingPull(self.client, self.names.stream, durable, self._clock)
+            pull = StandingPull(self._client, self.names.stream, durable, self._clock)
             await pull.open()
             self._pulls[subject] = pull
         raw = await pull.take(batch, wait_s)
@@ -246,14 +258,14 @@ class AppTransport:
 
     async def close(self) -> None:
         """Give back what is held, send what is buffered, and disconnect."""
-        if self.client.is_closed:
+        if self._client.is_closed:
             return
         await self.release()
-        if self.client.is_connected:
+        if self._client.is_connected:
             # If nobody is there to read it, closing is all that is left to do.
             with suppress(nats.errors.Error, TimeoutError):
-                await self.client.flush(timeout=int(ACK_TIMEOUT_S))
-        await self.client.close()
+                await self._client.flush(timeout=int(ACK_TIMEOUT_S))
+        await self._client.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from hookbench.clock import NS_PER_MS, NS_PER_S
-from hookbench.ledger.model import Account, Attribution, FaultAccount, Unavailability
+from hookbench.ledger.model import Account, Attribution, FaultAccount, Unavailability, Verdict
 from hookbench.ledger.unavailable import UNAVAILABLE_NS
 
 __all__ = [
@@ -42,10 +42,15 @@ def count_lines(account: Account) -> list[str]:
     counts = account.counts
     if counts is None:
         return []
+    # Where nobody looked at the brokers, what has no end may be lost as well.
+    unknown = any(
+        item.number == 1 and item.verdict is Verdict.UNKNOWN for item in account.invariants
+    )
+    wait = "wait or are lost" if unknown else "wait"
     text = (
         f"{counts.attempted:,} attempted, {counts.acknowledged:,} acknowledged, {counts.lost:,}"
         f" lost, {counts.duplicated:,} duplicated, {counts.recovered:,} recovered,"
-        f" {counts.unexpected:,} unexpected; {counts.ok:,} came out, {counts.waiting:,} wait"
+        f" {counts.unexpected:,} unexpected; {counts.ok:,} came out, {counts.waiting:,} {wait}"
     )
     return [text]
 

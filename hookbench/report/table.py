@@ -24,6 +24,10 @@ __all__ = ["print_run", "run_table"]
 
 LAG_BOUND_NS = 50 * NS_PER_MS
 _WIDE = 138
+_STATUS = {
+    "running": "not at its end: it goes on, or whoever made it was killed",
+    "cut off": "cut off before its end",
+}
 _STYLES = {Verdict.VALID: "green", Verdict.INVALID: "bold red", Verdict.UNKNOWN: "yellow"}
 
 
@@ -100,6 +104,10 @@ def print_run(console: Console, manifest: Manifest) -> None:
     )
     _say(console, heading, style="bold")
     account = manifest.account
+    if manifest.status != "complete":
+        _say(console, f"status    {_STATUS.get(manifest.status, manifest.status)}", style="yellow")
+        if account is None:
+            _say(console, f"          hookbench check {manifest.run} accounts for what is there")
     if account is not None:
         console.print(run_table(account, narrow=console.width < _WIDE))
         _print_findings(console, account)

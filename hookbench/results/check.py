@@ -10,7 +10,7 @@ from hookbench.errors import EffectStoreError
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import SEGMENT_SUFFIX, Event
 from hookbench.ledger.invariants import RULE_OF_THE_WHOLE
-from hookbench.ledger.model import Account, Bounds, FaultWindow, Residue, Verdict
+from hookbench.ledger.model import Account, Bounds, FaultWindow, Verdict
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.ledger.segment import MAX_STEPS
 from hookbench.migration.phases import Phase
@@ -74,8 +74,9 @@ def check_run(run: Path) -> Manifest:
     """The manifest of ``run`` with an account and a verdict made anew from its ledger.
 
     A run that was cut off has no record of what was left on the brokers: its account says what
-    the ledger says, and its verdict is unknown; there is no account of one that was cut off
-    before its first phase. What is damaged in a ledger is named, and the rest is accounted for.
+    the ledger says of the phases that had begun, not what became of a task without an end, and
+    its verdict is unknown; there is no account of one that was cut off before its first phase.
+    What is damaged in a ledger is named, and the rest is accounted for.
 
     Raises:
         ResultsError: the manifest cannot be read.
@@ -95,15 +96,13 @@ def check_run(run: Path) -> Manifest:
         for reason in manifest.unknown_because
         if not reason.startswith(("check: ", "invariant "))
     ]
-    if manifest.residue is None:
-        unknown.append("check: what was left on the brokers was not recorded")
     unknown += [f"check: {line}" for line in damage_lines(ledger.damage)]
     if ledger.torn:
         unknown.append(f"check: {ledger.torn} records were cut off in the middle of their write")
     account = make_account(
         ledger,
         [step.plan for step in steps],
-        manifest.residue or Residue(places={}),
+        manifest.residue,
         step_starts_ns=[step.start_ns for step in steps],
         end_ns=steps[-1].end_ns,
         planned_starts_ns=planned_starts(steps),
@@ -173,10 +172,7 @@ def _without_account(manifest: Manifest, why: str, damage: list[str]) -> Manifes
 
 
 def _planned_steps(ledger: Ledger, manifest: Manifest) -> list[StepRecord]:
-    """Every step of the timeline; one that a run cut off did not get to begins at its end.
-
-    Empty for a run that was cut off before its first phase.
-    """
+    """The steps that a run cut off had begun; empty for one cut off before its first phase."""
     plans = plan_steps([Phase(number) for number in manifest.settings.get("phases", [])])
     harness = np.array([name.startswith("harness") for name in ledger.writers])
     mine = (ledger.records["event"] == Event.PHASE) & harness[ledger.writer]
@@ -190,6 +186,8 @@ def _planned_steps(ledger: Ledger, manifest: Manifest) -> list[StepRecord]:
     if not begun:
         return []
     last_ns = int(ledger.records["time_ns"][-1])
+    # A process may be ahead of the record of the harness, which died or was damaged.
+    plans = plans[: 1 + max(*begun, int(ledger.records["phase"].max()))]
     starts_ns: list[int] = []
     for plan in reversed(plans):  # the beginning of a step that is damaged: that of the next one
         starts_ns.insert(0, begun.get(plan.index, starts_ns[0] if starts_ns else last_ns))

@@ -254,8 +254,11 @@ def resolve_run(run: str, results: Path) -> Path:
     ]
     if len(found) == 1:
         return found[0]
-    known = ", ".join(item.name for item in found or stored[-5:])
+    runs = [item for item in stored if _RUN.match(item.name)]
+    known = ", ".join(item.name for item in found or runs[-5:])
     what = "several runs begin so" if found else "no such run"
+    if run == LATEST and runs:
+        what = "none has come to its end; one that has not is given by its id"
     raise ResultsError(f"run {run!r} in {results}: {what} ({known or 'none is there'})")
 
 

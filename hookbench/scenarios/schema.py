@@ -142,7 +142,7 @@ def load_scenario(path: Path, changes: list[str] | None = None) -> Scenario:
     try:
         scenario = msgspec.convert(data, Scenario, strict=True)
     except msgspec.ValidationError as error:
-        raise SettingError(f"scenario {path}: {error}") from error
+        raise SettingError(f"scenario {path}: {_wrong_value(data, str(error))}") from error
     for phase in scenario.timeline.phases:
         parse_phase(phase)
     parse_measures(",".join(scenario.measures))
@@ -184,12 +184,41 @@ def _check_keys(data: Any, kind: Any, where: str) -> None:
     fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
     for key, value in data.items():
         if key not in fields:
+            nearest = _elsewhere(key, list(fields)) or _nearest(key, list(fields))
             raise SettingError(
-                f"{where}: unknown key {key!r}{_nearest(key, list(fields))}; known are"
-                f" {', '.join(fields)}"
+                f"{where}: unknown key {key!r}{nearest}; known are {', '.join(fields)}"
             )
         if isinstance(fields[key], type) and issubclass(fields[key], msgspec.Struct):
             _check_keys(value, fields[key], f"{where}, [{key}]")
+
+
+def _elsewhere(key: str, here: list[str]) -> str:
+    """The nearest of all keys, with its section where it is another one; empty for none near."""
+    known = {
+        inner.name: f"{field.name}.{inner.name}"
+        for field in msgspec.structs.fields(Scenario)
+        if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct)
+        for inner in msgspec.structs.fields(field.type)
+    } | {field.name: field.name for field in msgspec.structs.fields(Scenario)}
+    known |= {name: name for name in here}
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.7)
+    return f" (did you mean {known[close[0]]!r}?)" if close else ""
+
+
+def _wrong_value(data: dict[str, Any], problem: str) -> str:
+    """What msgspec says is wrong at ``$.workers.processes``, with key, value and valid names."""
+    what, _, where = problem.partition(" - at `$.")
+    key = where.removesuffix("`")
+    value: Any = data
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:  # one of a list, or a missing key
+            return problem
+        value = value[part]
+    choices = {"design": Design, "brokers.durability": Durability}.get(key)
+    if choices is not None and isinstance(value, str):
+        names = [item.value for item in choices]
+        return f"{key} {value!r}{_nearest(value, names)}: use one of {', '.join(names)}"
+    return f"{key} {value!r}: {what}"
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -83,6 +83,22 @@ async def test_what_is_acknowledged_is_deleted_unless_it_is_to_be_kept(
     assert await queue.depth() == Depth(pending=2, in_flight=1)
 
 
+async def test_an_entry_has_the_form_that_other_versions_read(open_stream, client, key):
+    """Field and group are written out: what stands in a stream outlives the version that put it."""
+    queue = open_stream()
+    await queue.put(b"new")
+    ((_id, fields),) = await client.xrange(key)
+    assert fields == {b"task": b"new"}
+    (delivery,) = await take(queue, 1)
+    await delivery.ack()
+    (group,) = await client.xinfo_groups(key)
+    assert group["name"] == b"workers"
+    await client.xadd(key, {b"task": b"old"})
+    (delivery,) = await take(queue, 1)
+    assert delivery.payload == b"old"
+    await delivery.ack()
+
+
 @pytest.mark.parametrize("delete_acked", [True, False])
 async def test_depth_is_right_where_redis_knows_no_lag(open_stream, client, key, delete_acked):
     queue = open_stream(delete_acked=delete_acked)

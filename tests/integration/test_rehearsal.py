@@ -12,6 +12,7 @@ import msgspec
 import psutil
 import pytest
 
+import hookbench
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
@@ -74,6 +75,35 @@ def test_every_task_of_the_ledger_is_accounted_for(guide_run):
     done = ledger.records["event"] == Event.DONE
     assert int(done.sum()) - account.done == account.duplicated
     assert ledger.crashed == []
+
+
+def test_every_process_announces_each_phase_and_its_version(guide_run):
+    out, _done, _manifest = guide_run
+    phases = ["redis_only", "dual_write", "dual_read", "nats_primary", "nats_only"]
+    for name in ("producer-0", "producer-1", "worker-0", "worker-1"):
+        text = (out / "latest" / "logs" / f"{name}.jsonl").read_text()
+        said = [json.loads(line) for line in text.splitlines()]
+        announced = [item for item in said if item["event"] == "phase"]
+        assert [item["phase"] for item in announced] == phases, name
+        assert [item["index"] for item in announced] == [0, 1, 2, 3, 4]
+        assert {item["version"] for item in announced} == {hookbench.__version__}
+
+
+def test_the_fleet_is_mixed_while_it_changes_phase(guide_run):
+    """Producers before workers, in the same processes all along, and each process for itself."""
+    out, _done, _manifest = guide_run
+    ledger = read_ledger(out / "latest" / "ledger")
+    records = ledger.records
+    entered = records["event"] == Event.PHASE
+    for index in (1, 2, 3, 4):
+        rows = [row for row in entered.nonzero()[0] if records["value"][row] == index]
+        rows.sort(key=lambda row: records["time_ns"][row])
+        names = [ledger.writers[ledger.writer[row]] for row in rows]
+        roles = [name.split(".")[0] for name in names]
+        assert roles == ["producer", "producer", "worker", "worker", "harness"]
+        first_ns, last_ns = records["time_ns"][rows[0]], records["time_ns"][rows[-2]]
+        assert first_ns < last_ns
+    assert len([name for name in ledger.writers if name.startswith(("worker", "producer"))]) == 4
 
 
 def test_depths_are_sampled_until_the_drain_has_ended(guide_run):

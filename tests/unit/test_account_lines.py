@@ -7,8 +7,10 @@ from rich.console import Console
 
 from hookbench.faults.base import FaultRecord
 from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.model import Residue
 from hookbench.migration.phases import Phase
 from hookbench.report import account_lines
+from hookbench.report.figures import print_figures
 from hookbench.report.table import print_run
 from hookbench.results.check import check_run
 from hookbench.results.steps import plan_steps
@@ -42,6 +44,7 @@ def run(tmp_path):
         writer.close()
     manifest = make_manifest()
     manifest.status = "complete"
+    manifest.residue = Residue(places={})
     manifest.settings = {"phases": [int(phase) for phase in PHASES]}
     start_ns = 1_000 * MS
     edges_ns = [start_ns, start_ns + 100 * MS, history.clock.now_ns]
@@ -132,3 +135,40 @@ def test_of_many_causes_and_windows_the_largest_are_shown(run):
     assert len(causes) == account_lines.MOST_CAUSES + 1
     assert causes[-1] == f"{40 - account_lines.MOST_CAUSES} more causes, see --json"
     assert windows[-1] == f"{20 - account_lines.MOST_WINDOWS} shorter windows, see --json"
+
+
+def figures(manifest):
+    out = io.StringIO()
+    print_figures(Console(file=out, width=80), manifest)
+    return out.getvalue().splitlines()
+
+
+def test_the_figures_of_every_row_fit_into_80_columns(run):
+    manifest = check_run(run)
+    lines = figures(manifest)
+    assert {"p50", "p90", "p99", "p99.9", "max"} <= set(lines[1].split())
+    put = [index for index, line in enumerate(lines) if " enqueue " in line]
+    assert [lines[index].split()[0] for index in put] == ["redis_only", "→", "nats_primary"]
+    phase = manifest.account.rows[2]
+    shown = lines[put[2]].split()[2:], lines[put[2] + 1].split()[1:]
+    for cells, latency_ns in zip(shown, (phase.enqueue_ns, phase.end_to_end_ns), strict=True):
+        assert cells[:5] == [account_lines.ms(value) for value in latency_ns.values()]
+    assert shown[0][5] == f"{phase.accepted_per_s:,.0f}"
+    assert shown[1][5] == f"{phase.done_per_s:,.0f}"
+    transition = manifest.account.rows[1]
+    assert lines[put[1]].split()[-1] == account_lines.ms(transition.gap_accepted_ns)
+    assert lines[put[1] + 1].split()[-1] == account_lines.ms(transition.gap_done_ns)
+    assert "nats_primary: 1 lost: vanished" in lines
+    assert "nats_primary: duplicated: 1 deliveries, - effects" in lines
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_places_of_what_is_stuck_are_told(run):
+    manifest = check_run(run)
+    manifest.account.rows[0].stuck = {"redis-work/orphaned": 3}
+    manifest.account.rows[0].redelivered = 2
+    lines = figures(manifest)
+    assert "redis_only: 3 stuck: redis-work/orphaned" in lines
+    assert "redis_only: 2 redelivered by their broker" in lines
+    manifest.account = None
+    assert "hookbench check 0001-abc" in figures(manifest)[0]

@@ -78,6 +78,61 @@ def test_a_producer_that_stopped_early_is_resumed_and_one_that_is_through_is_not
     assert early.total("offered") == 8
 
 
+class Followers:
+    """A fleet whose processes enter a phase when they are waited for, and say in which order."""
+
+    def __init__(self, *names):
+        self.told = []
+        self.members = [
+            SimpleNamespace(
+                role=name.split("-")[0], name=name, expected_end=False, said={"index": 0}
+            )
+            for name in names
+        ]
+        self.phases = dict.fromkeys(names, 0)
+
+    def of(self, role):
+        return [member for member in self.members if member.role == role]
+
+    def enter(self, member, index, _phase):
+        self.told.append(("enter", member.name))
+        self.phases[member.name] = index
+
+    async def wait_until_in(self, member, index, _timeout_s):
+        self.told.append(("in", member.name, sorted(self.phases.values())))
+        return self.phases[member.name] == index
+
+
+async def test_a_fleet_changes_phase_one_process_at_a_time_producers_first(tmp_path):
+    notes = []
+    fleet = Followers("worker-0", "worker-1", "producer-0", "producer-1")
+    settings = RehearsalSettings(phases=(Phase.REDIS_ONLY, Phase.DUAL_READ))
+    timeline = Timeline(
+        settings,
+        plan_steps(settings.phases),
+        clock=VirtualClock(),
+        teller=None,
+        fleet=fleet,
+        pusher=None,
+        observer=None,
+        control=tmp_path,
+        note=notes.append,
+    )
+    await timeline._change_phase(1)
+    assert fleet.told == [
+        ("enter", "producer-0"),
+        ("in", "producer-0", [0, 0, 0, 1]),
+        ("enter", "producer-1"),
+        ("in", "producer-1", [0, 0, 1, 1]),
+        ("enter", "worker-0"),
+        ("in", "worker-0", [0, 1, 1, 1]),
+        ("enter", "worker-1"),
+        ("in", "worker-1", [1, 1, 1, 1]),
+    ]
+    assert PhaseFile(tmp_path / "hooks.json").read() == (1, Phase.DUAL_READ)
+    assert notes == []
+
+
 async def test_one_that_died_as_the_phase_changes_is_replaced_in_the_new_one(fleet, join, tmp_path):
     notes = []
     fleet._clock = VirtualClock()

@@ -10,6 +10,7 @@ from hookbench.ledger.invariants import RULES
 from hookbench.ledger.model import Place, State, Verdict
 from hookbench.ledger.search import first_after, last_before
 from hookbench.migration.phases import Phase
+from hookbench.report.account_lines import count_lines
 from tests.histories import History, task_id
 
 PLAIN, ONCE, SAME = HandlerClass.PLAIN, HandlerClass.TRANSACTIONAL, HandlerClass.IDEMPOTENT
@@ -400,6 +401,16 @@ def test_a_loss_names_who_died(history):
     )
 
 
+def test_a_loss_names_who_died_also_when_the_producer_heard_later(history):
+    """The worker acknowledged early and died; the producer was told only then."""
+    history.put(1, step=3, redis=False, nats=1, accepted=False)
+    history.take(1, step=3, broker=Broker.NATS)
+    history.say("worker.2", Event.ACK_SENT, 1, step=3, broker=Broker.NATS)
+    history.say("producer.1", Event.ACCEPTED, 1, step=3)
+    (cause,) = history.account(effects=True, crashed=["worker.2"]).attributions
+    assert (cause.step, cause.fault, cause.hazard) == ("ack_sent", "worker.00002 died", "P10")
+
+
 @pytest.mark.parametrize(
     ("letters", "numbers"), [(None, []), ([1], []), ([2], [1, 8]), ([], [1, 8])]
 )
@@ -507,6 +518,33 @@ def test_a_checker_that_crashes_makes_its_invariant_unknown_and_no_other(history
     assert list(reasons) == [3, 9]
     assert reasons[3].startswith("its checker crashed: IndexError: index 7 is out of bounds (crash")
     assert reasons[9] == "not checked: 3"
+
+
+def test_what_has_no_end_is_not_called_lost_where_nobody_looked(history):
+    good(history, 10)
+    history.put(1, step=0)
+    history.put(2, step=0)
+    history.take(2, step=0)
+    looked = history.account(effects=True, crashed=["worker.2"])
+    assert broken(looked) == [1, 8]
+    assert (looked.lost, looked.crashes[0].lost, looked.counts.lost) == (2, 1, 2)
+    account = history.account(effects=True, crashed=["worker.2"], looked=False)
+    assert broken(account) == []
+    reasons = unknown(account)
+    assert list(reasons) == [1, 5, 9]
+    assert "2 acknowledged tasks have no end" in reasons[1]
+    assert (account.lost, account.crashes[0].lost, account.counts.lost) == (0, 0, 0)
+    assert (account.attributions, account.counts.waiting) == ([], 2)
+    assert "2 wait or are lost" in count_lines(account)[0]
+    assert {row.verdict for row in account.rows} == {Verdict.UNKNOWN}
+
+
+def test_two_ends_are_known_also_where_nobody_looked(history):
+    ended_twice(history)
+    account = history.account(effects=True, looked=False)
+    assert [(item.invariant, item.count) for item in account.findings] == [(1, 1)]
+    assert account.rows[0].verdict is Verdict.INVALID
+    assert account.rows[1].verdict is Verdict.UNKNOWN
 
 
 def test_neighbours_are_found_key_by_key():

@@ -72,3 +72,25 @@ def test_a_file_that_is_no_spool_is_named(tmp_path):
         Spool(path)
     assert path.read_bytes().startswith(b"this is no database")
     assert sqlite3.sqlite_version
+
+
+def test_what_an_installed_hook_of_0_1_0_spooled_is_read(tmp_path):
+    """The statements are written out, apart from the code: a spool outlives an upgrade."""
+    path = tmp_path / "spool"
+    with sqlite3.connect(path) as old:
+        old.execute("PRAGMA journal_mode=WAL")
+        old.execute(
+            "CREATE TABLE spool (number INTEGER PRIMARY KEY AUTOINCREMENT,"
+            " task_id TEXT NOT NULL UNIQUE, task BLOB NOT NULL, intended_ns INTEGER NOT NULL,"
+            " boot_id BLOB NOT NULL, rejected TEXT)"
+        )
+        insert = (
+            "INSERT INTO spool (task_id, task, intended_ns, boot_id, rejected) VALUES (?,?,?,?,?)"
+        )
+        old.execute(insert, ("id-1", b"waits", 1, BOOT, None))
+        old.execute(insert, ("id-2", b"too big", 2, BOOT, "set aside"))
+    old.close()
+    with Spool(path) as spool:
+        assert [tuple(row) for row in spool.oldest(9)] == [(1, b"waits", 1, BOOT)]
+        add(spool, 3)
+        assert len(spool) == 2

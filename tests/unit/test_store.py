@@ -125,6 +125,26 @@ def test_a_run_that_is_not_there_lists_those_that_are(tmp_path, run):
         resolve_run(run, tmp_path)
 
 
+def test_the_latest_of_runs_that_have_no_end_names_them(tmp_path):
+    create_run(tmp_path, "abc")
+    with pytest.raises(ResultsError, match=r"none has come to its end.*0001-abc\.partial"):
+        resolve_run("latest", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [("running", "not at its end"), ("cut off", "cut off before its end"), ("complete", None)],
+)
+def test_a_run_without_an_end_says_so(status, told):
+    manifest = make_manifest()
+    manifest.status = status
+    out = io.StringIO()
+    print_run(Console(file=out, width=160), manifest)
+    assert ("status " in out.getvalue()) == (told is not None)
+    assert told is None or f"status    {told}" in out.getvalue()
+    assert ("hookbench check 0001-abc" in out.getvalue()) == (told is not None)
+
+
 def test_several_runs_that_begin_alike(tmp_path):
     store(tmp_path)
     store(tmp_path)
