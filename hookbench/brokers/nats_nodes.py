@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import nats.errors
-from nats.aio.client import Client
 
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.brokers.readback import read_monitor
 from hookbench.brokers.roles import Role
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError
+from hookbench.queues.reconnecting import ReconnectingClient
 
 __all__ = ["SingleNats", "ask_node", "ask_roles", "is_healthy", "meta_state"]
 
@@ -32,7 +32,7 @@ async def ask_node(
     Raises:
         BrokerUnreachableError: no answer within ``ASK_TIMEOUT_S``.
     """
-    client = Client()
+    client = ReconnectingClient()
     try:
         async with asyncio.timeout(2 * ASK_TIMEOUT_S):
             try:

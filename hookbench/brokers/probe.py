@@ -19,6 +19,7 @@ from hookbench.errors import (
     SettingError,
 )
 from hookbench.queues.addresses import nats_nodes, redis_nodes
+from hookbench.queues.redis_client import closed_is_never_sent
 from hookbench.task import Names
 
 __all__ = [
@@ -93,6 +94,7 @@ async def _probe_redis_node(url: str) -> BrokerInfo:
         )
     except ValueError as error:
         raise SettingError(f"Redis URL {redact(url)!r}: {error}") from error
+    closed_is_never_sent(client.connection_pool)
     try:
         info = await client.info("server")
     except AuthenticationError as error:

@@ -31,6 +31,7 @@ from hookbench.brokers.probe import read_nats_info
 from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE, redact
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
+from hookbench.queues.redis_client import closed_is_never_sent
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 
@@ -75,6 +76,7 @@ async def read_back_redis(url: str, *, origin: str, name: str = "redis") -> Brok
         # Each command is bounded by the socket's timeout: the library's retries would multiply it.
         retry=Retry(NoBackoff(), 0),
     )
+    closed_is_never_sent(client.connection_pool)
     version = UNKNOWN_VERSION
     configuration: dict[str, str] = {}
     counters: dict[str, int] = {}

@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.brokers.roles import Role
 from hookbench.errors import BrokerUnreachableError
+from hookbench.queues.redis_client import closed_is_never_sent
 
 __all__ = ["SingleRedis", "ask_node", "ask_role", "ask_roles", "role_of"]
 
@@ -30,6 +31,7 @@ async def ask_node(node: EmbeddedBroker, *words: str | int) -> Any:
         socket_timeout=ASK_TIMEOUT_S,
         socket_connect_timeout=ASK_TIMEOUT_S,
     )
+    closed_is_never_sent(client.connection_pool)
     try:
         return await client.execute_command(*words)
     except (RedisError, OSError) as error:

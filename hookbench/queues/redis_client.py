@@ -20,6 +20,7 @@ from hookbench.errors import (
     SettingError,
 )
 from hookbench.queues.addresses import CLUSTER_SCHEME, REPLICA_SCHEME
+from hookbench.queues.closed_transport import is_closed_transport
 
 __all__ = [
     "MAX_BULK_BYTES",
@@ -29,6 +30,7 @@ __all__ = [
     "ServerWaits",
     "StreamEntry",
     "broker_errors",
+    "closed_is_never_sent",
     "connect_redis",
     "put_errors",
 ]
@@ -46,6 +48,23 @@ StreamEntry = tuple[bytes, dict[bytes, bytes]]
 
 class NeverSentError(RedisConnectionError):
     """There was no connection or no node for a command, so that no server can have run it."""
+
+
+class _ClosedIsNeverSent:
+    """Mixed into a connection of redis-py: a write to a closed connection is an error it knows."""
+
+    async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+        """As redis-py's.
+
+        Raises:
+            NeverSentError: the connection was closed already.
+        """
+        try:
+            await super().send_packed_command(*args, **kwargs)  # type: ignore[misc]  # redis-py's
+        except RuntimeError as error:
+            if not is_closed_transport(error):
+                raise
+            raise NeverSentError(f"the connection was closed before: {error}") from error
 
 
 class RedisPipeline(Protocol):
@@ -235,7 +254,14 @@ def connect_redis(
         raise SettingError(f"Redis URL {url!r}: {error}") from error
     # The stream commands answer in another shape under RESP3, which a URL may ask for.
     pool.connection_kwargs["protocol"] = 2
+    closed_is_never_sent(pool)
     return cast("RedisClient", redis_asyncio.Redis.from_pool(pool))
+
+
+def closed_is_never_sent(pool: redis_asyncio.ConnectionPool) -> None:
+    """Let a write to a connection that was reset be a ``NeverSentError``, for this pool."""
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_ClosedIsNeverSent, kind), {})
 
 
 def _never_sent(error: BaseException | None) -> bool:

@@ -20,6 +20,7 @@ from redis.exceptions import ClusterDownError, ClusterError, RedisClusterExcepti
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hookbench.queues.addresses import parse_redis_nodes
+from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.redis_client import NeverSentError
 
 __all__ = ["ClusterClient", "connect_cluster"]
@@ -70,6 +71,10 @@ def _known_errors() -> Iterator[None]:
         raise  # an answer of the server
     except (RedisClusterException, ClusterError) as error:
         raise NeverSentError(f"{type(error).__name__}: {error}") from error
+    except RuntimeError as error:
+        if not is_closed_transport(error):
+            raise
+        raise NeverSentError(f"the connection was closed before: {error}") from error
     except AttributeError as error:
         if error.obj is not None or error.name is None:
             raise

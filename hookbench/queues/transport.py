@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self, cast
 
 import msgspec
-import nats
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -29,6 +28,7 @@ from hookbench.errors import (
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import AckFn, NatsConsumeFn, NatsPublishFn
 from hookbench.queues.nats_client import JetStreamClient, NatsClient, NatsDelivery
+from hookbench.queues.reconnecting import connect_client
 from hookbench.queues.standing_pull import StandingPull
 from hookbench.task import Names
 
@@ -157,7 +157,7 @@ class AppTransport:
         urls = url.split(",")
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S * len(urls)):
-                client = await nats.connect(
+                client = await connect_client(
                     urls if len(urls) > 1 else url,  # an empty one is an error of its own
                     connect_timeout=int(_CONNECT_TIMEOUT_S),
                     reconnect_time_wait=0.25,

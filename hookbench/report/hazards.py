@@ -53,6 +53,7 @@ def print_totals(console: Console, results: list[HazardResult]) -> None:
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     otherwise = [f"{item.id} ({item.design})" for item in results if not item.as_expected]
     seconds = sum(item.seconds for item in results)
-    console.print(f"{len(results)} hazards in {seconds:.0f} s: {told}", highlight=False)
+    noun = "hazard" if len(results) == 1 else "hazards"
+    console.print(f"{len(results)} {noun} in {seconds:.0f} s: {told}", highlight=False)
     if otherwise:
         console.print(f"not as known: {', '.join(otherwise)}", highlight=False)

@@ -1,5 +1,6 @@
 """Real pushes, with the real hook."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -81,13 +82,18 @@ class Repository:
             time.sleep(0.02)
 
     def end_flush(self):
-        """End a detached flush by the id in its lock file."""
+        """End a detached flush by the id in its lock file, which it writes when it has the lock."""
         lock = self.origin / "hookbench-spool.sqlite.lock"
-        text = lock.read_text().strip() if lock.exists() else ""
-        if text and psutil.pid_exists(int(text)):
-            flush = psutil.Process(int(text))
-            flush.terminate()
-            flush.wait(timeout=15)
+        deadline = time.monotonic() + FLUSH_START_LIMIT_S
+        while flush_is_running(self.spool):
+            assert time.monotonic() < deadline, "the flush does not end"
+            text = lock.read_text().strip()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if text:  # of the flush before, perhaps
+                    flush = psutil.Process(int(text))
+                    flush.terminate()
+                    flush.wait(timeout=15)
+            time.sleep(0.02)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_faults_on_nodes_roles_and_links_of_replicated_brokers(tmp_path):
     assert set(of_nodes) < set(uses)
     assert uses["redis-1"].processes == 2  # killed, and started again
     account = manifest.account
-    assert account.rows[2].tasks >= 500
+    assert account.rows[2].tasks >= 300  # of 600, less what was due while they changed
     more = account.done + account.lost + account.stuck - account.accepted
     assert 0 <= more <= account.doubtful
     assert account.faults[1].recovery_ns is not None
