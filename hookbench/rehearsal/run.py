@@ -81,6 +81,7 @@ class Rehearsal:
         self._records: list[StepRecord] = []
         self._unknown: list[str] = []
         self._incidents: list[Incident] = []
+        self._begun = False
         self.folder: Path | None = None
         """Where the run is stored, once it has a folder."""
 
@@ -88,7 +89,7 @@ class Rehearsal:
         """The folder and the manifest of the finished run.
 
         Raises:
-            HookbenchError: it could not be started.
+            HookbenchError: it was refused, and left nothing behind, or could not be carried on.
             asyncio.CancelledError: it was cut off; the folder is kept, and marked so.
         """
         settings = self._settings
@@ -117,7 +118,10 @@ class Rehearsal:
                 manifest.status = "complete"
                 folder.save(manifest)
         except BaseException as error:
-            self._keep(folder, manifest, error)
+            if self._begun or not isinstance(error, HookbenchError):
+                self._keep(folder, manifest, error)
+            else:  # refused before anything was done: there is nothing to keep
+                shutil.rmtree(folder.path, ignore_errors=True)
             raise
         self._tidy(folder)
         self.folder = folder.finish()
@@ -220,6 +224,7 @@ class Rehearsal:
         detours: Detours,
     ) -> None:
         settings = self._settings
+        self._begun = True
         control = folder.work / "control"
         control.mkdir()
         fleet = Fleet(clock=self._clock, ledger=folder.ledger, logs=folder.logs, control=control)

@@ -1,7 +1,6 @@
 """A soak: chaos rehearsals with one seed after the other, and what they came to."""
 
 import os
-import shutil
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -11,7 +10,7 @@ import msgspec
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Account, Verdict
 from hookbench.migration.phases import Design
-from hookbench.results.store import Manifest, write_aside
+from hookbench.results.store import Manifest, remove_run, write_aside
 
 __all__ = [
     "BOOK_NAME",
@@ -195,7 +194,7 @@ def entry_of(
     account = manifest.account
     fired = Counter(item.kind for item in manifest.faults if item.begin_ns is not None)
     if not failing:
-        shutil.rmtree(folder)
+        remove_run(folder)
     return SoakEntry(
         seed=manifest.seed,
         commit=manifest.environment.commit,

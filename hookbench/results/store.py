@@ -1,8 +1,8 @@
 """Runs on disk: written aside under a name with ``.partial``, renamed when whole."""
 
-import contextlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = [
     "StepRecord",
     "create_run",
     "load_manifest",
+    "remove_run",
     "resolve_run",
 ]
 
@@ -180,13 +181,32 @@ class RunFolder:
         """Give the folder its final name, and point ``latest`` at it."""
         self.path.rename(self._final)
         self.path = self._final
-        link = self._final.parent / LATEST
-        aside = self._final.parent / f".{LATEST}.{os.getpid()}"
-        with contextlib.suppress(FileNotFoundError):
-            aside.unlink()
-        aside.symlink_to(self._final.name, target_is_directory=True)
-        aside.replace(link)
+        _point_latest_at(self._final)
         return self._final
+
+
+def _point_latest_at(run: Path) -> None:
+    aside = run.with_name(f".{LATEST}.{os.getpid()}")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(run.name, target_is_directory=True)
+    aside.replace(run.with_name(LATEST))
+
+
+def remove_run(run: Path) -> None:
+    """Remove a finished run; ``latest`` points at the newest that is left, if it was this one."""
+    latest = run.with_name(LATEST)
+    was_latest = latest.is_symlink() and latest.readlink().name == run.name
+    shutil.rmtree(run)
+    if not was_latest:
+        return
+    latest.unlink()
+    left = [
+        item
+        for item in run.parent.iterdir()
+        if _RUN.match(item.name) and not item.name.endswith(PARTIAL)
+    ]
+    if left:
+        _point_latest_at(max(left, key=lambda item: item.name))
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -9,6 +9,7 @@ import pytest
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_redis
 from hookbench.brokers.resolve import resolve_redis
+from hookbench.errors import ResultsError
 from hookbench.ledger.events import Event
 from hookbench.ledger.read import read_ledger
 from hookbench.results.store import resolve_run
@@ -99,11 +100,14 @@ def test_a_fault_on_a_broker_that_the_run_did_not_start_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["worker-9", "mongo", "producer-2"])
-def test_a_fault_aimed_at_nobody_is_refused(rehearse, target):
+def test_a_fault_aimed_at_nobody_is_refused_and_leaves_no_run(rehearse, target, tmp_path):
     done = rehearse([{"kind": "kill", "target": target, "at_s": 1.0}])
     assert done.returncode == 2
     assert f"kill {target}: no such target" in done.stderr
     assert "use redis, redis_master, nats, stream_leader, meta_leader, worker-0 to" in done.stderr
+    assert "is kept" not in done.stderr
+    with pytest.raises(ResultsError):
+        resolve_run("latest", tmp_path)
 
 
 def test_a_lost_reply_and_a_partition_on_the_wire(rehearse, tmp_path):

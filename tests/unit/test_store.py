@@ -17,6 +17,7 @@ from hookbench.results.store import (
     ResourceUse,
     create_run,
     load_manifest,
+    remove_run,
     resolve_run,
 )
 
@@ -50,6 +51,17 @@ def test_runs_are_numbered_and_the_latest_is_linked(tmp_path):
     assert resolve_run("latest", tmp_path) == second
     assert resolve_run("0001", tmp_path) == first
     assert resolve_run(str(first), tmp_path) == first
+
+
+def test_latest_is_a_run_that_is_there(tmp_path):
+    first, second, third = store(tmp_path), store(tmp_path), store(tmp_path)
+    remove_run(first)
+    assert resolve_run("latest", tmp_path) == third
+    create_run(tmp_path, "being-made")
+    remove_run(third)
+    assert resolve_run("latest", tmp_path) == second
+    remove_run(second)
+    assert not (tmp_path / "latest").is_symlink()
 
 
 def test_a_run_being_made_is_marked_and_its_number_taken(tmp_path):
