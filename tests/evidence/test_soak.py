@@ -43,6 +43,7 @@ def test_soak(proof, tmp_path, topology):
     (totals,) = json.loads((tmp_path / "soak.json").read_text())
     failing = totals.pop("failing")
     verdicts = totals.pop("verdicts")
+    assert totals.pop("without") == []
     proof.record(**totals, failing=len(failing), **verdicts)
     refuted = [line for line in (first.stdout + second.stdout).splitlines() if "FAILING" in line]
     if totals["last_seed"] - totals["first_seed"] + 1 != totals["runs"]:
