@@ -28,7 +28,8 @@ class Pairs(NamedTuple):
         other_copy: there is a second copy on the same broker, from a second put: another number
             in the stream, or a put beyond the first where the broker has no numbers.
         maybe_copy: another delivery that the broker counts as a first one, without such numbers.
-        given_back: its process gave the task back after it was done, before the repeat.
+        given_back: its process gave the task back after it was done, before the repeat, and not
+            because it was delivered once more and failed then.
     """
 
     broker: Ints
@@ -68,9 +69,13 @@ def pair_up(columns: TaskColumns, repeats: Repeats) -> Pairs:
     again_row, again_ns = reception(again)
     acked_ns = _next_ns(columns, mine, key, before, received_ns, Event.ACK_SENT)
     confirmed_ns = _next_ns(columns, mine, key, before, received_ns, Event.ACK_CONFIRMED)
-    done_ns = columns.time[before].astype(np.int64)
-    for event in (Event.DONE, Event.NAK):
-        done_ns = _next_ns(columns, mine, key, before, done_ns, event)
+    done_ns = _next_ns(
+        columns, mine, key, before, columns.time[before].astype(np.int64), Event.DONE
+    )
+    back_ns, taken_ns = (
+        _next_ns(columns, mine, key, before, done_ns, event)
+        for event in (Event.NAK, Event.RECEIVED)
+    )
     attempt = columns.ledger.records["attempt"]
     same_broker = columns.broker[before] == columns.broker[again]
     number, number_again = columns.value[before_row], columns.value[again_row]
@@ -91,7 +96,7 @@ def pair_up(columns: TaskColumns, repeats: Repeats) -> Pairs:
         redelivered=redelivered,
         other_copy=same_broker & second,
         maybe_copy=other & ~redelivered & ~numbered,
-        given_back=done_ns < again_ns,
+        given_back=back_ns < np.minimum(again_ns, taken_ns),
     )
 
 

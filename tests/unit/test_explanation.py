@@ -193,6 +193,19 @@ def test_a_task_given_back_when_it_was_done_is_no_fault_of_the_broker(history):
     assert broken(history.account(effects=True)) == [4, 8]
 
 
+def test_a_copy_that_came_back_and_failed_at_first_is_the_brokers_fault(history):
+    first(history, broker=REDIS)
+    history.fault(length_ms=LONG_MS, kind="promote", target="redis")
+    history.take(1, step=0)
+    history.say("worker.2", Event.STARTED, 1, step=0, broker=REDIS, attempt=1)
+    history.say("worker.2", Event.FAILED, 1, step=0, broker=REDIS, attempt=1)
+    history.say("worker.2", Event.NAK, 1, step=0, broker=REDIS)
+    again(history, broker=REDIS, attempt=2)
+    account = history.account(effects=True)
+    assert broken(account) == []
+    assert causes(account) == [("promote redis", 0, 1)]
+
+
 def test_the_other_brokers_copy_is_no_fault_of_a_broker(history):
     history.put(1, step=1, nats=1)
     history.work(1, step=1, effect=PLAIN)
