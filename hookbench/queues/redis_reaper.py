@@ -137,16 +137,16 @@ class RedisSurvey:
 
     async def depth(self) -> Depth:
         """What is not yet read, and what is in all work lists, at one moment."""
-        depth, _owners = await self.depth_and_owners()
+        depth, _leases = await self.depth_and_leases()
         return depth
 
-    async def depth_and_owners(self) -> tuple[Depth, int]:
-        """The depth, and how many leases there are, ended ones included."""
+    async def depth_and_leases(self) -> tuple[Depth, int]:
+        """The depth, and how many workers have a lease that lasts."""
         with broker_errors(f"LLEN {self._pending}"):
-            pending, held, owners = await self._client.eval(
+            pending, held, leases = await self._client.eval(
                 DEPTH, 3, self._pending, self._work, self._leases
             )
-        return Depth(pending=pending, in_flight=held), owners
+        return Depth(pending=pending, in_flight=held), leases
 
     async def contents(self) -> tuple[list[bytes], list[bytes]]:
         """All payloads of the pending list, and of all work lists."""

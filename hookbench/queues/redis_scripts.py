@@ -228,14 +228,17 @@ return answer
 How much is left, and the ids of what was put back.
 """
 
-DEPTH = """
+DEPTH = (
+    _NOW
+    + """
 local held = redis.call('LLEN', KEYS[2])
 for _, owner in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
   held = held + redis.call('LLEN', KEYS[2] .. ':' .. owner)
 end
-return {redis.call('LLEN', KEYS[1]), held, redis.call('ZCARD', KEYS[3])}
+return {redis.call('LLEN', KEYS[1]), held, redis.call('ZCOUNT', KEYS[3], now, '+inf')}
 """
-"""KEYS pending, the guide's work list, leases. Lengths at one moment, and the number of leases."""
+)
+"""KEYS pending, the guide's work list, leases. Lengths at one moment, and how many leases last."""
 
 
 def at_maxmemory(script: str) -> str:
