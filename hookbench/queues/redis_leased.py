@@ -28,6 +28,7 @@ from hookbench.queues.redis_reaper import RedisReaper, RedisSurvey, task_ids
 from hookbench.queues.redis_scripts import (
     CLAIM,
     LOST,
+    MAY_REAP,
     NAK,
     RETURN,
     SETTLE,
@@ -274,7 +275,8 @@ class RedisLeasedQueue:
             # A task that is moved just now looks like one, which costs a look at the list.
             self._strays = self._strays or length > self._held.total()
             await self._pay()
-            await self._reaper.reap(ended)
+            if status == MAY_REAP:
+                await self._reaper.reap(ended)
 
     def _lease(self) -> tuple[str, int, str]:
         """What ``TEND`` is told of the lease."""

@@ -70,8 +70,8 @@ class RedisReaper:
             adopted = await self._client.eval(
                 self._script(ADOPT),
                 4,
-                names.work_key(kind),
                 names.seen_key(kind),
+                names.work_key(kind),
                 pending,
                 attempts,
                 BATCH,

@@ -13,6 +13,7 @@ __all__ = [
     "CLAIM_PLAIN",
     "DEPTH",
     "LOST",
+    "MAY_REAP",
     "NAK",
     "REAP",
     "RELEASE",
@@ -24,6 +25,9 @@ __all__ = [
 
 LOST = -1
 """What ``CLAIM`` and ``TEND`` answer first to an owner whose lease is gone."""
+
+MAY_REAP = 1
+"""What ``TEND`` answers first to an owner whose lease had not ended."""
 
 # What a delivery is counted under: the task's id as the reference code writes it, which stays the
 # same when a retry changes the payload; of other bytes their digest.
@@ -90,6 +94,7 @@ if score and score < 0 then return {-1, 0} end
 redis.call('ZADD', KEYS[1], string.format('%.0f', now + ARGV[2]), ARGV[1])
 local answer = {0, redis.call('LLEN', KEYS[2])}
 if score and score > now then
+  answer[1] = 1
   local ended = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[4])
   for _, owner in ipairs(ended) do answer[#answer + 1] = owner end
 end
@@ -98,10 +103,10 @@ return answer
 )
 """KEYS leases, own; ARGV owner, lease in ms, '1' for a new owner, most owners to name.
 
-``LOST``, or 0, the length of the own list, and owners whose lease has ended. Only a worker whose
-own lease had not ended is told of others: after an outage of Redis all have, and whoever comes
-first must not take what the others still work on. An owner that was forgotten is remembered anew,
-as one without a lease: a BLMOVE in the same write may move a task into its list.
+``LOST``, or ``MAY_REAP`` with the length of the own list and owners whose lease has ended. Or 0 and
+the length to a worker whose own lease was new or had ended: after an outage of Redis all have, and
+whoever comes first must not take what the others still work on. An owner that was forgotten is
+remembered anew, as one without a lease: a BLMOVE in the same write may move a task into its list.
 """
 
 REAP = (
@@ -137,31 +142,31 @@ ADOPT = (
     _NAME
     + _NOW
     + """
-local entries = redis.call('LRANGE', KEYS[1], -tonumber(ARGV[1]), -1)
-if #entries == 0 then redis.call('DEL', KEYS[2]) return {} end
-local flat = redis.call('HGETALL', KEYS[2])
+local entries = redis.call('LRANGE', KEYS[2], -tonumber(ARGV[1]), -1)
+if #entries == 0 then redis.call('DEL', KEYS[1]) return {} end
+local flat = redis.call('HGETALL', KEYS[1])
 local since, here, answer = {}, {}, {}
 for place = 1, #flat, 2 do since[flat[place]] = tonumber(flat[place + 1]) end
 for _, payload in ipairs(entries) do
   local digest = redis.sha1hex(payload)
   if not since[digest] then
-    if not here[digest] then redis.call('HSET', KEYS[2], digest, string.format('%.0f', now)) end
+    if not here[digest] then redis.call('HSET', KEYS[1], digest, string.format('%.0f', now)) end
     here[digest] = true
   elseif now - since[digest] < tonumber(ARGV[2]) then
     here[digest] = true
-  elseif redis.call('LREM', KEYS[1], -1, payload) == 1 then
+  elseif redis.call('LREM', KEYS[2], -1, payload) == 1 then
     redis.call('RPUSH', KEYS[3], payload)
     redis.call('HINCRBY', KEYS[4], name(payload), 1)
     answer[#answer + 1] = id(payload) or ''
   end
 end
 for digest in pairs(since) do
-  if not here[digest] then redis.call('HDEL', KEYS[2], digest) end
+  if not here[digest] then redis.call('HDEL', KEYS[1], digest) end
 end
 return answer
 """
 )
-"""KEYS the guide's work list, since when its entries were seen, pending, attempts; ARGV batch, ms.
+"""KEYS since when entries were seen, the guide's work list, pending, attempts; ARGV batch, ms.
 
 The ids of what was put back: entries that have lain in the list for so long. Nobody says who took
 them and when, so each is written down when it is first seen.

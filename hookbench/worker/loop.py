@@ -244,6 +244,8 @@ class Worker:
             died_at_ns=self._clock.wall_ns(),
         )
         if not await self._settle(lambda: self._dead_letters.bury(letter), item.task, "bury"):
+            if isinstance(delivery, Leased):  # kept by a living worker it would never come again
+                await self._settle(delivery.nak, item.task, "nak")
             return
         key = item.task.id.bytes if item.task is not None else NO_TASK
         self._recorder.record(Event.DEAD, key, broker=delivery.broker, attempt=item.attempt)
