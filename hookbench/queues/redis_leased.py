@@ -257,7 +257,8 @@ class RedisLeasedQueue:
         """If it is due: renew the lease, and put back what workers that are gone had in hand.
 
         Raises:
-            BrokerUnreachableError: no answer; it stays due.
+            BrokerUnreachableError: no answer. A lease that was not renewed stays due; what else was
+                left undone is due when the lease is.
         """
         async with self._tending:
             if self._clock.monotonic_ns() < self._due_ns:
@@ -297,15 +298,14 @@ class RedisLeasedQueue:
     async def _return_strays(self) -> None:
         """Put back what lies in the own list without being in hand.
 
-        What is in hand is looked at before and after: an acknowledgement may be on its way.
+        Nothing is claimed meanwhile. What is acknowledged meanwhile is not in the list any more.
         """
-        before = Counter(self._held)
         work_key = self.work_key
         with broker_errors(f"LRANGE {work_key}"):
             lying = await self._client.lrange(work_key, 0, _MAX_STRAYS - 1)
         if work_key != self.work_key:
             return
-        hands = before | self._held
+        hands = Counter(self._held)
         strays = []
         for payload in lying:
             if hands[payload] > 0:
@@ -342,9 +342,10 @@ class RedisLeasedQueue:
             LeaseLostError: it is not there any more, and was not put back.
             BrokerUnreachableError: no answer.
         """
+        if delivery in self._owed:
+            await self._demand(delivery)
         if delivery.settled:
             return
-        doubtful = delivery in self._owed
         try:
             held = await self._remove(delivery, again=again)
         except BrokerUnreachableError:
@@ -352,11 +353,15 @@ class RedisLeasedQueue:
                 self._owed[delivery] = again
             raise
         self._let_go(delivery)
-        if not held and not (doubtful and await self._is_alive(delivery)):
-            raise LeaseLostError(
-                f"a task is not in {delivery.work_key} any more: its lease has ended, and another"
-                " worker has it; if that comes often, use a longer lease"
-            )
+        if not held:
+            raise _lost(delivery)
+
+    async def _demand(self, delivery: "RedisLeasedDelivery") -> None:
+        """Settle what is owed now: in its turn, for two tries at once could undo each other."""
+        if not await self._is_alive(delivery):
+            raise _lost(delivery)
+        if not delivery.settled:
+            raise BrokerUnreachableError(f"no answer yet to LREM {delivery.work_key}")
 
     async def _remove(self, delivery: "RedisLeasedDelivery", *, again: bool) -> int:
         """How many entries the list held: one or none."""
@@ -399,7 +404,7 @@ class RedisLeasedQueue:
             BrokerUnreachableError: no answer.
         """
         if not await self._is_alive(delivery):
-            raise LeaseLostError(f"the lease of {delivery.work_key} has ended")
+            raise _lost(delivery)
 
     async def depth(self) -> Depth:
         """What is not yet read, and what is in all work lists."""
@@ -503,3 +508,10 @@ class RedisLeasedDelivery:
     async def ensure_held(self) -> None:
         """See ``Leased``."""
         await self._queue.ensure_held(self)
+
+
+def _lost(delivery: RedisLeasedDelivery) -> LeaseLostError:
+    return LeaseLostError(
+        f"a task is not in {delivery.work_key} any more: its lease has ended, and another worker has"
+        " it; if that comes often, use a longer lease"
+    )

@@ -119,6 +119,19 @@ async def test_two_reapers_put_back_each_task_once_and_say_so(
     assert set(await client.hvals(dead._attempts)) == {b"1"}
 
 
+async def test_a_reaper_looks_itself_whether_a_lease_has_ended(open_leased, client):
+    queue, other = open_leased(LONG_S), open_leased(LONG_S)
+    await queue.put(b"x")
+    (delivery,) = await take(queue, 1)
+    await other._reaper.reap([queue.owner.encode()])  # as told a moment ago, before the renewal
+    assert await depth_is(queue, pending=0, in_flight=1)
+    await client.zadd(queue._leases, {queue.owner: 1})
+    await other._reaper.reap([queue.owner.encode()])
+    assert await depth_is(queue, pending=1, in_flight=0)
+    with pytest.raises(LeaseLostError):
+        await delivery.ack()
+
+
 async def test_a_worker_whose_lease_was_reaped_learns_it_and_puts_nothing_back(
     open_leased, make_task
 ):
@@ -294,11 +307,19 @@ async def test_old_entries_of_the_shared_list_are_put_back_and_new_ones_left(
     await fill(old_worker, task)
     await old_worker.put(b"finished in time")
     _orphan, finished = await take(old_worker, 2)
-    queue = open_leased(LEASE_S, adopt_after_s=2 * LEASE_S)
-    await tend_until(queue, lambda: client.hlen(queue._names.seen_key("sync")))
-    assert await depth_is(queue, pending=0, in_flight=2)
+    queue, seen = open_leased(adopt_after_s=LONG_S), names.seen_key("sync")
+    await tend_until(queue, lambda: client.hlen(seen))
     await finished.ack()
+
+    async def looked_again():
+        return await client.hlen(seen) == 1  # what is finished is not remembered
+
+    await tend_until(queue, looked_again)
+    assert await depth_is(queue, pending=0, in_flight=1), "an entry was taken too early"
+    (digest,) = await client.hkeys(seen)
+    await client.hincrby(seen, digest, -round(LONG_S * 1000))
     await tend_until(queue, lambda: depth_is(queue, pending=1, in_flight=0))
+    assert await client.exists(seen) == 0
     (again,) = await take(queue, 1)
     assert decode_task(again.payload) == task
     assert again.attempt == 2
