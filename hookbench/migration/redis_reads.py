@@ -8,7 +8,8 @@ from hookbench.ledger.events import Recorder
 from hookbench.migration.measures import Measures
 from hookbench.queues.base import Queue
 from hookbench.queues.redis_client import RedisClient
-from hookbench.queues.redis_leased import DEFAULT_LEASE_S, RedisLeasedQueue
+from hookbench.queues.redis_lease import DEFAULT_LEASE_S
+from hookbench.queues.redis_leased import RedisLeasedQueue
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import Names
 

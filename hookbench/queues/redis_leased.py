@@ -14,40 +14,32 @@ Deliveries that came to nothing are counted in a hash by task id; the payload st
 
 import asyncio
 import logging
-from collections import Counter, deque
+from collections import deque
 from typing import Self
 
 from redis.exceptions import OutOfMemoryError
 
 from hookbench.clock import NS_PER_S, Clock, SystemClock
-from hookbench.errors import BrokerUnreachableError, LeaseLostError, SettingError
-from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
+from hookbench.errors import BrokerUnreachableError, SettingError
+from hookbench.ledger.events import Recorder
 from hookbench.queues.base import Capabilities, Delivery, Depth
 from hookbench.queues.redis_client import RedisClient, broker_errors, put_errors
-from hookbench.queues.redis_reaper import RedisReaper, RedisSurvey, task_ids
+from hookbench.queues.redis_hands import RedisHands, RedisLeasedDelivery
+from hookbench.queues.redis_lease import DEFAULT_LEASE_S, RedisLease
+from hookbench.queues.redis_reaper import RedisSurvey, task_ids
 from hookbench.queues.redis_scripts import (
     CLAIM,
     LOST,
-    MAY_REAP,
-    NAK,
     RETURN,
-    SETTLE,
     TEND,
-    at_maxmemory,
 )
 from hookbench.task import Names
 
-__all__ = ["DEFAULT_LEASE_S", "RedisLeasedDelivery", "RedisLeasedQueue"]
+__all__ = ["RedisLeasedQueue"]
 
 _log = logging.getLogger(__name__)
 
-DEFAULT_LEASE_S = 10.0
-MINIMUM_LEASE_S = 0.1
-_TENDED_PER_LEASE = 3
-_MS_PER_S = 1000
 _FULL_POLL_S = 0.05
-_MAX_OWNERS = 100
-_MAX_STRAYS = 1000
 
 
 class RedisLeasedQueue:
@@ -91,35 +83,29 @@ class RedisLeasedQueue:
         recorder: Recorder | None = None,
         clock: Clock | None = None,
     ) -> None:
-        if lease_s < MINIMUM_LEASE_S:
-            raise SettingError(f"lease of {lease_s} s: use {MINIMUM_LEASE_S} s or more")
+        names = names or Names()
         self._client = client
-        self._names = names or Names()
-        self._task_type = task_type
-        self._pending = self._names.pending_key(task_type)
-        self._leases = self._names.leases_key(task_type)
-        self._attempts = self._names.attempts_key(task_type)
-        self._base_owner = owner
-        self._lease_s = lease_s
-        self._tend_every_ns = int(lease_s * NS_PER_S / _TENDED_PER_LEASE)
+        self._pending = names.pending_key(task_type)
+        self._attempts = names.attempts_key(task_type)
         self._allow_oom = allow_oom
-        self._recorder = recorder or NullRecorder()
         self._clock = clock or SystemClock()
-        self._reaper = RedisReaper(
+        self._lease = RedisLease(
             client,
-            names=self._names,
+            owner=owner,
+            names=names,
             task_type=task_type,
-            adopt_after_s=lease_s if adopt_after_s is None else adopt_after_s,
+            lease_s=lease_s,
+            adopt_after_s=adopt_after_s,
             allow_oom=allow_oom,
-            requeued=self._record,
+            recorder=recorder,
+            clock=self._clock,
         )
-        self._survey = RedisSurvey(client, names=self._names, task_type=task_type)
-        self._generation = 0
-        self._held: Counter[bytes] = Counter()
-        self._registered = False
-        self._due_ns = 0
-        self._tending = asyncio.Lock()
-        self._owed: dict[RedisLeasedDelivery, bool] = {}
+        self._lease.on_lost = self._lose
+        self._lease.on_tended = self._look
+        self._survey = RedisSurvey(client, names=names, task_type=task_type)
+        self._hands = RedisHands(
+            client, self._lease, pending=self._pending, attempts=self._attempts
+        )
         self._strays = False
         self._doubts = False
         self._more = True
@@ -131,12 +117,12 @@ class RedisLeasedQueue:
     @property
     def owner(self) -> str:
         """The name of the present lease."""
-        return f"{self._base_owner}.{self._generation}"
+        return self._lease.owner
 
     @property
     def work_key(self) -> str:
         """The list of the present lease."""
-        return self._names.own_work_key(self._task_type, self.owner)
+        return self._lease.work_key
 
     async def put(self, payload: bytes) -> int:
         """LPUSH, as the guide's producer does; the length of the list afterwards."""
@@ -171,7 +157,7 @@ class RedisLeasedQueue:
             self._reading = None
             self._arrived.extend(reading.result())
 
-    async def _read(self, limit: int, wait_s: float) -> list["RedisLeasedDelivery"]:
+    async def _read(self, limit: int, wait_s: float) -> list[RedisLeasedDelivery]:
         deadline_ns = self._clock.monotonic_ns() + int(wait_s * NS_PER_S)
         try:
             while not self._closed:
@@ -186,7 +172,7 @@ class RedisLeasedQueue:
             raise
         return []
 
-    async def _read_once(self, limit: int, deadline_ns: int) -> list["RedisLeasedDelivery"] | None:
+    async def _read_once(self, limit: int, deadline_ns: int) -> list[RedisLeasedDelivery] | None:
         """Deliveries; none when the time is over; ``None`` to go on."""
         if self._strays:
             await self._return_strays()
@@ -198,7 +184,7 @@ class RedisLeasedQueue:
         left_s = (deadline_ns - self._clock.monotonic_ns()) / NS_PER_S
         if left_s <= 0:
             return []
-        first = await self._wait(min(left_s, self._tend_every_ns / NS_PER_S))
+        first = await self._wait(min(left_s, self._lease.every_s))
         if first is None:
             return None
         found = await self._claim(limit - 1, first)
@@ -211,7 +197,9 @@ class RedisLeasedQueue:
         So it ends, on the server, well before the reaper forgets the list.
         """
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.eval(self._script(TEND), 2, self._leases, self.work_key, *self._lease(), 0)
+        pipeline.eval(
+            self._lease.script(TEND), 2, self._lease.key, self.work_key, *self._lease.arguments, 0
+        )
         pipeline.blmove(self._pending, self.work_key, wait_s, "RIGHT", "LEFT")
         with broker_errors(f"BLMOVE {self._pending}"):
             lease, first = await pipeline.execute(raise_on_error=False)
@@ -222,20 +210,20 @@ class RedisLeasedQueue:
             if isinstance(first, Exception):
                 raise first
         if isinstance(lease, Exception) or lease[0] == LOST:
-            self._due_ns = 0
+            self._lease.make_due()
         payload: bytes | None = first
         return payload
 
-    async def _claim(self, limit: int, first: bytes | None = None) -> list["RedisLeasedDelivery"]:
+    async def _claim(self, limit: int, first: bytes | None = None) -> list[RedisLeasedDelivery]:
         """Move what is there, up to ``limit``, beside ``first`` that was moved already."""
         work_key = self.work_key
         with broker_errors(f"claim from {self._pending}"):
             status, *found = await self._client.eval(
-                self._script(CLAIM),
+                self._lease.script(CLAIM),
                 4,
                 self._pending,
                 work_key,
-                self._leases,
+                self._lease.key,
                 self._attempts,
                 self.owner,
                 limit,
@@ -244,56 +232,33 @@ class RedisLeasedQueue:
             )
         if status == LOST or work_key != self.work_key:
             # What was moved lies in a list that is reaped: it is not ours to hand out.
-            self._due_ns = 0
+            self._lease.make_due()
             return []
-        payloads, attempts = found[::2], found[1::2]
-        self._held.update(payloads)
         return [
-            RedisLeasedDelivery(self, payload, work_key=work_key, attempt=attempt)
-            for payload, attempt in zip(payloads, attempts, strict=True)
+            self._hands.take(payload, attempt=attempt)
+            for payload, attempt in zip(found[::2], found[1::2], strict=True)
         ]
 
     async def tend(self) -> None:
         """If it is due: renew the lease, and put back what workers that are gone had in hand.
 
         Raises:
-            BrokerUnreachableError: no answer. A lease that was not renewed stays due; what else was
-                left undone is due when the lease is.
+            BrokerUnreachableError: no answer; see ``RedisLease``.
         """
-        async with self._tending:
-            if self._clock.monotonic_ns() < self._due_ns:
-                return
-            begun_ns = self._clock.monotonic_ns()
-            with broker_errors(f"renewal of {self._leases}"):
-                status, length, *ended = await self._client.eval(
-                    self._script(TEND), 2, self._leases, self.work_key, *self._lease(), _MAX_OWNERS
-                )
-            if status == LOST:
-                self._go_on_anew()
-                return
-            self._registered = True
-            self._due_ns = begun_ns + self._tend_every_ns
-            # A task that is moved just now looks like one, which costs a look at the list.
-            self._strays = self._strays or length > self._held.total()
-            await self._pay()
-            if status == MAY_REAP:
-                await self._reaper.reap(ended)
+        await self._lease.tend()
 
-    def _lease(self) -> tuple[str, int, str]:
-        """What ``TEND`` is told of the lease."""
-        return self.owner, round(self._lease_s * _MS_PER_S), "0" if self._registered else "1"
+    async def _look(self, length: int) -> None:
+        """A list that is longer than what is in hand has strays; what is owed is settled."""
+        # A task that is moved just now looks like one, which costs a look at the list.
+        self._strays = self._strays or length > self._hands.held.total()
+        await self._hands.pay()
 
-    def _go_on_anew(self) -> None:
+    def _lose(self) -> None:
         _log.warning(
             "the lease of %s has ended: %d tasks in hand are put back by other workers",
             self.owner,
-            self._held.total(),
+            self._hands.clear(),
         )
-        self._generation += 1
-        self._registered = False
-        self._held.clear()
-        self._owed.clear()
-        self._due_ns = 0
 
     async def _return_strays(self) -> None:
         """Put back what lies in the own list without being in hand.
@@ -302,10 +267,10 @@ class RedisLeasedQueue:
         """
         work_key = self.work_key
         with broker_errors(f"LRANGE {work_key}"):
-            lying = await self._client.lrange(work_key, 0, _MAX_STRAYS - 1)
+            lying = await self._client.lrange(work_key, 0, -1)
         if work_key != self.work_key:
             return
-        hands = Counter(self._held)
+        hands = self._hands.held
         strays = []
         for payload in lying:
             if hands[payload] > 0:
@@ -322,89 +287,9 @@ class RedisLeasedQueue:
             return
         with broker_errors(f"return from {work_key}"):
             returned = await self._client.eval(
-                self._script(RETURN), 2, work_key, self._pending, *payloads
+                self._lease.script(RETURN), 2, work_key, self._pending, *payloads
             )
-        self._record(task_ids(returned))
-
-    def _record(self, tasks: list[bytes]) -> None:
-        for task in tasks:
-            self._recorder.record(Event.REQUEUED, task, broker=Broker.REDIS)
-        if tasks:
-            _log.warning("%d tasks that no worker had in hand are put back", len(tasks))
-
-    async def settle(self, delivery: "RedisLeasedDelivery", *, again: bool) -> None:
-        """Remove a delivery from its list, and put it back for another one if ``again``.
-
-        Where no answer comes it is owed: it is tried again when the lease is tended, for nobody
-        else may do it while the worker lives.
-
-        Raises:
-            LeaseLostError: it is not there any more, and was not put back.
-            BrokerUnreachableError: no answer.
-        """
-        if delivery in self._owed:
-            await self._demand(delivery)
-        if delivery.settled:
-            return
-        try:
-            held = await self._remove(delivery, again=again)
-        except BrokerUnreachableError:
-            if delivery.work_key == self.work_key:
-                self._owed[delivery] = again
-            raise
-        self._let_go(delivery)
-        if not held:
-            raise _lost(delivery)
-
-    async def _demand(self, delivery: "RedisLeasedDelivery") -> None:
-        """Settle what is owed now: in its turn, for two tries at once could undo each other."""
-        if not await self._is_alive(delivery):
-            raise _lost(delivery)
-        if not delivery.settled:
-            raise BrokerUnreachableError(f"no answer yet to LREM {delivery.work_key}")
-
-    async def _remove(self, delivery: "RedisLeasedDelivery", *, again: bool) -> int:
-        """How many entries the list held: one or none."""
-        payload, work_key = delivery.payload, delivery.work_key
-        with broker_errors(f"LREM {work_key}"):
-            if again:
-                keys = (work_key, self._pending, self._attempts)
-                held = await self._client.eval(self._script(NAK), 3, *keys, payload)
-            elif delivery.attempt > 1:
-                held = await self._client.eval(
-                    self._script(SETTLE), 2, work_key, self._attempts, payload
-                )
-            else:
-                held = await self._client.lrem(work_key, 1, payload)
-        return int(held)
-
-    async def _pay(self) -> None:
-        """Settle what is owed; what the list no longer holds was settled without an answer."""
-        for delivery, again in list(self._owed.items()):
-            await self._remove(delivery, again=again)
-            self._let_go(delivery)
-
-    async def _is_alive(self, delivery: "RedisLeasedDelivery") -> bool:
-        """Whether the lease of a delivery still lasts; it is renewed."""
-        self._due_ns = 0
-        await self.tend()
-        return delivery.work_key == self.work_key
-
-    def _let_go(self, delivery: "RedisLeasedDelivery") -> None:
-        delivery.settled = True
-        self._owed.pop(delivery, None)
-        if delivery.work_key == self.work_key:
-            self._held -= Counter([delivery.payload])  # an in-place difference keeps no zeros
-
-    async def ensure_held(self, delivery: "RedisLeasedDelivery") -> None:
-        """Renew the lease of a delivery.
-
-        Raises:
-            LeaseLostError: it has ended, and the task was put back.
-            BrokerUnreachableError: no answer.
-        """
-        if not await self._is_alive(delivery):
-            raise _lost(delivery)
+        self._lease.record(task_ids(returned))
 
     async def depth(self) -> Depth:
         """What is not yet read, and what is in all work lists."""
@@ -412,7 +297,7 @@ class RedisLeasedQueue:
 
     async def keep(self, stopping: asyncio.Event) -> None:
         """Tend the lease until ``stopping``, whether or not somebody receives."""
-        pause_s = self._tend_every_ns / NS_PER_S
+        pause_s = self._lease.every_s
         while not stopping.is_set():
             try:
                 await self.tend()
@@ -443,7 +328,7 @@ class RedisLeasedQueue:
             self._arrived.clear()
             await self._return(self.work_key, [item.payload for item in reversed(unread)])
             for item in unread:
-                self._let_go(item)
+                self._hands.let_go(item)
         except BrokerUnreachableError as error:
             self._doubts = True
             _log.warning("what was read last stays in %s: %s", self.work_key, error)
@@ -451,67 +336,14 @@ class RedisLeasedQueue:
     async def release(self) -> None:
         """Give back all that is left in the own list, and end the lease: after the last ack."""
         try:
-            await self._pay()
-            if self._registered:
-                # A read without an answer may still wait on the server: then the reaper looks on.
-                await self._reaper.release(self.owner, forget=not self._doubts)
-                self._registered = False
+            await self._hands.pay()
+            # A read without an answer may still wait on the server: then the reaper looks on.
+            await self._lease.release(forget=not self._doubts)
         except BrokerUnreachableError as error:
             _log.warning("the lease of %s stays until it ends: %s", self.owner, error)
-
-    def _script(self, script: str) -> str:
-        return at_maxmemory(script) if self._allow_oom else script
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
         await self.close()
-
-
-class RedisLeasedDelivery:
-    """A task in the list of a lease."""
-
-    broker = Broker.REDIS
-    sequence = 0
-    __slots__ = ("_queue", "attempt", "payload", "settled", "work_key")
-
-    def __init__(
-        self, queue: RedisLeasedQueue, payload: bytes, *, work_key: str, attempt: int
-    ) -> None:
-        self._queue = queue
-        self.payload = payload
-        self.work_key = work_key
-        self.attempt = attempt
-        self.settled = False
-
-    async def ack(self) -> None:
-        """LREM from the list of the lease.
-
-        Raises:
-            LeaseLostError: the lease has ended, and another worker has the task.
-        """
-        await self._queue.settle(self, again=False)
-
-    async def nak(self, delay_s: float = 0.0) -> None:  # noqa: ARG002 - see capabilities
-        """Back to the queue at once, unless the lease has ended; a list cannot delay."""
-        await self._queue.settle(self, again=True)
-
-    async def term(self, reason: str) -> None:  # noqa: ARG002 - the dead letter holds it
-        """As ``ack``: the dead letter is stored already."""
-        await self._queue.settle(self, again=False)
-
-    async def in_progress(self) -> None:
-        """Renew the lease if that is due; a worker that runs ``keep`` need not."""
-        await self._queue.tend()
-
-    async def ensure_held(self) -> None:
-        """See ``Leased``."""
-        await self._queue.ensure_held(self)
-
-
-def _lost(delivery: RedisLeasedDelivery) -> LeaseLostError:
-    return LeaseLostError(
-        f"a task is not in {delivery.work_key} any more: its lease has ended, and another worker has"
-        " it; if that comes often, use a longer lease"
-    )

@@ -24,7 +24,7 @@ from hookbench.migration.redis_reads import RedisReads
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.redis_client import RedisClient
-from hookbench.queues.redis_leased import DEFAULT_LEASE_S
+from hookbench.queues.redis_lease import DEFAULT_LEASE_S
 from hookbench.queues.transport import make_nats_consume
 from hookbench.task import Names
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters

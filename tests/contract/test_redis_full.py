@@ -97,9 +97,9 @@ async def test_what_a_dead_worker_had_is_put_back_at_maxmemory(client, names):
     await dead.put(b"x")
     await take(dead, 1)
     await living.tend()
-    await client.zadd(living._leases, {dead.owner: 1})
+    await client.zadd(living._lease.key, {dead.owner: 1})
     await client.config_set("maxmemory", 1)
-    living._due_ns = 0
+    living._lease.make_due()
     await living.tend()
     (delivery,) = await take(living, 1)
     assert delivery.attempt == 2

@@ -123,10 +123,12 @@ async def test_a_reaper_looks_itself_whether_a_lease_has_ended(open_leased, clie
     queue, other = open_leased(LONG_S), open_leased(LONG_S)
     await queue.put(b"x")
     (delivery,) = await take(queue, 1)
-    await other._reaper.reap([queue.owner.encode()])  # as told a moment ago, before the renewal
+    await other._lease.reaper.reap(
+        [queue.owner.encode()]
+    )  # as told a moment ago, before the renewal
     assert await depth_is(queue, pending=0, in_flight=1)
-    await client.zadd(queue._leases, {queue.owner: 1})
-    await other._reaper.reap([queue.owner.encode()])
+    await client.zadd(queue._lease.key, {queue.owner: 1})
+    await other._lease.reaper.reap([queue.owner.encode()])
     assert await depth_is(queue, pending=1, in_flight=0)
     with pytest.raises(LeaseLostError):
         await delivery.ack()
@@ -176,7 +178,7 @@ async def test_a_lease_that_is_kept_never_ends(open_leased, client):
 
     async def renewed_often():
         await other.tend()
-        ends.add(await client.zscore(queue._leases, queue.owner))
+        ends.add(await client.zscore(queue._lease.key, queue.owner))
         return len(ends) > 8  # more than two leases
 
     async with kept(queue):
@@ -192,7 +194,7 @@ async def test_what_acknowledges_late_but_was_not_reaped_is_fine(open_leased, cl
 
     async def ended():
         seconds, micros = await client.time()
-        return await client.zscore(queue._leases, queue.owner) < seconds * 1e3 + micros / 1e3
+        return await client.zscore(queue._lease.key, queue.owner) < seconds * 1e3 + micros / 1e3
 
     await eventually(ended)
     await delivery.ack()
@@ -205,9 +207,9 @@ async def test_after_an_outage_nobody_takes_what_others_still_work_on(open_lease
         await queue.put(b"x")
         await take(queue, 1)
     # As if Redis had been away for longer than a lease.
-    await client.zadd(queues[0]._leases, {queue.owner: 1 for queue in queues})
+    await client.zadd(queues[0]._lease.key, {queue.owner: 1 for queue in queues})
     for queue in queues:
-        queue._due_ns = 0
+        queue._lease.make_due()
         await queue.tend()
     assert await depth_is(queues[0], pending=0, in_flight=2)
 
@@ -221,7 +223,7 @@ async def test_a_task_of_a_lost_reply_is_found_by_its_worker(open_leased, client
     await queue.put(lost)
     # What the server does for a read whose reply is lost.
     await client.lmove(queue._pending, queue.work_key, "RIGHT", "LEFT")
-    queue._due_ns = 0
+    queue._lease.make_due()
     (found,) = await take(queue, 1)
     assert (found.payload, found.attempt) == (lost, 1)
     assert recorder.count(Event.REQUEUED) == 1
@@ -234,7 +236,7 @@ async def test_a_worker_that_reads_no_more_gives_lost_replies_back(open_leased, 
     queue = open_leased()
     await queue.put(b"x")
     async with kept(queue):
-        await eventually(lambda: client.zscore(queue._leases, queue.owner))
+        await eventually(lambda: client.zscore(queue._lease.key, queue.owner))
         await client.lmove(queue._pending, queue.work_key, "RIGHT", "LEFT")
         await eventually(lambda: depth_is(queue, pending=1, in_flight=0))
 
@@ -271,10 +273,10 @@ async def test_a_cancelled_read_goes_on_and_the_next_one_gets_its_task(open_leas
     assert await is_empty(queue)
 
 
-async def test_what_a_cancelled_read_brought_is_given_back_at_close(open_leased, client):
+async def test_what_a_cancelled_read_brought_is_given_back_at_close(open_leased, client, names):
     queue = open_leased(LONG_S)
     reading = asyncio.ensure_future(queue.receive(2, WAIT_S))
-    await eventually(lambda: client.zscore(queue._leases, queue.owner))
+    await eventually(lambda: client.zscore(queue._lease.key, queue.owner))
     reading.cancel()
     await asyncio.gather(reading, return_exceptions=True)
     await client.lpush(queue._pending, b"1", b"2", b"3")
@@ -283,7 +285,7 @@ async def test_what_a_cancelled_read_brought_is_given_back_at_close(open_leased,
     assert await client.lrange(queue._pending, 0, -1) == [b"3", b"2", b"1"]
     assert await depth_is(queue, pending=3, in_flight=0)
     await queue.release()
-    assert await client.keys(f"{queue._names.prefix}*") == [queue._pending.encode()]
+    assert await client.keys(f"{names.prefix}*") == [queue._pending.encode()]
 
 
 async def test_a_stop_gives_everything_back_and_leaves_no_lease(open_leased, client, recorder):
@@ -295,7 +297,7 @@ async def test_a_stop_gives_everything_back_and_leaves_no_lease(open_leased, cli
     await queue.close()
     await queue.release()
     assert await client.lrange(queue._pending, 0, -1) == [b"3", b"2"]
-    assert await client.exists(queue._leases) == 0
+    assert await client.exists(queue._lease.key) == 0
     assert [task for event, task, *_ in recorder.events if event is Event.REQUEUED] == [NO_TASK] * 2
 
 
@@ -326,7 +328,7 @@ async def test_old_entries_of_the_shared_list_are_put_back_and_new_ones_left(
     await again.ack()
     await old_worker.put(b"new")
     await take(old_worker, 1)
-    queue._due_ns = 0
+    queue._lease.make_due()
     await queue.tend()
     assert await depth_is(queue, pending=0, in_flight=1), "an entry was taken at first sight"
 
@@ -387,7 +389,7 @@ async def test_an_ack_without_an_answer_is_owed_until_it_gets_one(open_leased, c
             await delivery.ack()
     client.lrem = lrem
     await deliveries[2].ack()  # the worker's own second try: the first one was done
-    queue._due_ns = 0
+    queue._lease.make_due()
     await queue.tend()
     assert await is_empty(queue)
     await queue.release()
@@ -413,7 +415,7 @@ async def test_a_list_that_its_owner_filled_too_late_is_still_found(open_leased,
     queue, other = open_leased(), open_leased()
     await take_nothing(queue)
     stale_key, stale_owner = queue.work_key, queue.owner
-    await client.zrem(queue._leases, stale_owner)  # forgotten, so long was it silent
+    await client.zrem(queue._lease.key, stale_owner)  # forgotten, so long was it silent
     await queue.put(b"x")
     # A process that goes on there: its renewal and its BLMOVE are in one write.
     assert await queue._wait(SHORT_S) == b"x"

@@ -1,6 +1,6 @@
 """Bugs of Redis work lists with leases."""
 
-from hookbench.queues.redis_leased import RedisLeasedQueue
+from hookbench.queues.redis_hands import RedisHands
 from hookbench.queues.redis_reaper import RedisReaper
 from tests.mutations import redis_lease_scenarios as scenarios
 from tests.mutations.planting import Mutation
@@ -66,7 +66,7 @@ MUTATIONS = (
     ),
     Mutation(
         name="stale-nak-puts-back",
-        owner=RedisLeasedQueue,
+        owner=RedisHands,
         attribute="_remove",
         plant=stale_nak_puts_back,
         what="a worker that lost its lease gives its task back although another one did it (R5)",
