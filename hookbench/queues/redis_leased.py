@@ -40,6 +40,7 @@ __all__ = ["RedisLeasedQueue"]
 _log = logging.getLogger(__name__)
 
 _FULL_POLL_S = 0.05
+_TRIES_PER_RENEWAL = 4
 
 
 class RedisLeasedQueue:
@@ -297,14 +298,16 @@ class RedisLeasedQueue:
 
     async def keep(self, stopping: asyncio.Event) -> None:
         """Tend the lease until ``stopping``, whether or not somebody receives."""
-        pause_s = self._lease.every_s
         while not stopping.is_set():
+            pause_s = self._lease.every_s
             try:
                 await self.tend()
                 if self._strays and self._reading is None:
                     async with self._claiming:
                         await self._return_strays()
             except BrokerUnreachableError as error:
+                # Soon again: whoever is back first reaps at its second renewal.
+                pause_s /= _TRIES_PER_RENEWAL
                 _log.warning("the lease of %s could not be renewed: %s", self.owner, error)
             await self._pause(pause_s, stopping)
 
