@@ -190,6 +190,14 @@ class RedisClient(Protocol):
         """Run a Lua script."""
         ...
 
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        """Run a Lua script that the server knows by the SHA-1 of its text.
+
+        Raises:
+            redis.exceptions.NoScriptError: it does not.
+        """
+        ...
+
     def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]:
         """Keys that match a pattern, some more than once."""
         ...

@@ -32,6 +32,7 @@ from hookbench.queues.redis_scripts import (
     LOST,
     RETURN,
     TEND,
+    run_often,
 )
 from hookbench.task import Names
 
@@ -219,17 +220,11 @@ class RedisLeasedQueue:
         """Move what is there, up to ``limit``, beside ``first`` that was moved already."""
         work_key = self.work_key
         with broker_errors(f"claim from {self._pending}"):
-            status, *found = await self._client.eval(
+            status, *found = await run_often(
+                self._client,
                 self._lease.script(CLAIM),
-                4,
-                self._pending,
-                work_key,
-                self._lease.key,
-                self._attempts,
-                self.owner,
-                limit,
-                "0" if first is None else "1",
-                b"" if first is None else first,
+                (self._pending, work_key, self._lease.key, self._attempts),
+                (self.owner, limit, "0" if first is None else "1", first or b""),
             )
         if status == LOST or work_key != self.work_key:
             # What was moved lies in a list that is reaped: it is not ours to hand out.

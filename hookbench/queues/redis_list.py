@@ -13,7 +13,7 @@ from hookbench.errors import DecodeError, PublishUnknownError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
 from hookbench.queues.redis_client import RedisClient, ServerWaits, broker_errors, put_errors
-from hookbench.queues.redis_scripts import CLAIM_PLAIN, at_maxmemory
+from hookbench.queues.redis_scripts import CLAIM_PLAIN, at_maxmemory, run_often
 from hookbench.task import Names, decode_task, encode_task, with_retry
 
 __all__ = ["REPLICA_TIMEOUT_S", "RedisListQueue"]
@@ -132,8 +132,8 @@ class RedisListQueue:
         script = at_maxmemory(CLAIM_PLAIN)
         while not self._closed:
             with broker_errors(f"claim from {self._pending}"):
-                found: list[bytes] = await self._client.eval(
-                    script, 2, self._pending, self._work, limit
+                found: list[bytes] = await run_often(
+                    self._client, script, (self._pending, self._work), (limit,)
                 )
                 left_s = (deadline_ns - self._clock.monotonic_ns()) / NS_PER_S
                 if found or left_s <= 0:

@@ -7,6 +7,14 @@ A lease is a member of a sorted set: the owner, with the time of its end as scor
 is that of an owner whose list was reaped, at that time: it has lost its lease for good.
 """
 
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from hookbench.queues.redis_client import RedisClient
+
 __all__ = [
     "ADOPT",
     "CLAIM",
@@ -21,6 +29,7 @@ __all__ = [
     "SETTLE",
     "TEND",
     "at_maxmemory",
+    "run_often",
 ]
 
 LOST = -1
@@ -244,6 +253,20 @@ return {redis.call('LLEN', KEYS[1]), held, redis.call('ZCOUNT', KEYS[3], now, '+
 """
 )
 """KEYS pending, the guide's work list, leases. Lengths at one moment, and how many leases last."""
+
+
+async def run_often(
+    client: RedisClient, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]
+) -> Any:
+    """Run a script by its digest: for one that runs with nearly every task its text is a burden.
+
+    A server that does not know it, such as one that was restarted, is sent the text.
+    """
+    digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    try:
+        return await client.evalsha(digest, len(keys), *keys, *arguments)
+    except NoScriptError:
+        return await client.eval(script, len(keys), *keys, *arguments)
 
 
 def at_maxmemory(script: str) -> str:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError
 
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.redis_lease import RedisLease
@@ -34,6 +35,9 @@ class FakeScripts:
             self.reaped.append(rest[4])
             return [0]
         return {ADOPT: [], CLAIM: [0]}[script]
+
+    async def evalsha(self, *_arguments):
+        raise NoScriptError
 
     def _tend(self, owner, lease_ms, _fresh):
         now_ns = self._clock.monotonic_ns()

@@ -38,7 +38,7 @@ async def _reply_lost(bench: Bench) -> list[Observation]:
     bench.note(f"{accepted} tasks accepted")
     proxy = await bench.link("redis")
     leases = bench.measures.leases
-    claim = ("EVAL", bench.names.pending_key("sync")) if leases else ("BLMOVE", None)
+    claim = ("EVALSHA", bench.names.pending_key("sync")) if leases else ("BLMOVE", None)
     await proxy.add(_lost_reply(*claim, nth=3))
     await bench.worker(redis_url=proxy.url("redis"))
     await bench.quiesce()
@@ -47,6 +47,8 @@ async def _reply_lost(bench: Bench) -> list[Observation]:
     if not dropped:
         raise HazardError("no reply to a read was dropped")
     if leases:
+        if not bench.count(Event.REQUEUED):
+            raise HazardError("the reply that was dropped brought no task")
         await _wait_lost(bench, proxy, producer)
     return await bench.conclude()
 
