@@ -7,7 +7,13 @@ import itertools
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from hookbench.errors import BrokerUnreachableError, LeaseLostError, SettingError
+from hookbench.brokers.probe import check_redis_unused
+from hookbench.errors import (
+    BrokerInUseError,
+    BrokerUnreachableError,
+    LeaseLostError,
+    SettingError,
+)
 from hookbench.ledger.events import NO_TASK, Event
 from hookbench.queues.base import Depth
 from hookbench.queues.redis_client import connect_redis
@@ -409,6 +415,26 @@ async def test_a_survey_sees_every_list_whoever_owns_it(open_leased, client, nam
     assert (pending, sorted(work)) == ([b"4"], [b"1", b"2", b"3"])
     await client.delete(*await survey.keys())
     assert await client.keys(f"{names.prefix}*") == []
+
+
+async def test_a_broker_with_any_key_of_the_leases_is_in_use(
+    open_leased, client, names, redis_broker
+):
+    survey = RedisSurvey(client, names=names)
+    queue = open_leased(LONG_S)
+    await queue.put(b"x")
+    await take(queue, 1)
+    for key in (queue.work_key, queue._lease.key):
+        kept = await client.dump(key)
+        await client.delete(*await survey.keys())
+        await client.restore(key, 0, kept)
+        with pytest.raises(BrokerInUseError, match=r"hook queue keys"):
+            await check_redis_unused(redis_broker.url, names)
+        await client.delete(key)
+        await queue.put(b"x")
+        queue._lease.make_due()
+        await take(queue, 1)
+    await client.delete(*await survey.keys())
 
 
 async def test_a_list_that_its_owner_filled_too_late_is_still_found(open_leased, client):
