@@ -275,12 +275,21 @@ def _never_sent(error: BaseException | None) -> bool:
     return False
 
 
+def _closed_meanwhile(error: RuntimeError) -> bool:
+    """Whether uvloop says so of a connection that redis-py was about to write to."""
+    return "handler is closed" in str(error)
+
+
 @contextmanager
 def broker_errors(what: str) -> Iterator[None]:
     """A command without a usable answer, as an error that callers above the client know."""
     try:
         yield
     except (RedisError, OSError) as error:
+        raise BrokerUnreachableError(f"Redis did not answer {what}: {error}") from error
+    except RuntimeError as error:
+        if not _closed_meanwhile(error):
+            raise
         raise BrokerUnreachableError(f"Redis did not answer {what}: {error}") from error
 
 
@@ -302,6 +311,10 @@ def put_errors(command: str, payload: bytes) -> Iterator[None]:
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:
         if _never_sent(error):
             raise PublishRefusedError(f"Redis is not reachable: {error}") from error
+        raise PublishUnknownError(f"no answer to {command}: {error}") from error
+    except RuntimeError as error:
+        if not _closed_meanwhile(error):
+            raise
         raise PublishUnknownError(f"no answer to {command}: {error}") from error
 
 
