@@ -402,6 +402,27 @@ async def test_an_ack_without_an_answer_is_owed_until_it_gets_one(open_leased, c
     assert await is_empty(queue), "a finished task was given back"
 
 
+async def test_one_round_trip_takes_as_many_as_there_are_hands(open_leased, client):
+    queue, sent = open_leased(LONG_S), []
+    for number in range(160):
+        await queue.put(b"%d" % number)
+    for name in ("evalsha", "eval", "lrem"):
+        command = getattr(client, name)
+
+        async def counted(*args, name=name, command=command):
+            sent.append(name)
+            return await command(*args)
+
+        setattr(client, name, counted)
+    for _ in range(10):
+        deliveries = await queue.receive(16, WAIT_S)
+        assert len(deliveries) == 16
+        for delivery in deliveries:
+            await delivery.ack()
+    assert (sent.count("evalsha"), sent.count("lrem")) == (10, 160)
+    assert sent.count("eval") <= 2, "the first renewal, and the text of a script not yet known"
+
+
 async def test_a_survey_sees_every_list_whoever_owns_it(open_leased, client, names):
     queue, old_worker = open_leased(LONG_S), RedisListQueue(client, names=names)
     for payload in (b"1", b"2", b"3", b"4"):
