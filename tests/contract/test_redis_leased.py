@@ -414,12 +414,15 @@ async def test_one_round_trip_takes_as_many_as_there_are_hands(open_leased, clie
             return await command(*args)
 
         setattr(client, name, counted)
+    waits, pipeline = [], client.pipeline
+    client.pipeline = lambda **options: waits.append(options) or pipeline(**options)
     for _ in range(10):
         deliveries = await queue.receive(16, WAIT_S)
         assert len(deliveries) == 16
         for delivery in deliveries:
             await delivery.ack()
     assert (sent.count("evalsha"), sent.count("lrem")) == (10, 160)
+    assert waits == [], "BLMOVE although there is more"
     assert sent.count("eval") <= 2, "the first renewal, and the text of a script not yet known"
 
 

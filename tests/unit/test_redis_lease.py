@@ -24,6 +24,7 @@ class FakeScripts:
         self.lost = set()
         self.renewed_ns = []
         self.reaped = []
+        self.adopted = 0
         self.down = False
 
     async def eval(self, script, _numkeys, *rest):
@@ -34,6 +35,7 @@ class FakeScripts:
         if script == REAP:
             self.reaped.append(rest[4])
             return [0]
+        self.adopted += script == ADOPT
         return {ADOPT: [], CLAIM: [0]}[script]
 
     async def evalsha(self, *_arguments):
@@ -93,10 +95,10 @@ async def test_only_a_worker_whose_own_lease_lasted_reaps(redis, clock):
     assert redis.reaped == [], "a new worker knows nothing of what went before"
     await clock.sleep(20.0)  # Redis or the worker was away for longer than a lease
     await lease.tend()
-    assert redis.reaped == []
+    assert (redis.reaped, redis.adopted) == ([], 0)
     await clock.sleep(3.0)
     await lease.tend()
-    assert redis.reaped == [b"gone"]
+    assert (redis.reaped, redis.adopted) == ([b"gone"], 1)
 
 
 async def test_a_lost_name_is_never_used_again(redis, clock):
