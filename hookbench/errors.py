@@ -11,6 +11,7 @@ __all__ = [
     "FaultError",
     "HazardError",
     "HookbenchError",
+    "LeaseLostError",
     "LedgerError",
     "OversizeError",
     "PortTakenError",
@@ -70,6 +71,10 @@ class BrokerUnreachableError(HookbenchError):
 
 class BrokerUnsuitableError(HookbenchError):
     """The broker answers but cannot be used: too old, or without JetStream."""
+
+
+class LeaseLostError(HookbenchError):
+    """A delivery is not this worker's any more: its lease ended, and the task was put back."""
 
 
 class BrokerInUseError(HookbenchError):

@@ -198,6 +198,22 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         """The Redis list of tasks in flight."""
         return f"{self.prefix}:{task_type}:work"
 
+    def own_work_key(self, task_type: str, owner: str) -> str:
+        """The Redis list of tasks in flight of one worker with a lease."""
+        return f"{self.work_key(task_type)}:{owner}"
+
+    def leases_key(self, task_type: str) -> str:
+        """The Redis sorted set of leases: owners of work lists, and when their lease ends."""
+        return f"{self.prefix}:{task_type}:leases"
+
+    def attempts_key(self, task_type: str) -> str:
+        """The Redis hash of deliveries that came to nothing, by task id."""
+        return f"{self.prefix}:{task_type}:attempts"
+
+    def seen_key(self, task_type: str) -> str:
+        """The Redis hash of when entries of the shared work list were first seen there."""
+        return f"{self.prefix}:{task_type}:seen"
+
     def stream_key(self, task_type: str) -> str:
         """The Redis stream of tasks, read and unread."""
         return f"{self.prefix}:{task_type}:stream"

@@ -76,6 +76,14 @@ def worker(
     block_timeout: Annotated[
         float, typer.Option(min=0.1, max=60.0, help="Longest wait of one read, in seconds.")
     ] = 5.0,
+    redis_lease: Annotated[
+        float,
+        typer.Option(
+            min=0.1,
+            help="Measure leases: seconds until the tasks of a silent worker are put back; longer"
+            " than a task takes a worker without the measure, if such run too.",
+        ),
+    ] = 10.0,
     prefix: Prefix = "{hook}",
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
@@ -148,6 +156,7 @@ def worker(
         task_type=check_task_type(task_type),
         block_timeout_secs=block_timeout,
         measures=chosen,
+        redis_lease_s=redis_lease,
         stream=StreamSettings(
             storage=storage_of(storage),
             replicas=replicas,

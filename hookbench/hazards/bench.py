@@ -21,6 +21,7 @@ from hookbench.ledger.model import Account, Bounds, Residue
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.measures import Measures, measures_of, parse_measures
 from hookbench.migration.phases import AckMode, Design, Phase
+from hookbench.migration.redis_reads import RedisReads
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
@@ -36,6 +37,7 @@ __all__ = ["Bench"]
 WAIT_S = 30.0
 _POLL_S = 0.02
 _STOP_S = 20.0
+_REDIS_LEASE_S = 2.0
 _FIRST_WRITER = 1_000
 """Writers below are the fleet's."""
 _FILLING = "x" * 32
@@ -242,11 +244,23 @@ class Bench:
     def launch(self, arguments: Sequence[str]) -> Member:
         """Start a worker process in the current phase, whether or not it gets there."""
         common = ["--effects", str(self.effects), "--block-timeout", "0.5"]
+        common += ["--redis-lease", str(_REDIS_LEASE_S)]
         return self.fleet.start(
             "worker",
             len(self.fleet.of("worker")),
             [*common, *stream_options(self.stream), *arguments],
             (len(self.phases) - 1, self._current),
+        )
+
+    def redis_reads(self) -> RedisReads:
+        """Redis read in this process as the measures say; the caller closes it."""
+        return RedisReads(
+            self.redis,
+            self.measures,
+            names=self.names,
+            owner=f"{self._entropy.getrandbits(64):016x}",
+            lease_s=_REDIS_LEASE_S,
+            clock=self.clock,
         )
 
     async def die_at(self, member: Member, step: str) -> None:
@@ -321,7 +335,12 @@ class Bench:
         return int((self.ledger().records["event"] == event).sum())
 
     async def quiesce(self, *, quiet_s: float = 1.0, timeout_s: float = WAIT_S) -> None:
-        """Wait until nothing happens any more: no new record for ``quiet_s``."""
+        """Wait until nothing happens any more: no new record for ``quiet_s``.
+
+        With leases on Redis lists, for so long that one that has ended would have been noticed.
+        """
+        if self.measures.leases:
+            quiet_s = max(quiet_s, 2 * _REDIS_LEASE_S)
         deadline_ns = self.clock.monotonic_ns() + int(timeout_s * NS_PER_S)
         seen, still_ns = -1, self.clock.monotonic_ns()
         while True:

@@ -124,7 +124,12 @@ class LoadGenerator:
         settings = self._settings
         try:
             index, phase = self._phases.read()
-            await check_brokers(phase, redis_url=settings.redis_url, nats_url=settings.nats_url)
+            await check_brokers(
+                phase,
+                redis_url=settings.redis_url,
+                nats_url=settings.nats_url,
+                measures=settings.measures,
+            )
             await self._enter(index, phase)
             helpers = [
                 asyncio.ensure_future(

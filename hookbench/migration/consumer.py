@@ -1,7 +1,7 @@
 """The guide's consumer: ``RedisConsumer``, which reads Redis, or NATS with Redis behind it."""
 
 import logging
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hookbench.errors import (
     BrokerUnreachableError,
@@ -12,10 +12,13 @@ from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import AckMode, Phase, ReadRoute, read_route
 from hookbench.migration.received import Received, decode_delivery
-from hookbench.queues.base import AckFn, NatsConsumeFn
+from hookbench.queues.base import AckFn, NatsConsumeFn, Queue
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import HookTask, Names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["RedisConsumer"]
 
@@ -63,6 +66,9 @@ class RedisConsumer:
     The plain constructor is Redis only; ``with_nats`` reads NATS and, after a read that failed
     (an exception or no response, not an empty answer), reads Redis once for at most the block
     timeout, then NATS again; ``nats_only`` is what remains after the removal of Redis.
+
+    Attributes:
+        redis_queue: opens the Redis queue of a task type; ``None`` for the guide's lists.
     """
 
     def __init__(
@@ -82,7 +88,8 @@ class RedisConsumer:
         self._metrics = metrics or HookMetrics()
         self._nats_consume: NatsConsumeFn | None = None
         self._ack_mode = AckMode.IMMEDIATE
-        self._lists: dict[str, RedisListQueue] = {}
+        self._lists: dict[str, Queue] = {}
+        self.redis_queue: Callable[[str], Queue] | None = None
         self.route = ReadRoute.REDIS
 
     @classmethod
@@ -196,7 +203,10 @@ class RedisConsumer:
         if queue is None:
             if self._pool is None:
                 raise SettingError(f"route {self.route} without a Redis pool")
-            queue = RedisListQueue(self._pool, names=self._names, task_type=task_type)
+            if self.redis_queue is not None:
+                queue = self.redis_queue(task_type)
+            else:
+                queue = RedisListQueue(self._pool, names=self._names, task_type=task_type)
             self._lists[task_type] = queue
         deliveries = await queue.receive(limit, self._block_timeout_secs)
         received = [decode_delivery(delivery, self._recorder) for delivery in deliveries]

@@ -19,14 +19,30 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         ack_after: NATS is acknowledged after processing, not before (hazard P10).
+        exact_removal: one entry is removed from a Redis work list, not all that are equal (R4), and
+            a retry puts back only what was there (R5).
+        leases: Redis work lists have an owner with a lease, and a reaper; no read is cancelled, and
+            attempts are counted (R1, R2, R3, and with them R4 and R5).
+        oom_claims: Redis tasks can be taken at maxmemory; a Redis that evicts is refused at the
+            start, one that begins to later is told of (R6). Needs Redis 7.
+        replica_wait: where Redis has a replica, a task is accepted once that has it, too (R7).
     """
 
     ack_after: bool = False
+    exact_removal: bool = False
+    leases: bool = False
+    oom_claims: bool = False
+    replica_wait: bool = False
 
     @property
     def ack_mode(self) -> AckMode:
         """When a NATS delivery is acknowledged."""
         return AckMode.AFTER_PROCESSING if self.ack_after else AckMode.IMMEDIATE
+
+    @property
+    def reads_redis_otherwise(self) -> bool:
+        """Whether Redis is read in another way than the guide's."""
+        return self.exact_removal or self.leases or self.oom_claims
 
     @property
     def text(self) -> str:

@@ -1,18 +1,27 @@
 """Ask the brokers of a phase who they are, before a process begins to use them."""
 
 from hookbench.brokers.probe import probe_nats, probe_redis
+from hookbench.brokers.redis_memory import check_redis_memory
 from hookbench.errors import SettingError
+from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.phases import Phase
 
 __all__ = ["check_brokers"]
 
 
-async def check_brokers(phase: Phase, *, redis_url: str | None, nats_url: str | None) -> None:
+async def check_brokers(
+    phase: Phase,
+    *,
+    redis_url: str | None,
+    nats_url: str | None,
+    measures: Measures = NO_MEASURES,
+) -> None:
     """Refuse to start on a broker that does not answer, or that cannot be used.
 
     Raises:
         SettingError: no URL for a broker of the phase.
-        BrokerUnreachableError, BrokerUnsuitableError: see ``probe_redis`` and ``probe_nats``.
+        BrokerUnreachableError, BrokerUnsuitableError: see ``probe_redis`` and ``probe_nats``, and
+            with ``oom_claims`` ``check_redis_memory``.
     """
     if phase is not Phase.NATS_ONLY and phase is not Phase.NATS_PRIMARY:
         if not redis_url:
@@ -20,5 +29,7 @@ async def check_brokers(phase: Phase, *, redis_url: str | None, nats_url: str | 
                 f"phase {phase.label} uses Redis: give --redis-url or HOOKBENCH_REDIS_URL"
             )
         await probe_redis(redis_url)
+        if measures.oom_claims:
+            await check_redis_memory(redis_url)
     if phase is not Phase.REDIS_ONLY and nats_url:
         await probe_nats(nats_url)

@@ -46,6 +46,9 @@ class ReceiveSyncService:
 
     Acknowledged to the caller means, as in the guide: in a dual route either write succeeded, in
     a single route that write did.
+
+    Attributes:
+        replicas: how many replicas of Redis must have a task before that write is a success.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class ReceiveSyncService:
         self._metrics = metrics or HookMetrics()
         self._nats_publish: NatsPublishFn | None = None
         self._lists: dict[str, RedisListQueue] = {}
+        self.replicas = 0
         self.route = WriteRoute.REDIS
 
     @classmethod
@@ -248,7 +252,9 @@ class ReceiveSyncService:
             raise SettingError(f"route {self.route} without a Redis pool")
         queue = self._lists.get(task.task_type)
         if queue is None:
-            queue = RedisListQueue(self._pool, names=self._names, task_type=task.task_type)
+            queue = RedisListQueue(
+                self._pool, names=self._names, task_type=task.task_type, replicas=self.replicas
+            )
             self._lists[task.task_type] = queue
         length = await queue.put(data)
         self._metrics.queued_redis.inc()

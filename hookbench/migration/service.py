@@ -1,5 +1,9 @@
 """The producer of a phase over one process's connections."""
 
+from contextlib import suppress
+
+from hookbench.brokers.redis_memory import check_redis_memory
+from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.events import Recorder
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
@@ -17,7 +21,7 @@ async def open_service(
     connections: Connections,
     names: Names,
     *,
-    measures: Measures = NO_MEASURES,  # noqa: ARG001
+    measures: Measures = NO_MEASURES,
     recorder: Recorder | None = None,
     metrics: HookMetrics | None = None,
 ) -> ReceiveSyncService:
@@ -28,6 +32,7 @@ async def open_service(
     Raises:
         SettingError, BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: see
             ``Connections``.
+        BrokerUnsuitableError: with ``oom_claims``, a Redis that evicts.
     """
     publish = None
     limit_bytes = DEFAULT_TASK_LIMIT_BYTES
@@ -36,7 +41,11 @@ async def open_service(
         publish = make_nats_publish(transport)
         limit_bytes = min(limit_bytes, transport.max_payload_bytes - NATS_HEADER_ROOM_BYTES)
     pool = None if phase is Phase.NATS_ONLY else connections.redis()
-    return ReceiveSyncService.for_phase(
+    if measures.oom_claims and pool is not None and write_route(phase) is not WriteRoute.NATS:
+        # One that does not answer evicts nothing; its writes fail by themselves.
+        with suppress(BrokerUnreachableError):
+            await check_redis_memory(connections.redis_url)
+    service = ReceiveSyncService.for_phase(
         phase,
         pool=pool,
         nats_publish=publish,
@@ -45,3 +54,6 @@ async def open_service(
         recorder=recorder,
         metrics=metrics,
     )
+    if measures.replica_wait:
+        service.replicas = connections.redis_replicas
+    return service

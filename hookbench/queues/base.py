@@ -1,7 +1,7 @@
 """The seam between worker and broker: small enough to read in a minute."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -12,6 +12,7 @@ __all__ = [
     "Capabilities",
     "Delivery",
     "Depth",
+    "Leased",
     "NatsConsumeFn",
     "NatsPublishFn",
     "Queue",
@@ -92,12 +93,25 @@ class Delivery(Protocol):
         ...
 
 
+@runtime_checkable
+class Leased(Protocol):
+    """A delivery that its worker has only as long as a lease lasts."""
+
+    async def ensure_held(self) -> None:
+        """Look whether the worker still has it, and renew the lease.
+
+        Raises:
+            LeaseLostError: it was put back, and is another worker's.
+        """
+        ...
+
+
 class Queue(Protocol):
     """One queue of one task type on one broker."""
 
     @property
     def name(self) -> str:
-        """``redis_list``, ``redis_stream``, ``jetstream`` or ``memory``."""
+        """``redis_list``, ``redis_leased``, ``redis_stream``, ``jetstream`` or ``memory``."""
         ...
 
     @property

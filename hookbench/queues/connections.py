@@ -4,6 +4,7 @@ import msgspec
 
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
+from hookbench.queues.addresses import REPLICA_SCHEME
 from hookbench.queues.jetstream import (
     ConsumerSettings,
     StreamSettings,
@@ -54,12 +55,28 @@ class Connections:
             SettingError: no URL was given, or it is none.
         """
         if self._redis is None:
-            if not self._redis_url:
-                raise SettingError("this phase uses Redis: give --redis-url or HOOKBENCH_REDIS_URL")
-            self._redis = connect_redis(
-                self._redis_url, block_timeout_secs=self._block_timeout_secs
-            )
+            self._redis = connect_redis(self.redis_url, block_timeout_secs=self._block_timeout_secs)
         return self._redis
+
+    @property
+    def redis_url(self) -> str:
+        """Where Redis is.
+
+        Raises:
+            SettingError: no URL was given.
+        """
+        if not self._redis_url:
+            raise SettingError("this phase uses Redis: give --redis-url or HOOKBENCH_REDIS_URL")
+        return self._redis_url
+
+    @property
+    def redis_replicas(self) -> int:
+        """How many replicas a write can wait for: one where the URL names a master's replicas.
+
+        What a URL does not name is not looked for: a replica that is down when a process starts
+        would then be waited for by no one.
+        """
+        return int(self.redis_url.startswith(f"{REPLICA_SCHEME}:")) if self._redis_url else 0
 
     async def nats(self) -> AppTransport:
         """The NATS transport, with the hook stream created or checked.

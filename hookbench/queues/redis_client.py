@@ -1,7 +1,7 @@
 """What the queues on Redis share: the commands they use, a client for them, and its errors."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -72,6 +72,22 @@ class RedisPipeline(Protocol):
 
     def lmove(self, first_list: str, second_list: str, src: str, dest: str) -> Any:
         """Queue LMOVE."""
+        ...
+
+    def lpush(self, name: str, *values: bytes) -> Any:
+        """Queue LPUSH."""
+        ...
+
+    def wait(self, num_replicas: int, timeout: int) -> Any:
+        """Queue WAIT, with its timeout in ms."""
+        ...
+
+    def blmove(self, first_list: str, second_list: str, timeout: float, src: str, dest: str) -> Any:
+        """Queue BLMOVE."""
+        ...
+
+    def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any:
+        """Queue a Lua script."""
         ...
 
     def xack(self, name: str, groupname: str, *ids: bytes) -> Any:
@@ -191,6 +207,18 @@ class RedisClient(Protocol):
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Run a Lua script."""
+        ...
+
+    def evalsha(self, sha: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
+        """Run a Lua script that the server knows by the SHA-1 of its text.
+
+        Raises:
+            redis.exceptions.NoScriptError: it does not.
+        """
+        ...
+
+    def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]:
+        """Keys that match a pattern, some more than once."""
         ...
 
     def pipeline(self, transaction: bool = True) -> RedisPipeline:

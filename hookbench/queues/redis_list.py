@@ -6,15 +6,21 @@ flight. Nothing reads the work list, so a worker that dies leaves its tasks ther
 
 from typing import Self
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
-from hookbench.errors import DecodeError, SettingError
+from hookbench.clock import NS_PER_S, Clock, SystemClock
+from hookbench.errors import DecodeError, PublishUnknownError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
 from hookbench.queues.redis_client import RedisClient, ServerWaits, broker_errors, put_errors
+from hookbench.queues.redis_scripts import CLAIM_PLAIN, at_maxmemory, run_often
 from hookbench.task import Names, decode_task, encode_task, with_retry
 
-__all__ = ["RedisListQueue"]
+__all__ = ["REPLICA_TIMEOUT_S", "RedisListQueue"]
+
+REPLICA_TIMEOUT_S = 1.0
+_FULL_POLL_S = 0.05
+_MS_PER_S = 1000
 
 # The guide's retry: LREM from the work list, LPUSH to the queue. ARGV[4] = '1' pushes only what
 # was held; the guide pushes in any case (hazard R5).
@@ -35,6 +41,9 @@ class RedisListQueue:
         task_type: which pair of lists.
         lrem_count: 0 as in the guide removes every equal payload (hazard R4), 1 only one.
         requeue_only_held: requeue only what the work list still held; the guide does not look.
+        allow_oom: take tasks and put them back at maxmemory as well (hazard R6), from Redis 7 on.
+        replicas: how many replicas must have a task before it is put (hazard R7).
+        clock: for the wait at maxmemory, which cannot be on the server.
     """
 
     name = "redis_list"
@@ -50,6 +59,9 @@ class RedisListQueue:
         task_type: str = "sync",
         lrem_count: int = 0,
         requeue_only_held: bool = False,
+        allow_oom: bool = False,
+        replicas: int = 0,
+        clock: Clock | None = None,
     ) -> None:
         names = names or Names()
         self._client = client
@@ -57,13 +69,37 @@ class RedisListQueue:
         self._work = names.work_key(task_type)
         self._lrem_count = lrem_count
         self._requeue_only_held = requeue_only_held
+        self._allow_oom = allow_oom
+        self._replicas = replicas
+        self._clock = clock or SystemClock()
         self._closed = False
         self._waits = ServerWaits()
 
     async def put(self, payload: bytes) -> int:
         """LPUSH; the length of the list afterwards."""
+        if self._replicas:
+            return await self._put_replicated(payload)
         with put_errors(f"LPUSH {self._pending}", payload):
             return await self._client.lpush(self._pending, payload)
+
+    async def _put_replicated(self, payload: bytes) -> int:
+        """LPUSH and WAIT in one write on one connection.
+
+        On another connection WAIT knows of no write to wait for, and answers at once.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.lpush(self._pending, payload)
+        pipeline.wait(self._replicas, round(REPLICA_TIMEOUT_S * _MS_PER_S))
+        with put_errors(f"LPUSH {self._pending}", payload):
+            length, replicas = await pipeline.execute(raise_on_error=False)
+            if isinstance(length, Exception):
+                raise length
+        if isinstance(replicas, Exception) or replicas < self._replicas:
+            raise PublishUnknownError(
+                f"{self._pending}: {replicas} of {self._replicas} replicas had the task within"
+                f" {REPLICA_TIMEOUT_S:g} s; a failover may lose it"
+            )
+        return int(length)
 
     async def receive(self, limit: int, wait_s: float) -> list[Delivery]:
         """BLMOVE for the first task, then one pipeline of LMOVE for what else is there.
@@ -76,6 +112,9 @@ class RedisListQueue:
         if self._closed:
             return []
         with self._waits:
+            if self._allow_oom:
+                payloads = await self._claim_at_maxmemory(limit, wait_s)
+                return [RedisListDelivery(self, payload) for payload in payloads]
             with broker_errors(f"BLMOVE {self._pending}"):
                 first = await self._client.blmove(
                     self._pending, self._work, wait_s, "RIGHT", "LEFT"
@@ -86,6 +125,28 @@ class RedisListQueue:
             if limit > 1:
                 payloads += await self._move(limit - 1)
             return [RedisListDelivery(self, payload) for payload in payloads]
+
+    async def _claim_at_maxmemory(self, limit: int, wait_s: float) -> list[bytes]:
+        """A script takes what is there; BLMOVE waits for more, where Redis has room for it."""
+        deadline_ns = self._clock.monotonic_ns() + int(wait_s * NS_PER_S)
+        script = at_maxmemory(CLAIM_PLAIN)
+        while not self._closed:
+            with broker_errors(f"claim from {self._pending}"):
+                found: list[bytes] = await run_often(
+                    self._client, script, (self._pending, self._work), (limit,)
+                )
+                left_s = (deadline_ns - self._clock.monotonic_ns()) / NS_PER_S
+                if found or left_s <= 0:
+                    return found
+                try:
+                    first = await self._client.blmove(
+                        self._pending, self._work, left_s, "RIGHT", "LEFT"
+                    )
+                except OutOfMemoryError:
+                    await self._clock.sleep(min(left_s, _FULL_POLL_S))
+                else:
+                    return [] if first is None else [first]
+        return []
 
     async def _move(self, limit: int) -> list[bytes]:
         pipeline = self._client.pipeline(transaction=False)
@@ -108,7 +169,7 @@ class RedisListQueue:
         """The guide's Lua retry; how many entries the work list held."""
         with broker_errors(f"retry from {self._work}"):
             held = await self._client.eval(
-                _REQUEUE,
+                at_maxmemory(_REQUEUE) if self._allow_oom else _REQUEUE,
                 2,
                 self._work,
                 self._pending,

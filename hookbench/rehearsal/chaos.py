@@ -28,6 +28,7 @@ from hookbench.faults.slow_handler import SlowHandler
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.step_down import StepDown
 from hookbench.faults.wire_fault import Wire
+from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase, ReadRoute, WriteRoute, read_route, write_route
 from hookbench.rehearsal.settings import RehearsalSettings
 
@@ -295,7 +296,7 @@ def _wire(rng: random.Random, now: _Moment) -> AnyFault | None:
         if used
     ]
     link = rng.choice(links)
-    direction, command = rng.choice(_FRAMES[link])
+    direction, command = rng.choice(_frames(link, now.settings.effective_measures))
     action = rng.choice(("latency", "drop", "delay", "reset", "half_open", "partition"))
     wire = Wire(target=link, at_s=now.at_s, for_s=now.for_s, action=action)
     if action == "latency":
@@ -310,6 +311,14 @@ def _wire(rng: random.Random, now: _Moment) -> AnyFault | None:
         nth=rng.randint(1, 10),
         delay_ms=200.0 if action == "delay" else 0.0,
     )
+
+
+def _frames(link: str, measures: Measures) -> tuple[tuple[str, str], ...]:
+    """With leases, or claims at maxmemory, tasks are read by a script, and BLMOVE waits at most."""
+    frames = _FRAMES[link]
+    if not (measures.leases or measures.oom_claims):
+        return frames
+    return tuple((way, "EVALSHA" if name == "BLMOVE" else name) for way, name in frames)
 
 
 _FRAMES = {

@@ -17,7 +17,7 @@ from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
 from hookbench.queues.redis_client import broker_errors, connect_redis
-from hookbench.queues.redis_list import RedisListQueue
+from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 from hookbench.worker.dead_letters import DeadLetter
@@ -36,6 +36,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     time_ns: int
     redis_pending: int | None = None
     redis_work: int | None = None
+    redis_leases: int | None = None
     stream: int | None = None
     consumer_pending: int | None = None
     ack_pending: int | None = None
@@ -62,7 +63,7 @@ class Observer:
         self._names = names
         self._clock = clock
         self._redis = connect_redis(redis_url)
-        self._list = RedisListQueue(self._redis, names=names)
+        self._lists = RedisSurvey(self._redis, names=names)
         self._nats_url = nats_url
         self._transport: AppTransport | None = None
         raise_if_cancelled()
@@ -80,7 +81,7 @@ class Observer:
         """Depths now. A broker that does not answer is counted in ``failures`` and left out."""
         fields: dict[str, int] = {}
         try:
-            depth = await self._list.depth()
+            depth, fields["redis_leases"] = await self._lists.depth_and_leases()
             fields["redis_pending"] = depth.pending
             fields["redis_work"] = depth.in_flight
         except BrokerUnreachableError:
@@ -126,8 +127,9 @@ class Observer:
     async def drain(self, *, reads_redis: bool, reads_nats: bool, timeout_s: float) -> str | None:
         """Wait until what the last phase reads is empty, or will not move any more.
 
-        An orphan in the Redis work list never moves; a delivery that JetStream waits for moves
-        after its AckWait at the latest. Why the drain did not finish, ``None`` if it did.
+        An orphan in a Redis work list moves after the lease of its worker at the latest, where one
+        with leases runs, and else never; a delivery that JetStream waits for moves after its
+        AckWait at the latest. Why the drain did not finish, ``None`` if it did.
         """
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
         still_ns = self._clock.monotonic_ns()
@@ -144,9 +146,8 @@ class Observer:
             if state != before:
                 before, still_ns = state, now_ns
             redis_empty = not reads_redis or sample.redis_pending == 0
-            work_settled = not reads_redis or (
-                sample.redis_work == 0 or now_ns - still_ns > _QUIET_S * NS_PER_S
-            )
+            still = not sample.redis_leases and now_ns - still_ns > _QUIET_S * NS_PER_S
+            work_settled = not reads_redis or sample.redis_work == 0 or still
             nats_empty = not reads_nats or (sample.consumer_pending, sample.ack_pending) == (0, 0)
             if redis_empty and work_settled and nats_empty:
                 return None
@@ -162,7 +163,7 @@ class Observer:
         Raises:
             BrokerUnreachableError: a broker did not answer.
         """
-        pending, work = await self._list.contents()
+        pending, work = await self._lists.contents()
         places = {
             Place.REDIS_PENDING: _ids(pending),
             Place.REDIS_WORK: _ids(work),
@@ -220,11 +221,7 @@ class Observer:
 
     async def remove_own_data(self) -> None:
         """Delete the keys and streams of this run's own names, on brokers that stay."""
-        keys = [
-            self._names.pending_key("sync"),
-            self._names.work_key("sync"),
-            self._names.dead_key("sync"),
-        ]
+        keys = [*await self._lists.keys(), self._names.dead_key("sync")]
         await self._redis.delete(*keys)
         jetstream = (await self._nats()).jetstream
         for stream in (self._names.stream, self._names.dead_stream):

@@ -12,11 +12,13 @@ from hookbench.effects.classes import Execution
 from hookbench.errors import (
     BrokerUnreachableError,
     HookbenchError,
+    LeaseLostError,
     PublishRefusedError,
     PublishUnknownError,
 )
 from hookbench.ledger.events import NO_TASK, Event, NullRecorder, Recorder
 from hookbench.migration.received import Received
+from hookbench.queues.base import Leased
 from hookbench.task import HookTask
 from hookbench.worker.acks import PendingAcks
 from hookbench.worker.dead_letters import DeadLetter, DeadLetters
@@ -229,6 +231,10 @@ class Worker:
     async def _bury(self, item: Received, reason: str) -> None:
         """Dead letter first, then the end of the delivery: a crash between repeats the letter."""
         delivery = item.delivery
+        if isinstance(delivery, Leased) and not await self._settle(
+            delivery.ensure_held, item.task, "hold"
+        ):
+            return  # another worker has it, and decides
         letter = DeadLetter.of(
             delivery.payload,
             task_type=self._task_type,
@@ -238,6 +244,8 @@ class Worker:
             died_at_ns=self._clock.wall_ns(),
         )
         if not await self._settle(lambda: self._dead_letters.bury(letter), item.task, "bury"):
+            if isinstance(delivery, Leased):  # kept by a living worker it would never come again
+                await self._settle(delivery.nak, item.task, "nak")
             return
         key = item.task.id.bytes if item.task is not None else NO_TASK
         self._recorder.record(Event.DEAD, key, broker=delivery.broker, attempt=item.attempt)
@@ -263,6 +271,9 @@ class Worker:
                     error,
                 )
                 await self._clock.sleep(_SETTLE_PAUSE_S * attempt)
+            except LeaseLostError as error:
+                _log.warning("%s of task %s: %s", what, task.id if task else "-", error)
+                return False
             else:
                 return True
         return False

@@ -9,8 +9,10 @@ from typing import Any
 import msgspec
 
 from hookbench import __version__
+from hookbench.brokers.redis_memory import read_redis_memory
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
+from hookbench.ids import Entropy, system_entropy
 from hookbench.ledger.events import Event, LedgerWriter, Recorder
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.measures import NO_MEASURES, Measures
@@ -18,12 +20,16 @@ from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers
+from hookbench.migration.redis_reads import RedisReads
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_lease import DEFAULT_LEASE_S
 from hookbench.queues.transport import make_nats_consume
 from hookbench.task import Names
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
 from hookbench.worker.loop import Handler, Worker, WorkerLimits, WorkerTotals
+from hookbench.worker.memory_watch import watch_memory
 
 __all__ = ["Announce", "WorkerService", "WorkerSettings"]
 
@@ -41,6 +47,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         phase_file: a file that is watched.
         block_timeout_secs: the longest wait of one read on either broker.
         measures: those of the hardened design that are on.
+        redis_lease_s: with ``leases``, how long the process may be silent before its tasks on Redis
+            are put back.
     """
 
     redis_url: str | None = None
@@ -51,6 +59,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str = "sync"
     block_timeout_secs: float = 5.0
     measures: Measures = NO_MEASURES
+    redis_lease_s: float = DEFAULT_LEASE_S
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
@@ -67,6 +76,7 @@ class WorkerService:
         recorder: records in the ledger's place.
         metrics: counters, for those who ask for them.
         announce: is told what the process does.
+        entropy: for the name of its work lists.
     """
 
     def __init__(
@@ -79,6 +89,7 @@ class WorkerService:
         recorder: Recorder | None = None,
         metrics: HookMetrics | None = None,
         announce: Announce | None = None,
+        entropy: Entropy | None = None,
     ) -> None:
         self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
@@ -100,6 +111,8 @@ class WorkerService:
         self._dead_letters = RoutedDeadLetters()
         self._stop = asyncio.Event()
         self._phase: Phase | None = None
+        self._owner = f"{(entropy or system_entropy()).getrandbits(64):016x}"
+        self._reads: RedisReads | None = None
 
     def request_stop(self) -> None:
         """Take nothing more; ``run`` returns when the tasks in work are finished."""
@@ -114,7 +127,10 @@ class WorkerService:
         try:
             index, phase = self._phases.read()
             await check_brokers(
-                phase, redis_url=self._settings.redis_url, nats_url=self._settings.nats_url
+                phase,
+                redis_url=self._settings.redis_url,
+                nats_url=self._settings.nats_url,
+                measures=self._settings.measures,
             )
             worker = Worker(
                 await self._consumer(phase),
@@ -131,13 +147,16 @@ class WorkerService:
             )
             stopper = asyncio.ensure_future(self._stop_when_asked(worker))
             reporter = asyncio.ensure_future(self._report(worker))
+            memory = asyncio.ensure_future(self._watch_memory())
             try:
                 totals = await worker.run()
             finally:
-                await cancel(follower, stopper, reporter)
+                await cancel(follower, stopper, reporter, memory)
             self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
             return totals
         finally:
+            if self._reads is not None:
+                await self._reads.close()
             await self._connections.close()
 
     async def _stop_when_asked(self, worker: Worker) -> None:
@@ -148,6 +167,12 @@ class WorkerService:
         while True:
             await self._clock.sleep(_PROGRESS_S)
             self._announce({"event": "progress", **msgspec.structs.asdict(worker.totals)})
+
+    async def _watch_memory(self) -> None:
+        """Whether the phase uses Redis or not: as long as tasks may be there."""
+        url = self._settings.redis_url
+        if self._settings.measures.oom_claims and url:
+            await watch_memory(partial(read_redis_memory, url), self._announce, self._clock)
 
     async def _switch(self, worker: Worker, index: int, phase: Phase) -> None:
         before = self._phase
@@ -180,7 +205,7 @@ class WorkerService:
             transport = await self._connections.nats_for_reading(settings.task_type)
             consume = make_nats_consume(transport, wait_s=settings.block_timeout_secs)
             self._dead_letters.nats = NatsDeadLetters(transport)
-        return RedisConsumer.for_phase(
+        consumer = RedisConsumer.for_phase(
             phase,
             pool=pool,
             nats_consume=consume,
@@ -190,3 +215,20 @@ class WorkerService:
             recorder=self._recorder,
             metrics=self._metrics,
         )
+        if pool is not None and settings.measures.reads_redis_otherwise:
+            consumer.redis_queue = self._redis_reads(pool).queue
+        return consumer
+
+    def _redis_reads(self, pool: RedisClient) -> RedisReads:
+        """One for the life of the process: its leases last over phases that do not read Redis."""
+        if self._reads is None:
+            self._reads = RedisReads(
+                pool,
+                self._settings.measures,
+                names=self._settings.names,
+                owner=self._owner,
+                lease_s=self._settings.redis_lease_s,
+                recorder=self._recorder,
+                clock=self._clock,
+            )
+        return self._reads

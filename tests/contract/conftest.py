@@ -7,6 +7,7 @@ import pytest
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
+from hookbench.ids import system_entropy
 from hookbench.queues.jetstream import (
     ConsumerSettings,
     JetStreamQueue,
@@ -16,11 +17,21 @@ from hookbench.queues.jetstream import (
 )
 from hookbench.queues.memory import MemoryQueue
 from hookbench.queues.redis_client import MAX_BULK_BYTES, connect_redis
+from hookbench.queues.redis_leased import RedisLeasedQueue
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.redis_stream import RedisStreamQueue
 from hookbench.queues.transport import AppTransport
 
-REDIS_QUEUES = ("redis_list", "redis_list_strict", "redis_stream")
+REDIS_QUEUES = (
+    "redis_list",
+    "redis_list_strict",
+    "redis_list_oom",
+    "redis_leased",
+    "redis_leased_oom",
+    "redis_stream",
+)
+WORKER_LEASES = ("redis_leased", "redis_leased_oom")
+"""A worker that lives keeps what it has: only that of one that is gone is delivered again."""
 BROKER_QUEUES = (*REDIS_QUEUES, "jetstream")
 QUEUES = ("memory", *BROKER_QUEUES)
 ACK_WAIT_S = 1.0
@@ -34,6 +45,18 @@ def redis_queue(kind, client, names):
         return RedisListQueue(client, names=names)
     if kind == "redis_list_strict":  # hazards R4 and R5 closed
         return RedisListQueue(client, names=names, lrem_count=1, requeue_only_held=True)
+    if kind == "redis_list_oom":  # and the first half of R6
+        return RedisListQueue(
+            client, names=names, lrem_count=1, requeue_only_held=True, allow_oom=True
+        )
+    if kind in WORKER_LEASES:
+        return RedisLeasedQueue(
+            client,
+            owner=f"{system_entropy().getrandbits(64):016x}",
+            names=names,
+            lease_s=ACK_WAIT_S,
+            allow_oom=kind == "redis_leased_oom",
+        )
     return RedisStreamQueue(client, names=names, min_idle_s=ACK_WAIT_S, claim_every_s=0.1)
 
 
@@ -92,6 +115,12 @@ async def queue(opened):
 def open_more(opened):
     """Open another receiver of the same queue, as another worker has it."""
     return opened
+
+
+@pytest.fixture
+async def after_silence(queue, kind, opened):
+    """The receiver that gets what ``queue`` is silent about."""
+    return await opened() if kind in WORKER_LEASES else queue
 
 
 @pytest.fixture

@@ -101,12 +101,14 @@ async def test_a_delayed_nak_waits(queue, needs, make_task):
     await second.ack()
 
 
-async def test_what_is_never_acknowledged_is_delivered_again(queue, needs, make_task):
+async def test_what_is_never_acknowledged_is_delivered_again(
+    queue, needs, after_silence, make_task
+):
     needs("redelivery")
     task = make_task()
     await queue.put(encode_task(task))
     await take(queue, 1)
-    (second,) = await take(queue, 1)
+    (second,) = await take(after_silence, 1)
     assert decode_task(second.payload) == task
     assert second.attempt == 2
     await second.ack()
@@ -152,13 +154,13 @@ async def test_in_progress_puts_the_redelivery_off(queue, needs, make_task):
     await eventually(lambda: is_empty(queue))
 
 
-async def test_in_progress_is_no_attempt(queue, needs, make_task):
+async def test_in_progress_is_no_attempt(queue, needs, after_silence, make_task):
     needs("in_progress")
     await queue.put(encode_task(make_task()))
     (first,) = await take(queue, 1)
     for _ in range(3):
         await first.in_progress()
-    (second,) = await take(queue, 1)
+    (second,) = await take(after_silence, 1)
     assert second.attempt == 2
     await second.ack()
 

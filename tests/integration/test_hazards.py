@@ -21,3 +21,28 @@ async def test_the_guide_shows_the_harm_of_the_row(row, tmp_path):
     assert result.outcome is Outcome.SHOWN
     assert result.count > 0
     assert result.tasks
+
+
+CLOSED = (
+    ("R3", "leases", Outcome.PREVENTED),
+    ("R4", "exact_removal", Outcome.PREVENTED),
+    ("R5", "exact_removal", Outcome.PREVENTED),
+    ("R5", "leases", Outcome.PREVENTED),
+    ("R6", "oom_claims", Outcome.REFUSED),
+    ("R7", "replica_wait", Outcome.PREVENTED),
+)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("row", "measure", "outcome"), CLOSED)
+async def test_one_measure_alone_closes_the_row(row, measure, outcome, tmp_path):
+    result = await run_hazard(
+        HAZARDS[row],
+        Design.GUIDE,
+        measures=measure,
+        folder=tmp_path / row,
+        clock=SystemClock(),
+        seed=7,
+    )
+    assert result.problem == ""
+    assert result.outcome is outcome

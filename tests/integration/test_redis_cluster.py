@@ -16,6 +16,7 @@ from hookbench.errors import (
 )
 from hookbench.queues.base import Depth
 from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_leased import RedisLeasedQueue
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.redis_stream import RedisStreamQueue
 from hookbench.task import Names, decode_task, encode_task
@@ -25,7 +26,17 @@ from tests.integration.topologies import NOT_STORED, opened, redis_of
 pytestmark = [pytest.mark.timeout(60), pytest.mark.usefixtures("no_process_left")]
 
 
-@pytest.mark.parametrize("queue_type", [RedisListQueue, RedisStreamQueue])
+def leased(client):
+    return RedisLeasedQueue(client, owner="worker", allow_oom=True)
+
+
+def list_at_maxmemory(client):
+    return RedisListQueue(client, allow_oom=True)
+
+
+@pytest.mark.parametrize(
+    "queue_type", [RedisListQueue, list_at_maxmemory, leased, RedisStreamQueue]
+)
 async def test_the_queues_work_over_a_redis_cluster(queue_type, tmp_path, make_task):
     async with (
         opened("redis_cluster", tmp_path, Durability.MEMORY) as topology,
@@ -66,11 +77,14 @@ async def test_all_keys_of_the_queue_are_on_one_node(tmp_path, make_task):
         names = Names()
         await RedisListQueue(client).put(encode_task(make_task()))
         await RedisStreamQueue(client).put(encode_task(make_task()))
+        queue = leased(client)
+        assert len(await queue.receive(1, 5.0)) == 1
         keys = [names.pending_key("sync"), names.stream_key("sync"), names.work_key("gc")]
+        keys += [queue.work_key, names.leases_key("sync"), names.attempts_key("sync")]
         owners = {(await topology.redis.owner(key)).name for key in (names.prefix, *keys)}
         assert len(owners) == 1
         for node in topology.redis.nodes:
-            assert await ask_node(node, "DBSIZE") == (2 if node.name in owners else 0)
+            assert await ask_node(node, "DBSIZE") == (3 if node.name in owners else 0)
 
 
 async def test_a_paused_master_fails_the_cluster_and_comes_back(tmp_path, make_task):

@@ -32,6 +32,7 @@ from hookbench.worker.loop import WorkerLimits
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
 
+ACK_AFTER = Measures(ack_after=True)
 LEASE_S = 0.5
 LONG_LEASE_S = 30.0
 _STORAGE = "memory"
@@ -140,14 +141,24 @@ class Scene:
             return error.outcome
         return "ok"
 
-    def settings(self, *, concurrency=1, block_s=0.1, drain_timeout_s=20.0, max_attempts=3):
+    def settings(
+        self,
+        *,
+        concurrency=1,
+        block_s=0.1,
+        drain_timeout_s=20.0,
+        max_attempts=3,
+        measures=ACK_AFTER,
+        redis_lease_s=LONG_LEASE_S,
+    ):
         return WorkerSettings(
             redis_url=self.redis_url,
             nats_url=self.nats_url,
             phase_file=self.phase_file.path,
             names=self.names,
             block_timeout_secs=block_s,
-            measures=Measures(ack_after=True),
+            measures=measures,
+            redis_lease_s=redis_lease_s,
             stream=StreamSettings(storage=_STORAGE),
             consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(

@@ -9,6 +9,7 @@ from tests.mutations import (
     effect_bugs,
     producer_bugs,
     queue_bugs,
+    redis_lease_bugs,
     settle_bugs,
     worker_bugs,
 )
@@ -20,6 +21,7 @@ MUTATIONS = (
     *worker_bugs.MUTATIONS,
     *settle_bugs.MUTATIONS,
     *queue_bugs.MUTATIONS,
+    *redis_lease_bugs.MUTATIONS,
     *effect_bugs.MUTATIONS,
 )
 

@@ -6,6 +6,7 @@ import pytest
 from hookbench.brokers.topology import TOPOLOGIES
 from hookbench.errors import SettingError
 from hookbench.faults.process import Kill, Pause
+from hookbench.faults.wire_fault import Wire
 from hookbench.migration.phases import Phase
 from hookbench.rehearsal.chaos import chaos_schedule
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -68,6 +69,20 @@ def test_a_broker_that_nobody_uses_yet_is_left_alone():
         for fault in chaos_schedule(msgspec.structs.replace(settings, seed=seed)):
             assert not (isinstance(fault, Kill | Pause) and fault.target == "nats")
             assert not fault.target.endswith("-nats")
+
+
+@pytest.mark.parametrize(
+    ("measures", "read"), [("none", "BLMOVE"), ("leases", "EVALSHA"), ("oom_claims", "EVALSHA")]
+)
+def test_a_fault_of_reads_meets_the_command_that_reads(measures, read):
+    settings = with_seed(0, phases=(Phase.REDIS_ONLY,), phase_seconds=60.0, measures=measures)
+    commands = {
+        fault.command
+        for seed in range(40)
+        for fault in chaos_schedule(msgspec.structs.replace(settings, seed=seed))
+        if isinstance(fault, Wire) and fault.target == "workers-redis" and fault.command
+    }
+    assert commands == {read, "LREM"}
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)

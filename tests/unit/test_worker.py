@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from hookbench.errors import BrokerUnreachableError
-from hookbench.ledger.events import Event
+from hookbench.errors import BrokerUnreachableError, LeaseLostError
+from hookbench.ledger.events import Broker, Event
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.phases import AckMode
+from hookbench.migration.received import decode_delivery
 from hookbench.queues.memory import MemoryQueue
 from hookbench.task import encode_task
 from hookbench.worker.dead_letters import MemoryDeadLetters
@@ -187,6 +188,100 @@ async def test_a_letter_that_cannot_be_stored_keeps_the_delivery(make_task):
     await bench.run_until(lambda: bench.worker.totals.failed)
     assert bench.worker.totals.dead == 0
     assert (await bench.queue.depth()).in_flight == 1
+
+
+class _LeasedDelivery:
+    """A delivery of the memory queue whose lease may end."""
+
+    broker = Broker.REDIS
+    sequence = 0
+
+    def __init__(self, delivery, *, lost):
+        self.payload, self.attempt = delivery.payload, delivery.attempt
+        self._delivery = delivery
+        self._lost = lost
+        self.tried = []
+
+    async def _try(self, name, *args):
+        self.tried.append(name)
+        if self._lost:
+            raise LeaseLostError("ended")
+        if name != "ensure_held":
+            await getattr(self._delivery, name)(*args)
+
+    async def ensure_held(self):
+        await self._try("ensure_held")
+
+    async def ack(self):
+        await self._try("ack")
+
+    async def nak(self, delay_s=0.0):
+        await self._try("nak", delay_s)
+
+    async def term(self, reason):
+        await self._try("term", reason)
+
+
+class LeasedBench(Bench):
+    """A worker whose deliveries are under a lease."""
+
+    def __init__(self, handler, *, lost, **limits):
+        super().__init__(handler, **limits)
+        self.lost = lost
+        self.deliveries = []
+        self.worker.switch(self)
+
+    async def receive(self, _task_type, limit):
+        found = [
+            _LeasedDelivery(delivery, lost=self.lost)
+            for delivery in await self.queue.receive(limit, 1.0)
+        ]
+        self.deliveries += found
+        return [decode_delivery(delivery, self.recorder) for delivery in found]
+
+    async def close(self):
+        pass
+
+
+async def test_an_ack_after_the_lease_is_told_and_not_tried_again(make_task):
+    async def handler(_task, _execution):
+        pass
+
+    bench = LeasedBench(handler, lost=True)
+    await bench.put(make_task())
+    await bench.run_until(lambda: bench.worker.totals.done)
+    assert bench.deliveries[0].tried == ["ack"]
+    assert bench.recorder.count(Event.ACK_FAILED) == 1
+    assert bench.recorder.count(Event.ACK_SENT) == 0
+
+
+@pytest.mark.parametrize(("max_attempts", "tried"), [(2, ["nak"]), (1, ["ensure_held"])])
+async def test_a_failure_after_the_lease_is_left_to_the_next_worker(make_task, max_attempts, tried):
+    async def handler(_task, _execution):
+        raise ValueError
+
+    bench = LeasedBench(handler, lost=True, max_attempts=max_attempts)
+    await bench.put(make_task())
+    totals = await bench.run_until(lambda: bench.worker.totals.failed)
+    assert bench.deliveries[0].tried == tried
+    assert (totals.retried, totals.dead) == (0, 0)
+    assert bench.letters.letters == []
+
+
+async def test_under_a_lease_a_letter_that_cannot_be_stored_gives_the_task_back(make_task):
+    class Broken:
+        async def bury(self, _letter):
+            raise BrokerUnreachableError("down")
+
+    async def handler(_task, _execution):
+        raise ValueError
+
+    bench = LeasedBench(handler, lost=False, max_attempts=1)
+    bench.worker._dead_letters = Broken()
+    await bench.put(make_task())
+    await bench.run_until(lambda: len(bench.deliveries) > 1)
+    assert bench.deliveries[0].tried == ["ensure_held", "nak"]
+    assert bench.deliveries[1].attempt == 2
 
 
 async def test_a_stop_finishes_what_was_taken(make_task):

@@ -8,14 +8,15 @@ from hookbench.brokers.embedded import LOOPBACK
 from hookbench.brokers.redis_nodes import ask_node
 from hookbench.brokers.redis_replica import RedisReplica
 from hookbench.clock import NS_PER_S
-from hookbench.errors import BrokerUnreachableError, HazardError
+from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError, HazardError
 from hookbench.hazards.bench import Bench
-from hookbench.hazards.model import Harm, Hazard, Observation
+from hookbench.hazards.model import Harm, Hazard, Observation, Protection
 from hookbench.hazards.rows.redis_write import LIBRARY_DEFAULTS
-from hookbench.hazards.watching import seen
+from hookbench.hazards.watching import refusal, seen
 from hookbench.ledger.events import Event
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.phases import Phase
+from hookbench.rehearsal.fleet import Member
 
 __all__ = ["ROWS"]
 
@@ -23,13 +24,17 @@ _BACKLOG = 20
 _WATCHED_S = 2.0
 _BLOCK_S = 8.0
 _PATIENCE_S = 10.0
+_LIBRARY_PATIENCE_S = 5.0
+_SAID_CHARACTERS = 10_000
 
 
 async def _full(bench: Bench) -> list[Observation]:
     """R6: a full Redis first refuses to be drained, then evicts the queue as a whole.
 
     Full by noeviction: watched for two seconds, then given room again. Full by allkeys-lru: the
-    limit is below what is used, and the queue is one key.
+    limit is below what is used, and the queue is one key. With ``oom_claims`` it is drained while
+    it is full, and where the policy evicts nobody starts, before a limit makes it evict; a worker
+    that runs tells of it.
     """
     await bench.enter(Phase.REDIS_ONLY)
     producer = await bench.producer()
@@ -42,6 +47,13 @@ async def _full(bench: Bench) -> list[Observation]:
 
     found = []
     refused = await producer.send_all(bench.tasks(1)) == 0
+    if bench.measures.oom_claims:
+        if not refused:
+            raise HazardError("Redis was not full: it took a task at maxmemory")
+        await bench.wait_until_done(_BACKLOG)
+        bench.note(f"all {_BACKLOG} tasks are done at maxmemory; a further put was refused")
+        await _limit(bench, None)
+        return [*await _evicting(bench, worker), *await bench.conclude()]
     if not await seen(bench, received, _WATCHED_S):
         text = (
             f"none of {_BACKLOG} waiting tasks could be taken for {_WATCHED_S:g} s at maxmemory"
@@ -62,6 +74,43 @@ async def _full(bench: Bench) -> list[Observation]:
     return [*found, *await bench.conclude()]
 
 
+async def _evicting(bench: Bench, worker: Member) -> list[Observation]:
+    """Who says what of a policy that evicts, while there is no limit yet."""
+    (redis,) = bench.topology.redis.nodes
+    await ask_node(redis, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        said = await refusal(bench, "--measures", bench.measures.text)
+        if said is None or "evicts" not in said:
+            text = f"a worker starts on a Redis that evicts, or does not say why not: {said}"
+            return [Observation(text=text, harm=Harm.LOST, count=1)]
+        try:
+            await bench.producer()
+        except BrokerUnsuitableError as error:
+            bench.note(f"the producer refused to start: {error}")
+        else:
+            text = "a producer starts on a Redis that evicts"
+            return [Observation(text=text, harm=Harm.LOST, count=1)]
+
+        async def told() -> bool:
+            return "evicts" in bench.fleet.log_tail(worker, characters=_SAID_CHARACTERS)
+
+        await bench.wait_until(told, f"{worker.name} tells that Redis evicts now")
+        return [
+            Observation(
+                text="producer and worker do not start on a Redis that evicts",
+                protection=Protection.REFUSED,
+                count=2,
+            ),
+            Observation(
+                text="a worker that runs tells when the policy is changed",
+                protection=Protection.ALARMED,
+                count=1,
+            ),
+        ]
+    finally:
+        await ask_node(redis, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
 async def _limit(bench: Bench, policy: str | None) -> None:
     """Leave no room beyond what is used, or take the limit away."""
     (redis,) = bench.topology.redis.nodes
@@ -74,7 +123,7 @@ async def _limit(bench: Bench, policy: str | None) -> None:
 
 
 async def _failed_over(bench: Bench) -> list[Observation]:
-    """R7: five tasks are acknowledged while the replica applies nothing, and the master dies."""
+    """R7: five tasks are written while the replica applies nothing, and the master dies."""
     group = bench.topology.redis
     if not isinstance(group, RedisReplica):
         raise HazardError(f"topology {bench.topology.name}: the row needs redis_replica")
@@ -86,9 +135,14 @@ async def _failed_over(bench: Bench) -> list[Observation]:
     after = await producer.send_all(bench.tasks(5))
     bench.note(f"{before} tasks accepted and replicated, {after} accepted by the master alone")
     old = await group.master()
+    pending = bench.names.pending_key("sync")
+    had = await ask_node(old, "LLEN", pending)
     old.kill()
     new = await group.promote()
-    bench.note(f"{old.name} killed, {new.name} promoted")
+    has = await ask_node(new, "LLEN", pending)
+    bench.note(f"{old.name} killed with {had} tasks, {new.name} promoted with {has}")
+    if had <= has:
+        raise HazardError(f"the promoted node has all {has} tasks: nothing was left behind")
     await bench.worker()
     await bench.quiesce()
     return await bench.conclude()
@@ -124,8 +178,11 @@ async def _impatient(bench: Bench) -> list[Observation]:
     seconds = (bench.clock.monotonic_ns() - begin_ns) / NS_PER_S
     text = f"a read of {_BLOCK_S:g} s on an empty queue: {how} after {seconds:.1f} s"
     bench.note(text)
-    harm = None if answered else Harm.STALLED
-    return [Observation(text=text, harm=harm, count=int(not answered))]
+    if not answered:
+        return [Observation(text=text, harm=Harm.STALLED, count=1)]
+    if seconds < _LIBRARY_PATIENCE_S:
+        raise HazardError(f"the read ended after {seconds:.1f} s: that is no long wait")
+    return [Observation(text=text, protection=Protection.PREVENTED)]
 
 
 ROWS = (

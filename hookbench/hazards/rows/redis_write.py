@@ -5,13 +5,16 @@ import signal
 import redis.asyncio as redis_asyncio
 
 from hookbench.brokers.embedded import LOOPBACK
+from hookbench.brokers.redis_nodes import ask_node
+from hookbench.errors import HazardError
 from hookbench.faults.wire.model import Rule
 from hookbench.hazards.bench import Bench
-from hookbench.hazards.model import Harm, Hazard, Observation
+from hookbench.hazards.model import Harm, Hazard, Observation, Protection
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import Phase
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.queues.redis_list import RedisListQueue
+from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.task import encode_task
 
 __all__ = ["ROWS"]
@@ -29,7 +32,8 @@ async def _equal_payloads(bench: Bench) -> list[Observation]:
     await bench.enter(Phase.REDIS_ONLY)
     (task,) = bench.tasks(1)
     payload = encode_task(task)
-    pending, work = bench.names.pending_key("sync"), bench.names.work_key("sync")
+    pending = bench.names.pending_key("sync")
+    lists = RedisSurvey(bench.redis, names=bench.names)
     slow = await bench.worker("--sleep-ms", "60000", handler="sleep", replaced=False)
     await bench.redis.lpush(pending, payload)
 
@@ -46,10 +50,16 @@ async def _equal_payloads(bench: Bench) -> list[Observation]:
 
     await bench.wait_until(acknowledged, "the second one is acknowledged")
     await bench.kill(slow)
+    if bench.measures.leases:  # the lease of the killed one ends, and the other takes its task
+        await bench.quiesce()
     done = bench.count(Event.DONE)
-    left = await bench.redis.llen(pending) + await bench.redis.llen(work)
+    depth = await lists.depth()
+    left = depth.pending + depth.in_flight
     bench.note(f"2 equal payloads put, {done} executed, {left} in the lists")
     lost = 2 - done - left
+    if lost == 0:
+        text = f"of 2 equal payloads {done} executed, {left} in a list"
+        return [Observation(text=text, protection=Protection.PREVENTED, count=2)]
     text = f"of 2 equal payloads {done} was executed, {left} are in a list, {lost} is gone"
     return [Observation(text=text, harm=Harm.LOST, count=lost, tasks=(str(task.id),))]
 
@@ -57,13 +67,15 @@ async def _equal_payloads(bench: Bench) -> list[Observation]:
 async def _requeued_twice(bench: Bench) -> list[Observation]:
     """R5: a reaper requeues the task of a slow worker, whose own retry arrives afterwards.
 
-    The guide has no reaper; an operator's script plays it. The slow worker's script is held on the
-    wire until the task is done by another worker.
+    The guide has no reaper; an operator's script plays it. With leases it is that of the other
+    worker, once the lease of the slow one has ended. The slow worker's script is held on the wire
+    until the task is done by another worker.
     """
     await bench.enter(Phase.REDIS_ONLY)
     producer = await bench.producer()
     proxy = await bench.link("redis")
-    rule = Rule(action="delay", direction="request", command="EVAL", delay_ms=60_000.0)
+    work = f"{bench.names.work_key('sync')}*"  # of all scripts only the retry has it first
+    rule = Rule(action="delay", direction="request", command="EVAL", key=work, delay_ms=60_000.0)
     number = await proxy.add(rule)
     stale = await bench.worker(handler="fail", redis_url=proxy.url("redis"), replaced=False)
     (task,) = bench.tasks(1)
@@ -74,21 +86,36 @@ async def _requeued_twice(bench: Bench) -> list[Observation]:
 
     await bench.wait_until(held, f"the retry of {stale.name} is on the wire")
     stale.child.signal(signal.SIGSTOP)
-    reaper = RedisListQueue(bench.redis, names=bench.names)
-    _pending, (payload,) = await reaper.contents()
-    requeued = await reaper.requeue(payload, payload)
-    bench.note(f"the reaper requeued {requeued} task while the worker's retry is on its way")
+    lists = RedisSurvey(bench.redis, names=bench.names)
+    if not bench.measures.leases:
+        reaper = RedisListQueue(bench.redis, names=bench.names)
+        _pending, (payload,) = await reaper.contents()
+        requeued = await reaper.requeue(payload, payload)
+        bench.note(f"the reaper requeued {requeued} task while the worker's retry is on its way")
     await bench.worker()
     await bench.wait_until_done(1)
 
     async def acknowledged() -> bool:
-        return (await reaper.depth()).in_flight == 0
+        return (await lists.depth()).in_flight == 0
 
     await bench.wait_until(acknowledged, "the task is done and acknowledged")
+    before = await _removals(bench)
     await proxy.remove(number)
+
+    async def arrived() -> bool:
+        return await _removals(bench) > before
+
+    await bench.wait_until(arrived, "the retry arrives")
     bench.note("the retry arrives")
     await bench.quiesce()
     return await bench.conclude()
+
+
+async def _removals(bench: Bench) -> int:
+    """How often LREM was called so far, in scripts or not."""
+    (redis,) = bench.topology.redis.nodes
+    calls = (await ask_node(redis, "INFO", "commandstats")).get("cmdstat_lrem", {})
+    return int(calls.get("calls", 0))
 
 
 async def _library_retries(bench: Bench) -> list[Observation]:
@@ -115,6 +142,8 @@ async def _library_retries(bench: Bench) -> list[Observation]:
     told = await producer.send(task)
     entries = await bench.redis.llen(bench.names.pending_key("sync"))
     dropped = (await proxy.stats()).rules[0].firings
+    if not dropped:
+        raise HazardError("no reply to LPUSH was dropped")
     bench.note(
         f"sent once, {dropped} replies dropped, {'accepted' if told else 'no answer'}: {entries}"
         " entries in the list"
