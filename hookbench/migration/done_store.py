@@ -32,6 +32,7 @@ __all__ = [
     "ClaimOutcome",
     "DoneRecord",
     "DoneStore",
+    "HeldClaim",
     "MovedRecords",
     "authority_of",
     "move_records",
@@ -76,6 +77,39 @@ def authority_of(phase: Phase, chosen: Authority | None = None) -> Authority:
 def retention_s(stream_max_age_s: float, retry_horizon_s: float = RETRY_HORIZON_S) -> float:
     """How long a record must be kept at least: longer than any copy of its task may live."""
     return stream_max_age_s + retry_horizon_s
+
+
+class HeldClaim:
+    """A granted claim, with the store that granted it: the authority of a worker may change.
+
+    Attributes:
+        granted: the answer to the claim.
+        lost: somebody else has claimed the task since; noticed at the latest by ``complete``.
+    """
+
+    __slots__ = ("_lease_s", "_store", "granted", "lost")
+
+    def __init__(self, store: DoneStore, granted: Claim, lease_s: float) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self.granted = granted
+        self.lost = False
+
+    async def renew(self) -> bool:
+        """Hold it for another lease; ``False`` if it is lost."""
+        return self._noted(await self._store.renew(self.granted, self._lease_s))
+
+    async def complete(self) -> bool:
+        """Record the task as ended; ``False`` if the claim is lost."""
+        return self._noted(await self._store.complete(self.granted))
+
+    async def release(self, *, failure: str = "") -> bool:
+        """Give it up; ``False`` if it was lost."""
+        return self._noted(await self._store.release(self.granted, failure=failure))
+
+    def _noted(self, ours: bool) -> bool:
+        self.lost = self.lost or not ours
+        return ours
 
 
 class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,9 +19,22 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         ack_after: NATS is acknowledged after processing, not before (hazard P10).
+        done_store: a task is claimed before it is started, and a copy of one that has ended is
+            acknowledged without being executed (P5, B1, B2, N7, R8 and the harm of P4, N2 and P8).
+        heartbeats: while a handler runs, its claim and its delivery are prolonged (N6).
+        growing_nak: after a failure a task waits longer with each attempt, where the broker can
+            wait (N4).
+        own_attempts: the worker counts attempts under a consumer without a bound, and buries a
+            task whose budget is used up, also by crashes (N3).
+        trim: the Redis copy of a task that NATS has done is removed (P8).
     """
 
     ack_after: bool = False
+    done_store: bool = False
+    heartbeats: bool = False
+    growing_nak: bool = False
+    own_attempts: bool = False
+    trim: bool = False
 
     @property
     def ack_mode(self) -> AckMode:

@@ -55,6 +55,10 @@ class RedisPipeline(Protocol):
         """Queue LMOVE."""
         ...
 
+    def lrem(self, name: str, count: int, value: bytes) -> Any:
+        """Queue LREM."""
+        ...
+
     def xack(self, name: str, groupname: str, *ids: bytes) -> Any:
         """Queue XACK."""
         ...

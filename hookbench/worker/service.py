@@ -11,6 +11,7 @@ import msgspec
 from hookbench import __version__
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
+from hookbench.ids import Entropy, system_entropy
 from hookbench.ledger.events import Event, LedgerWriter, Recorder
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.measures import NO_MEASURES, Measures
@@ -24,6 +25,8 @@ from hookbench.queues.transport import make_nats_consume
 from hookbench.task import Names
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
 from hookbench.worker.loop import Handler, Worker, WorkerLimits, WorkerTotals
+from hookbench.worker.measures import MeasuredParts, MeasureSettings, consumer_of
+from hookbench.worker.protections import Protections
 
 __all__ = ["Announce", "WorkerService", "WorkerSettings"]
 
@@ -41,6 +44,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         phase_file: a file that is watched.
         block_timeout_secs: the longest wait of one read on either broker.
         measures: those of the hardened design that are on.
+        bounds: of what those do.
     """
 
     redis_url: str | None = None
@@ -51,6 +55,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str = "sync"
     block_timeout_secs: float = 5.0
     measures: Measures = NO_MEASURES
+    bounds: MeasureSettings = msgspec.field(default_factory=MeasureSettings)
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
@@ -67,6 +72,8 @@ class WorkerService:
         recorder: records in the ledger's place.
         metrics: counters, for those who ask for them.
         announce: is told what the process does.
+        entropy: of the name under which this worker claims, and of jitter; two workers must not
+            share one that is seeded.
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class WorkerService:
         recorder: Recorder | None = None,
         metrics: HookMetrics | None = None,
         announce: Announce | None = None,
+        entropy: Entropy | None = None,
     ) -> None:
         self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
@@ -95,7 +103,19 @@ class WorkerService:
             clock=clock,
             block_timeout_secs=settings.block_timeout_secs,
             stream=settings.stream,
-            consumer=settings.consumer,
+            consumer=consumer_of(settings.consumer, settings.measures),
+        )
+        self._parts = MeasuredParts(
+            settings.measures,
+            settings.bounds,
+            self._connections,
+            names=settings.names,
+            task_type=settings.task_type,
+            stream=settings.stream,
+            ack_wait_s=settings.consumer.ack_wait_s,
+            clock=clock,
+            entropy=entropy or system_entropy(),
+            recorder=self._recorder,
         )
         self._dead_letters = RoutedDeadLetters()
         self._stop = asyncio.Event()
@@ -124,6 +144,7 @@ class WorkerService:
                 clock=self._clock,
                 limits=self._settings.limits,
                 recorder=self._recorder,
+                protections=await self._protections(phase),
             )
             self._entered(index, phase)
             follower = asyncio.ensure_future(
@@ -135,6 +156,8 @@ class WorkerService:
                 totals = await worker.run()
             finally:
                 await cancel(follower, stopper, reporter)
+                await self._parts.close()
+            self._parts.count(totals)
             self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
             return totals
         finally:
@@ -147,12 +170,13 @@ class WorkerService:
     async def _report(self, worker: Worker) -> None:
         while True:
             await self._clock.sleep(_PROGRESS_S)
+            self._parts.count(worker.totals)
             self._announce({"event": "progress", **msgspec.structs.asdict(worker.totals)})
 
     async def _switch(self, worker: Worker, index: int, phase: Phase) -> None:
         before = self._phase
         consumer = await self._consumer(phase)
-        worker.switch(consumer)
+        worker.switch(consumer, await self._protections(phase))
         self._entered(index, phase)
         left_nats = before is not None and read_route(before) is not ReadRoute.REDIS
         if left_nats and read_route(phase) is ReadRoute.REDIS:
@@ -167,6 +191,9 @@ class WorkerService:
         self._announce(
             {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
         )
+
+    async def _protections(self, phase: Phase) -> Protections:
+        return await self._parts.of(phase, has_redis=bool(self._settings.redis_url))
 
     async def _consumer(self, phase: Phase) -> RedisConsumer:
         route = read_route(phase)
