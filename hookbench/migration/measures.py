@@ -21,6 +21,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
         ack_after: NATS is acknowledged after processing, not before (hazard P10).
         done_store: a task is claimed before it is started, and a copy of one that has ended is
             acknowledged without being executed (P5, B1, B2, N7, R8 and the harm of P4, N2 and P8).
+            The authority counts the attempts, so the consumer has no bound (as of own_attempts).
         heartbeats: while a handler runs, its claim and its delivery are prolonged (N6).
         growing_nak: after a failure a task waits longer with each attempt, where the broker can
             wait (N4).

@@ -40,8 +40,12 @@ class MeasureSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def consumer_of(settings: ConsumerSettings, measures: Measures) -> ConsumerSettings:
-    """The consumer of a worker that counts attempts itself gives no task up."""
-    if not measures.own_attempts:
+    """The consumer of a worker that counts attempts itself gives no task up.
+
+    Nor does that of one that claims: a delivery that is given back since another worker has the
+    task is no attempt, and would use up the consumer's bound.
+    """
+    if not (measures.own_attempts or measures.done_store):
         return settings
     return msgspec.structs.replace(settings, max_deliver=-1)
 
@@ -107,7 +111,7 @@ class MeasuredParts:
             heart=self._heart,
             nak_delays=self._settings.nak_delays if measures.growing_nak else None,
             entropy=self._entropy,
-            own_attempts=measures.own_attempts,
+            own_attempts=measures.own_attempts or measures.done_store,
             trim=None if self._trimmer is None else self._trimmer.trim,
         )
 

@@ -21,7 +21,8 @@ class Protections:
         heart: ``heartbeats``.
         nak_delays: ``growing_nak``.
         entropy: of the jitter in those delays.
-        own_attempts: a task that comes after its budget was used up is buried, not started.
+        own_attempts: ``own_attempts`` or ``done_store``: a task that comes after its budget was
+            used up is buried, not started.
         trim: ``trim``: is given the payload of what has ended on NATS.
     """
 

@@ -26,14 +26,18 @@ from hookbench.queues.redis_list import RedisListQueue
 from hookbench.rehearsal.observer import Observer
 from hookbench.results.steps import plan_steps
 from hookbench.task import Names, new_task
+from hookbench.worker.claims import ClaimSettings
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.noop import NoopHandler
 from hookbench.worker.loop import WorkerLimits
+from hookbench.worker.measures import MeasureSettings
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
 
 LEASE_S = 0.5
 LONG_LEASE_S = 30.0
+GUIDE = Measures(ack_after=True)
+"""What the scenarios of the guide's code run with: nothing is pending with its early ack."""
 _STORAGE = "memory"
 _CAPACITY = 1024
 _STILL_POLLS = 12
@@ -140,14 +144,24 @@ class Scene:
             return error.outcome
         return "ok"
 
-    def settings(self, *, concurrency=1, block_s=0.1, drain_timeout_s=20.0, max_attempts=3):
+    def settings(
+        self,
+        *,
+        concurrency=1,
+        block_s=0.1,
+        drain_timeout_s=20.0,
+        max_attempts=3,
+        measures=GUIDE,
+        claim_s=LONG_LEASE_S,
+    ):
         return WorkerSettings(
             redis_url=self.redis_url,
             nats_url=self.nats_url,
             phase_file=self.phase_file.path,
             names=self.names,
             block_timeout_secs=block_s,
-            measures=Measures(ack_after=True),
+            measures=measures,
+            bounds=MeasureSettings(claims=ClaimSettings(lease_s=claim_s)),
             stream=StreamSettings(storage=_STORAGE),
             consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(
