@@ -3,6 +3,7 @@
 import dataclasses
 
 from hookbench.errors import BrokerUnreachableError
+from hookbench.ids import uuid7_wall_ms
 from hookbench.ledger.events import Broker, Event
 from hookbench.migration.done_store import Claim, ClaimOutcome
 
@@ -95,9 +96,10 @@ class MemoryDoneStore:
     ``away`` makes it answer nothing; ``asked`` is what it was asked, in order.
     """
 
-    def __init__(self, clock, kept=None):
+    def __init__(self, clock, kept=None, last=None):
         self.clock = clock
         self.kept = {} if kept is None else kept
+        self.last = {} if last is None else last
         self.away = False
         self.asked = []
 
@@ -106,18 +108,23 @@ class MemoryDoneStore:
         if self.away:
             raise BrokerUnreachableError("the done-store is away")
 
-    async def claim(self, task_id, owner, lease_s):
+    async def claim(self, task_id, owner, lease_s, *, repository=""):
         self._ask("claim")
         kept = self.kept.setdefault(task_id, _Kept())
         left_ns = kept.until_ns - self.clock.monotonic_ns()
         if kept.state == "done":
             return Claim(task_id=task_id, outcome=ClaimOutcome.DONE)
+        if kept.state == "superseded":
+            return Claim(task_id=task_id, outcome=ClaimOutcome.SUPERSEDED)
         if kept.state == "claimed" and kept.owner != owner:
             if left_ns > 0:
                 return Claim(
                     task_id=task_id, outcome=ClaimOutcome.HELD, held_for_s=left_ns / 1_000_000_000
                 )
             kept.losses += 1
+        if repository and self.last.get(repository, 0) > uuid7_wall_ms(task_id):
+            kept.state = "superseded"
+            return Claim(task_id=task_id, outcome=ClaimOutcome.SUPERSEDED)
         kept.state, kept.owner = "claimed", owner
         kept.token = 1 + max(other.token for other in self.kept.values())
         kept.until_ns = self.clock.monotonic_ns() + int(lease_s * 1_000_000_000)
@@ -128,6 +135,7 @@ class MemoryDoneStore:
             failures=kept.failures,
             losses=kept.losses,
             last_failure=kept.last_failure,
+            repository=repository,
         )
 
     def _ours(self, what, claim, *states):
@@ -147,6 +155,9 @@ class MemoryDoneStore:
         if kept is None:
             return False
         kept.state = "done"
+        if claim.repository:
+            done_ms = uuid7_wall_ms(claim.task_id)
+            self.last[claim.repository] = max(done_ms, self.last.get(claim.repository, 0))
         return True
 
     async def release(self, claim, *, failure=""):
@@ -161,7 +172,8 @@ class MemoryDoneStore:
 
     async def are_done(self, task_ids):
         self._ask("are_done")
-        return {item for item in task_ids if item in self.kept and self.kept[item].state == "done"}
+        ended = ("done", "superseded")
+        return {item for item in task_ids if item in self.kept and self.kept[item].state in ended}
 
     async def forget(self, task_ids):
         self._ask("forget")

@@ -27,6 +27,10 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
             wait (N4).
         own_attempts: the worker counts attempts under a consumer without a bound, and buries a
             task whose budget is used up, also by crashes (N3).
+        repository_order: a ``sync`` task is ended as superseded, and not executed, if one that was
+            created later for its repository is done (P11). Only for handlers of which a later
+            execution covers an earlier one, as a mirror's does, and where the clocks that ids are
+            taken from do not run back. It claims, as done_store does.
         trim: the Redis copy of a task that NATS has done is removed (P8).
     """
 
@@ -35,6 +39,7 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     heartbeats: bool = False
     growing_nak: bool = False
     own_attempts: bool = False
+    repository_order: bool = False
     trim: bool = False
 
     @property

@@ -5,6 +5,7 @@ finds it in ``migration/done_store.py``.
 """
 
 import enum
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Protocol
@@ -20,6 +21,7 @@ __all__ = [
     "DoneStore",
     "RecordSource",
     "RecordTarget",
+    "sequence_key",
 ]
 
 ANSWER_TIMEOUT_S = 3.0
@@ -28,11 +30,16 @@ MAX_FAILURE_CHARACTERS = 200
 
 
 class ClaimOutcome(enum.StrEnum):
-    """The answer to a claim: it is ours; another worker holds it; the task has ended."""
+    """The answer to a claim.
+
+    It is ours; another worker holds it; the task has ended; or it has ended by this answer, or an
+    earlier one, since a later task of its repository is done.
+    """
 
     GRANTED = "granted"
     HELD = "held"
     DONE = "done"
+    SUPERSEDED = "superseded"
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +52,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         failures: claims of the task that were released because its handler failed.
         losses: claims of the task that ended without a word: their worker died, or stood still.
         last_failure: what the last such failure said, for a person.
+        repository: as it was claimed with.
     """
 
     task_id: uuid.UUID
@@ -54,11 +62,17 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     losses: int = 0
     last_failure: str = ""
+    repository: str = ""
 
     @property
     def attempt(self) -> int:
         """The 1-based number of this claim among those that count against a budget."""
         return self.failures + self.losses + 1
+
+
+def sequence_key(repository: str) -> str:
+    """What a repository is called in a key: 64 bits of its name, for a name has any characters."""
+    return hashlib.blake2b(repository.encode(), digest_size=8).hexdigest()
 
 
 class DoneStore(Protocol):
@@ -68,11 +82,17 @@ class DoneStore(Protocol):
     lease has ended, and whose task nobody else has claimed, may still renew, complete and release.
     """
 
-    async def claim(self, task_id: uuid.UUID, owner: str, lease_s: float) -> Claim:
+    async def claim(
+        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+    ) -> Claim:
         """Claim a task for ``owner``; nobody else is granted it for ``lease_s`` seconds.
 
         ``owner`` names one execution. Asked again by the same owner, as after an answer that was
         lost, the claim is granted again, under a higher token.
+
+        With a ``repository`` the task is ended, and not granted, if one of the same repository
+        with a later id was completed. Later is what has a later millisecond (UUIDv7): within one
+        the order of ids is chance.
         """
         ...
 
@@ -81,7 +101,9 @@ class DoneStore(Protocol):
         ...
 
     async def complete(self, claim: Claim) -> bool:
-        """Record the task as ended; ``False`` if the claim is not ours any more.
+        """Record the task as ended, and as the last one done of the repository of its claim.
+
+        ``False`` if the claim is not ours any more.
 
         Asked again after it was recorded under this very claim, the answer is ``True`` again.
         """
@@ -110,7 +132,7 @@ class DoneRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a store holds of one task, as it is moved to another store.
 
     Attributes:
-        done: the task has ended.
+        done: the task has ended; superseded counts as that.
         live: it is claimed, and the lease has not ended: its worker must stop first.
         token: the highest so far.
         failures, losses, last_failure: see ``Claim``; an open claim counts as lost.

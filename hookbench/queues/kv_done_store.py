@@ -26,12 +26,14 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError
+from hookbench.ids import uuid7_wall_ms
 from hookbench.queues.authority import (
     ANSWER_TIMEOUT_S,
     MAX_FAILURE_CHARACTERS,
     Claim,
     ClaimOutcome,
     DoneRecord,
+    sequence_key,
 )
 from hookbench.queues.transport import AppTransport
 
@@ -42,17 +44,19 @@ _AT_ONCE = 64
 _TRIES = 8
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _WRONG_REVISION = (10071, 10164)  # JSStreamWrongLastSequence, and the same of a clustered stream
-_CLAIMED, _RELEASED, _DONE = "c", "r", "d"
+_CLAIMED, _RELEASED, _DONE, _SUPERSEDED = "c", "r", "d", "s"
+_ENDED = (_DONE, _SUPERSEDED)
 
 
 class _Entry(msgspec.Struct, omit_defaults=True):
     """What a key holds.
 
     Attributes:
-        state: claimed, released or done.
+        state: claimed, released, done or superseded.
         base: what a token is above a revision: the last token of the store before this one.
         token: 0 in the write that is the claim itself, whose revision makes the token.
         owner, lease_s: of a claim.
+        done_ms: of a repository's key: the time in the id of the last task done.
     """
 
     state: str = msgspec.field(name="s")
@@ -63,6 +67,7 @@ class _Entry(msgspec.Struct, omit_defaults=True):
     failures: int = msgspec.field(default=0, name="f")
     losses: int = msgspec.field(default=0, name="n")
     last_failure: str = msgspec.field(default="", name="w")
+    done_ms: int = msgspec.field(default=0, name="m")
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -159,18 +164,28 @@ class KvDoneStore:
         self._held: dict[tuple[uuid.UUID, int], _Stored] = {}
         """What this process wrote last under each of its claims: saves a read per write."""
 
-    async def claim(self, task_id: uuid.UUID, owner: str, lease_s: float) -> Claim:
-        """Claim a task: one write where nobody has it, else a read first."""
-        found = _NOTHING
+    async def claim(
+        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+    ) -> Claim:
+        """Claim a task: one write where nobody has it, else a read first.
+
+        The order of a repository takes a read more, and is not of one piece with the claim: a
+        later task that is completed between the two is not seen.
+        """
+        born_ms = _born_ms(task_id, repository)
+        superseded = born_ms > 0 and await self._last_ms(repository) > born_ms
+        found = await self._read(task_id) if superseded else _NOTHING
         for _ in range(_TRIES):
             held_for_s = self._held_for_s(found, owner)
             if found.entry.state == _DONE:
                 return Claim(task_id=task_id, outcome=ClaimOutcome.DONE)
+            if found.entry.state == _SUPERSEDED:
+                return Claim(task_id=task_id, outcome=ClaimOutcome.SUPERSEDED)
             if held_for_s > 0:
                 return Claim(task_id=task_id, outcome=ClaimOutcome.HELD, held_for_s=held_for_s)
             lost = found.entry.state == _CLAIMED and found.entry.owner != owner
             entry = _Entry(
-                state=_CLAIMED,
+                state=_SUPERSEDED if superseded else _CLAIMED,
                 base=found.entry.base,
                 owner=owner,
                 lease_s=lease_s,
@@ -178,7 +193,9 @@ class KvDoneStore:
                 losses=found.entry.losses + lost,
                 last_failure=found.entry.last_failure,
             )
-            revision = await self._write(task_id, entry, over=found.revision)
+            revision = await self._write(str(task_id), entry, over=found.revision)
+            if revision is not None and superseded:
+                return Claim(task_id=task_id, outcome=ClaimOutcome.SUPERSEDED)
             if revision is not None:
                 stored = _Stored(entry, revision)
                 self._held[task_id, stored.token] = stored
@@ -189,6 +206,7 @@ class KvDoneStore:
                     failures=entry.failures,
                     losses=entry.losses,
                     last_failure=entry.last_failure,
+                    repository=repository,
                 )
             found = await self._read(task_id)
         # Others write this key all the time: one of them has it.
@@ -199,7 +217,10 @@ class KvDoneStore:
         return await self._replace(claim, lease_s=lease_s)
 
     async def complete(self, claim: Claim) -> bool:
-        """Record the task as ended."""
+        """Record the task as ended; before it the repository, for its effect has happened."""
+        born_ms = _born_ms(claim.task_id, claim.repository)
+        if born_ms:
+            await self._advance(claim.repository, born_ms)
         return await self._replace(claim, state=_DONE)
 
     async def release(self, claim: Claim, *, failure: str = "") -> bool:
@@ -209,15 +230,15 @@ class KvDoneStore:
     async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
         """Which of these tasks have ended: a read each, many at once."""
         found = await self._read_all(task_ids)
-        return {task for task, stored in found.items() if stored.entry.state == _DONE}
+        return {task for task, stored in found.items() if stored.entry.state in _ENDED}
 
     async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
         """Remove the records of ended tasks."""
         count = 0
         for task_id, stored in (await self._read_all(task_ids)).items():
-            if stored.entry.state == _DONE:
+            if stored.entry.state in _ENDED:
                 entry = _Entry(state=_RELEASED, base=stored.entry.base, token=stored.token)
-                count += await self._write(task_id, entry, over=stored.revision) is not None
+                count += await self._write(str(task_id), entry, over=stored.revision) is not None
         return count
 
     async def put_record(self, record: DoneRecord) -> bool:
@@ -237,12 +258,27 @@ class KvDoneStore:
             if found.revision and not record.done and found.token >= record.token:
                 return False
             entry.base = max(entry.base, found.entry.base)
-            if await self._write(record.task_id, entry, over=found.revision) is not None:
+            if await self._write(str(record.task_id), entry, over=found.revision) is not None:
                 return True
             found = await self._read(record.task_id)
         raise BrokerUnreachableError(
             f"record {record.task_id}: others write it all the time; stop the workers first"
         )
+
+    async def _last_ms(self, repository: str) -> int:
+        return (await self._read_key(_last_key(repository))).entry.done_ms
+
+    async def _advance(self, repository: str, born_ms: int) -> None:
+        """Note that a task of that time is done, unless a later one is."""
+        key = _last_key(repository)
+        for _ in range(_TRIES):
+            found = await self._read_key(key)
+            if found.entry.done_ms >= born_ms:
+                return
+            entry = _Entry(state=_RELEASED, done_ms=born_ms)
+            if await self._write(key, entry, over=found.revision) is not None:
+                return
+        raise BrokerUnreachableError(f"{self._stream}: others write {key} all the time")
 
     def _held_for_s(self, found: _Stored, owner: str) -> float:
         entry = found.entry
@@ -259,7 +295,7 @@ class KvDoneStore:
         found = self._held.get(key) or await self._read(claim.task_id)
         for _ in range(_TRIES):
             before = found.entry
-            if found.token != claim.token or before.state == _RELEASED:
+            if found.token != claim.token or before.state not in (_CLAIMED, _DONE):
                 break
             if before.state == _DONE:
                 self._held.pop(key, None)
@@ -275,7 +311,7 @@ class KvDoneStore:
                 losses=before.losses,
                 last_failure=failure or before.last_failure,
             )
-            revision = await self._write(claim.task_id, entry, over=found.revision)
+            revision = await self._write(str(claim.task_id), entry, over=found.revision)
             if revision is not None:
                 if state == _CLAIMED:
                     self._held[key] = _Stored(entry, revision)
@@ -286,14 +322,14 @@ class KvDoneStore:
         self._held.pop(key, None)
         return False
 
-    async def _write(self, task_id: uuid.UUID, entry: _Entry, *, over: int) -> int | None:
+    async def _write(self, key: str, entry: _Entry, *, over: int) -> int | None:
         """The new revision; ``None`` if the key has another revision than ``over``."""
         if not self._transport.client.is_connected:
             # nats-py would keep the write, and send it when nobody waits for it any more.
             raise BrokerUnreachableError("the done-store: NATS is not connected (reconnecting)")
         try:
             answer = await self._transport.jetstream.publish(
-                f"{self._subject}{task_id}",
+                f"{self._subject}{key}",
                 msgspec.json.encode(entry),
                 timeout=self._timeout_s,
                 headers={_EXPECTED: str(over)},
@@ -312,11 +348,14 @@ class KvDoneStore:
         return int(answer.seq)
 
     async def _read(self, task_id: uuid.UUID) -> _Stored:
+        return await self._read_key(str(task_id))
+
+    async def _read_key(self, key: str) -> _Stored:
         """The last entry, from the stream's leader: a direct get may be answered by a follower."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 message = await self._transport.jetstream.get_msg(
-                    self._stream, subject=f"{self._subject}{task_id}"
+                    self._stream, subject=f"{self._subject}{key}"
                 )
             raise_if_cancelled()
         except nats.js.errors.NotFoundError:
@@ -340,3 +379,12 @@ class KvDoneStore:
             stored = await asyncio.gather(*map(self._read, part))
             found.update(zip(part, stored, strict=True))
         return found
+
+
+def _last_key(repository: str) -> str:
+    return f"last.{sequence_key(repository)}"
+
+
+def _born_ms(task_id: uuid.UUID, repository: str) -> int:
+    """The time in the id of a task that has an order, else 0."""
+    return (uuid7_wall_ms(task_id) or 0) if repository else 0

@@ -1,9 +1,11 @@
 """The done-store on Redis: a small key per task, one script for whatever is asked.
 
 Keys, all with the tag of the queue and so in one slot of a cluster: ``{hook}:task:<id>`` for each
-task and ``{hook}:token`` for the last token. A key holds ``d|token`` for a task that has ended,
-else ``state|token|until|failures|losses|owner|failure`` with ``c`` for a claim, until a time of
-the server in us, and ``r`` for one that was given up. All of them go when the retention is over.
+task, ``{hook}:token`` for the last token, and ``{hook}:last:<repository>`` for the time (ms) of
+the last task done of a repository. A task's key holds ``d|token`` or ``s|token`` if it has ended,
+done or superseded, else ``state|token|until|failures|losses|owner|failure`` with ``c`` for a
+claim, until a time of the server in us, and ``r`` for one that was given up. All of them go when
+the retention is over.
 
 A token is the server's time in us, or one above the last token where that is higher: so tokens
 still grow where a failover has lost the last of them. The scripts carry ``allow-oom``
@@ -19,12 +21,14 @@ from typing import Any, NamedTuple
 
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, SettingError
+from hookbench.ids import uuid7_wall_ms
 from hookbench.queues.authority import (
     ANSWER_TIMEOUT_S,
     MAX_FAILURE_CHARACTERS,
     Claim,
     ClaimOutcome,
     DoneRecord,
+    sequence_key,
 )
 from hookbench.queues.batches import Batches
 from hookbench.queues.redis_client import RedisClient, broker_errors
@@ -35,10 +39,12 @@ __all__ = ["RedisDoneStore"]
 _BATCH = 256
 _US_PER_S = 1_000_000
 _MS_PER_S = 1_000
+_ENDED = (b"d|", b"s|")
 
-# KEYS: the last token, then one task per request. ARGV: retention in ms, then five per request:
-# what is asked, token, lease in us, owner, failure. The answer to each request is a list of
-# texts: state, token, us left, failures, losses, failure.
+# KEYS: the last token, then per request a task and its repository (the first key for none). ARGV:
+# retention in ms, then six per request: what is asked, token, lease in us, owner, failure, and the
+# time of the task in ms, 0 where it has no order. The answer to each request is a list of texts:
+# state, token, us left, failures, losses, failure.
 _ASK = """#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -47,14 +53,17 @@ local first = tonumber(redis.call('GET', KEYS[1]) or '0')
 local last = first
 local function text(number) return string.format('%.0f', number) end
 local answers = {}
-for i = 2, #KEYS do
-  local at = (i - 2) * 5 + 1
+for i = 2, #KEYS, 2 do
+  local at = (i - 2) * 3 + 1
   local what, mine, lease = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local owner, failure = ARGV[at + 4], ARGV[at + 5]
+  local owner, failure, born = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
+  local latest = 0
+  if born > 0 then latest = tonumber(redis.call('GET', KEYS[i + 1]) or '0') end
   local raw = redis.call('GET', KEYS[i]) or ''
   local state, token, till, failed, lost, holder, why =
     string.match(raw, '^(%a)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$')
-  if string.sub(raw, 1, 2) == 'd|' then state, token = 'd', string.sub(raw, 3) end
+  local ended = string.match(raw, '^([ds])|')
+  if ended then state, token = ended, string.sub(raw, 3) end
   state = state or 'n'
   failed, lost = tonumber(failed or '0'), tonumber(lost or '0')
   why = why or ''
@@ -63,8 +72,14 @@ for i = 2, #KEYS do
     local left = tonumber(till or '0') - now
     if state == 'd' then
       answer[1] = 'done'
+    elseif state == 's' then
+      answer[1] = 'superseded'
     elseif state == 'c' and left > 0 and holder ~= owner then
       answer = {'held', '0', text(left), '0', '0', ''}
+    elseif latest > born then
+      last = math.max(last + 1, now, tonumber(token or '0') + 1)
+      redis.call('SET', KEYS[i], 's|' .. text(last), 'PX', keep)
+      answer[1] = 'superseded'
     else
       if state == 'c' and holder ~= owner then lost = lost + 1 end
       last = math.max(last + 1, now, tonumber(token or '0') + 1)
@@ -75,6 +90,7 @@ for i = 2, #KEYS do
   elseif token == mine then
     if what == 'complete' and (state == 'c' or state == 'd') then
       redis.call('SET', KEYS[i], 'd|' .. token, 'PX', keep)
+      if born > latest then redis.call('SET', KEYS[i + 1], text(born), 'PX', keep) end
       answer[1] = 'yes'
     elseif what == 'renew' and state == 'c' then
       redis.call('SET', KEYS[i], table.concat({'c', token, text(now + lease), failed, lost,
@@ -87,7 +103,7 @@ for i = 2, #KEYS do
       answer[1] = 'yes'
     end
   end
-  answers[i - 1] = answer
+  answers[i / 2] = answer
 end
 if last > first then redis.call('SET', KEYS[1], text(last)) end
 return answers
@@ -104,7 +120,7 @@ _FORGET = """#!lua flags=allow-oom
 local count = 0
 for i = 1, #KEYS do
   local raw = redis.call('GET', KEYS[i]) or ''
-  if string.sub(raw, 1, 2) == 'd|' then
+  if string.match(raw, '^[ds]|') then
     redis.call('SET', KEYS[i], 'r|' .. string.sub(raw, 3) .. '|0|0|0||', 'PX', ARGV[1])
     count = count + 1
   end
@@ -120,6 +136,7 @@ class _Request(NamedTuple):
     lease_us: int = 0
     owner: str = ""
     failure: str = ""
+    repository: str = ""
 
 
 class RedisDoneStore:
@@ -146,16 +163,25 @@ class RedisDoneStore:
         self._client = client
         self._task_key = f"{prefix}:task:"
         self._token_key = f"{prefix}:token"
+        self._last_key = f"{prefix}:last:"
         self._retention_ms = max(1, int(retention_s * _MS_PER_S))
         self._timeout_s = timeout_s
         self._batches: Batches[_Request, list[bytes]] = Batches(self._ask, limit=_BATCH)
 
-    async def claim(self, task_id: uuid.UUID, owner: str, lease_s: float) -> Claim:
+    async def claim(
+        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+    ) -> Claim:
         """Claim a task."""
         if "|" in owner or not owner:
             raise SettingError(f"owner {owner!r}: use a text without '|'")
         answer = await self._batches.ask(
-            _Request("claim", task_id, lease_us=int(lease_s * _US_PER_S), owner=owner)
+            _Request(
+                "claim",
+                task_id,
+                lease_us=int(lease_s * _US_PER_S),
+                owner=owner,
+                repository=repository,
+            )
         )
         state, token, left_us, failures, losses, failure = answer
         return Claim(
@@ -166,6 +192,7 @@ class RedisDoneStore:
             failures=int(failures),
             losses=int(losses),
             last_failure=failure.decode(errors="replace"),
+            repository=repository,
         )
 
     async def renew(self, claim: Claim, lease_s: float) -> bool:
@@ -175,7 +202,9 @@ class RedisDoneStore:
 
     async def complete(self, claim: Claim) -> bool:
         """Record the task as ended."""
-        return await self._yes(_Request("complete", claim.task_id, claim.token))
+        return await self._yes(
+            _Request("complete", claim.task_id, claim.token, repository=claim.repository)
+        )
 
     async def release(self, claim: Claim, *, failure: str = "") -> bool:
         """Give a claim up."""
@@ -187,7 +216,7 @@ class RedisDoneStore:
         done = set()
         for part in _parts(list(task_ids)):
             _now_us, *values = await self._eval(_READ, self._keys(part))
-            done |= {task for task, raw in zip(part, values, strict=True) if raw.startswith(b"d|")}
+            done |= {task for task, raw in zip(part, values, strict=True) if raw[:2] in _ENDED}
         return done
 
     async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
@@ -200,7 +229,7 @@ class RedisDoneStore:
 
     async def records(self) -> AsyncIterator[Sequence[DoneRecord]]:
         """All records, in parts."""
-        keys = await self._task_keys()
+        keys = await self._found(self._task_key)
         ids = [uuid.UUID(key.removeprefix(self._task_key)) for key in dict.fromkeys(keys)]
         for part in _parts(ids):
             now_us, *values = await self._eval(_READ, self._keys(part))
@@ -210,14 +239,15 @@ class RedisDoneStore:
 
     async def remove_all(self) -> None:
         """Delete every key of this store: for a run that cleans up after itself."""
-        keys = [*await self._task_keys(), self._token_key]
+        keys = [*await self._found(self._task_key), *await self._found(self._last_key)]
+        keys.append(self._token_key)
         with broker_errors("DEL"):
             for part in _parts(keys):
                 await self._client.delete(*part)
 
-    async def _task_keys(self) -> list[str]:
+    async def _found(self, prefix: str) -> list[str]:
         with broker_errors("SCAN"):
-            keys = self._client.scan_iter(match=f"{self._task_key}*", count=_BATCH)
+            keys = self._client.scan_iter(match=f"{prefix}*", count=_BATCH)
             return [key.decode() async for key in keys]
 
     def _keys(self, task_ids: Sequence[uuid.UUID]) -> list[str]:
@@ -227,16 +257,24 @@ class RedisDoneStore:
         return (await self._batches.ask(request))[0] == b"yes"
 
     async def _ask(self, requests: Sequence[_Request]) -> list[list[bytes]]:
+        keys = [self._token_key]
         arguments: list[str | int] = [self._retention_ms]
         for request in requests:
+            born_ms = (uuid7_wall_ms(request.task_id) or 0) if request.repository else 0
+            keys += (
+                f"{self._task_key}{request.task_id}",
+                f"{self._last_key}{sequence_key(request.repository)}"
+                if born_ms
+                else self._token_key,
+            )
             arguments += (
                 request.what,
                 request.token,
                 request.lease_us,
                 request.owner,
                 request.failure,
+                born_ms,
             )
-        keys = [self._token_key, *self._keys([request.task_id for request in requests])]
         answers: list[list[bytes]] = await self._eval(_ASK, keys, *arguments)
         return answers
 
@@ -259,7 +297,7 @@ def _parts(items: list[Any]) -> Iterator[list[Any]]:
 
 
 def _record(task_id: uuid.UUID, raw: bytes, now_us: int) -> DoneRecord:
-    if raw.startswith(b"d|"):
+    if raw[:2] in _ENDED:
         return DoneRecord(task_id=task_id, done=True, token=int(raw[2:]))
     state, token, till, failures, losses, _owner, failure = raw.split(b"|", 6)
     claimed = state == b"c"

@@ -47,6 +47,8 @@ class Claims:
         clock: of the waits.
         settings: the bounds.
         recorder: is told of each granted claim.
+        ordered_type: tasks of this type are ended unexecuted when a later one of their repository
+            is done, see ``Measures``.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Claims:
         clock: Clock,
         settings: ClaimSettings | None = None,
         recorder: Recorder | None = None,
+        ordered_type: str | None = None,
     ) -> None:
         self._store = store
+        self._ordered_type = ordered_type
         self._owner = owner
         self._clock = clock
         self._recorder = recorder or NullRecorder()
@@ -73,6 +77,7 @@ class Claims:
         """
         settings = self.settings
         owner = f"{self._owner}.{next(self._numbers)}"
+        repository = task.repo_id if task.task_type == self._ordered_type else ""
         # Nobody has a delivery any more that was acknowledged early: it can only be waited out.
         wait_s = settings.wait_s if not item.settled else 2 * settings.lease_s + settings.wait_s
         deadline_ns = self._clock.monotonic_ns() + int(wait_s * NS_PER_S)
@@ -80,7 +85,9 @@ class Claims:
         while True:
             claim: Claim | None = None
             try:
-                claim = await self._store.claim(task.id, owner, settings.lease_s)
+                claim = await self._store.claim(
+                    task.id, owner, settings.lease_s, repository=repository
+                )
             except BrokerUnreachableError as error:
                 _log.warning("task %s cannot be claimed: %s", task.id, error)
             if claim is not None and claim.outcome is not ClaimOutcome.HELD:

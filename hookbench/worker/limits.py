@@ -30,6 +30,7 @@ class WorkerTotals(msgspec.Struct):
 
     Attributes:
         skipped: deliveries of tasks that had ended: acknowledged without being executed.
+        superseded: tasks ended unexecuted, since a later one of their repository was done.
         unclaimed: deliveries given back, since another worker had the task or nobody could say.
         stale: executions whose claim was another's when they ended.
         trimmed: Redis copies that were removed; ``untrimmed`` those that were not found.
@@ -43,6 +44,7 @@ class WorkerTotals(msgspec.Struct):
     given_back: int = 0
     lost_after_early_ack: int = 0
     skipped: int = 0
+    superseded: int = 0
     unclaimed: int = 0
     stale: int = 0
     trimmed: int = 0

@@ -215,6 +215,13 @@ class Worker:
             self.totals.skipped += 1
             await self._acknowledge(item, task)
             return False
+        if claim is not None and claim.outcome is ClaimOutcome.SUPERSEDED:
+            self._recorder.record(
+                Event.SUPERSEDED, task.id.bytes, broker=item.delivery.broker, attempt=item.attempt
+            )
+            self.totals.superseded += 1
+            await self._acknowledge(item, task)
+            return False
         self.totals.unclaimed += 1
         await self._put_off(item, task, claims.delay_s(claim))
         return False

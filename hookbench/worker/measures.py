@@ -23,6 +23,8 @@ from hookbench.worker.trimming import Trimmer
 __all__ = ["MeasureSettings", "MeasuredParts", "consumer_of"]
 
 _OWNER_BITS = 64
+_ORDERED_TYPE = "sync"
+"""The one type of which a later task covers an earlier one: it mirrors the whole repository."""
 
 
 class MeasureSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,9 +47,14 @@ def consumer_of(settings: ConsumerSettings, measures: Measures) -> ConsumerSetti
     Nor does that of one that claims: a delivery that is given back since another worker has the
     task is no attempt, and would use up the consumer's bound.
     """
-    if not (measures.own_attempts or measures.done_store):
+    if not (measures.own_attempts or _claims(measures)):
         return settings
     return msgspec.structs.replace(settings, max_deliver=-1)
+
+
+def _claims(measures: Measures) -> bool:
+    """Whether tasks are claimed: the order of a repository is kept by the same authority."""
+    return measures.done_store or measures.repository_order
 
 
 class MeasuredParts:
@@ -81,7 +88,7 @@ class MeasuredParts:
         self._trimmer: Trimmer | None = None
         self._heart: Heart | None = None
         if measures.heartbeats:
-            lease_s = settings.claims.lease_s if measures.done_store else ack_wait_s
+            lease_s = settings.claims.lease_s if _claims(measures) else ack_wait_s
             self._heart = Heart(min(lease_s, ack_wait_s), clock)
 
     async def of(self, phase: Phase, *, has_redis: bool) -> Protections:
@@ -107,11 +114,11 @@ class MeasuredParts:
                 clock=self._clock,
             )
         return Protections(
-            claims=await self._claims_of(phase) if measures.done_store else None,
+            claims=await self._claims_of(phase) if _claims(measures) else None,
             heart=self._heart,
             nak_delays=self._settings.nak_delays if measures.growing_nak else None,
             entropy=self._entropy,
-            own_attempts=measures.own_attempts or measures.done_store,
+            own_attempts=measures.own_attempts or _claims(measures),
             trim=None if self._trimmer is None else self._trimmer.trim,
         )
 
@@ -125,6 +132,7 @@ class MeasuredParts:
                 clock=self._clock,
                 settings=self._settings.claims,
                 recorder=self._recorder,
+                ordered_type=_ORDERED_TYPE if self._measures.repository_order else None,
             )
         return claims
 

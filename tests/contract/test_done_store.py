@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import uuid
 
 import pytest
@@ -11,6 +12,7 @@ from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.clock import SystemClock
 from hookbench.errors import BrokerUnreachableError
+from hookbench.ids import uuid7
 from hookbench.migration.done_store import ClaimOutcome
 from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
 from hookbench.queues.redis_client import connect_redis
@@ -18,12 +20,13 @@ from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.transport import AppTransport
 from tests.conftest import eventually
 from tests.fakes import MemoryDoneStore
+from tests.virtual import FixedClock
 
 KINDS = ("redis", "kv", "memory")
 LEASE_S = 30.0
 SHORT_S = 0.05
 RETENTION_S = 3600.0
-GRANTED, HELD, DONE = ClaimOutcome
+GRANTED, HELD, DONE, SUPERSEDED = ClaimOutcome
 
 
 @contextlib.asynccontextmanager
@@ -57,11 +60,11 @@ def url(kind, request):
 @pytest.fixture
 async def opened(kind, url, names):
     async with contextlib.AsyncExitStack() as stack:
-        kept = {}
+        shared = ({}, {})
 
         async def open_one(**settings):
             if kind == "memory":
-                return MemoryDoneStore(SystemClock(), kept)
+                return MemoryDoneStore(SystemClock(), *shared)
             return await stack.enter_async_context(open_store(kind, url, names, **settings))
 
         yield open_one
@@ -217,6 +220,51 @@ async def test_failures_and_losses_are_counted_apart_and_told(store, task):
     assert await store.release(claim, failure="the second")
     claim = await granted(store, task, "d")
     assert (claim.failures, claim.losses, claim.last_failure) == (2, 1, "the second")
+
+
+@pytest.fixture
+def born():
+    """Ids of tasks, by the millisecond in them."""
+    entropy = random.Random(7)
+    return lambda ms: uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy)
+
+
+async def test_a_task_is_superseded_when_a_later_one_of_its_repository_is_done(store, other, born):
+    older, old, new = born(1_000), born(1_001), born(2_000)
+    claim = await store.claim(new, "a", LEASE_S, repository="repo/ü 1")
+    assert claim.outcome is GRANTED
+    early = await other.claim(older, "b", LEASE_S, repository="repo/ü 1")
+    assert early.outcome is GRANTED, "what is not done yet may fail"
+    assert await store.complete(claim)
+    for _ in range(2):  # the answer to the first may have been lost
+        late = await other.claim(old, "c", LEASE_S, repository="repo/ü 1")
+        assert (late.outcome, late.token) == (SUPERSEDED, 0)
+    assert await store.are_done([old, older]) == {old}
+    held = await store.claim(older, "d", LEASE_S, repository="repo/ü 1")
+    assert held.outcome is HELD, "it has begun before"
+    assert await other.complete(early)
+    last = await store.claim(born(1_999), "e", LEASE_S, repository="repo/ü 1")
+    assert last.outcome is SUPERSEDED, "an older one that is done changes nothing"
+    assert await store.forget([old]) == 1
+
+
+async def test_other_repositories_and_the_same_millisecond_have_no_order(store, born):
+    claim = await store.claim(born(2_000), "a", LEASE_S, repository="repo-1")
+    assert await store.complete(claim)
+    for task, repository in (
+        (born(1_000), "repo-2"),
+        (born(1_000), ""),
+        (born(2_000), "repo-1"),
+        (born(2_001), "repo-1"),
+    ):
+        claim = await store.claim(task, "b", LEASE_S, repository=repository)
+        assert claim.outcome is GRANTED
+
+
+async def test_a_failed_task_covers_nothing(store, born):
+    claim = await store.claim(born(2_000), "a", LEASE_S, repository="repo-1")
+    assert await store.release(claim, failure="no luck")
+    assert (await store.claim(born(1_000), "b", LEASE_S, repository="repo-1")).outcome is GRANTED
 
 
 async def test_many_are_asked_for_at_once(store):
