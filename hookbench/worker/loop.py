@@ -180,7 +180,7 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - the worker's boundary: any failure is counted
             await self._failed(item, task, error)
             return
-        if item.claim is not None and not await complete(item.claim, self._clock):
+        if not await self._completed(item, task):
             await self._stale(item, task)
             return
         self._recorder.record(Event.DONE, key, broker=delivery.broker, attempt=item.attempt)
@@ -225,6 +225,18 @@ class Worker:
         self.totals.unclaimed += 1
         await self._put_off(item, task, claims.delay_s(claim))
         return False
+
+    async def _completed(self, item: Received, task: HookTask) -> bool:
+        """Whether the authority has recorded the end of the task; without claims it is so."""
+        if item.claim is None:
+            return True
+        try:
+            return await complete(item.claim, self._clock)
+        except asyncio.CancelledError:  # a stop that waits no longer: it may be recorded
+            self._recorder.record(
+                Event.STALE, task.id.bytes, broker=item.delivery.broker, attempt=item.attempt
+            )
+            raise
 
     async def _stale(self, item: Received, task: HookTask) -> None:
         """The handler returned, and another worker has the task by now, or may have it.

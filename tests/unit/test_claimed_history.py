@@ -159,3 +159,26 @@ def test_what_a_dead_worker_had_skipped_was_not_in_its_hand(history):
     assert account.duplicated == 0
     assert account.duplicated_deliveries == 1
     assert broken(account) == []
+
+
+@pytest.mark.parametrize("how", ["died", "not told", "alive"])
+@pytest.mark.parametrize("effect", [True, False])
+def test_a_task_that_only_the_authority_knows_as_done(history, how, effect):
+    """Its worker died behind the completion, or was left without an answer to it."""
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1)
+    claim(history)
+    if effect:
+        history.effect(1)
+    if how == "not told":
+        history.say("worker.2", Event.STALE, 1, step=STEP, broker=NATS)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=2, who="worker.3")
+    for event in (Event.SKIPPED, Event.ACK_SENT):
+        history.say("worker.3", event, 1, step=STEP, broker=NATS)
+    account = history.account(effects=True, crashed=["worker.2"] if how == "died" else [])
+    if how == "alive":
+        assert (account.done, account.lost) == (0, 1)
+        assert broken(account) == [1]
+    else:
+        assert (account.done, account.lost) == (1, 0)
+        assert broken(account) == ([] if effect else [4])

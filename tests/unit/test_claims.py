@@ -1,10 +1,13 @@
 """A worker that claims what it starts, under virtual time."""
 
 import asyncio
+import random
 
+import msgspec
 import pytest
 
 from hookbench.errors import BrokerUnreachableError
+from hookbench.ids import uuid7
 from hookbench.ledger.events import Event
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.done_store import ClaimOutcome
@@ -19,7 +22,7 @@ from hookbench.worker.protections import Protections
 from hookbench.worker.retries import NakDelays
 from tests.conftest import eventually
 from tests.fakes import MemoryDoneStore, MemoryRecorder
-from tests.virtual import VirtualClock
+from tests.virtual import FixedClock, VirtualClock
 
 LEASE_S = 10.0
 S = 1_000_000_000
@@ -403,3 +406,49 @@ async def test_a_letter_that_cannot_be_stored_leaves_the_task_to_others(make_tas
     await bench.run_until(lambda: "release" in bench.store.asked)
     assert await bench.store.are_done([task.id]) == set()
     assert (await bench.store.claim(task.id, "another", LEASE_S)).outcome is ClaimOutcome.GRANTED
+
+
+async def test_an_older_task_of_a_repository_is_ended_unexecuted(make_task):
+    runs = []
+
+    async def handler(task, _execution):
+        runs.append(task.id)
+
+    bench = Bench(handler, concurrency=1)
+    bench.protections["claims"] = Claims(
+        bench.store, owner="w", clock=bench.clock, recorder=bench.recorder, ordered_type="sync"
+    )
+    entropy = random.Random(7)
+    older, newer = (
+        msgspec.structs.replace(
+            make_task(repo_id="repo"), id=uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy)
+        )
+        for ms in (1_000, 2_000)
+    )
+    for task in (newer, older, older):
+        await bench.queue.put(encode_task(task))
+    totals = await bench.run_until(lambda: len(bench.trimmed) == 3)
+    assert runs == [newer.id]
+    assert (totals.done, totals.superseded, totals.skipped) == (1, 2, 0)
+    kinds = bench.recorder.kinds(older.id.bytes)
+    assert [kind for kind in kinds if kind is not Event.RECEIVED] == [
+        Event.SUPERSEDED,
+        Event.ACK_SENT,
+        Event.SUPERSEDED,
+        Event.ACK_SENT,
+    ]
+    assert (await bench.queue.depth()).in_flight == 0
+
+
+async def test_a_stop_during_a_completion_leaves_no_doubt_in_the_ledger(make_task):
+    class Slow(MemoryDoneStore):
+        async def complete(self, claim):
+            await super().complete(claim)
+            await asyncio.Event().wait()
+
+    clock = VirtualClock()
+    bench = Bench(_nothing, store=Slow(clock), clock=clock, drain_timeout_s=1.0)
+    task = make_task()
+    await bench.queue.put(encode_task(task))
+    await bench.run_until(lambda: "complete" in bench.store.asked)
+    assert bench.recorder.kinds(task.id.bytes)[-2:] == [Event.STALE, Event.NAK]
