@@ -187,7 +187,7 @@ class Worker:
         self.totals.done += 1
         await self._acknowledge(item, task)
 
-    async def _acknowledge(self, item: Received, task: HookTask) -> None:
+    async def _acknowledge(self, item: Received, task: HookTask, *, skipped: bool = False) -> None:
         """End the delivery of a task that has ended."""
         delivery = item.delivery
         if not item.settled:
@@ -196,9 +196,15 @@ class Worker:
                 self._recorder.record(Event.ACK_FAILED, task.id.bytes, broker=delivery.broker)
                 return
             self._recorder.record(Event.ACK_SENT, task.id.bytes, broker=delivery.broker)
-        self._trim(item)
+        if not skipped:
+            self._trim(item)
 
     def _trim(self, item: Received) -> None:
+        """Have the Redis copy removed of what has just ended on NATS.
+
+        A task that is skipped has ended before: its copy was executed or is trimmed already, and
+        each look for one that is not there goes through the whole list.
+        """
         trim = self._protections.trim
         if trim is not None and item.delivery.broker is Broker.NATS:
             trim(item.delivery.payload)
@@ -213,7 +219,7 @@ class Worker:
                 Event.SKIPPED, task.id.bytes, broker=item.delivery.broker, attempt=item.attempt
             )
             self.totals.skipped += 1
-            await self._acknowledge(item, task)
+            await self._acknowledge(item, task, skipped=True)
             return False
         if claim is not None and claim.outcome is ClaimOutcome.SUPERSEDED:
             self._recorder.record(

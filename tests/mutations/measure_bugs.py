@@ -36,8 +36,8 @@ def records_are_not_looked_at(original, trace):
 
 
 def skipped_without_an_ack(original, trace):
-    async def _acknowledge(self, item, task):
-        if item.claim is None:
+    async def _acknowledge(self, item, task, *, skipped=False):
+        if skipped:
             trace.hit(task)
             return
         await original(self, item, task)
