@@ -153,6 +153,7 @@ class Scene:
         max_attempts=3,
         measures=GUIDE,
         claim_s=LONG_LEASE_S,
+        authority=None,
     ):
         return WorkerSettings(
             redis_url=self.redis_url,
@@ -161,7 +162,7 @@ class Scene:
             names=self.names,
             block_timeout_secs=block_s,
             measures=measures,
-            bounds=MeasureSettings(claims=ClaimSettings(lease_s=claim_s)),
+            bounds=MeasureSettings(authority=authority, claims=ClaimSettings(lease_s=claim_s)),
             stream=StreamSettings(storage=_STORAGE),
             consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(
