@@ -26,6 +26,19 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
         oom_claims: Redis tasks can be taken at maxmemory; a Redis that evicts is refused at the
             start, one that begins to later is told of (R6). Needs Redis 7.
         replica_wait: where Redis has a replica, a task is accepted once that has it, too (R7).
+        done_store: a task is claimed before it is started, and a copy of one that has ended is
+            acknowledged without being executed (P5, B1, B2, N7, R8 and the harm of P4, N2 and P8).
+            The authority counts the attempts, so the consumer has no bound (as of own_attempts).
+        heartbeats: while a handler runs, its claim and its delivery are prolonged (N6).
+        growing_nak: after a failure a task waits longer with each attempt, where the broker can
+            wait (N4).
+        own_attempts: the worker counts attempts under a consumer without a bound, and buries a
+            task whose budget is used up, also by crashes (N3).
+        repository_order: a ``sync`` task is ended as superseded, and not executed, if one that was
+            created later for its repository is done (P11). Only for handlers of which a later
+            execution covers an earlier one, as a mirror's does, and where the clocks that ids are
+            taken from do not run back. It claims, as done_store does.
+        trim: the Redis copy of a task that NATS has done is removed (P8).
     """
 
     ack_after: bool = False
@@ -33,6 +46,12 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     leases: bool = False
     oom_claims: bool = False
     replica_wait: bool = False
+    done_store: bool = False
+    heartbeats: bool = False
+    growing_nak: bool = False
+    own_attempts: bool = False
+    repository_order: bool = False
+    trim: bool = False
 
     @property
     def ack_mode(self) -> AckMode:

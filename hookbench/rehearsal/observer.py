@@ -17,6 +17,7 @@ from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
 from hookbench.queues.redis_client import broker_errors, connect_redis
+from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
@@ -223,8 +224,10 @@ class Observer:
         """Delete the keys and streams of this run's own names, on brokers that stay."""
         keys = [*await self._lists.keys(), self._names.dead_key("sync")]
         await self._redis.delete(*keys)
+        await RedisDoneStore(self._redis, names=self._names, retention_s=1.0).remove_all()
         jetstream = (await self._nats()).jetstream
-        for stream in (self._names.stream, self._names.dead_stream):
+        bucket = f"KV_{self._names.done_bucket}"
+        for stream in (self._names.stream, self._names.dead_stream, bucket):
             try:
                 await jetstream.delete_stream(stream)
             except nats.js.errors.NotFoundError:

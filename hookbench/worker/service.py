@@ -29,7 +29,9 @@ from hookbench.queues.transport import make_nats_consume
 from hookbench.task import Names
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
 from hookbench.worker.loop import Handler, Worker, WorkerLimits, WorkerTotals
+from hookbench.worker.measures import MeasuredParts, MeasureSettings, consumer_of
 from hookbench.worker.memory_watch import watch_memory
+from hookbench.worker.protections import Protections
 
 __all__ = ["Announce", "WorkerService", "WorkerSettings"]
 
@@ -49,6 +51,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         measures: those of the hardened design that are on.
         redis_lease_s: with ``leases``, how long the process may be silent before its tasks on Redis
             are put back.
+        bounds: of what those do.
     """
 
     redis_url: str | None = None
@@ -60,6 +63,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     block_timeout_secs: float = 5.0
     measures: Measures = NO_MEASURES
     redis_lease_s: float = DEFAULT_LEASE_S
+    bounds: MeasureSettings = msgspec.field(default_factory=MeasureSettings)
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
@@ -106,7 +110,19 @@ class WorkerService:
             clock=clock,
             block_timeout_secs=settings.block_timeout_secs,
             stream=settings.stream,
-            consumer=settings.consumer,
+            consumer=consumer_of(settings.consumer, settings.measures),
+        )
+        self._parts = MeasuredParts(
+            settings.measures,
+            settings.bounds,
+            self._connections,
+            names=settings.names,
+            task_type=settings.task_type,
+            stream=settings.stream,
+            ack_wait_s=settings.consumer.ack_wait_s,
+            clock=clock,
+            entropy=entropy or system_entropy(),
+            recorder=self._recorder,
         )
         self._dead_letters = RoutedDeadLetters()
         self._stop = asyncio.Event()
@@ -140,6 +156,7 @@ class WorkerService:
                 clock=self._clock,
                 limits=self._settings.limits,
                 recorder=self._recorder,
+                protections=await self._protections(phase),
             )
             self._entered(index, phase)
             follower = asyncio.ensure_future(
@@ -152,6 +169,8 @@ class WorkerService:
                 totals = await worker.run()
             finally:
                 await cancel(follower, stopper, reporter, memory)
+                await self._parts.close()
+            self._parts.count(totals)
             self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
             return totals
         finally:
@@ -166,6 +185,7 @@ class WorkerService:
     async def _report(self, worker: Worker) -> None:
         while True:
             await self._clock.sleep(_PROGRESS_S)
+            self._parts.count(worker.totals)
             self._announce({"event": "progress", **msgspec.structs.asdict(worker.totals)})
 
     async def _watch_memory(self) -> None:
@@ -177,7 +197,7 @@ class WorkerService:
     async def _switch(self, worker: Worker, index: int, phase: Phase) -> None:
         before = self._phase
         consumer = await self._consumer(phase)
-        worker.switch(consumer)
+        worker.switch(consumer, await self._protections(phase))
         self._entered(index, phase)
         left_nats = before is not None and read_route(before) is not ReadRoute.REDIS
         if left_nats and read_route(phase) is ReadRoute.REDIS:
@@ -192,6 +212,9 @@ class WorkerService:
         self._announce(
             {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
         )
+
+    async def _protections(self, phase: Phase) -> Protections:
+        return await self._parts.of(phase, has_redis=bool(self._settings.redis_url))
 
     async def _consumer(self, phase: Phase) -> RedisConsumer:
         route = read_route(phase)

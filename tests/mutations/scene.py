@@ -26,15 +26,18 @@ from hookbench.queues.redis_list import RedisListQueue
 from hookbench.rehearsal.observer import Observer
 from hookbench.results.steps import plan_steps
 from hookbench.task import Names, new_task
+from hookbench.worker.claims import ClaimSettings
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.noop import NoopHandler
 from hookbench.worker.loop import WorkerLimits
+from hookbench.worker.measures import MeasureSettings
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
 
-ACK_AFTER = Measures(ack_after=True)
 LEASE_S = 0.5
 LONG_LEASE_S = 30.0
+GUIDE = Measures(ack_after=True)
+"""What the scenarios of the guide's code run with: nothing is pending with its early ack."""
 _STORAGE = "memory"
 _CAPACITY = 1024
 _STILL_POLLS = 12
@@ -148,8 +151,10 @@ class Scene:
         block_s=0.1,
         drain_timeout_s=20.0,
         max_attempts=3,
-        measures=ACK_AFTER,
+        measures=GUIDE,
         redis_lease_s=LONG_LEASE_S,
+        claim_s=LONG_LEASE_S,
+        authority=None,
     ):
         return WorkerSettings(
             redis_url=self.redis_url,
@@ -159,6 +164,7 @@ class Scene:
             block_timeout_secs=block_s,
             measures=measures,
             redis_lease_s=redis_lease_s,
+            bounds=MeasureSettings(authority=authority, claims=ClaimSettings(lease_s=claim_s)),
             stream=StreamSettings(storage=_STORAGE),
             consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(

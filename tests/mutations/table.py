@@ -7,6 +7,7 @@ from tests.mutations import (
     blind_spots,
     counted_bugs,
     effect_bugs,
+    measure_bugs,
     producer_bugs,
     queue_bugs,
     redis_lease_bugs,
@@ -23,6 +24,7 @@ MUTATIONS = (
     *queue_bugs.MUTATIONS,
     *redis_lease_bugs.MUTATIONS,
     *effect_bugs.MUTATIONS,
+    *measure_bugs.MUTATIONS,
 )
 
 COUNTED = counted_bugs.COUNTED
