@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,6 +19,7 @@ from hookbench.ledger.events import NO_TASK, Event, NullRecorder, Recorder
 from hookbench.migration.received import Received
 from hookbench.task import HookTask
 from hookbench.worker.acks import PendingAcks
+from hookbench.worker.confirmations import Confirmations
 from hookbench.worker.dead_letters import DeadLetter, DeadLetters
 
 __all__ = ["Handler", "Source", "Worker", "WorkerLimits", "WorkerTotals"]
@@ -99,6 +100,7 @@ class Worker:
         self._limits = limits or WorkerLimits()
         self._recorder = recorder or NullRecorder()
         self._acks = PendingAcks()
+        self._confirmations = Confirmations(self._recorder)
         self._tasks: dict[asyncio.Task[None], Received] = {}
         self._slot_free = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -145,6 +147,7 @@ class Worker:
                 await self._clock.sleep(0)  # a source that never waits must not starve the rest
         await self._source.close()
         await self._drain()
+        await self._confirmations.drain(self._clock, self._limits.drain_timeout_s)
         return self.totals
 
     def _start(self, item: Received) -> None:
@@ -190,10 +193,25 @@ class Worker:
         if item.settled:
             return
         self._acks.take(task.id, delivery)
-        if await self._settle(delivery.ack, task, "ack"):
+        if getattr(delivery, "confirms", False):
+            await self._acknowledge(delivery, task)
+        elif await self._settle(delivery.ack, task, "ack"):
             self._recorder.record(Event.ACK_SENT, key, broker=delivery.broker)
         else:
             self._recorder.record(Event.ACK_FAILED, key, broker=delivery.broker)
+
+    async def _acknowledge(self, delivery: Any, task: HookTask) -> None:
+        """Send an acknowledgement; the slot does not wait for its confirmation."""
+        sent: list[asyncio.Future[None]] = []
+
+        async def send() -> None:
+            sent.append(await delivery.send_ack())
+
+        if not await self._settle(send, task, "ack"):
+            self._recorder.record(Event.ACK_FAILED, task.id.bytes, broker=delivery.broker)
+            return
+        self._recorder.record(Event.ACK_SENT, task.id.bytes, broker=delivery.broker)
+        self._confirmations.expect(task.id, delivery.broker, sent[0])
 
     async def _failed(self, item: Received, task: HookTask, error: Exception) -> None:
         key = task.id.bytes
