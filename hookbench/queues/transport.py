@@ -150,7 +150,7 @@ class AppTransport:
         self.names = names or Names()
         self.client = client
         self.jetstream = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
-        self._consumers = consumers or {self.names.subject("sync"): self.names.consumer}
+        self._consumers = dict(consumers or {self.names.subject("sync"): self.names.consumer})
         self._sync_ack = sync_ack
         self._clock = clock or SystemClock()
         self._pulls: dict[str, StandingPull] = {}
@@ -273,9 +273,17 @@ class AppTransport:
         raw = await pull.take(batch, wait_s)
         return [NatsMessage(msg, sync_ack=self._sync_ack, acks=self._acks) for msg in raw]
 
-    def bind(self, subject: str, durable: str) -> None:
-        """Pull a subject by this consumer from now on; what another one is owed is given back."""
+    async def bind(self, subject: str, durable: str) -> None:
+        """Pull a subject by this consumer from now on; what another one handed over is given back.
+
+        A delivery of the other one that is in work keeps its acknowledgement.
+        """
+        if self._consumers.get(subject) == durable:
+            return
         self._consumers[subject] = durable
+        pull = self._pulls.pop(subject, None)
+        if pull is not None:
+            await pull.close()
 
     def consumer_of(self, subject: str) -> str | None:
         """The consumer that a subject is pulled by."""
