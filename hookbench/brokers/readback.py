@@ -34,7 +34,13 @@ from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingErro
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 
-__all__ = ["check_monitor_url", "read_back_nats", "read_back_redis", "read_monitor"]
+__all__ = [
+    "check_monitor_url",
+    "read_back_nats",
+    "read_back_redis",
+    "read_monitor",
+    "sync_settings",
+]
 
 READ_TIMEOUT_S = 3.0
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -151,7 +157,7 @@ async def read_back_nats(
                 raise BrokerUnreachableError(
                     f"{redact(monitor_url)} is the monitoring of another server"
                 )
-            configuration.update(_sync_settings(varz))
+            configuration.update(sync_settings(varz))
             counters = {name: int(varz[name]) for name in _NATS_COUNTERS if name in varz}
         except HookbenchError as error:
             problems.append(f"sync settings not readable: {error}")
@@ -192,7 +198,7 @@ async def _ask_jetstream(url: str, names: Names) -> dict[str, str]:
         return told
 
 
-def _sync_settings(varz: Mapping[str, Any]) -> dict[str, str]:
+def sync_settings(varz: Mapping[str, Any]) -> dict[str, str]:
     """``sync_interval_ns`` and ``sync_always``, which the server leaves out where it is false."""
     jetstream = varz.get("jetstream") or {}
     config = jetstream.get("config") or {}

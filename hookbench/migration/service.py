@@ -4,6 +4,7 @@ from hookbench.ledger.events import Recorder
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import Phase, WriteRoute, write_route
+from hookbench.migration.preflight import check_sync_interval
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.queues.connections import Connections
 from hookbench.queues.transport import make_nats_publish
@@ -17,7 +18,7 @@ async def open_service(
     connections: Connections,
     names: Names,
     *,
-    measures: Measures = NO_MEASURES,  # noqa: ARG001
+    measures: Measures = NO_MEASURES,
     recorder: Recorder | None = None,
     metrics: HookMetrics | None = None,
 ) -> ReceiveSyncService:
@@ -32,6 +33,8 @@ async def open_service(
     publish = None
     limit_bytes = DEFAULT_TASK_LIMIT_BYTES
     if write_route(phase) is not WriteRoute.REDIS:
+        if measures.synced_only:
+            await check_sync_interval(connections)
         transport = await connections.nats()
         publish = make_nats_publish(transport)
         limit_bytes = min(limit_bytes, transport.max_payload_bytes - NATS_HEADER_ROOM_BYTES)
