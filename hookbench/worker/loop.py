@@ -193,25 +193,24 @@ class Worker:
         if item.settled:
             return
         self._acks.take(task.id, delivery)
-        if getattr(delivery, "confirms", False):
-            await self._acknowledge(delivery, task)
-        elif await self._settle(delivery.ack, task, "ack"):
+        if await self._send_ack(delivery, task):
             self._recorder.record(Event.ACK_SENT, key, broker=delivery.broker)
         else:
             self._recorder.record(Event.ACK_FAILED, key, broker=delivery.broker)
 
-    async def _acknowledge(self, delivery: Any, task: HookTask) -> None:
-        """Send an acknowledgement; the slot does not wait for its confirmation."""
+    async def _send_ack(self, delivery: Any, task: HookTask) -> bool:
+        """Whether it went through; the slot does not wait for a confirmation."""
+        if not getattr(delivery, "confirms", False):
+            return await self._settle(delivery.ack, task, "ack")
         sent: list[asyncio.Future[None]] = []
 
         async def send() -> None:
             sent.append(await delivery.send_ack())
 
         if not await self._settle(send, task, "ack"):
-            self._recorder.record(Event.ACK_FAILED, task.id.bytes, broker=delivery.broker)
-            return
-        self._recorder.record(Event.ACK_SENT, task.id.bytes, broker=delivery.broker)
+            return False
         self._confirmations.expect(task.id, delivery.broker, sent[0])
+        return True
 
     async def _failed(self, item: Received, task: HookTask, error: Exception) -> None:
         key = task.id.bytes
