@@ -10,6 +10,7 @@ from hookbench.hazards.bench import Bench
 from hookbench.ledger.events import NO_TASK, Event
 from hookbench.ledger.read import Ledger
 from hookbench.queues.base import Depth
+from hookbench.queues.epochs import current_consumer
 from hookbench.queues.jetstream import JetStreamQueue
 
 __all__ = [
@@ -46,7 +47,9 @@ async def depth_of(bench: Bench) -> Depth:
     Raises:
         BrokerUnreachableError: no answer, or there is no consumer.
     """
-    return await JetStreamQueue(await bench.nats()).depth()
+    transport = await bench.nats()
+    await transport.bind(bench.names.subject("sync"), await current_consumer(transport))
+    return await JetStreamQueue(transport).depth()
 
 
 async def accepted_are_done(bench: Bench) -> bool:
@@ -87,7 +90,8 @@ async def refusal(bench: Bench, *options: str) -> str | None:
         HazardError: it ended in another way than by an error that names what is wrong.
     """
     urls = ["--redis-url", bench.topology.redis_url, "--nats-url", bench.topology.nats_url]
-    member = bench.launch([*urls, "--ack", bench.ack, *options])
+    measures = ["--measures", bench.measures.text]
+    member = bench.launch([*urls, *measures, "--ack", bench.ack, *options])
     member.expected_end = True  # nobody takes its place
     index = len(bench.phases) - 1
 
