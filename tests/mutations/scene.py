@@ -140,14 +140,16 @@ class Scene:
             return error.outcome
         return "ok"
 
-    def settings(self, *, concurrency=1, block_s=0.1, drain_timeout_s=20.0, max_attempts=3):
+    def settings(
+        self, *, concurrency=1, block_s=0.1, drain_timeout_s=20.0, max_attempts=3, **measures
+    ):
         return WorkerSettings(
             redis_url=self.redis_url,
             nats_url=self.nats_url,
             phase_file=self.phase_file.path,
             names=self.names,
             block_timeout_secs=block_s,
-            measures=Measures(ack_after=True),
+            measures=Measures(ack_after=True, **measures),
             stream=StreamSettings(storage=_STORAGE),
             consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(
@@ -158,10 +160,11 @@ class Scene:
         )
 
     @contextlib.asynccontextmanager
-    async def worker(self, number, *, service=None, after=nothing, **settings):
+    async def worker(self, number, *, service=None, after=nothing, done=None, **settings):
         """A worker in this process; it is stopped as by SIGTERM at the end.
 
-        ``service`` is what a handler does before its effect, ``after`` what it does behind it.
+        ``service`` is what a handler does before its effect, ``after`` what it does behind it, and
+        ``done`` the done-store that knows where an epoch begins.
         """
         ledger = self._writer("worker", number)
         store = SqliteEffectStore(self.effects, writer=number, clock=self.clock)
@@ -180,6 +183,7 @@ class Scene:
             announce=said.append,
         )
         worker.said = said
+        worker._done = done
         running = asyncio.ensure_future(worker.run())
         self._workers.append(ledger)
         try:

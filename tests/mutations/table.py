@@ -7,6 +7,7 @@ from tests.mutations import (
     blind_spots,
     counted_bugs,
     effect_bugs,
+    epoch_bugs,
     producer_bugs,
     queue_bugs,
     settle_bugs,
@@ -21,6 +22,7 @@ MUTATIONS = (
     *settle_bugs.MUTATIONS,
     *queue_bugs.MUTATIONS,
     *effect_bugs.MUTATIONS,
+    *epoch_bugs.MUTATIONS,
 )
 
 COUNTED = counted_bugs.COUNTED
