@@ -5,6 +5,9 @@ import uuid
 
 import pytest
 
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import start_nats
+from hookbench.brokers.resolve import resolve_nats
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError
 from hookbench.ledger.events import Broker
 from hookbench.queues.advisories import ensure_advisory_stream, read_advisories
@@ -275,3 +278,21 @@ async def test_a_window_leaves_no_consumer_behind(hook_queue, put, names):
     assert seen == [[2, 3], [4, 5]]
     assert await hook_queue.jetstream.consumers_info(names.stream) == []
     assert [1 async for _ in read_windows(hook_queue, "NO_SUCH_STREAM")] == []
+
+
+async def test_a_server_that_has_stopped_is_noticed_long_before_the_default_pings(tmp_path, names):
+    broker = start_nats(resolve_nats(env={"PATH": ""}), tmp_path, Durability.LAZY)
+    measures = NatsMeasures(short_pings=True)
+    try:
+        async with await AppTransport.connect(
+            broker.url, names=names, measures=measures
+        ) as transport:
+            await ensure_stream(transport, STREAM)
+            broker.pause()
+            # By default three pings of two minutes would have to be missed.
+            await eventually(lambda: not transport.client.is_connected, timeout_s=60)
+            broker.resume()
+            await eventually(lambda: transport.client.is_connected, timeout_s=60)
+            assert (await transport.publish(names.subject("sync"), b"x")).sequence == 1
+    finally:
+        broker.stop()

@@ -1,15 +1,18 @@
 """The NATS consumer and the connection to it: replayed, ignored, silent."""
 
+import psutil
 from nats.js.api import ConsumerConfig
 
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.brokers.nats_nodes import ask_node
+from hookbench.errors import HazardError
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.findings import EXAMPLES
 from hookbench.hazards.model import Harm, Hazard, Observation, Protection
 from hookbench.hazards.watching import (
     accepted_are_done,
     cluster_of,
+    epoch_start,
     first_ns,
     refusal,
     seen,
@@ -18,6 +21,7 @@ from hookbench.hazards.watching import (
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import Phase
 from hookbench.queues.epochs import current_consumer
+from hookbench.rehearsal.fleet import Member
 
 __all__ = ["ROWS"]
 
@@ -45,7 +49,7 @@ async def _recreated(bench: Bench) -> list[Observation]:
     await wait_until_read(bench)
     await bench.quiesce()
     bench.note(f"{bench.count(Event.DONE)} executions")
-    return await bench.conclude()
+    return [*await epoch_start(bench), *await bench.conclude()]
 
 
 async def _other_settings(bench: Bench) -> list[Observation]:
@@ -113,6 +117,7 @@ async def _half_open(bench: Bench) -> list[Observation]:
     await bench.wait_until_done(1)
     bench.note(f"{worker.name} is connected to {other.name}; {leader.name} leads the stream")
     await cluster.wait_until_current(bench.names.stream)
+    _check_connected(worker, other)
     other.pause()
     tasks = bench.tasks(10)
     accepted = await producer.send_all(tasks)
@@ -140,6 +145,17 @@ async def _half_open(bench: Bench) -> list[Observation]:
     # A node that was away for so long answers 503 until it has heard of the others again.
     await cluster.wait_until_current(bench.names.stream)
     return [*found, *await bench.conclude()]
+
+
+def _check_connected(worker: Member, node: EmbeddedBroker) -> None:
+    """Whether it is this node's silence that the worker has to notice.
+
+    Raises:
+        HazardError: it is not.
+    """
+    found = psutil.Process(worker.child.pid).net_connections(kind="tcp")
+    if not any(item.raddr and item.raddr.port == node.port for item in found):
+        raise HazardError(f"{worker.name} is not connected to {node.name}, which is to be stopped")
 
 
 async def _nodes(bench: Bench, durable: str) -> tuple[EmbeddedBroker, EmbeddedBroker]:
