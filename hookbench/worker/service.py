@@ -13,7 +13,7 @@ from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.ledger.events import Event, LedgerWriter, NullRecorder, Recorder
 from hookbench.migration.consumer import RedisConsumer
-from hookbench.migration.done_store import DoneStore  # noqa: TC001
+from hookbench.migration.done_store import DoneStore
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
@@ -117,8 +117,6 @@ class WorkerService:
             nats_monitor_url=settings.nats_monitor_url,
             nats_sync_interval_s=settings.nats_sync_interval_s,
         )
-        self._done: DoneStore | None = None
-        """The authority on what is done, where there is one."""
         self._redis_step = NEVER
         self._chores = Chores(
             settings.measures,
@@ -219,7 +217,7 @@ class WorkerService:
             pool = self._connections.redis()
             self._dead_letters.redis = RedisDeadLetters(pool, settings.names)
         if route is not ReadRoute.REDIS:
-            consume = await self._nats_consume(index, task_type)
+            consume = await self._nats_consume(index, phase, task_type)
         return RedisConsumer.for_phase(
             phase,
             pool=pool,
@@ -231,22 +229,27 @@ class WorkerService:
             metrics=self._metrics,
         )
 
-    async def _nats_consume(self, index: int, task_type: str) -> NatsConsumeFn:
+    async def _done_store(self, _phase: Phase, _task_type: str) -> DoneStore | None:
+        """The authority on what is done, where there is one."""
+        return None
+
+    async def _nats_consume(self, index: int, phase: Phase, task_type: str) -> NatsConsumeFn:
         """How a task type is read from NATS from this step on."""
         settings = self._settings
         wait_s = settings.block_timeout_secs
         if settings.measures.synced_only:
             await check_sync_interval(self._connections)
         transport = await self._connections.nats()
+        done = await self._done_store(phase, task_type)
         ended = None
-        if self._done is not None:
-            pool = self._connections.redis() if settings.redis_url else None
-            ended = EndedTasks(self._done, transport, redis=pool, task_type=task_type)
+        if done is not None:
+            pool = None if phase is Phase.NATS_ONLY else self._connections.redis()
+            ended = EndedTasks(done, transport, redis=pool, task_type=task_type)
         entry = Entry(step=index, redis_step=self._redis_step)
         await self._connections.nats_for_reading(task_type, entry=entry, ended=ended)
         self._dead_letters.nats = NatsDeadLetters(transport)
         consumer = msgspec.structs.replace(settings.consumer, task_type=task_type)
-        await self._chores.begin(transport, consumer, self._done)
+        await self._chores.begin(transport, consumer, done)
         if settings.measures.epoch_consumer:
             return make_epoch_consume(
                 self._connections, transport, task_type, wait_s=wait_s, ended=ended

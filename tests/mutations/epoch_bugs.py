@@ -6,7 +6,7 @@ import msgspec
 
 from hookbench.queues import epochs
 from hookbench.queues.transport import NatsMessage
-from tests.mutations import scenarios
+from tests.mutations import on_nats
 from tests.mutations.planting import Mutation
 
 
@@ -68,7 +68,7 @@ MUTATIONS = (
         attribute="find_watermark",
         plant=watermark_one_too_high,
         what="a new epoch starts behind the first task that is not done",
-        scenario=scenarios.consumer_deleted,
+        scenario=on_nats.consumer_deleted,
         invariant=1,
         row="nats_primary",
         cause=("lost", "accepted", "-", "-"),
@@ -79,7 +79,7 @@ MUTATIONS = (
         attribute="find_watermark",
         plant=watermark_one_too_low,
         what="a new epoch starts with the last task that is done",
-        scenario=scenarios.consumer_deleted,
+        scenario=on_nats.consumer_deleted,
         invariant=4,
         row="nats_primary",
         cause=("duplicate", "ack_sent", "-", "-"),
@@ -90,7 +90,7 @@ MUTATIONS = (
         attribute="read_epoch",
         plant=deleted_consumer_is_made_anew,
         what="the consumer of an epoch is made again where it began, and no new epoch begins",
-        scenario=scenarios.consumer_deleted,
+        scenario=on_nats.consumer_deleted,
         invariant=4,
         row="nats_primary",
         cause=("duplicate", "ack_sent", "-", "-"),
@@ -101,7 +101,7 @@ MUTATIONS = (
         attribute="send_ack",
         plant=confirmed_without_a_word,
         what="an acknowledgement counts as confirmed, and was never sent",
-        scenario=scenarios.nats_confirmed,
+        scenario=on_nats.nats_confirmed,
         invariant=4,
         row="nats_primary",
         cause=("duplicate", "ack_sent", "-", "-"),

@@ -16,11 +16,8 @@ from hookbench.ledger.model import Bounds
 from hookbench.migration.phases import Phase
 from hookbench.migration.service import open_service
 from hookbench.migration.spool import Spool
-from hookbench.queues.epochs import current_consumer
-from hookbench.queues.transport import AppTransport
 from hookbench.task import decode_task, encode_task
 from tests.conftest import eventually
-from tests.fake_done_store import FakeDoneStore
 from tests.mutations.scene import LEASE_S, LONG_LEASE_S, environment
 from tests.mutations.wire import Wire
 
@@ -70,36 +67,6 @@ async def redis_tasks(scene):
 async def nats_tasks(scene):
     """Three tasks, one of each class, through NATS, with a lease of 0.5 s."""
     await _work(scene, Phase.NATS_PRIMARY, scene.tasks(), leases=True, lease_s=LEASE_S)
-
-
-async def nats_confirmed(scene):
-    """Three tasks, one of each class, through NATS; their acknowledgements are confirmed."""
-    await _work(
-        scene,
-        Phase.NATS_PRIMARY,
-        scene.tasks(),
-        leases=True,
-        lease_s=LEASE_S,
-        confirmed_acks=True,
-    )
-
-
-async def consumer_deleted(scene):
-    """Three tasks are done, the consumer of their epoch is deleted, and two more are put."""
-    scene.enter(Phase.NATS_PRIMARY)
-    first, later = scene.tasks(), [scene.task(), scene.task()]
-    store = FakeDoneStore()
-    with environment():
-        await scene.put(*first)
-        async with scene.worker(1, done=store, epoch_consumer=True):
-            await scene.quiet(leases=True)
-        store.done |= {task.id for task in first}
-        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
-            durable = await current_consumer(transport)
-            await transport.jetstream.delete_consumer(scene.names.stream, durable)
-        await scene.put(*later)
-        async with scene.worker(2, done=store, epoch_consumer=True):
-            await scene.quiet(leases=True)
 
 
 async def redis_batch(scene):

@@ -34,6 +34,7 @@ from tests.conftest import eventually
 
 LEASE_S = 0.5
 LONG_LEASE_S = 30.0
+GUIDE = Measures(ack_after=True)
 _STORAGE = "memory"
 _CAPACITY = 1024
 _STILL_POLLS = 12
@@ -141,7 +142,13 @@ class Scene:
         return "ok"
 
     def settings(
-        self, *, concurrency=1, block_s=0.1, drain_timeout_s=20.0, max_attempts=3, **measures
+        self,
+        *,
+        concurrency=1,
+        block_s=0.1,
+        drain_timeout_s=20.0,
+        max_attempts=3,
+        measures=GUIDE,
     ):
         return WorkerSettings(
             redis_url=self.redis_url,
@@ -149,7 +156,7 @@ class Scene:
             phase_file=self.phase_file.path,
             names=self.names,
             block_timeout_secs=block_s,
-            measures=Measures(ack_after=True, **measures),
+            measures=measures,
             stream=StreamSettings(storage=_STORAGE),
             consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(
@@ -183,7 +190,8 @@ class Scene:
             announce=said.append,
         )
         worker.said = said
-        worker._done = done
+        if done is not None:
+            worker._done_store = lambda *_asked: asyncio.sleep(0, done)
         running = asyncio.ensure_future(worker.run())
         self._workers.append(ledger)
         try:
