@@ -243,7 +243,8 @@ class WorkerService:
         done = await self._done_store(phase, task_type)
         ended = None
         if done is not None:
-            pool = None if phase is Phase.NATS_ONLY else self._connections.redis()
+            has_redis = settings.redis_url and phase is not Phase.NATS_ONLY
+            pool = self._connections.redis() if has_redis else None
             ended = EndedTasks(done, transport, redis=pool, task_type=task_type)
         entry = Entry(step=index, redis_step=self._redis_step)
         await self._connections.nats_for_reading(task_type, entry=entry, ended=ended)
