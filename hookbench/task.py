@@ -255,6 +255,11 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         """The stream of dead letters."""
         return f"{self.stream}_DEAD"
 
+    @property
+    def done_bucket(self) -> str:
+        """The key-value bucket of done-records."""
+        return f"{self.stream}_DONE"
+
     def dead_subject(self, task_type: str) -> str:
         """The subject of dead letters; outside ``subject_root`` so that the queue ignores it."""
         return f"dead.{self.subject_root}.{task_type}"

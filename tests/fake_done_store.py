@@ -29,7 +29,7 @@ class FakeDoneStore:
         self.done.add(claim.task_id)
         return True
 
-    async def release(self, claim):
+    async def release(self, claim, *, failure=""):  # noqa: ARG002
         return self.held.pop(claim.task_id, None) is not None
 
     async def are_done(self, task_ids):

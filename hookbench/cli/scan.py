@@ -21,6 +21,12 @@ def scan(
     nats_url: NatsUrl = None,
     redis_url: RedisUrl = None,
     task_type: Annotated[str, typer.Option(help="Type of the tasks that are compared.")] = "sync",
+    authority: Annotated[
+        str | None,
+        typer.Option(
+            help="Where done-records are kept, redis or nats; without it nothing is done."
+        ),
+    ] = None,
     prefix: Prefix = "{hook}",
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
@@ -46,7 +52,8 @@ def scan(
     if not nats_url:
         raise SettingError("a scan looks at NATS: give --nats-url or HOOKBENCH_NATS_URL")
     names = Names(prefix=prefix, subject_root=subject_root, stream=stream, consumer=consumer)
-    report, missing = asyncio.run(_look(nats_url, redis_url, names, check_task_type(task_type)))
+    task_type = check_task_type(task_type)
+    report, missing = asyncio.run(_look(nats_url, redis_url, names, task_type, authority))
     if json:
         data = {**msgspec.to_builtins(report), "types_without_consumer": missing}
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(data), indent=2) + b"\n")
@@ -57,17 +64,34 @@ def scan(
 
 
 async def _look(
-    nats_url: str, redis_url: str | None, names: Any, task_type: str
+    nats_url: str, redis_url: str | None, names: Any, task_type: str, authority: str | None
 ) -> tuple[Any, dict[str, int]]:
     from hookbench.clock import SystemClock
+    from hookbench.errors import SettingError
+    from hookbench.migration.done_store import Authority, DoneStore, parse_authority
+    from hookbench.queues.kv_done_store import KvDoneStore
+    from hookbench.queues.redis_client import connect_redis
+    from hookbench.queues.redis_done_store import RedisDoneStore
     from hookbench.queues.task_types import types_without_consumer
     from hookbench.queues.transport import AppTransport
     from hookbench.worker.scan import scan_stream
 
-    clock = SystemClock()
+    clock, redis = SystemClock(), None
+    done: DoneStore | None = None
     async with await AppTransport.connect(nats_url, names=names, clock=clock) as transport:
-        report = await scan_stream(transport, done=None, clock=clock, task_type=task_type)
-        return report, await types_without_consumer(transport, redis_url)
+        if authority is not None and parse_authority(authority) is Authority.REDIS:
+            if not redis_url:
+                raise SettingError("--authority redis: give --redis-url or HOOKBENCH_REDIS_URL")
+            redis = connect_redis(redis_url)
+            done = RedisDoneStore(redis, names=names, retention_s=1.0)  # it is only read
+        elif authority is not None:
+            done = KvDoneStore(transport, clock=clock)
+        try:
+            report = await scan_stream(transport, done=done, clock=clock, task_type=task_type)
+            return report, await types_without_consumer(transport, redis_url)
+        finally:
+            if redis is not None:
+                await redis.aclose()
 
 
 def _print(report: Any, missing: dict[str, int]) -> None:

@@ -63,6 +63,25 @@ def worker(
             " measures say."
         ),
     ] = None,
+    authority: Annotated[
+        str | None,
+        typer.Option(
+            help="done_store: where claims and done-records are kept, redis or nats, the same for"
+            " all workers; by default Redis for as long as the phase has it."
+        ),
+    ] = None,
+    lease: Annotated[
+        float, typer.Option(min=0.1, help="done_store: seconds that a claim lasts unrenewed.")
+    ] = 10.0,
+    nak_base: Annotated[
+        float, typer.Option(min=0.001, help="growing_nak: seconds after the first failure.")
+    ] = 1.0,
+    nak_factor: Annotated[
+        float, typer.Option(min=1.0, help="growing_nak: of one delay and the next.")
+    ] = 4.0,
+    nak_cap: Annotated[
+        float, typer.Option(min=0.001, help="growing_nak: the longest delay, in seconds.")
+    ] = 60.0,
     task_type: Annotated[
         str,
         typer.Option(
@@ -127,12 +146,16 @@ def worker(
     from hookbench.faults.slow_handler import SlowedHandler
     from hookbench.faults.step import DyingRecorder
     from hookbench.ledger.events import NullRecorder
+    from hookbench.migration.done_store import parse_authority
     from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import AckMode, parse_phase
     from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
     from hookbench.task import Names, check_task_type
+    from hookbench.worker.claims import ClaimSettings
     from hookbench.worker.handlers.effect import EffectHandler
     from hookbench.worker.loop import WorkerLimits
+    from hookbench.worker.measures import MeasureSettings
+    from hookbench.worker.retries import NakDelays
     from hookbench.worker.service import WorkerService, WorkerSettings
 
     logging.basicConfig(
@@ -155,6 +178,11 @@ def worker(
         task_type=",".join(check_task_type(item.strip()) for item in task_type.split(",")),
         block_timeout_secs=block_timeout,
         measures=chosen,
+        bounds=MeasureSettings(
+            authority=None if authority is None else parse_authority(authority),
+            claims=ClaimSettings(lease_s=lease),
+            nak_delays=NakDelays(base_s=nak_base, factor=nak_factor, cap_s=nak_cap),
+        ),
         stream=StreamSettings(
             storage=storage_of(storage),
             replicas=replicas,

@@ -106,7 +106,7 @@ def _totals(
         accepted=int(columns.accepted.sum()),
         refused=int(columns.refused.sum()),
         doubtful=int((columns.offered & ~columns.accepted & ~columns.refused).sum()),
-        done=int((columns.done_count > 0).sum()),
+        done=int(((columns.done_count > 0) | columns.unsaid).sum()),
         dead=int(columns.dead.sum()),
         superseded=int(columns.superseded.sum()),
         lost=sum(row.lost for row in rows),

@@ -50,7 +50,9 @@ class TaskColumns:
         self.done_ns = self.first(done, self.time, 0)
         self.dead = self.any(self.where(Event.DEAD)) & self.real
         self.superseded = self.any(self.where(Event.SUPERSEDED)) & self.real
-        self.ends = (self.done_count > 0) * 1 + self.dead + self.superseded
+        self.unsaid = self._unsaid()
+        """Done, and known to be so by the authority alone, see ``_unsaid``."""
+        self.ends = (self.done_count > 0) * 1 + self.dead + self.superseded + self.unsaid
         """In how many ways a task ended; one is right."""
         self.terminal = self.ends > 0
         nats_put = self.where(Event.PUT_OK) & (self.broker == Broker.NATS)
@@ -62,6 +64,21 @@ class TaskColumns:
         self.pushed = self.any(put & roles[ledger.writer]) if len(roles) else self.offered & False
         self.promised = self.accepted | self.pushed
         """Acknowledged to the caller; a push is acknowledged by the spool, before any put."""
+
+    def _unsaid(self) -> Bools:
+        """Tasks that were skipped as ended, and whose end nobody has recorded.
+
+        The worker died between the two records, the authority's and its own, or was not told
+        that its completion came through. Whether there is an effect says the effect store.
+        """
+        unsaid: Bools = self.any(self.where(Event.SKIPPED)) & (self.done_count == 0)
+        unsaid &= ~self.dead & ~self.superseded & self.real
+        if not unsaid.any():
+            return unsaid
+        names = [name in self.ledger.crashed for name in self.ledger.writers]
+        died = np.array(names, dtype=bool)[self.ledger.writer]
+        unsaid &= self.any((self.where(Event.STARTED) & died) | self.where(Event.STALE))
+        return unsaid
 
     def where(self, event: Event) -> Bools:
         """Records of one kind."""

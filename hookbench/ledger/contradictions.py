@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from hookbench.ledger.columns import Bools, TaskColumns
+from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.history import PHASE, History
 
 __all__ = ["check_budget", "check_unexpected"]
+
+_NOT_STARTED = (Event.SKIPPED, Event.SUPERSEDED, Event.NAK, Event.DEAD)
 
 
 def check_unexpected(history: History) -> None:
@@ -31,11 +33,17 @@ def check_budget(history: History) -> None:
 
     The ledger counts for itself, for a retry that does not raise the task's own count would go on
     for ever. Each copy has a budget of its own: one per broker, and one per put.
+
+    A delivery that its worker did not start is no attempt: it was skipped, superseded, given back
+    since another worker had claimed the task, or buried since the budget was used up. The number
+    of one that was claimed is the authority's, which counts what was started.
     """
     columns = history.columns
     allowed = history.bounds.max_attempts
-    over = columns.where(Event.RECEIVED) & (columns.ledger.records["attempt"] > allowed)
-    over |= _uncounted(columns, allowed)
+    received = columns.where(Event.RECEIVED)
+    numbered, unstarted = _attempts(columns, allowed)
+    over = received & (numbered > allowed) & ~unstarted
+    over |= _uncounted(columns, allowed, received & ~unstarted)
     for step in history.steps:
         here = np.flatnonzero(over & (columns.phase == step.index))
         history.rows[PHASE, step.index].over_budget = history.find(
@@ -46,11 +54,43 @@ def check_budget(history: History) -> None:
         )
 
 
-def _uncounted(columns: TaskColumns, allowed: int) -> Bools:
+def _attempts(columns: TaskColumns, allowed: int) -> tuple[Ints, Bools]:
+    """Per record the attempt that a delivery is, and whether its worker did not start it.
+
+    Both are told by what the worker says next of the task and broker. Only tasks are looked at
+    that have more deliveries, or a higher number, than the budget.
+    """
+    attempt = columns.ledger.records["attempt"].astype(np.int64)
+    unstarted = np.zeros(len(attempt), dtype=bool)
+    received = columns.where(Event.RECEIVED) & columns.real[columns.task]
+    many = np.bincount(columns.task[received], minlength=columns.count) > allowed
+    many[columns.task[received & (attempt > allowed)]] = True
+    rows: Ints = np.flatnonzero(many[columns.task])
+    if len(rows) == 0:
+        return attempt, unstarted
+    writers = len(columns.ledger.writers)
+    key = columns.task[rows].astype(np.int64) * writers + columns.ledger.writer[rows]
+    key = key * len(Broker) + columns.broker[rows]
+    order = np.argsort(key, kind="stable")  # records are sorted by time
+    ordered = rows[order]
+    following = np.full(len(attempt), -1, dtype=np.int64)
+    same = key[order][1:] == key[order][:-1]
+    following[ordered[:-1][same]] = ordered[1:][same]
+    deliveries = rows[columns.event[rows] == Event.RECEIVED]
+    after = following[deliveries]
+    known = after >= 0
+    deliveries, after = deliveries[known], after[known]
+    unstarted[deliveries[np.isin(columns.event[after], _NOT_STARTED)]] = True
+    claimed = columns.event[after] == Event.CLAIMED
+    attempt[deliveries[claimed]] = attempt[after[claimed]]
+    return attempt, unstarted
+
+
+def _uncounted(columns: TaskColumns, allowed: int, deliveries: Bools) -> Bools:
     """Deliveries after as many as the budget of all copies of their task on their broker."""
     over = np.zeros(len(columns.event), dtype=bool)
     puts = np.bincount(columns.task[columns.where(Event.PUT_INVOKED)], minlength=columns.count)
-    received = np.flatnonzero(columns.where(Event.RECEIVED) & columns.real[columns.task])
+    received = np.flatnonzero(deliveries & columns.real[columns.task])
     copy = columns.task[received].astype(np.int64) * len(Broker) + columns.broker[received]
     budget = allowed * np.maximum(puts[columns.task[received]], 1)
     many = np.bincount(copy, minlength=1)[copy] > budget

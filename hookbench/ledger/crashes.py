@@ -10,6 +10,8 @@ from hookbench.ledger.model import Crash
 
 __all__ = ["account_for_crashes", "redelivery_of"]
 
+_ENDS = (Event.DONE, Event.DEAD, Event.SUPERSEDED, Event.SKIPPED)
+
 
 def account_for_crashes(history: History) -> tuple[list[Crash], Ints]:
     """For each worker that died, what became of the tasks that it had received and not ended.
@@ -27,7 +29,7 @@ def account_for_crashes(history: History) -> tuple[list[Crash], Ints]:
             continue
         own = ledger.writer == number
         taken = columns.any(own & columns.where(Event.RECEIVED))
-        ended = columns.any(own & (columns.where(Event.DONE) | columns.where(Event.DEAD)))
+        ended = columns.any(own & np.isin(columns.event, _ENDS))
         in_hand = taken & ~ended & columns.real
         left = in_hand & ~columns.terminal
         restarts_ns = _restarts(columns, number, in_hand)

@@ -53,8 +53,10 @@ def _find_missing(history: History, tasks: Ints) -> None:
     columns = history.columns
     has_effect = np.zeros(columns.count, dtype=bool)
     has_effect[tasks[tasks >= 0]] = True
-    missing = (columns.done_count > 0) & columns.offered & ~columns.pushed & ~has_effect
-    done_step = columns.first(columns.where(Event.DONE), columns.phase, -1)
+    missing = (columns.done_count > 0) | columns.unsaid
+    missing &= columns.offered & ~columns.pushed & ~has_effect
+    said = columns.where(Event.DONE) | columns.where(Event.SKIPPED)
+    done_step = columns.first(said, columns.phase, -1)
     for step in history.steps:
         history.find(
             4,

@@ -39,8 +39,9 @@ __all__ = [
     "repository_number",
 ]
 
-SCHEMA_VERSION = 2
-"""1: first form. 2: ``repository``, zero before. Every version reads those before it."""
+SCHEMA_VERSION = 3
+"""1: first form. 2: ``repository``, zero before. 3: ``SKIPPED`` and ``STALE``, and the token of
+``CLAIMED``. Every version reads those before it."""
 MAGIC = b"HOOKLEDG"
 SEGMENT_SUFFIX = ".ledger"
 COMMIT_MARKER = 0x600DC0DE
@@ -72,7 +73,7 @@ class Event(enum.IntEnum):
     REFUSED = 6  # the caller was told that it failed
     DOUBTFUL = 7  # the caller was told that the outcome is unknown
     RECEIVED = 10  # value: stream sequence, 0 on Redis
-    CLAIMED = 11
+    CLAIMED = 11  # value: fencing token; attempt: as the authority counts
     STARTED = 12
     EFFECT = 13  # value: handler class; the effect store, not this, is what is believed
     DONE = 14
@@ -85,6 +86,8 @@ class Event(enum.IntEnum):
     REQUEUED = 21
     DEAD = 22
     SUPERSEDED = 23
+    SKIPPED = 24  # the authority knows that it has ended: acknowledged without an execution
+    STALE = 25  # the handler returned, and its claim was another's by then: not done by this one
     PHASE = 30  # value: index in the timeline
     WRITER_OPEN = 31  # value: pid
     WRITER_CLOSE = 32  # value: 0 when the writer stopped by itself

@@ -24,7 +24,8 @@ class Explanation(NamedTuple):
     Attributes:
         crash: the process of the execution before died before its acknowledgement.
         lease: its broker delivered the same copy again, under another number, before its
-            acknowledgement, and not because its worker gave back what it had done.
+            acknowledgement, and not because its worker gave back what it had done; or its claim
+            was another's before that, whichever broker delivered to it.
         failover: its broker delivered the same copy again after a fault that made it forget the
             acknowledgement, or kept it from arriving, and that was not confirmed before.
         fault: place in the list of faults of the one behind it; -1 for none. One behind a repeat
@@ -67,7 +68,8 @@ def explain(
         return Explanation(crash=none, lease=none, failover=none, fault=unnamed)
     pairs = pair_up(columns, repeats)
     crash = _crashed(columns, repeats, pairs)
-    lease = pairs.redelivered & pairs.unconfirmed & ~crash & ~pairs.given_back
+    lease = pairs.redelivered | pairs.reclaimed
+    lease &= pairs.unconfirmed & ~crash & ~pairs.given_back
     failover, fault = _forgotten(pairs, faults)
     named = [
         (crash, find_killers(columns, faults)[columns.ledger.writer[repeats.before]]),

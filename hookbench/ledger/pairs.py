@@ -19,10 +19,13 @@ class Pairs(NamedTuple):
 
     Attributes:
         broker: that of the execution before.
-        received_ns, again_ns: when the execution before, and the repeat, were received.
+        received_ns: when the execution before was received.
+        again_ns: when the repeat was taken up: claimed, or received where nothing is claimed.
         acked_ns: when the process of the execution before sent its acknowledgement.
         confirmed_ns: when that was confirmed.
         unconfirmed: no acknowledgement was sent before the repeat was received.
+        reclaimed: the task was claimed for both, and the authority counts two attempts: the
+            claim of the execution before had ended without a word, or in a failure.
         other_delivery: of the same broker, and not the same delivery worked on twice.
         redelivered: of the same broker, and the broker says so: it has another number.
         other_copy: there is a second copy on the same broker, from a second put: another number
@@ -37,6 +40,7 @@ class Pairs(NamedTuple):
     acked_ns: Ints
     confirmed_ns: Ints
     unconfirmed: Bools
+    reclaimed: Bools
     other_delivery: Bools
     redelivered: Bools
     other_copy: Bools
@@ -66,6 +70,9 @@ def pair_up(columns: TaskColumns, repeats: Repeats) -> Pairs:
 
     before_row, received_ns = reception(before)
     again_row, again_ns = reception(again)
+    claimed_before = _claimed_ns(columns, mine, key, before, received_ns)
+    claimed_again = _claimed_ns(columns, mine, key, again, again_ns)
+    again_ns = np.where(claimed_again >= 0, claimed_again, again_ns)
     acked_ns = _next_ns(columns, mine, key, before, received_ns, Event.ACK_SENT)
     confirmed_ns = _next_ns(columns, mine, key, before, received_ns, Event.ACK_CONFIRMED)
     done_ns = columns.time[before].astype(np.int64)
@@ -79,7 +86,8 @@ def pair_up(columns: TaskColumns, repeats: Repeats) -> Pairs:
     numbered = known & (columns.broker[before] == Broker.NATS) & (number > 0) & (number_again > 0)
     second = np.where(numbered, number != number_again, puts[repeats.task] > 1)
     other = same_broker & ((before_row != again_row) | ~known)
-    redelivered = same_broker & (attempt[before] != attempt[again])
+    renumbered = attempt[before] != attempt[again]
+    redelivered = same_broker & renumbered
     return Pairs(
         broker=columns.broker[before],
         received_ns=received_ns,
@@ -87,12 +95,26 @@ def pair_up(columns: TaskColumns, repeats: Repeats) -> Pairs:
         acked_ns=acked_ns,
         confirmed_ns=confirmed_ns,
         unconfirmed=acked_ns > again_ns,
+        reclaimed=(claimed_before >= 0) & (claimed_again >= 0) & renumbered,
         other_delivery=other,
         redelivered=redelivered,
         other_copy=same_broker & second,
         maybe_copy=other & ~redelivered & ~numbered,
         given_back=done_ns < again_ns,
     )
+
+
+def _claimed_ns(
+    columns: TaskColumns, mine: Bools, key: Ints, records: Ints, since_ns: Ints
+) -> Ints:
+    """When the process of each record had last claimed its task since then; -1 for not at all."""
+    found = np.flatnonzero(mine & columns.where(Event.CLAIMED))
+    if len(found) == 0:
+        return np.full(len(records), -1, dtype=np.int64)
+    rows = last_before(key[records], columns.time[records], key[found], columns.time[found])
+    times = columns.time[found[rows]]
+    claimed: Ints = np.where((rows >= 0) & (times >= since_ns), times, -1)
+    return claimed
 
 
 def _next_ns(

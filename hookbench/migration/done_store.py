@@ -1,63 +1,163 @@
-"""Which tasks are claimed, and which are done: one authority that both brokers' copies obey.
+"""Which tasks are claimed, and which have ended: one authority that both brokers' copies obey.
 
 A worker claims the id of a task before it starts it, and is given a fencing token that grows with
 every claim. A claim is held for a lease; whoever claims after that is given a higher token, and
-what the former holder says is refused from then on. A record of a task that is done is kept until
-no copy of the task can come any more: at least the stream's max-age plus the retry horizon.
+what the former holder says is refused from then on. A record of a task that has ended is kept
+until no copy of the task can come any more: at least the stream's max-age plus the retry horizon.
+
+There is one authority at a time, on Redis or on JetStream. ``move_records`` copies what Redis
+knows to JetStream before the authority is moved there.
 """
 
 import enum
 import uuid
-from collections.abc import Collection
-from typing import Protocol
 
 import msgspec
 
-__all__ = ["Claim", "ClaimOutcome", "DoneStore"]
+from hookbench.errors import SettingError
+from hookbench.migration.phases import Phase
+from hookbench.queues.authority import (
+    Claim,
+    ClaimOutcome,
+    DoneRecord,
+    DoneStore,
+    RecordSource,
+    RecordTarget,
+)
+
+__all__ = [
+    "RETRY_HORIZON_S",
+    "Authority",
+    "Claim",
+    "ClaimOutcome",
+    "DoneRecord",
+    "DoneStore",
+    "HeldClaim",
+    "MovedRecords",
+    "authority_of",
+    "move_records",
+    "parse_authority",
+    "retention_s",
+]
+
+RETRY_HORIZON_S = 24 * 3600.0
+"""How long after a task has left the stream somebody may still put a copy of it."""
+_EXAMPLES = 5
 
 
-class ClaimOutcome(enum.StrEnum):
-    """The answer to a claim: it is ours; another worker holds it; the task is done."""
+class Authority(enum.StrEnum):
+    """Where claims and done-records are kept."""
 
-    GRANTED = "granted"
-    HELD = "held"
-    DONE = "done"
+    REDIS = "redis"
+    NATS = "nats"
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one claim.
+def parse_authority(text: str) -> Authority:
+    """An authority by its name.
+
+    Raises:
+        SettingError: there is no such authority.
+    """
+    try:
+        return Authority(text)
+    except ValueError as error:
+        raise SettingError(f"authority {text!r}: use one of {', '.join(Authority)}") from error
+
+
+def authority_of(phase: Phase, chosen: Authority | None = None) -> Authority:
+    """The one that was chosen; else Redis for as long as a phase has it.
+
+    All processes of a fleet must use the same one.
+    """
+    if chosen is not None:
+        return chosen
+    return Authority.NATS if phase is Phase.NATS_ONLY else Authority.REDIS
+
+
+def retention_s(stream_max_age_s: float, retry_horizon_s: float = RETRY_HORIZON_S) -> float:
+    """How long a record must be kept at least: longer than any copy of its task may live."""
+    return stream_max_age_s + retry_horizon_s
+
+
+class HeldClaim:
+    """A granted claim, with the store that granted it: the authority of a worker may change.
 
     Attributes:
-        task_id: the task.
-        token: fencing token, above every earlier one of the task; 0 unless granted.
-        held_for_s: how long the claim of another worker lasts, if nobody renews it.
+        granted: the answer to the claim.
+        lost: somebody else has claimed the task since; noticed at the latest by ``complete``.
     """
 
-    task_id: uuid.UUID
-    outcome: ClaimOutcome
-    token: int = 0
-    held_for_s: float = 0.0
+    __slots__ = ("_lease_s", "_store", "granted", "lost")
+
+    def __init__(self, store: DoneStore, granted: Claim, lease_s: float) -> None:
+        self._store = store
+        self._lease_s = lease_s
+        self.granted = granted
+        self.lost = False
+
+    async def renew(self) -> bool:
+        """Hold it for another lease; ``False`` if it is lost."""
+        return self._noted(await self._store.renew(self.granted, self._lease_s))
+
+    async def complete(self) -> bool:
+        """Record the task as ended; ``False`` if the claim is lost."""
+        return self._noted(await self._store.complete(self.granted))
+
+    async def release(self, *, failure: str = "") -> bool:
+        """Give it up; ``False`` if it was lost."""
+        return self._noted(await self._store.release(self.granted, failure=failure))
+
+    def _noted(self, ours: bool) -> bool:
+        self.lost = self.lost or not ours
+        return ours
 
 
-class DoneStore(Protocol):
-    """The authority. No answer, or a broker that is away, is ``BrokerUnreachableError``."""
+class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the records that were to be moved.
 
-    async def claim(self, task_id: uuid.UUID, owner: str, lease_s: float) -> Claim:
-        """Claim a task for ``owner``; nobody else is granted it for ``lease_s`` seconds."""
-        ...
+    Attributes:
+        read: records of the source.
+        copied: those that the target took now; the others it had before.
+        done: ended tasks of the source.
+        live: claims whose lease has not ended: they were left out.
+        missing: ended tasks that the target, asked again, does not know as ended.
+        examples: ids of some live or missing tasks.
+    """
 
-    async def renew(self, claim: Claim, lease_s: float) -> bool:
-        """Hold a granted claim for another lease; ``False`` if it is not ours any more."""
-        ...
+    read: int = 0
+    copied: int = 0
+    done: int = 0
+    live: int = 0
+    missing: int = 0
+    examples: tuple[uuid.UUID, ...] = ()
 
-    async def complete(self, claim: Claim) -> bool:
-        """Record the task as done; ``False`` if the claim is not ours any more."""
-        ...
+    @property
+    def complete(self) -> bool:
+        """Whether the authority may be moved: nothing is claimed, and all that ended is known."""
+        return self.live == 0 and self.missing == 0
 
-    async def release(self, claim: Claim) -> bool:
-        """Give a granted claim up: the task is not done; ``False`` if it was not ours."""
-        ...
 
-    async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
-        """Which of these tasks are done."""
-        ...
+async def move_records(source: RecordSource, target: RecordTarget) -> MovedRecords:
+    """Copy all records, and ask the target afterwards what it knows.
+
+    It can be repeated, after a crash too: what the target has already is not written again. The
+    workers must stand still, or use the target, when it is called for the last time.
+
+    Raises:
+        BrokerUnreachableError: one of both is away; nothing has to be undone.
+    """
+    counts = dict.fromkeys(("read", "copied", "done", "live", "missing"), 0)
+    examples: list[uuid.UUID] = []
+    async for part in source.records():
+        live = [record.task_id for record in part if record.live]
+        done = {record.task_id for record in part if record.done}
+        for record in part:
+            if not record.live:
+                counts["copied"] += await target.put_record(record)
+        missing = sorted(done - await target.are_done(done))
+        counts["read"] += len(part)
+        counts["done"] += len(done)
+        counts["live"] += len(live)
+        counts["missing"] += len(missing)
+        examples += [*live, *missing]
+    return MovedRecords(**counts, examples=tuple(examples[:_EXAMPLES]))

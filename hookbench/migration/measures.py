@@ -20,6 +20,19 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         ack_after: NATS is acknowledged after processing, not before (hazard P10).
+        done_store: a task is claimed before it is started, and a copy of one that has ended is
+            acknowledged without being executed (P5, B1, B2, N7, R8 and the harm of P4, N2 and P8).
+            The authority counts the attempts, so the consumer has no bound (as of own_attempts).
+        heartbeats: while a handler runs, its claim and its delivery are prolonged (N6).
+        growing_nak: after a failure a task waits longer with each attempt, where the broker can
+            wait (N4).
+        own_attempts: the worker counts attempts under a consumer without a bound, and buries a
+            task whose budget is used up, also by crashes (N3).
+        repository_order: a ``sync`` task is ended as superseded, and not executed, if one that was
+            created later for its repository is done (P11). Only for handlers of which a later
+            execution covers an earlier one, as a mirror's does, and where the clocks that ids are
+            taken from do not run back. It claims, as done_store does.
+        trim: the Redis copy of a task that NATS has done is removed (P8).
         confirmed_acks: the server's confirmation of an acknowledgement is awaited, beside the
             work and not in its way, and asked for again (the other half of P10).
         epoch_consumer: each entry into reading NATS has a consumer of its own, which starts at
@@ -35,6 +48,12 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     ack_after: bool = False
+    done_store: bool = False
+    heartbeats: bool = False
+    growing_nak: bool = False
+    own_attempts: bool = False
+    repository_order: bool = False
+    trim: bool = False
     confirmed_acks: bool = False
     epoch_consumer: bool = False
     consumer_per_type: bool = False

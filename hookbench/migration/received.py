@@ -4,6 +4,7 @@ import msgspec
 
 from hookbench.errors import DecodeError
 from hookbench.ledger.events import NO_TASK, Event, Recorder
+from hookbench.migration.done_store import HeldClaim
 from hookbench.queues.base import Delivery
 from hookbench.task import HookTask, decode_task
 
@@ -18,16 +19,28 @@ class Received(msgspec.Struct, kw_only=True):
         task: the task, ``None`` if the bytes are none.
         problem: why the bytes are no task, else ``None``.
         settled: acknowledged before processing: the broker has forgotten it.
+        claim: the claim on the task, where one was granted.
     """
 
     delivery: Delivery
     task: HookTask | None
     problem: str | None
     settled: bool = False
+    claim: HeldClaim | None = None
+
+    @property
+    def token(self) -> int:
+        """The fencing token of the claim; 0 without one."""
+        return self.claim.granted.token if self.claim is not None else 0
 
     @property
     def attempt(self) -> int:
-        """The 1-based number of this delivery: counted by the broker, or in the task itself."""
+        """The 1-based number of this delivery: counted by the broker, or in the task itself.
+
+        Of a task that is claimed the authority counts, over all its copies.
+        """
+        if self.claim is not None:
+            return self.claim.granted.attempt
         retries = self.task.retry_count if self.task is not None else 0
         return max(self.delivery.attempt, retries + 1)
 

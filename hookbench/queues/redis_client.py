@@ -1,7 +1,7 @@
 """What the queues on Redis share: the commands they use, a client for them, and its errors."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -53,6 +53,10 @@ class RedisPipeline(Protocol):
 
     def lmove(self, first_list: str, second_list: str, src: str, dest: str) -> Any:
         """Queue LMOVE."""
+        ...
+
+    def lrem(self, name: str, count: int, value: bytes) -> Any:
+        """Queue LREM."""
         ...
 
     def xack(self, name: str, groupname: str, *ids: bytes) -> Any:
@@ -172,6 +176,10 @@ class RedisClient(Protocol):
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Run a Lua script."""
+        ...
+
+    def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]:
+        """Keys that match a pattern; one may come twice."""
         ...
 
     def pipeline(self, transaction: bool = True) -> RedisPipeline:

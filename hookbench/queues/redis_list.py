@@ -169,6 +169,10 @@ class RedisListDelivery:
             replacement = self.payload
         await self._queue.requeue(self.payload, replacement)
 
+    async def give_back(self) -> None:
+        """Back to the queue as it is: no attempt was made."""
+        await self._queue.requeue(self.payload, self.payload)
+
     async def term(self, reason: str) -> None:  # noqa: ARG002 - the dead letter holds it
         """LREM: the dead letter is stored already."""
         await self._queue.remove(self.payload)

@@ -17,6 +17,7 @@ from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
 from hookbench.queues.epochs import current_consumer
 from hookbench.queues.redis_client import broker_errors, connect_redis
+from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload
@@ -221,8 +222,10 @@ class Observer:
             self._names.dead_key("sync"),
         ]
         await self._redis.delete(*keys)
+        await RedisDoneStore(self._redis, names=self._names, retention_s=1.0).remove_all()
         jetstream = (await self._nats()).jetstream
-        for stream in self._names.streams:
+        bucket = f"KV_{self._names.done_bucket}"
+        for stream in (*self._names.streams, bucket):
             try:
                 await jetstream.delete_stream(stream)
             except nats.js.errors.NotFoundError:

@@ -33,7 +33,7 @@ _WORDS = {
     Event.REFUSED: "tells its caller that the task is refused",
     Event.DOUBTFUL: "tells its caller that the outcome is unknown",
     Event.RECEIVED: "receives it from {broker} (attempt {attempt})",
-    Event.CLAIMED: "claims it",
+    Event.CLAIMED: "claims it (attempt {attempt}, token {value})",
     Event.STARTED: "starts to work on it",
     Event.EFFECT: "has its effect in the effect store",
     Event.DONE: "is done with it",
@@ -46,6 +46,8 @@ _WORDS = {
     Event.REQUEUED: "puts it back",
     Event.DEAD: "makes it a dead letter",
     Event.SUPERSEDED: "finds it superseded",
+    Event.SKIPPED: "is told that it has ended, and does not start it",
+    Event.STALE: "has lost its claim, so that what it did is not recorded as done",
 }
 
 

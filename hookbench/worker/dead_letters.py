@@ -21,16 +21,17 @@ __all__ = [
 ]
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is kept of a task that is given up.
 
     Attributes:
         task_type: the queue that it came from.
         reason: why, for a person.
         broker: the broker that delivered it.
-        attempts: deliveries until then.
+        attempts: deliveries until then; of a task that is claimed, claims.
         died_at_ns: wall clock, Unix epoch.
         payload_base64: the bytes as they were delivered.
+        history: what is known of the attempts before, in lines; empty in older letters.
     """
 
     task_type: str
@@ -39,6 +40,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int
     died_at_ns: int
     payload_base64: str
+    history: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -50,6 +52,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         broker: Broker,
         attempts: int,
         died_at_ns: int,
+        history: tuple[str, ...] = (),
     ) -> "DeadLetter":
         """A letter about ``payload``."""
         return cls(
@@ -59,6 +62,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
             attempts=attempts,
             died_at_ns=died_at_ns,
             payload_base64=base64.b64encode(payload).decode(),
+            history=history,
         )
 
     @property

@@ -1,12 +1,12 @@
 """The worker loop: bounded concurrency, retries counted, a stop that loses nothing."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-import msgspec
-
+from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.effects.classes import Execution
 from hookbench.errors import (
@@ -15,12 +15,16 @@ from hookbench.errors import (
     PublishRefusedError,
     PublishUnknownError,
 )
-from hookbench.ledger.events import NO_TASK, Event, NullRecorder, Recorder
+from hookbench.ledger.events import NO_TASK, Broker, Event, NullRecorder, Recorder
+from hookbench.migration.done_store import ClaimOutcome
 from hookbench.migration.received import Received
 from hookbench.task import HookTask
 from hookbench.worker.acks import PendingAcks
+from hookbench.worker.claims import Claims, complete, give_back, release
 from hookbench.worker.confirmations import Confirmations
 from hookbench.worker.dead_letters import DeadLetter, DeadLetters
+from hookbench.worker.limits import WorkerLimits, WorkerTotals
+from hookbench.worker.protections import NO_PROTECTIONS, Protections
 
 __all__ = ["Handler", "Source", "Worker", "WorkerLimits", "WorkerTotals"]
 
@@ -46,38 +50,6 @@ class Source(Protocol):
         ...
 
 
-class WorkerLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounds of a worker.
-
-    Attributes:
-        concurrency: tasks in work at a time.
-        max_attempts: deliveries of a task, after which a failure makes it a dead letter.
-        retry_delay_s: wait before the next delivery, where the queue can wait.
-        read_pause_s: wait after a failed read, doubled up to ``read_pause_max_s``.
-        read_pause_max_s: the longest such wait.
-        drain_timeout_s: how long a stop waits for the tasks in work.
-    """
-
-    concurrency: int = 16
-    max_attempts: int = 3
-    retry_delay_s: float = 0.0
-    read_pause_s: float = 0.05
-    read_pause_max_s: float = 1.0
-    drain_timeout_s: float = 20.0
-
-
-class WorkerTotals(msgspec.Struct):
-    """What a worker did so far."""
-
-    received: int = 0
-    done: int = 0
-    failed: int = 0
-    retried: int = 0
-    dead: int = 0
-    given_back: int = 0
-    lost_after_early_ack: int = 0
-
-
 class Worker:
     """Takes tasks of one type from a source and runs the handler on each."""
 
@@ -91,8 +63,10 @@ class Worker:
         clock: Clock,
         limits: WorkerLimits | None = None,
         recorder: Recorder | None = None,
+        protections: Protections = NO_PROTECTIONS,
     ) -> None:
         self._source = source
+        self._protections = protections
         self._handler = handler
         self._task_type = task_type
         self._dead_letters = dead_letters
@@ -106,12 +80,13 @@ class Worker:
         self._stopping = asyncio.Event()
         self.totals = WorkerTotals()
 
-    def switch(self, source: Source) -> Source:
+    def switch(self, source: Source, protections: Protections | None = None) -> Source:
         """Read from another source from the next read on; the old one is returned.
 
-        Tasks in work keep the acknowledgement of the broker that delivered them.
+        Tasks in work keep the acknowledgement of the broker that delivered them, and their claim.
         """
         old, self._source = self._source, source
+        self._protections = protections or self._protections
         return old
 
     @property
@@ -126,6 +101,19 @@ class Worker:
 
     async def run(self) -> WorkerTotals:
         """Work until ``request_stop``; then finish what was taken, and give back the rest."""
+        heart = self._protections.heart
+        beating = None if heart is None else asyncio.ensure_future(heart.run())
+        try:
+            await self._read_until_stopped()
+            await self._source.close()
+            await self._drain()
+            await self._confirmations.drain(self._clock, self._limits.drain_timeout_s)
+        finally:
+            if beating is not None:
+                await cancel(beating)
+        return self.totals
+
+    async def _read_until_stopped(self) -> None:
         pause_s = self._limits.read_pause_s
         while not self._stopping.is_set():
             free = self._limits.concurrency - len(self._tasks)
@@ -145,10 +133,6 @@ class Worker:
                 self._start(item)
             if not received:
                 await self._clock.sleep(0)  # a source that never waits must not starve the rest
-        await self._source.close()
-        await self._drain()
-        await self._confirmations.drain(self._clock, self._limits.drain_timeout_s)
-        return self.totals
 
     def _start(self, item: Received) -> None:
         self.totals.received += 1
@@ -178,25 +162,119 @@ class Worker:
         if task is None:
             await self._bury(item, item.problem or "bytes that are no task")
             return
+        claims = self._protections.claims
+        if claims is not None and not await self._claimed(claims, item, task):
+            return
+        if self._protections.own_attempts and item.attempt > self._limits.max_attempts:
+            if not item.settled:
+                self._acks.take(task.id, item.delivery)
+            await self._bury(item, f"delivered {item.attempt - 1} times without an outcome")
+            return
         key = task.id.bytes
         delivery = item.delivery
         self._recorder.record(Event.STARTED, key, broker=delivery.broker, attempt=item.attempt)
+        heart = self._protections.heart
         try:
-            await self._handler(task, Execution(attempt=item.attempt))
+            with heart.beating(item) if heart is not None else contextlib.nullcontext():
+                await self._handler(task, Execution(attempt=item.attempt, token=item.token))
         except asyncio.CancelledError:
+            await release(item.claim)
             raise
         except Exception as error:  # noqa: BLE001 - the worker's boundary: any failure is counted
             await self._failed(item, task, error)
             return
+        if not await self._completed(item, task):
+            await self._stale(item, task)
+            return
         self._recorder.record(Event.DONE, key, broker=delivery.broker, attempt=item.attempt)
         self.totals.done += 1
+        await self._acknowledge(item, task)
+
+    async def _acknowledge(self, item: Received, task: HookTask, *, skipped: bool = False) -> None:
+        """End the delivery of a task that has ended."""
+        delivery = item.delivery
+        if not item.settled:
+            self._acks.take(task.id, delivery)
+            if not await self._send_ack(delivery, task):
+                self._recorder.record(Event.ACK_FAILED, task.id.bytes, broker=delivery.broker)
+                return
+            self._recorder.record(Event.ACK_SENT, task.id.bytes, broker=delivery.broker)
+        if not skipped:
+            self._trim(item)
+
+    def _trim(self, item: Received) -> None:
+        """Have the Redis copy removed of what has just ended on NATS.
+
+        A task that is skipped has ended before: its copy was executed or is trimmed already, and
+        each look for one that is not there goes through the whole list.
+        """
+        trim = self._protections.trim
+        if trim is not None and item.delivery.broker is Broker.NATS:
+            trim(item.delivery.payload)
+
+    async def _claimed(self, claims: Claims, item: Received, task: HookTask) -> bool:
+        """Whether the task may be started; else its delivery is settled."""
+        claim = await claims.take(item, task)
+        if claim is not None and claim.outcome is ClaimOutcome.GRANTED:
+            return True
+        if claim is not None and claim.outcome is ClaimOutcome.DONE:
+            self._recorder.record(
+                Event.SKIPPED, task.id.bytes, broker=item.delivery.broker, attempt=item.attempt
+            )
+            self.totals.skipped += 1
+            await self._acknowledge(item, task, skipped=True)
+            return False
+        if claim is not None and claim.outcome is ClaimOutcome.SUPERSEDED:
+            self._recorder.record(
+                Event.SUPERSEDED, task.id.bytes, broker=item.delivery.broker, attempt=item.attempt
+            )
+            self.totals.superseded += 1
+            await self._acknowledge(item, task)
+            return False
+        self.totals.unclaimed += 1
+        await self._put_off(item, task, claims.delay_s(claim))
+        return False
+
+    async def _completed(self, item: Received, task: HookTask) -> bool:
+        """Whether the authority has recorded the end of the task; without claims it is so."""
+        if item.claim is None:
+            return True
+        try:
+            return await complete(item.claim, self._clock)
+        except asyncio.CancelledError:  # a stop that waits no longer: it may be recorded
+            self._recorder.record(
+                Event.STALE, task.id.bytes, broker=item.delivery.broker, attempt=item.attempt
+            )
+            raise
+
+    async def _stale(self, item: Received, task: HookTask) -> None:
+        """The handler returned, and another worker has the task by now, or may have it.
+
+        That it is done is said by whoever completes it. The delivery is not acknowledged, which on
+        NATS would end the other worker's: it comes once more, and is skipped then.
+        """
+        self._recorder.record(
+            Event.STALE, task.id.bytes, broker=item.delivery.broker, attempt=item.attempt
+        )
+        self.totals.stale += 1
+        _log.warning("task %s: its claim is lost, so it is not done by this worker", task.id)
+        claims = self._protections.claims
+        if not item.settled:
+            await self._put_off(item, task, claims.delay_s(None) if claims is not None else 0.0)
+
+    async def _put_off(self, item: Received, task: HookTask, delay_s: float) -> None:
+        """Give a delivery back that does not count as tried."""
         if item.settled:
+            self.totals.lost_after_early_ack += 1
             return
-        self._acks.take(task.id, delivery)
-        if await self._send_ack(delivery, task):
-            self._recorder.record(Event.ACK_SENT, key, broker=delivery.broker)
-        else:
-            self._recorder.record(Event.ACK_FAILED, key, broker=delivery.broker)
+        self._acks.take(task.id, item.delivery)
+        if await self._settle(give_back(item, delay_s), task, "nak"):
+            self._recorder.record(
+                Event.NAK,
+                task.id.bytes,
+                broker=item.delivery.broker,
+                value=int(delay_s * NS_PER_S),
+            )
 
     async def _send_ack(self, delivery: Any, task: HookTask) -> bool:
         """Whether it went through; the slot does not wait for a confirmation."""
@@ -226,17 +304,22 @@ class Worker:
             type(error).__name__,
             error,
         )
+        last = f"{type(error).__name__}: {error}"
         if item.settled:
             # The guide's early ack: no broker has the task any more, nothing can be retried.
             self.totals.lost_after_early_ack += 1
+            await release(item.claim, failure=last)
             return
         if item.attempt >= self._limits.max_attempts:
             self._acks.take(task.id, item.delivery)
-            reason = f"failed {item.attempt} times, last: {type(error).__name__}: {error}"
-            await self._bury(item, reason)
+            await self._bury(item, f"failed {item.attempt} times, last: {last}")
             return
         self._acks.take(task.id, item.delivery)
+        await release(item.claim, failure=last)
+        delays = self._protections.nak_delays
         delay_s = self._limits.retry_delay_s
+        if delays is not None:
+            delay_s = delays.after(item.attempt, self._protections.entropy)
         if await self._settle(lambda: item.delivery.nak(delay_s), task, "nak"):
             self.totals.retried += 1
             self._recorder.record(
@@ -253,15 +336,23 @@ class Worker:
             broker=delivery.broker,
             attempts=item.attempt,
             died_at_ns=self._clock.wall_ns(),
+            history=self._protections.history_of(item),
         )
         if not await self._settle(lambda: self._dead_letters.bury(letter), item.task, "bury"):
+            await release(item.claim)
             return
         key = item.task.id.bytes if item.task is not None else NO_TASK
         self._recorder.record(Event.DEAD, key, broker=delivery.broker, attempt=item.attempt)
         self.totals.dead += 1
         _log.warning("dead letter from %s: %s", delivery.broker.name.lower(), reason)
+        if item.claim is not None:
+            await complete(item.claim, self._clock)
+        if item.settled:
+            return
         if await self._settle(lambda: delivery.term(reason), item.task, "term"):
             self._recorder.record(Event.TERM, key, broker=delivery.broker)
+            if item.task is not None:
+                self._trim(item)
 
     async def _settle(
         self, call: Callable[[], Awaitable[None]], task: HookTask | None, what: str

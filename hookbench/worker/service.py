@@ -11,6 +11,7 @@ import msgspec
 from hookbench import __version__
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
+from hookbench.ids import Entropy, system_entropy
 from hookbench.ledger.events import Event, LedgerWriter, NullRecorder, Recorder
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.done_store import DoneStore
@@ -30,6 +31,8 @@ from hookbench.worker.chores import Chores
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
 from hookbench.worker.ended import EndedTasks
 from hookbench.worker.loop import Handler, Worker, WorkerLimits, WorkerTotals
+from hookbench.worker.measures import MeasuredParts, MeasureSettings, consumer_of
+from hookbench.worker.protections import Protections
 
 __all__ = ["Announce", "WorkerService", "WorkerSettings"]
 
@@ -51,6 +54,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         measures: those of the hardened design that are on.
         nats_monitor_url: where NATS tells its sync settings, for ``synced_only``.
         nats_sync_interval_s: those settings as the operator says, where they cannot be read.
+        bounds: of what those do.
     """
 
     redis_url: str | None = None
@@ -61,6 +65,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str = "sync"
     block_timeout_secs: float = 5.0
     measures: Measures = NO_MEASURES
+    bounds: MeasureSettings = msgspec.field(default_factory=MeasureSettings)
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
@@ -84,6 +89,8 @@ class WorkerService:
         recorder: records in the ledger's place.
         metrics: counters, for those who ask for them.
         announce: is told what the process does.
+        entropy: of the name under which this worker claims, and of jitter; two workers must not
+            share one that is seeded.
     """
 
     def __init__(
@@ -96,6 +103,7 @@ class WorkerService:
         recorder: Recorder | None = None,
         metrics: HookMetrics | None = None,
         announce: Announce | None = None,
+        entropy: Entropy | None = None,
     ) -> None:
         self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
@@ -105,6 +113,8 @@ class WorkerService:
         self._recorder = ledger if recorder is None else recorder
         self._metrics = metrics or HookMetrics()
         self._announce = announce or (lambda _event: None)
+        self._entropy = entropy or system_entropy()
+        self._consumer_settings = consumer_of(settings.consumer, settings.measures)
         self._connections = Connections(
             redis_url=settings.redis_url,
             nats_url=settings.nats_url,
@@ -112,11 +122,26 @@ class WorkerService:
             clock=clock,
             block_timeout_secs=settings.block_timeout_secs,
             stream=settings.stream,
-            consumer=settings.consumer,
+            consumer=self._consumer_settings,
             measures=settings.measures.nats,
             nats_monitor_url=settings.nats_monitor_url,
             nats_sync_interval_s=settings.nats_sync_interval_s,
         )
+        self._parts = {
+            task_type: MeasuredParts(
+                settings.measures,
+                settings.bounds,
+                self._connections,
+                names=settings.names,
+                task_type=task_type,
+                stream=settings.stream,
+                ack_wait_s=settings.consumer.ack_wait_s,
+                clock=clock,
+                entropy=self._entropy,
+                recorder=self._recorder,
+            )
+            for task_type in settings.task_types
+        }
         self._redis_step = NEVER
         self._chores = Chores(
             settings.measures,
@@ -154,6 +179,7 @@ class WorkerService:
                     clock=self._clock,
                     limits=self._settings.limits,
                     recorder=self._recorder,
+                    protections=await self._protections(phase, task_type),
                 )
                 for task_type in self._settings.task_types
             }
@@ -168,7 +194,9 @@ class WorkerService:
             finally:
                 await cancel(follower, stopper, reporter)
                 await self._chores.end()
-            totals = _sum_of(workers)
+                for parts in self._parts.values():
+                    await parts.close()
+            totals = self._sum_of(workers)
             self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
             return totals
         finally:
@@ -183,12 +211,13 @@ class WorkerService:
     async def _report(self, workers: dict[str, Worker]) -> None:
         while True:
             await self._clock.sleep(_PROGRESS_S)
-            self._announce({"event": "progress", **msgspec.structs.asdict(_sum_of(workers))})
+            self._announce({"event": "progress", **msgspec.structs.asdict(self._sum_of(workers))})
 
     async def _switch(self, workers: dict[str, Worker], index: int, phase: Phase) -> None:
         before = self._phase
         for task_type, worker in workers.items():
-            worker.switch(await self._consumer(index, phase, task_type))
+            consumer = await self._consumer(index, phase, task_type)
+            worker.switch(consumer, await self._protections(phase, task_type))
         self._entered(index, phase)
         left_nats = before is not None and read_route(before) is not ReadRoute.REDIS
         if left_nats and read_route(phase) is ReadRoute.REDIS:
@@ -196,6 +225,14 @@ class WorkerService:
             await self._chores.end()
             for task_type in workers:
                 await self._connections.leave(task_type)
+
+    def _sum_of(self, workers: dict[str, Worker]) -> WorkerTotals:
+        totals = WorkerTotals()
+        for task_type, worker in workers.items():
+            self._parts[task_type].count(worker.totals)
+            for name in totals.__struct_fields__:
+                setattr(totals, name, getattr(totals, name) + getattr(worker.totals, name))
+        return totals
 
     def _entered(self, index: int, phase: Phase) -> None:
         self._phase = phase
@@ -207,6 +244,10 @@ class WorkerService:
         self._announce(
             {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
         )
+
+    async def _protections(self, phase: Phase, task_type: str) -> Protections:
+        has_redis = bool(self._settings.redis_url)
+        return await self._parts[task_type].of(phase, has_redis=has_redis)
 
     async def _consumer(self, index: int, phase: Phase, task_type: str) -> RedisConsumer:
         route = read_route(phase)
@@ -229,9 +270,9 @@ class WorkerService:
             metrics=self._metrics,
         )
 
-    async def _done_store(self, _phase: Phase, _task_type: str) -> DoneStore | None:
+    async def _done_store(self, phase: Phase, task_type: str) -> DoneStore | None:
         """The authority on what is done, where there is one."""
-        return None
+        return await self._parts[task_type].store_of(phase)
 
     async def _nats_consume(self, index: int, phase: Phase, task_type: str) -> NatsConsumeFn:
         """How a task type is read from NATS from this step on."""
@@ -249,7 +290,7 @@ class WorkerService:
         entry = Entry(step=index, redis_step=self._redis_step)
         await self._connections.nats_for_reading(task_type, entry=entry, ended=ended)
         self._dead_letters.nats = NatsDeadLetters(transport)
-        consumer = msgspec.structs.replace(settings.consumer, task_type=task_type)
+        consumer = msgspec.structs.replace(self._consumer_settings, task_type=task_type)
         await self._chores.begin(transport, consumer, done)
         if settings.measures.epoch_consumer:
             return make_epoch_consume(
@@ -266,11 +307,3 @@ async def run_together(runs: list[Coroutine[Any, Any, Any]]) -> None:
                 group.create_task(run)
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
-
-
-def _sum_of(workers: dict[str, Worker]) -> WorkerTotals:
-    totals = WorkerTotals()
-    for worker in workers.values():
-        for name in totals.__struct_fields__:
-            setattr(totals, name, getattr(totals, name) + getattr(worker.totals, name))
-    return totals

@@ -8,17 +8,21 @@ import redis.asyncio as redis_asyncio
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.redis_nodes import ask_node
+from hookbench.clock import SystemClock
 from hookbench.errors import (
     BrokerUnreachableError,
     PublishRefusedError,
     PublishUnknownError,
     SettingError,
 )
+from hookbench.migration.done_store import ClaimOutcome
 from hookbench.queues.base import Depth
 from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.redis_stream import RedisStreamQueue
 from hookbench.task import Names, decode_task, encode_task
+from hookbench.worker.trimming import Trimmer
 from tests.conftest import eventually
 from tests.integration.topologies import NOT_STORED, opened, redis_of
 
@@ -56,6 +60,34 @@ async def test_the_queues_work_over_a_redis_cluster(queue_type, tmp_path, make_t
         await asyncio.sleep(0)
         await queue.put(encode_task(tasks[1]))
         assert len(await waiting) == 1
+
+
+async def test_the_done_store_works_over_a_redis_cluster(tmp_path, make_task):
+    async with (
+        opened("redis_cluster", tmp_path, Durability.MEMORY) as topology,
+        redis_of(topology.redis_url) as client,
+    ):
+        store = RedisDoneStore(client, retention_s=60.0)
+        tasks = [make_task().id for _ in range(300)]
+        claims = await asyncio.gather(
+            *(store.claim(task, "a", 30.0, repository=f"repo-{n}") for n, task in enumerate(tasks))
+        )
+        assert {claim.outcome for claim in claims} == {ClaimOutcome.GRANTED}
+        assert (await store.claim(tasks[0], "b", 30.0)).outcome is ClaimOutcome.HELD
+        assert all(await asyncio.gather(*map(store.complete, claims)))
+        assert await store.are_done(tasks) == set(tasks)
+        found = [record.task_id async for part in store.records() for record in part]
+        assert sorted(found) == sorted(tasks)
+        pending = Names().pending_key("sync")
+        await client.lpush(pending, b"payload")
+        trimmer = Trimmer(client, task_type="sync", clock=SystemClock())
+        trimmer.trim(b"payload")
+        await trimmer.close()
+        assert trimmer.trimmed == 1
+        assert await store.forget(tasks) == 300
+        await store.remove_all()
+        sizes = [await ask_node(node, "DBSIZE") for node in topology.redis.nodes]
+        assert sizes == [0, 0, 0]
 
 
 async def test_all_keys_of_the_queue_are_on_one_node(tmp_path, make_task):

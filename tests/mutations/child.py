@@ -12,10 +12,12 @@ from pathlib import Path
 from hookbench.clock import SystemClock
 from hookbench.effects.store import SqliteEffectStore
 from hookbench.ledger.events import LedgerWriter
-from hookbench.migration.measures import Measures
+from hookbench.migration.measures import parse_measures
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.task import Names
+from hookbench.worker.claims import ClaimSettings
 from hookbench.worker.handlers.effect import EffectHandler
+from hookbench.worker.measures import MeasureSettings
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.mutations.planting import Trace
 from tests.mutations.scenarios import IN_HAND
@@ -24,6 +26,8 @@ from tests.mutations.table import MUTATIONS
 
 _LONGEST_S = 60.0
 _WRITER = 1
+_CLAIM_S = 4.0
+"""Longer than AckWait: the task is delivered again while the dead worker's claim still holds."""
 
 
 async def work(settings):
@@ -49,7 +53,8 @@ async def work(settings):
             phase_file=folder / "phase.json",
             names=Names(**settings["names"]),
             block_timeout_secs=0.5,
-            measures=Measures(ack_after=True),
+            measures=parse_measures(settings["measures"]),
+            bounds=MeasureSettings(claims=ClaimSettings(lease_s=_CLAIM_S)),
             stream=StreamSettings(storage="memory"),
             consumer=ConsumerSettings(ack_wait_s=LEASE_S),
         ),

@@ -18,7 +18,7 @@ from hookbench.migration.service import open_service
 from hookbench.migration.spool import Spool
 from hookbench.task import decode_task, encode_task
 from tests.conftest import eventually
-from tests.mutations.scene import LEASE_S, LONG_LEASE_S, environment
+from tests.mutations.scene import GUIDE, LEASE_S, LONG_LEASE_S, environment
 from tests.mutations.wire import Wire
 
 _ROOT = Path(__file__).parents[2]
@@ -172,6 +172,10 @@ async def nats_backlog_of_one_repository(scene):
 
 async def killed_worker(scene):
     """A worker is killed with a task in hand; another one gets it at the end of its lease."""
+    await killed_with(scene, GUIDE)
+
+
+async def killed_with(scene, measures):
     scene.enter(Phase.NATS_PRIMARY)
     await scene.put(scene.task())
     settings = {
@@ -180,6 +184,7 @@ async def killed_worker(scene):
         "names": msgspec.to_builtins(scene.names),
         "folder": str(scene.folder),
         "mutation": scene.mutation,
+        "measures": measures.text,
     }
     child = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -196,7 +201,7 @@ async def killed_worker(scene):
             child.kill()
         await child.wait()
     with environment(lease_s=LEASE_S):
-        async with scene.worker(2):
+        async with scene.worker(2, measures=measures):
             await scene.quiet(leases=True)
 
 

@@ -26,15 +26,18 @@ from hookbench.queues.redis_list import RedisListQueue
 from hookbench.rehearsal.observer import Observer
 from hookbench.results.steps import plan_steps
 from hookbench.task import Names, new_task
+from hookbench.worker.claims import ClaimSettings
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.noop import NoopHandler
 from hookbench.worker.loop import WorkerLimits
+from hookbench.worker.measures import MeasureSettings
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
 
 LEASE_S = 0.5
 LONG_LEASE_S = 30.0
 GUIDE = Measures(ack_after=True)
+"""What the scenarios of the guide's code run with: nothing is pending with its early ack."""
 _STORAGE = "memory"
 _CAPACITY = 1024
 _STILL_POLLS = 12
@@ -149,6 +152,8 @@ class Scene:
         drain_timeout_s=20.0,
         max_attempts=3,
         measures=GUIDE,
+        claim_s=LONG_LEASE_S,
+        authority=None,
     ):
         return WorkerSettings(
             redis_url=self.redis_url,
@@ -157,6 +162,7 @@ class Scene:
             names=self.names,
             block_timeout_secs=block_s,
             measures=measures,
+            bounds=MeasureSettings(authority=authority, claims=ClaimSettings(lease_s=claim_s)),
             stream=StreamSettings(storage=_STORAGE),
             consumer=connections_module.ConsumerSettings(),  # as ``environment`` has it
             limits=WorkerLimits(

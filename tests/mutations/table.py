@@ -8,6 +8,7 @@ from tests.mutations import (
     counted_bugs,
     effect_bugs,
     epoch_bugs,
+    measure_bugs,
     producer_bugs,
     queue_bugs,
     settle_bugs,
@@ -23,6 +24,7 @@ MUTATIONS = (
     *queue_bugs.MUTATIONS,
     *effect_bugs.MUTATIONS,
     *epoch_bugs.MUTATIONS,
+    *measure_bugs.MUTATIONS,
 )
 
 COUNTED = counted_bugs.COUNTED

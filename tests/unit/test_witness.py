@@ -275,6 +275,38 @@ def test_each_count_of_the_brokers_can_refute(told, change, name):
     assert any(problem.startswith(f"{name}:") for problem in refuted), refuted
 
 
+def look_for(task, count=1):
+    return [Command(b"client", (b"LREM", PENDING, b"-1", payload_of(task)))] * count
+
+
+def test_a_copy_that_was_trimmed_is_accounted_for(tmp_path):
+    """G was put on both brokers and done by NATS; its copy was looked for twice."""
+    records = [
+        *LEDGER,
+        (Event.PUT_OK, G, R, 6, 0),
+        (Event.PUT_OK, G, N, 6, 0),
+        (Event.RECEIVED, G, N, 6, 1),
+        (Event.ACK_SENT, G, N, 0, 0),
+    ]
+    told = tell(tmp_path, records)
+    seen = {
+        "published": [*PUBLISHED, Publish("queue.hook.sync", b"", payload_of(G))],
+        "answers": [*ANSWERS, Settlement("ack", "HOOK_QUEUE", "hook-sync-worker", 1, 6, 9)],
+        "stored": {**see().stored, 6: str(G)},
+        "messages": 6,
+        "last_sequence": 6,
+        "deliveries": 9,
+    }
+    put = [*COMMANDS, Command(b"client", (b"LPUSH", PENDING, payload_of(G)))]
+    found = compare(see(commands=[*put, *look_for(G, 2)], **seen), told)
+    assert (found.refuted, found.unknown) == ([], [])
+    assert found.sides["redis_trims"] == {"seen": 1, "told": 1}
+    (problem,) = compare(see(commands=put, **seen), told).refuted
+    assert problem.startswith("redis_pending_list:")
+    (problem,) = compare(see(commands=[*put, *look_for(G), *look_for(E)], **seen), told).refuted
+    assert problem.startswith("redis_trims: 1 trimmed that NATS had not done")
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

@@ -38,6 +38,7 @@ class Seen(msgspec.Struct, kw_only=True):
     Attributes:
         pushed, removed: of LPUSH to the pending list and LREM from the work list.
         requeued, taken_back: the same two, called by the script of a retry.
+        looked_for: of LREM from the pending list, which removes a copy or finds none.
         pending_left, work_left: what the two lists hold after the run.
         published: as the core subscription saw it.
         repeats: publishes whose ``Nats-Msg-Id`` came before: seen, but not stored again.
@@ -53,6 +54,7 @@ class Seen(msgspec.Struct, kw_only=True):
     removed: Ids = msgspec.field(default_factory=Counter)
     requeued: Ids = msgspec.field(default_factory=Counter)
     taken_back: Ids = msgspec.field(default_factory=Counter)
+    looked_for: Ids = msgspec.field(default_factory=Counter)
     pending_left: Ids = msgspec.field(default_factory=Counter)
     work_left: Ids = msgspec.field(default_factory=Counter)
     published: Ids = msgspec.field(default_factory=Counter)

@@ -87,25 +87,49 @@ def _same(name: str, seen: Counter[Any], told: Counter[Any]) -> Check:
 
 
 def _redis(seen: Seen, told: Told) -> list[Check]:
-    """The last two ask whether what went into a list is what came out of it, or lies there."""
+    """The last two ask whether what went into a list is what came out of it, or lies there.
+
+    A trimmed copy came out as well: one of each task that was looked for, if it is missing.
+    """
     received = told.of(Event.RECEIVED, Broker.REDIS)
     naks = told.of(Event.NAK, Broker.REDIS)
     finished = told.of(Event.ACK_SENT, Broker.REDIS) + told.of(Event.TERM, Broker.REDIS)
+    into = seen.pushed + seen.requeued
+    once = Counter(dict.fromkeys(seen.looked_for, 1))
+    trimmed = (into - received - seen.pending_left) & once
     return [
+        *_trims(seen, told, trimmed),
         _same("redis_puts", seen.pushed, told.of(Event.PUT_OK, Broker.REDIS)),
         _same("redis_removals", seen.removed, finished),
         _same("redis_retries", seen.requeued, naks),
         _same("redis_retries_removed", seen.taken_back, naks),
         _same(
             "redis_pending_list",
-            seen.pushed + seen.requeued,
-            received + seen.pending_left,
+            into,
+            received + seen.pending_left + trimmed,
         ),
         _same(
             "redis_work_list",
             seen.removed + seen.taken_back + seen.work_left,
             received,
         ),
+    ]
+
+
+def _trims(seen: Seen, told: Told, trimmed: Counter[str]) -> list[Check]:
+    """Only what has ended on NATS is looked for; no check where nothing was."""
+    if not seen.looked_for:
+        return []
+    ended = told.of(Event.ACK_SENT, Broker.NATS) + told.of(Event.TERM, Broker.NATS)
+    strange = seen.looked_for.keys() - ended.keys()
+    text = f"redis_trims: {len(strange)} trimmed that NATS had not done, e.g. {_examples(strange)}"
+    return [
+        Check(
+            name="redis_trims",
+            seen=trimmed.total(),
+            told=trimmed.total(),
+            problems=[text] if strange else [],
+        )
     ]
 
 

@@ -133,6 +133,8 @@ def see_commands(commands: list[Command], seen: Seen) -> None:
         elif name == "LREM" and arguments[0] == WORK:
             target = seen.taken_back if command.from_lua else seen.removed
             target[task_of(arguments[2])] += 1
+        elif name == "LREM" and arguments[0] == PENDING and not command.from_lua:
+            seen.looked_for[task_of(arguments[2])] += 1
         elif name not in _HARMLESS and (name not in _CHANGES or arguments[:2] != [PENDING, WORK]):
             strange[name] += 1
     seen.incomplete += [

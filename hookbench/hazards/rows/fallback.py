@@ -2,6 +2,7 @@
 
 import asyncio
 
+from hookbench.errors import HazardError
 from hookbench.faults.wire.client import ProxyControl
 from hookbench.faults.wire.model import Rule
 from hookbench.hazards.bench import Bench
@@ -20,7 +21,10 @@ _STALLING_S = 2.0
 
 
 async def _runs_again(bench: Bench) -> list[Observation]:
-    """P8: twenty tasks are done by NATS, then NATS is killed, and the workers read Redis."""
+    """P8: twenty tasks are done by NATS, then NATS is killed, and the workers read Redis.
+
+    Where the copies are not executed, a further task that Redis alone takes shows that it is read.
+    """
     await bench.enter(Phase.DUAL_READ)
     producer = await bench.producer()
     await bench.worker()
@@ -30,13 +34,33 @@ async def _runs_again(bench: Bench) -> list[Observation]:
     copies = await bench.redis.llen(bench.names.pending_key("sync"))
     bench.note(f"{accepted} tasks done by NATS, {copies} copies in Redis")
     await _kill_nats(bench)
+    if bench.measures.done_store or bench.measures.trim:
+        await _prove_fallback(bench, producer)
     await bench.quiesce()
     bench.note(f"{bench.count(Event.DONE)} executions after the outage")
+    bench.note(f"{bench.count(Event.SKIPPED)} copies skipped")
     bench.topology.nats.nodes[0].restart()
     kept = Observation(
         text=f"Redis kept {copies} copies of {accepted} finished tasks", count=copies
     )
     return [kept, *await bench.conclude()]
+
+
+async def _prove_fallback(bench: Bench, producer: Producer) -> None:
+    """Put a task that Redis alone takes, and wait until the fallback has read it."""
+
+    async def disconnected() -> bool:
+        return not (await producer.connections.nats()).client.is_connected
+
+    await bench.wait_until(disconnected, "the producer has lost NATS")
+    (task,) = bench.tasks(1)
+    if not await producer.send(task):
+        raise HazardError("Redis did not take a task while NATS was away")
+
+    async def read() -> bool:
+        return str(task.id) in first_ns(bench.ledger(), Event.DONE)
+
+    await bench.wait_until(read, "a task that Redis alone has is read during the outage")
 
 
 async def _never_read(bench: Bench) -> list[Observation]:

@@ -8,7 +8,8 @@ from nats.aio.msg import Msg
 from nats.js.api import StorageType, StreamConfig
 
 from hookbench.cancellation import cancel
-from hookbench.clock import NS_PER_MS
+from hookbench.clock import NS_PER_MS, NS_PER_S
+from hookbench.errors import HazardError
 from hookbench.faults.wire.client import ProxyControl
 from hookbench.faults.wire.model import Rule
 from hookbench.hazards.bench import Bench
@@ -26,6 +27,7 @@ __all__ = ["ROWS"]
 
 _WINDOW_S = 1.0
 _ACK_WAIT_S = 0.5
+_LEASE_S = 1.0
 _DELIVERIES = 3
 """The guide's max-deliver."""
 _MORE_DELIVERIES = 10
@@ -119,6 +121,8 @@ async def _given_up(bench: Bench) -> list[Observation]:
 
     The tasks stay in the stream with nothing pending, so the account has them as stuck; they are
     gone for good when max-age passes. Afterwards max-deliver is raised, which revives none.
+
+    A worker that counts attempts itself buries them when they come for the fourth time.
     """
     await bench.enter(Phase.NATS_PRIMARY)
     producer = await bench.producer()
@@ -135,10 +139,12 @@ async def _given_up(bench: Bench) -> list[Observation]:
     bench.note(f"{accepted} tasks accepted")
     for number in range(1, _DELIVERIES + 1):
         if not await _killed_at_work(bench, started=number * len(tasks)):
+            if bench.ack is AckMode.AFTER_PROCESSING:
+                raise HazardError(f"worker {number} of {_DELIVERIES} was given nothing to work on")
             break
     early = await seen(bench, lambda: _has(advised, 1), 2 * _ACK_WAIT_S)
     bench.note(f"{len(advised)} advisories before anybody pulls again")
-    await bench.worker("--ack-wait", str(_ACK_WAIT_S))
+    await bench.worker("--ack-wait", str(_ACK_WAIT_S), "--lease", str(_LEASE_S))
     await wait_until_read(bench)
     await seen(bench, lambda: _has(advised, len(tasks)), _ACK_WAIT_S)
     bench.note(f"nothing pending, nothing unacknowledged; {len(advised)} advisories")
@@ -154,6 +160,10 @@ async def _given_up(bench: Bench) -> list[Observation]:
         found.append(Observation(text=text, count=len(advised)))
     if any(item.harm is Harm.STUCK for item in found):
         found.append(await _raise_max_deliver(bench))
+    dead = first_ns(bench.ledger(), Event.DEAD)
+    if dead:
+        text = f"{len(dead)} dead letters about tasks whose {_DELIVERIES} workers were killed"
+        found.append(Observation(text=text, count=len(dead), tasks=tuple(dead)[:EXAMPLES]))
     return found
 
 
@@ -166,6 +176,8 @@ async def _killed_at_work(bench: Bench, *, started: int) -> bool:
     worker = await bench.worker(
         "--ack-wait",
         str(_ACK_WAIT_S),
+        "--lease",
+        str(_LEASE_S),
         "--sleep-ms",
         "60000",
         handler="sleep",
@@ -321,11 +333,20 @@ async def _delivered_again(bench: Bench) -> list[Observation]:
 
     await bench.wait_until(all_ended, "every execution ends")
     await bench.quiesce()
+    if not _outlasted(bench):
+        raise HazardError(f"no execution took longer than the AckWait of {_ACK_WAIT_S} s")
     found = await bench.conclude()
     if running:
         text = f"the first acknowledgement removed the task, {running} of its executions still ran"
         found.append(Observation(text=text, count=running))
     return found
+
+
+def _outlasted(bench: Bench) -> bool:
+    """Whether some task was at work for longer than AckWait."""
+    ledger = bench.ledger()
+    started, done = first_ns(ledger, Event.STARTED), first_ns(ledger, Event.DONE)
+    return any(done[task] - started[task] > _ACK_WAIT_S * NS_PER_S for task in done)
 
 
 ROWS = (

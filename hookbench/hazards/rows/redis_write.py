@@ -5,6 +5,7 @@ import signal
 import redis.asyncio as redis_asyncio
 
 from hookbench.brokers.embedded import LOOPBACK
+from hookbench.errors import HazardError
 from hookbench.faults.wire.model import Rule
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation
@@ -121,6 +122,8 @@ async def _library_retries(bench: Bench) -> list[Observation]:
     )
     if client is not None:
         await client.aclose()
+    if not dropped or (defaults and entries < 2):  # noqa: PLR2004 - sent, and sent again
+        raise HazardError(f"{dropped} replies to LPUSH dropped, {entries} entries")
     await bench.worker()
     await bench.quiesce()
     found = Observation(text=f"one task sent once is {entries} entries of the list", count=entries)

@@ -1,0 +1,167 @@
+"""What a done-store is asked: the seam between the worker and whoever keeps claims and records.
+
+It lies beside the queues, for its backends are clients of the brokers; the code of the migration
+finds it in ``migration/done_store.py``.
+"""
+
+import enum
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Protocol
+
+import msgspec
+
+__all__ = [
+    "ANSWER_TIMEOUT_S",
+    "MAX_FAILURE_CHARACTERS",
+    "Claim",
+    "ClaimOutcome",
+    "DoneRecord",
+    "DoneStore",
+    "RecordSource",
+    "RecordTarget",
+    "sequence_key",
+]
+
+ANSWER_TIMEOUT_S = 3.0
+"""An authority that does not answer for so long is away: well below a lease."""
+MAX_FAILURE_CHARACTERS = 200
+
+
+class ClaimOutcome(enum.StrEnum):
+    """The answer to a claim.
+
+    It is ours; another worker holds it; the task has ended; or it has ended by this answer, or an
+    earlier one, since a later task of its repository is done.
+    """
+
+    GRANTED = "granted"
+    HELD = "held"
+    DONE = "done"
+    SUPERSEDED = "superseded"
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one claim.
+
+    Attributes:
+        task_id: the task.
+        token: fencing token, above every earlier one of the task; 0 unless granted.
+        held_for_s: how long the claim of another worker lasts, if nobody renews it.
+        failures: claims of the task that were released because its handler failed.
+        losses: claims of the task that ended without a word: their worker died, or stood still.
+        last_failure: what the last such failure said, for a person.
+        repository: as it was claimed with.
+    """
+
+    task_id: uuid.UUID
+    outcome: ClaimOutcome
+    token: int = 0
+    held_for_s: float = 0.0
+    failures: int = 0
+    losses: int = 0
+    last_failure: str = ""
+    repository: str = ""
+
+    @property
+    def attempt(self) -> int:
+        """The 1-based number of this claim among those that count against a budget."""
+        return self.failures + self.losses + 1
+
+
+def sequence_key(repository: str) -> str:
+    """What a repository is called in a key: 64 bits of its name, for a name has any characters."""
+    return hashlib.blake2b(repository.encode(), digest_size=8).hexdigest()
+
+
+class DoneStore(Protocol):
+    """The authority. No answer, or a broker that is away, is ``BrokerUnreachableError``.
+
+    A lease says when others may claim; a claim is lost when one of them does. So a holder whose
+    lease has ended, and whose task nobody else has claimed, may still renew, complete and release.
+    """
+
+    async def claim(
+        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+    ) -> Claim:
+        """Claim a task for ``owner``; nobody else is granted it for ``lease_s`` seconds.
+
+        ``owner`` names one execution. Asked again by the same owner, as after an answer that was
+        lost, the claim is granted again, under a higher token.
+
+        With a ``repository`` the task is ended, and not granted, if one of the same repository
+        with a later id was completed. Later is what has a later millisecond (UUIDv7): within one
+        the order of ids is chance.
+        """
+        ...
+
+    async def renew(self, claim: Claim, lease_s: float) -> bool:
+        """Hold a granted claim for another lease; ``False`` if it is not ours any more."""
+        ...
+
+    async def complete(self, claim: Claim) -> bool:
+        """Record the task as ended, and as the last one done of the repository of its claim.
+
+        ``False`` if the claim is not ours any more.
+
+        Asked again after it was recorded under this very claim, the answer is ``True`` again.
+        """
+        ...
+
+    async def release(self, claim: Claim, *, failure: str = "") -> bool:
+        """Give a granted claim up: the task has not ended; ``False`` if it was not ours.
+
+        With ``failure`` the handler failed, which is counted and told to the next who claims.
+        """
+        ...
+
+    async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+        """Which of these tasks have ended."""
+        ...
+
+    async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
+        """Remove the records of ended tasks, so that they can run again; how many there were.
+
+        For a dead letter that is put back. Tokens stay above the former ones.
+        """
+        ...
+
+
+class DoneRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store holds of one task, as it is moved to another store.
+
+    Attributes:
+        done: the task has ended; superseded counts as that.
+        live: it is claimed, and the lease has not ended: its worker must stop first.
+        token: the highest so far.
+        failures, losses, last_failure: see ``Claim``; an open claim counts as lost.
+    """
+
+    task_id: uuid.UUID
+    done: bool
+    live: bool = False
+    token: int = 0
+    failures: int = 0
+    losses: int = 0
+    last_failure: str = ""
+
+
+class RecordSource(Protocol):
+    """A store whose records can be read out."""
+
+    def records(self) -> AsyncIterator[Sequence[DoneRecord]]:
+        """All records, in parts; one that is written meanwhile may be missing."""
+        ...
+
+
+class RecordTarget(Protocol):
+    """A store that takes the records of another one."""
+
+    async def put_record(self, record: DoneRecord) -> bool:
+        """Take a record over; ``False`` if what is there says at least as much."""
+        ...
+
+    async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+        """Which of these tasks have ended."""
+        ...

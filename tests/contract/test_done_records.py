@@ -1,0 +1,169 @@
+"""What one authority hands over to the other, and what a full Redis still takes."""
+
+import asyncio
+import uuid
+
+import pytest
+import redis.exceptions
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import start_redis
+from hookbench.brokers.resolve import resolve_redis
+from hookbench.errors import ConfigDriftError, SettingError
+from hookbench.migration.done_store import (
+    Authority,
+    ClaimOutcome,
+    authority_of,
+    move_records,
+    parse_authority,
+)
+from hookbench.migration.phases import Phase
+from hookbench.queues.kv_done_store import ensure_bucket
+from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_done_store import RedisDoneStore
+from hookbench.queues.transport import AppTransport
+from tests.contract.test_done_store import LEASE_S, RETENTION_S, SHORT_S, granted, open_store
+
+
+@pytest.fixture
+async def source(redis_broker, names):
+    async with open_store("redis", redis_broker.url, names) as store:
+        yield store
+        await store.remove_all()
+
+
+@pytest.fixture
+async def target(nats_broker, names):
+    async with open_store("kv", nats_broker.url, names) as store:
+        yield store
+        await store._transport.jetstream.delete_stream(f"KV_{names.done_bucket}")
+
+
+async def done(store, count):
+    tasks = [uuid.uuid4() for _ in range(count)]
+    claims = await asyncio.gather(*(store.claim(task, "a", LEASE_S) for task in tasks))
+    assert all(await asyncio.gather(*map(store.complete, claims)))
+    return tasks
+
+
+async def test_all_that_ended_is_known_to_the_next_authority(source, target):
+    tasks = await done(source, 700)
+    moved = await move_records(source, target)
+    assert (moved.read, moved.done, moved.copied) == (700, 700, 700)
+    assert (moved.live, moved.missing, moved.complete) == (0, 0, True)
+    assert await target.are_done([*tasks, uuid.uuid4()]) == set(tasks)
+
+
+async def test_a_move_can_be_repeated(source, target):
+    first = await done(source, 20)
+    await move_records(source, target)
+    second = await done(source, 5)
+    moved = await move_records(source, target)
+    assert (moved.read, moved.done, moved.copied, moved.complete) == (25, 25, 5, True)
+    assert (await move_records(source, target)).copied == 0
+    assert await target.are_done([*first, *second]) == {*first, *second}
+
+
+async def test_an_open_claim_keeps_the_authority_where_it_is(source, target):
+    task = uuid.uuid4()
+    claim = await granted(source, task)
+    moved = await move_records(source, target)
+    assert (moved.read, moved.live, moved.copied, moved.complete) == (1, 1, 0, False)
+    assert moved.examples == (task,)
+    await source.complete(claim)
+    assert (await move_records(source, target)).complete
+    assert await target.are_done([task]) == {task}
+
+
+async def test_what_was_tried_is_handed_over_and_tokens_go_on(source, target):
+    task = uuid.uuid4()
+    claim = await granted(source, task)
+    await source.release(claim, failure="no luck")
+    claim = await granted(source, task, "b", SHORT_S)
+    await asyncio.sleep(2 * SHORT_S)
+    moved = await move_records(source, target)
+    assert (moved.copied, moved.done, moved.complete) == (1, 0, True)
+    again = await granted(target, task, "c")
+    assert again.token > claim.token
+    assert (again.failures, again.losses, again.last_failure) == (1, 1, "no luck")
+    assert await target.release(again, failure="no luck again")
+    assert (await move_records(source, target)).copied == 0, "it had the older of two records"
+    assert (await granted(target, task, "d")).failures == 2
+
+
+async def test_a_record_that_is_missing_is_told(source):
+    class Forgetful:
+        async def put_record(self, _record):
+            return False
+
+        async def are_done(self, task_ids):
+            return set(list(task_ids)[1:])
+
+    await done(source, 10)
+    moved = await move_records(source, Forgetful())
+    assert (moved.missing, moved.complete, len(moved.examples)) == (1, False, 1)
+
+
+async def test_a_full_redis_still_takes_claims_and_records(names, tmp_path, make_task):
+    """So a queue at maxmemory can be drained; LPUSH is refused all the while."""
+    broker = start_redis(resolve_redis(env={"PATH": ""}), tmp_path, Durability.MEMORY)
+    client = connect_redis(broker.url)
+    try:
+        store = RedisDoneStore(client, names=names, retention_s=RETENTION_S)
+        await client.config_set("maxmemory-policy", "noeviction")
+        await client.config_set("maxmemory", 1)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            await client.lpush("list", b"value")
+        task = make_task().id
+        claim = await granted(store, task)
+        assert await store.renew(claim, LEASE_S)
+        assert await store.complete(claim)
+        assert await store.forget([task]) == 1
+        assert (await granted(store, task)).token > claim.token
+    finally:
+        await client.aclose()
+        broker.stop()
+
+
+async def test_a_token_grows_although_the_last_one_is_lost(source, redis_broker, names):
+    """A failover may lose the last writes: keys and the counter of tokens."""
+    task = uuid.uuid4()
+    before = await granted(source, task)
+    client = connect_redis(redis_broker.url)
+    try:
+        keys = [key async for key in client.scan_iter(match=f"{names.prefix}:*", count=10)]
+        assert len(keys) == 2
+        await client.delete(*keys)
+    finally:
+        await client.aclose()
+    assert (await granted(source, task, "b")).token > before.token
+
+
+async def test_a_bucket_with_other_settings_is_refused(nats_broker, names):
+    async with await AppTransport.connect(nats_broker.url, names=names) as transport:
+        await ensure_bucket(transport, retention_s=60.0, storage="memory")
+        await ensure_bucket(transport, retention_s=60.0, storage="memory")
+        with pytest.raises(ConfigDriftError, match=r"max_age: wanted 90\.0, found 60\.0"):
+            await ensure_bucket(transport, retention_s=90.0, storage="memory")
+        await transport.jetstream.delete_stream(f"KV_{names.done_bucket}")
+
+
+def test_redis_is_the_authority_for_as_long_as_a_phase_has_it():
+    assert {phase: authority_of(phase) for phase in Phase} == {
+        Phase.REDIS_ONLY: Authority.REDIS,
+        Phase.DUAL_WRITE: Authority.REDIS,
+        Phase.DUAL_READ: Authority.REDIS,
+        Phase.NATS_PRIMARY: Authority.REDIS,
+        Phase.NATS_ONLY: Authority.NATS,
+    }
+    assert authority_of(Phase.DUAL_READ, Authority.NATS) is Authority.NATS
+    assert parse_authority("nats") is Authority.NATS
+    with pytest.raises(SettingError, match="authority 'etcd': use one of redis, nats"):
+        parse_authority("etcd")
+
+
+async def test_an_owner_that_would_break_the_record_is_refused(source):
+    for owner in ("", "a|b"):
+        with pytest.raises(SettingError, match="owner"):
+            await source.claim(uuid.uuid4(), owner, LEASE_S)
+    assert (await source.claim(uuid.uuid4(), "a", LEASE_S)).outcome is ClaimOutcome.GRANTED

@@ -1,0 +1,184 @@
+"""What the checkers make of deliveries that are claimed, skipped and given back."""
+
+import pytest
+
+from hookbench.effects.classes import HandlerClass
+from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.model import Verdict
+from tests.histories import History
+
+PLAIN = HandlerClass.PLAIN
+NATS, REDIS = Broker.NATS, Broker.REDIS
+STEP = 2  # dual_read
+
+
+@pytest.fixture
+def history(tmp_path):
+    return History(tmp_path)
+
+
+def broken(account):
+    return [item.number for item in account.invariants if item.verdict is Verdict.INVALID]
+
+
+def claim(history, *, broker=NATS, who="worker.2", attempt=1, token=1):
+    for event, value in ((Event.CLAIMED, token), (Event.STARTED, 0)):
+        history.say(who, event, 1, step=STEP, broker=broker, attempt=attempt, value=value)
+
+
+def end(history, *, broker=NATS, who="worker.2", attempt=1):
+    for event in (Event.DONE, Event.ACK_SENT):
+        history.say(who, event, 1, step=STEP, broker=broker, attempt=attempt)
+
+
+@pytest.mark.parametrize(
+    "settled",
+    [(Event.NAK,), (Event.SKIPPED, Event.ACK_SENT), (Event.SUPERSEDED, Event.ACK_SENT)],
+    ids=lambda events: events[0].name.lower(),
+)
+def test_a_delivery_that_was_not_started_is_no_attempt(history, settled):
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1)
+    claim(history)
+    history.effect(1)
+    end(history)
+    for attempt in range(2, 12):
+        history.take(1, step=STEP, broker=NATS, sequence=1, attempt=attempt)
+        for event in settled:
+            history.say("worker.2", event, 1, step=STEP, broker=NATS)
+    account = history.account(effects=True)
+    assert account.over_budget == 0
+    assert 6 not in broken(account)
+
+
+def test_the_number_of_a_claimed_delivery_is_the_authoritys(history):
+    history.put(1, step=STEP, nats=1)
+    for attempt in range(1, 9):
+        history.take(1, step=STEP, broker=NATS, sequence=1, attempt=attempt)
+        history.say("worker.2", Event.NAK, 1, step=STEP, broker=NATS)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=9)
+    claim(history, attempt=3)
+    history.effect(1)
+    end(history, attempt=3)
+    assert broken(history.account(effects=True)) == []
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_what_is_started_beyond_the_budget_is_found(history, claimed):
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=4)
+    if claimed:
+        claim(history, attempt=4)
+    else:
+        history.say("worker.2", Event.STARTED, 1, step=STEP, broker=NATS, attempt=4)
+    history.effect(1)
+    end(history, attempt=4)
+    assert broken(history.account(effects=True)) == [6]
+
+
+def test_deliveries_that_are_started_are_counted_among_those_that_are_not(history):
+    history.put(1, step=STEP, nats=1)
+    for _ in range(4):
+        history.take(1, step=STEP, broker=NATS, sequence=1)
+        history.say("worker.2", Event.NAK, 1, step=STEP, broker=NATS)
+        history.take(1, step=STEP, broker=NATS, sequence=1)
+        history.say("worker.2", Event.STARTED, 1, step=STEP, broker=NATS, attempt=1)
+    history.effect(1)
+    end(history)
+    account = history.account(effects=True)
+    assert (account.over_budget, broken(account)) == (1, [6])
+
+
+def taken_over(history, *, attempt, stale=True):
+    """The worker that NATS delivered to stands still; the one with the Redis copy takes over."""
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1)
+    claim(history)
+    history.take(1, step=STEP, broker=REDIS, who="worker.3")
+    claim(history, broker=REDIS, who="worker.3", attempt=attempt, token=2)
+    history.effect(1)
+    history.say("worker.2", Event.STALE if stale else Event.DONE, 1, step=STEP, broker=NATS)
+    history.effect(1, who="worker.3", attempt=attempt)
+    end(history, broker=REDIS, who="worker.3", attempt=attempt)
+
+
+def test_a_claim_that_had_ended_explains_the_repeat_whichever_broker_delivered(history):
+    taken_over(history, attempt=2)
+    account = history.account(effects=True)
+    assert (account.duplicated_effects, account.effects_explained) == (1, 1)
+    assert broken(account) == []
+
+
+def test_two_claims_with_one_number_explain_nothing(history):
+    """The authority has granted one attempt to two workers."""
+    taken_over(history, attempt=1)
+    account = history.account(effects=True)
+    assert (account.duplicated_effects, account.effects_explained) == (1, 0)
+    assert broken(account) == [4]
+
+
+def test_a_claim_after_the_acknowledgement_explains_nothing(history):
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=REDIS, who="worker.3")
+    history.take(1, step=STEP, broker=NATS, sequence=1)
+    claim(history)
+    history.effect(1)
+    end(history)
+    claim(history, broker=REDIS, who="worker.3", attempt=2, token=2)
+    history.effect(1, who="worker.3", attempt=2)
+    end(history, broker=REDIS, who="worker.3", attempt=2)
+    assert 4 in broken(history.account(effects=True))
+
+
+def test_a_crash_before_the_claim_explains_the_repeat_although_the_copy_was_there(history):
+    """The second copy was received before the first worker died, and waited for its lease."""
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=REDIS, who="worker.3")
+    history.take(1, step=STEP, broker=NATS, sequence=1)
+    claim(history)
+    history.effect(1)
+    claim(history, broker=REDIS, who="worker.3", attempt=2, token=2)
+    history.effect(1, who="worker.3", attempt=2)
+    end(history, broker=REDIS, who="worker.3", attempt=2)
+    account = history.account(effects=True, crashed=["worker.2"])
+    assert (account.effects_explained, broken(account)) == (1, [])
+
+
+def test_what_a_dead_worker_had_skipped_was_not_in_its_hand(history):
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1)
+    claim(history)
+    history.effect(1)
+    end(history)
+    history.take(1, step=STEP, broker=REDIS, who="worker.3")
+    for event in (Event.SKIPPED, Event.ACK_SENT):
+        history.say("worker.3", event, 1, step=STEP, broker=REDIS)
+    account = history.account(effects=True, crashed=["worker.3"])
+    (crash,) = account.crashes
+    assert (crash.writer, crash.in_hand) == ("worker.00003", 0)
+    assert account.duplicated == 0
+    assert account.duplicated_deliveries == 1
+    assert broken(account) == []
+
+
+@pytest.mark.parametrize("how", ["died", "not told", "alive"])
+@pytest.mark.parametrize("effect", [True, False])
+def test_a_task_that_only_the_authority_knows_as_done(history, how, effect):
+    """Its worker died behind the completion, or was left without an answer to it."""
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1)
+    claim(history)
+    if effect:
+        history.effect(1)
+    if how == "not told":
+        history.say("worker.2", Event.STALE, 1, step=STEP, broker=NATS)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=2, who="worker.3")
+    for event in (Event.SKIPPED, Event.ACK_SENT):
+        history.say("worker.3", event, 1, step=STEP, broker=NATS)
+    account = history.account(effects=True, crashed=["worker.2"] if how == "died" else [])
+    if how == "alive":
+        assert (account.done, account.lost) == (0, 1)
+        assert broken(account) == [1]
+    else:
+        assert (account.done, account.lost) == (1, 0)
+        assert broken(account) == ([] if effect else [4])
