@@ -31,6 +31,7 @@ from hookbench.brokers.probe import read_nats_info
 from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE, redact
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
+from hookbench.queues.epochs import current_consumer
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 
@@ -179,9 +180,10 @@ async def _ask_jetstream(url: str, names: Names) -> dict[str, str]:
     """
     async with await AppTransport.connect(url, names=names) as transport:
         told: dict[str, str] = {}
+        consumer = await current_consumer(transport)
         for kind, subject, fields in (
             ("stream", f"STREAM.INFO.{names.stream}", _STREAM_FIELDS),
-            ("consumer", f"CONSUMER.INFO.{names.stream}.{names.consumer}", _CONSUMER_FIELDS),
+            ("consumer", f"CONSUMER.INFO.{names.stream}.{consumer}", _CONSUMER_FIELDS),
         ):
             answer = await transport.client.request(f"$JS.API.{subject}", timeout=READ_TIMEOUT_S)
             data = json.loads(answer.data)
