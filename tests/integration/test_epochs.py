@@ -12,6 +12,7 @@ from hookbench.queues.epoch_reading import make_epoch_consume
 from hookbench.queues.epochs import (
     Entry,
     close_epoch,
+    consumer_drift,
     current_consumer,
     epoch_consumer_name,
     open_epoch,
@@ -282,6 +283,19 @@ async def test_the_first_record_counts_also_for_whoever_looked_before_it(
     epoch = await begin(hook_queue, ended=ended)
     assert (epoch.number, epoch.start_sequence) == (1, 2)
     assert (faster[0].number, faster[0].start_sequence) == (1, 2)
+
+
+async def test_drift_is_told_of_the_current_consumer_and_nothing_is_made(hook_queue, put):
+    await put(1)
+    assert await consumer_drift(hook_queue, CONSUMER) == []
+    assert await hook_queue.jetstream.consumers_info(hook_queue.names.stream) == []
+    await begin(hook_queue)
+    assert await consumer_drift(hook_queue, CONSUMER) == []
+    other = ConsumerSettings(ack_wait_s=5.0, max_ack_pending=7)
+    assert await consumer_drift(hook_queue, other, sized=True) == [
+        "ack_wait: wanted 5.0, found 30.0"
+    ]
+    assert len(await consumer_drift(hook_queue, other)) == 2
 
 
 async def test_nobody_joins_an_epoch_that_was_left(hook_queue, put):
