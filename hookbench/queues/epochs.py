@@ -24,6 +24,7 @@ from hookbench.queues.jetstream import (
     ConsumerSettings,
     StreamSettings,
     consumer_config,
+    differences_of,
     ensure_durable,
     ensure_named_stream,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "Entry",
     "Epoch",
     "close_epoch",
+    "consumer_drift",
     "current_consumer",
     "epoch_consumer_name",
     "open_epoch",
@@ -124,6 +126,26 @@ async def current_consumer(transport: AppTransport, task_type: str = "sync") -> 
     return epoch_consumer_name(transport, task_type, epoch.number)
 
 
+async def consumer_drift(
+    transport: AppTransport, consumer: ConsumerSettings, *, sized: bool = False
+) -> list[str]:
+    """What the consumer that workers use now has otherwise than they would make it.
+
+    It is only looked at; one that is not there yet has no drift.
+
+    Raises:
+        BrokerUnreachableError: the server does not answer.
+    """
+    name = await current_consumer(transport, consumer.task_type)
+    info = await _find(transport, name)
+    if info is None:
+        return []
+    wanted = consumer_config(transport, consumer)
+    if sized:
+        del wanted["max_ack_pending"]
+    return differences_of(wanted, info.config)
+
+
 async def open_epoch(
     transport: AppTransport,
     consumer: ConsumerSettings,
@@ -152,7 +174,8 @@ async def open_epoch(
     for _ in range(_TRIES):
         epoch, revision = await read_epoch(transport, task_type)
         if epoch is not None and not _is_left(epoch, entry):
-            info = await _find(transport, task_type, epoch)
+            name = epoch_consumer_name(transport, task_type, epoch.number)
+            info = await _find(transport, name)
             if _is_whole(info, epoch) or (info is None and not epoch.made):
                 await _make(transport, consumer, epoch, sized=sized)
                 if not epoch.made:
@@ -237,8 +260,7 @@ async def _write(transport: AppTransport, task_type: str, epoch: Epoch, revision
     return True
 
 
-async def _find(transport: AppTransport, task_type: str, epoch: Epoch) -> ConsumerInfo | None:
-    name = epoch_consumer_name(transport, task_type, epoch.number)
+async def _find(transport: AppTransport, name: str) -> ConsumerInfo | None:
     try:
         info: ConsumerInfo = await transport.jetstream.consumer_info(transport.names.stream, name)
     except nats.js.errors.NotFoundError:

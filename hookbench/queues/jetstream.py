@@ -27,6 +27,7 @@ __all__ = [
     "JetStreamQueue",
     "StreamSettings",
     "consumer_config",
+    "differences_of",
     "ensure_consumer",
     "ensure_dead_stream",
     "ensure_durable",
@@ -61,7 +62,8 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_ack_pending: int = 100
 
 
-def _differences(wanted: dict[str, Any], found: object) -> list[str]:
+def differences_of(wanted: Mapping[str, Any], found: object) -> list[str]:
+    """What a config has otherwise than wanted, a line for each setting."""
     lines = []
     for field, value in wanted.items():
         actual = getattr(found, field)
@@ -135,7 +137,7 @@ async def ensure_named_stream(
         raise BrokerUnreachableError(
             f"stream {name}: no answer ({type(error).__name__})"
         ) from error
-    differences = _differences(wanted, info.config)
+    differences = differences_of(wanted, info.config)
     if differences:
         raise ConfigDriftError(
             f"stream {name} exists with other settings ({'; '.join(differences)}): change it with"
@@ -205,7 +207,7 @@ async def ensure_durable(
         raise BrokerUnreachableError(
             f"consumer {name}: no answer ({type(error).__name__})"
         ) from error
-    differences = _differences(dict(wanted), info.config)
+    differences = differences_of(wanted, info.config)
     if differences:
         raise ConfigDriftError(
             f"consumer {name} of {stream} exists with other settings"

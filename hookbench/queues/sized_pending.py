@@ -141,7 +141,7 @@ class SlotBook:
             "action": "update",
         }
         await self._ask(f"CONSUMER.DURABLE.CREATE.{path}", body)
-        _log.warning("max-ack-pending of %s: %d, was %d (%d slots)", durable, wanted, found, slots)
+        _log.info("max-ack-pending of %s: %d, was %d (%d slots)", durable, wanted, found, slots)
         return wanted
 
     async def _ask(self, request: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

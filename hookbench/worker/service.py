@@ -286,7 +286,7 @@ class WorkerService:
         if done is not None:
             has_redis = settings.redis_url and phase is not Phase.NATS_ONLY
             pool = self._connections.redis() if has_redis else None
-            ended = EndedTasks(done, transport, redis=pool, task_type=task_type)
+            ended = EndedTasks(done, transport, clock=self._clock, redis=pool, task_type=task_type)
         entry = Entry(step=index, redis_step=self._redis_step)
         await self._connections.nats_for_reading(task_type, entry=entry, ended=ended)
         self._dead_letters.nats = NatsDeadLetters(transport)

@@ -1,28 +1,34 @@
 """Epochs of the NATS consumer: agreed on by all workers, from the watermark."""
 
 import asyncio
-import base64
 
-import msgspec
 import pytest
 from nats.js.api import ConsumerConfig
 
+from hookbench.clock import SystemClock
+from hookbench.ledger.events import Broker
 from hookbench.queues.connections import Connections
 from hookbench.queues.epoch_reading import make_epoch_consume
 from hookbench.queues.epochs import (
     Entry,
     close_epoch,
+    consumer_drift,
     current_consumer,
     epoch_consumer_name,
     open_epoch,
     read_epoch,
 )
-from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_stream
+from hookbench.queues.jetstream import (
+    ConsumerSettings,
+    StreamSettings,
+    ensure_dead_stream,
+    ensure_stream,
+)
 from hookbench.queues.nats_measures import NatsMeasures
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import find_watermark
 from hookbench.task import encode_task
-from hookbench.worker.dead_letters import DeadLetter, NatsDeadLetters
+from hookbench.worker.dead_letters import DeadLetter, NatsDeadLetters, RedisDeadLetters
 from hookbench.worker.ended import EndedTasks
 from tests.fake_done_store import FakeDoneStore
 
@@ -122,21 +128,42 @@ async def test_without_anybody_who_knows_all_is_delivered(hook_queue, put):
     assert await delivered(hook_queue, 1, 5) == [encode_task(task) for task in tasks]
 
 
-async def test_a_dead_task_has_ended(hook_queue, put, names):
-    dead, waiting = await put(2)
-    await hook_queue.jetstream.add_stream(
-        name=names.dead_stream, subjects=[f"dead.{names.subject_root}.>"], storage="memory"
+class LaterClock(SystemClock):
+    """The machine's clock, moved on by hand."""
+
+    later_ns = 0
+
+    def monotonic_ns(self):
+        return super().monotonic_ns() + self.later_ns
+
+
+def letter_about(task):
+    return DeadLetter.of(
+        encode_task(task),
+        task_type="sync",
+        reason="x",
+        broker=Broker.NATS,
+        attempts=3,
+        died_at_ns=0,
     )
-    letter = DeadLetter(
-        task_type="sync", reason="x", broker="nats", attempts=3, died_at_ns=0, payload_base64=""
-    )
-    letter = msgspec.structs.replace(
-        letter, payload_base64=base64.b64encode(encode_task(dead)).decode()
-    )
-    await NatsDeadLetters(hook_queue).bury(letter)
-    ended = EndedTasks(FakeDoneStore(), hook_queue)
-    assert (await begin(hook_queue, ended=ended)).start_sequence == 2
-    assert await delivered(hook_queue, 1, 5) == [encode_task(waiting)]
+
+
+async def test_a_dead_task_has_ended(hook_queue, put, redis_client):
+    on_nats, on_redis, waiting = await put(3)
+    names, clock = hook_queue.names, LaterClock()
+    await ensure_dead_stream(hook_queue, storage="memory")
+    await NatsDeadLetters(hook_queue).bury(letter_about(on_nats))
+    await RedisDeadLetters(redis_client, names).bury(letter_about(on_redis))
+    ended = EndedTasks(FakeDoneStore(), hook_queue, clock=clock, redis=redis_client)
+    try:
+        assert (await begin(hook_queue, ended=ended)).start_sequence == 3
+        assert await delivered(hook_queue, 1, 5) == [encode_task(waiting)]
+        await NatsDeadLetters(hook_queue).bury(letter_about(waiting))
+        assert await ended([waiting.id]) == set()  # what was read a moment ago
+        clock.later_ns = 10 * 10**9
+        assert await ended([waiting.id]) == {waiting.id}
+    finally:
+        await redis_client.delete(names.dead_key("sync"))
 
 
 async def test_all_workers_of_a_fleet_mean_the_same_consumer(hook_queue, put, nats_broker, names):
@@ -256,6 +283,19 @@ async def test_the_first_record_counts_also_for_whoever_looked_before_it(
     epoch = await begin(hook_queue, ended=ended)
     assert (epoch.number, epoch.start_sequence) == (1, 2)
     assert (faster[0].number, faster[0].start_sequence) == (1, 2)
+
+
+async def test_drift_is_told_of_the_current_consumer_and_nothing_is_made(hook_queue, put):
+    await put(1)
+    assert await consumer_drift(hook_queue, CONSUMER) == []
+    assert await hook_queue.jetstream.consumers_info(hook_queue.names.stream) == []
+    await begin(hook_queue)
+    assert await consumer_drift(hook_queue, CONSUMER) == []
+    other = ConsumerSettings(ack_wait_s=5.0, max_ack_pending=7)
+    assert await consumer_drift(hook_queue, other, sized=True) == [
+        "ack_wait: wanted 5.0, found 30.0"
+    ]
+    assert len(await consumer_drift(hook_queue, other)) == 2
 
 
 async def test_nobody_joins_an_epoch_that_was_left(hook_queue, put):

@@ -1,6 +1,9 @@
 """Confirmed acknowledgements, types, slots and advisories on a real NATS."""
 
 import asyncio
+import json
+import subprocess
+import sys
 import uuid
 
 import pytest
@@ -296,3 +299,32 @@ async def test_a_server_that_has_stopped_is_noticed_long_before_the_default_ping
             assert (await transport.publish(names.subject("sync"), b"x")).sequence == 1
     finally:
         broker.stop()
+
+
+async def test_the_verb_says_what_was_given_up_and_which_types_nobody_serves(
+    hook_queue, put, nats_broker, names
+):
+    await ensure_advisory_stream(hook_queue, STREAM)
+    (first, *_), _got = await given_up(hook_queue, put, names)
+    await put(2, task_type="gc")
+
+    async def captured():
+        await hook_queue.pull(names.subject("sync"), 1, 0.1)
+        return len(await read_advisories(hook_queue)) >= 3
+
+    await eventually(captured)
+    scan = [sys.executable, "-m", "hookbench", "scan", f"--nats-url={nats_broker.url}"]
+    own = [f"--stream={names.stream}", f"--subject-root={names.subject_root}"]
+    told = await asyncio.to_thread(
+        subprocess.run, [*scan, *own, "--json"], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 1, told.stderr
+    found = json.loads(told.stdout)
+    assert found["open"]["given_up"] >= 3
+    assert found["types_without_consumer"] == {"gc": 2}
+    assert found["examples"][0]["task_id"] == str(first.id)
+    shown = await asyncio.to_thread(
+        subprocess.run, [*scan, *own], capture_output=True, text=True, check=False
+    )
+    assert "no consumer for type gc: 2 tasks" in shown.stdout
+    assert "MAX_DELIVERIES after 1" in shown.stdout

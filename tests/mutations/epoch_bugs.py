@@ -46,7 +46,8 @@ def deleted_consumer_is_made_anew(original, trace):
     async def read_epoch(transport, task_type):
         epoch, revision = await original(transport, task_type)
         if epoch is not None and epoch.made:
-            info = await epochs._find(transport, task_type, epoch)
+            name = epochs.epoch_consumer_name(transport, task_type, epoch.number)
+            info = await epochs._find(transport, name)
             if info is None:
                 state = (await transport.jetstream.stream_info(transport.names.stream)).state
                 for sequence in range(epoch.start_sequence, state.last_seq - 1):
