@@ -9,8 +9,11 @@ There is one authority at a time, on Redis or on JetStream. ``move_records`` cop
 knows to JetStream before the authority is moved there.
 """
 
+import asyncio
 import enum
 import uuid
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -34,6 +37,7 @@ __all__ = [
     "DoneStore",
     "HeldClaim",
     "MovedRecords",
+    "MovingStore",
     "authority_of",
     "move_records",
     "parse_authority",
@@ -43,6 +47,7 @@ __all__ = [
 RETRY_HORIZON_S = 24 * 3600.0
 """How long after a task has left the stream somebody may still put a copy of it."""
 _EXAMPLES = 5
+_AT_ONCE = 64
 
 
 class Authority(enum.StrEnum):
@@ -141,7 +146,8 @@ async def move_records(source: RecordSource, target: RecordTarget) -> MovedRecor
     """Copy all records, and ask the target afterwards what it knows.
 
     It can be repeated, after a crash too: what the target has already is not written again. The
-    workers must stand still, or use the target, when it is called for the last time.
+    workers must stand still, or use the target, when it is called for the last time; a worker that
+    changes its authority calls it too, for what it did itself (see ``MovingStore``).
 
     Raises:
         BrokerUnreachableError: one of both is away; nothing has to be undone.
@@ -151,9 +157,11 @@ async def move_records(source: RecordSource, target: RecordTarget) -> MovedRecor
     async for part in source.records():
         live = [record.task_id for record in part if record.live]
         done = {record.task_id for record in part if record.done}
-        for record in part:
-            if not record.live:
-                counts["copied"] += await target.put_record(record)
+        known = await target.are_done(done)
+        new = [item for item in part if not item.live and item.task_id not in known]
+        for start in range(0, len(new), _AT_ONCE):
+            taken = await asyncio.gather(*map(target.put_record, new[start : start + _AT_ONCE]))
+            counts["copied"] += sum(taken)
         missing = sorted(done - await target.are_done(done))
         counts["read"] += len(part)
         counts["done"] += len(done)
@@ -161,3 +169,63 @@ async def move_records(source: RecordSource, target: RecordTarget) -> MovedRecor
         counts["missing"] += len(missing)
         examples += [*live, *missing]
     return MovedRecords(**counts, examples=tuple(examples[:_EXAMPLES]))
+
+
+class _Movable(DoneStore, RecordSource, Protocol):
+    """A store that can be asked, and whose records can be read out."""
+
+
+class MovingStore:
+    """An authority that hands over to another one while its claims are still held.
+
+    From ``hand_over`` on, what is completed under an old claim is told to the new authority too.
+    It covers what one worker does. That no other worker claims under the old authority meanwhile
+    is for the procedure that changes a fleet to see to.
+    """
+
+    def __init__(self, store: _Movable) -> None:
+        self._store = store
+        self._next: RecordTarget | None = None
+
+    async def hand_over(self, target: RecordTarget) -> MovedRecords:
+        """Copy all records, and from now on what is completed.
+
+        Raises:
+            BrokerUnreachableError: one of both is away; it can be called again.
+        """
+        self._next = target
+        return await move_records(self, target)
+
+    async def claim(
+        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+    ) -> Claim:
+        """As the store does."""
+        return await self._store.claim(task_id, owner, lease_s, repository=repository)
+
+    async def renew(self, claim: Claim, lease_s: float) -> bool:
+        """As the store does."""
+        return await self._store.renew(claim, lease_s)
+
+    async def complete(self, claim: Claim) -> bool:
+        """As the store does; then the next authority is told."""
+        done = await self._store.complete(claim)
+        if done and self._next is not None:
+            record = DoneRecord(task_id=claim.task_id, done=True, token=claim.token)
+            await self._next.put_record(record)
+        return done
+
+    async def release(self, claim: Claim, *, failure: str = "") -> bool:
+        """As the store does."""
+        return await self._store.release(claim, failure=failure)
+
+    async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+        """As the store does."""
+        return await self._store.are_done(task_ids)
+
+    async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
+        """As the store does."""
+        return await self._store.forget(task_ids)
+
+    def records(self) -> AsyncIterator[Sequence[DoneRecord]]:
+        """As the store does."""
+        return self._store.records()

@@ -256,10 +256,25 @@ def _never_sent(error: BaseException | None) -> bool:
 
 
 @contextmanager
+def _closed_transports() -> Iterator[None]:
+    """What uvloop raises for a write to a connection that the other side has just closed.
+
+    redis-py lets it pass where it happens between the connect and the first command.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "handler is closed" not in str(error):
+            raise
+        raise NeverSentError(f"the connection was closed meanwhile: {error}") from error
+
+
+@contextmanager
 def broker_errors(what: str) -> Iterator[None]:
     """A command without a usable answer, as an error that callers above the client know."""
     try:
-        yield
+        with _closed_transports():
+            yield
     except (RedisError, OSError) as error:
         raise BrokerUnreachableError(f"Redis did not answer {what}: {error}") from error
 
@@ -276,7 +291,8 @@ def put_errors(command: str, payload: bytes) -> Iterator[None]:
     if len(payload) > MAX_BULK_BYTES:
         raise OversizeError(f"task of {len(payload)} bytes: Redis takes {MAX_BULK_BYTES}")
     try:
-        yield
+        with _closed_transports():
+            yield
     except ResponseError as error:
         raise PublishRefusedError(f"Redis refused {command}: {error}") from error
     except (RedisConnectionError, RedisTimeoutError, OSError) as error:

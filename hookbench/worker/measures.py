@@ -1,11 +1,19 @@
 """The parts of a worker that its measures ask for, over the connections of one process."""
 
+import logging
+
 import msgspec
 
 from hookbench.clock import Clock
 from hookbench.ids import Entropy
 from hookbench.ledger.events import Recorder
-from hookbench.migration.done_store import Authority, DoneStore, authority_of, retention_s
+from hookbench.migration.done_store import (
+    Authority,
+    DoneStore,
+    MovingStore,
+    authority_of,
+    retention_s,
+)
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.queues.connections import Connections
@@ -21,6 +29,8 @@ from hookbench.worker.retries import NakDelays
 from hookbench.worker.trimming import Trimmer
 
 __all__ = ["MeasureSettings", "MeasuredParts", "consumer_of"]
+
+_log = logging.getLogger(__name__)
 
 _OWNER_BITS = 64
 _ORDERED_TYPE = "sync"
@@ -85,6 +95,7 @@ class MeasuredParts:
         self._recorder = recorder
         self._claims: dict[Authority, Claims] = {}
         self._owner = f"{entropy.getrandbits(_OWNER_BITS):016x}"
+        self._old: MovingStore | None = None
         self._trimmer: Trimmer | None = None
         self._heart: Heart | None = None
         if measures.heartbeats:
@@ -137,8 +148,11 @@ class MeasuredParts:
         authority = authority_of(phase, self._settings.authority)
         claims = self._claims.get(authority)
         if claims is None:
+            store = await self._store(authority)
+            if authority is Authority.NATS and self._old is not None:
+                await self._take_along(self._old, store)
             claims = self._claims[authority] = Claims(
-                await self._store(authority),
+                store,
                 owner=self._owner,
                 clock=self._clock,
                 settings=self._settings.claims,
@@ -147,11 +161,19 @@ class MeasuredParts:
             )
         return claims
 
+    async def _take_along(self, old: MovingStore, store: DoneStore) -> None:
+        """Records of the former authority go along; what is claimed there is told on its end."""
+        if isinstance(store, KvDoneStore):
+            moved = await old.hand_over(store)
+            _log.info("the authority moves to JetStream: %s", moved)
+
     async def _store(self, authority: Authority) -> DoneStore:
         kept_s = retention_s(self._stream.max_age_s)
         if authority is Authority.REDIS:
             redis = self._connections.redis()
-            return RedisDoneStore(redis, names=self._names, retention_s=kept_s)
+            store = RedisDoneStore(redis, names=self._names, retention_s=kept_s)
+            self._old = MovingStore(store)
+            return self._old
         transport = await self._connections.nats()
         await ensure_bucket(
             transport,

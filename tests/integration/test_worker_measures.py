@@ -14,7 +14,7 @@ from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
 from hookbench.queues.redis_done_store import RedisDoneStore
 from tests.conftest import eventually
 from tests.mutations.scenarios import Failing, Gate
-from tests.mutations.scene import LEASE_S, Scene, environment
+from tests.mutations.scene import LEASE_S, LONG_LEASE_S, Scene, environment
 
 CLAIMED = Measures(ack_after=True, done_store=True)
 BEATING = Measures(ack_after=True, done_store=True, heartbeats=True)
@@ -145,3 +145,35 @@ async def test_a_task_that_fails_on_both_brokers_has_one_budget(scene):
     account = (await scene.conclude())()
     assert (account.dead, account.done, account.handler_failures) == (1, 0, 3)
     assert broken(account) == []
+
+
+async def test_a_worker_takes_its_records_along_when_it_leaves_redis(scene):
+    """One task is done before the change, one is at work during it; both are delivered again."""
+    scene.enter(Phase.NATS_PRIMARY)
+    gate = Gate()
+    done, at_work = scene.task("idempotent", "repo-1"), scene.task("transactional", "repo-2")
+
+    async def serve(task, execution):
+        if task.id == at_work.id:
+            await gate(task, execution)
+
+    with environment(lease_s=LONG_LEASE_S):
+        async with scene.worker(1, service=serve, measures=CLAIMED, concurrency=2) as worker:
+            await scene.put(done, at_work)
+            await eventually(lambda: gate.inside, what="a task in hand")
+            await eventually(lambda: count(scene, Event.DONE), what="the other one done")
+            scene.enter(Phase.NATS_ONLY)
+            await entered(worker, 1)
+            gate.open.set()
+            await scene.quiet()
+        opened = scene.connections()
+        try:
+            transport = await opened.nats()
+            await transport.jetstream.delete_consumer(scene.names.stream, scene.names.consumer)
+        finally:
+            await opened.close()
+        async with scene.worker(2, measures=CLAIMED):
+            await scene.quiet(leases=True)
+    account = (await scene.conclude())()
+    assert (account.done, account.duplicated, broken(account)) == (2, 0, [])
+    assert count(scene, Event.SKIPPED) == 2
