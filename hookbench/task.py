@@ -36,6 +36,8 @@ NATS_DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
 NATS_HEADER_ROOM_BYTES = 1024
 DEFAULT_TASK_LIMIT_BYTES = NATS_DEFAULT_MAX_PAYLOAD_BYTES - NATS_HEADER_ROOM_BYTES
 
+_GUIDE_TYPE = "sync"
+"""The one type that the guide has a consumer for; its name is part of the consumer's."""
 _TOKEN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _SUBJECT_ROOT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -189,6 +191,48 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     def subject(self, task_type: str) -> str:
         """The NATS subject of a task type."""
         return f"{self.subject_root}.{task_type}"
+
+    def consumer_of(self, task_type: str) -> str:
+        """The durable consumer of a task type, where each has its own: ``hook-fsck-worker``."""
+        if task_type == _GUIDE_TYPE:
+            return self.consumer
+        if _GUIDE_TYPE in self.consumer:
+            return self.consumer.replace(_GUIDE_TYPE, task_type, 1)
+        return f"{self.consumer}-{task_type}"
+
+    @property
+    def epochs_stream(self) -> str:
+        """The stream of what the workers have agreed on: epochs and their first sequences."""
+        return f"{self.stream}_EPOCHS"
+
+    def epoch_subject(self, task_type: str) -> str:
+        """The subject of the epochs of a task type."""
+        return f"epoch.{self.subject_root}.{task_type}"
+
+    @property
+    def workers_stream(self) -> str:
+        """The stream in which workers announce their slots."""
+        return f"{self.stream}_WORKERS"
+
+    def worker_subject(self, task_type: str) -> str:
+        """What the subjects of the workers of a task type begin with."""
+        return f"worker.{self.subject_root}.{task_type}"
+
+    @property
+    def advisories_stream(self) -> str:
+        """The stream that keeps what JetStream says of deliveries that it gives up."""
+        return f"{self.stream}_ADVISORIES"
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Every stream of these names; which of them there are depends on the measures."""
+        return (
+            self.stream,
+            self.dead_stream,
+            self.epochs_stream,
+            self.workers_stream,
+            self.advisories_stream,
+        )
 
     def pending_key(self, task_type: str) -> str:
         """The Redis list of tasks not yet read."""

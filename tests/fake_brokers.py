@@ -101,6 +101,8 @@ class FakeServers:
 
     async def jetstream(self, request, body=None):
         self._reach()
+        if request.startswith("STREAM.MSG.GET."):
+            return missing(10059)  # the workers have not agreed on any epoch
         self.requests.append(request)
         verb = request.removesuffix(f".{CONSUMER}").removesuffix(f".{NAMES.stream}")
         return copy.deepcopy(getattr(self, verb.replace(".", "_").lower())(body))

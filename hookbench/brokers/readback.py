@@ -31,11 +31,18 @@ from hookbench.brokers.probe import read_nats_info
 from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE, redact
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
+from hookbench.queues.epochs import current_consumer
 from hookbench.queues.redis_client import closed_is_never_sent
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 
-__all__ = ["check_monitor_url", "read_back_nats", "read_back_redis", "read_monitor"]
+__all__ = [
+    "check_monitor_url",
+    "read_back_nats",
+    "read_back_redis",
+    "read_monitor",
+    "sync_settings",
+]
 
 READ_TIMEOUT_S = 3.0
 _MAX_ANSWER_BYTES = 4 * 1024 * 1024
@@ -153,7 +160,7 @@ async def read_back_nats(
                 raise BrokerUnreachableError(
                     f"{redact(monitor_url)} is the monitoring of another server"
                 )
-            configuration.update(_sync_settings(varz))
+            configuration.update(sync_settings(varz))
             counters = {name: int(varz[name]) for name in _NATS_COUNTERS if name in varz}
         except HookbenchError as error:
             problems.append(f"sync settings not readable: {error}")
@@ -175,9 +182,10 @@ async def _ask_jetstream(url: str, names: Names) -> dict[str, str]:
     """
     async with await AppTransport.connect(url, names=names) as transport:
         told: dict[str, str] = {}
+        consumer = await current_consumer(transport)
         for kind, subject, fields in (
             ("stream", f"STREAM.INFO.{names.stream}", _STREAM_FIELDS),
-            ("consumer", f"CONSUMER.INFO.{names.stream}.{names.consumer}", _CONSUMER_FIELDS),
+            ("consumer", f"CONSUMER.INFO.{names.stream}.{consumer}", _CONSUMER_FIELDS),
         ):
             answer = await transport.client.request(f"$JS.API.{subject}", timeout=READ_TIMEOUT_S)
             data = json.loads(answer.data)
@@ -194,7 +202,7 @@ async def _ask_jetstream(url: str, names: Names) -> dict[str, str]:
         return told
 
 
-def _sync_settings(varz: Mapping[str, Any]) -> dict[str, str]:
+def sync_settings(varz: Mapping[str, Any]) -> dict[str, str]:
     """``sync_interval_ns`` and ``sync_always``, which the server leaves out where it is false."""
     jetstream = varz.get("jetstream") or {}
     config = jetstream.get("config") or {}

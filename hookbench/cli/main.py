@@ -17,6 +17,7 @@ from hookbench.cli import (
     proxy,
     rehearse,
     run,
+    scan,
     show,
     soak,
     worker,
@@ -59,6 +60,7 @@ app.command("hazards")(hazards.hazards)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)
 app.command("proxy", hidden=True)(proxy.proxy)
+app.command("scan")(scan.scan)
 app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(hook.app, name="hook")

@@ -24,6 +24,7 @@ __all__ = [
     "MaxAge",
     "MeasuresOption",
     "NatsMonitorUrl",
+    "NatsSyncInterval",
     "NatsUrl",
     "PhaseFileOption",
     "PhaseOption",
@@ -55,6 +56,14 @@ NatsMonitorUrl = Annotated[
         "--nats-monitor-url",
         envvar=NATS_MONITOR_URL_VARIABLE,
         help="Monitoring of your NATS server, http://host:8222: its sync settings are told there.",
+    ),
+]
+NatsSyncInterval = Annotated[
+    float | None,
+    typer.Option(
+        "--nats-sync-interval",
+        min=0.0,
+        help="Sync interval of your NATS server in seconds, 0 for always, where it cannot be read.",
     ),
 ]
 PhaseOption = Annotated[

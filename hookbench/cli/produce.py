@@ -12,6 +12,8 @@ from hookbench.cli.options import (
     JsonOutput,
     MaxAge,
     MeasuresOption,
+    NatsMonitorUrl,
+    NatsSyncInterval,
     NatsUrl,
     PhaseFileOption,
     PhaseOption,
@@ -33,6 +35,8 @@ __all__ = ["produce"]
 def produce(
     redis_url: RedisUrl = None,
     nats_url: NatsUrl = None,
+    nats_monitor_url: NatsMonitorUrl = None,
+    nats_sync_interval: NatsSyncInterval = None,
     phase: PhaseOption = None,
     phase_file: PhaseFileOption = None,
     measures: MeasuresOption = "none",
@@ -85,6 +89,8 @@ def produce(
     settings = GeneratorSettings(
         redis_url=redis_url,
         nats_url=nats_url,
+        nats_monitor_url=nats_monitor_url,
+        nats_sync_interval_s=nats_sync_interval,
         phase=parse_phase(phase) if phase is not None else None,
         phase_file=phase_file,
         names=Names(prefix=prefix, subject_root=subject_root, stream=stream),

@@ -16,6 +16,8 @@ from hookbench.cli.options import (
     JsonOutput,
     MaxAge,
     MeasuresOption,
+    NatsMonitorUrl,
+    NatsSyncInterval,
     NatsUrl,
     PhaseFileOption,
     PhaseOption,
@@ -38,6 +40,8 @@ __all__ = ["choice", "say", "storage_of", "worker"]
 def worker(
     redis_url: RedisUrl = None,
     nats_url: NatsUrl = None,
+    nats_monitor_url: NatsMonitorUrl = None,
+    nats_sync_interval: NatsSyncInterval = None,
     phase: PhaseOption = None,
     phase_file: PhaseFileOption = None,
     handler: Annotated[str, typer.Option(help="What to do: noop, sleep, fail, git.")] = "noop",
@@ -81,8 +85,9 @@ def worker(
     task_type: Annotated[
         str,
         typer.Option(
-            help="Type of the tasks to work on; git: sync mirrors, fsck and gc care for the mirror"
-            " (on NATS the guide has a consumer for sync only)."
+            help="Types of the tasks to work on, as in sync,fsck,gc; git: sync mirrors, fsck and gc"
+            " care for the mirror (on NATS the guide has a consumer for sync only, see the measure"
+            " consumer_per_type)."
         ),
     ] = "sync",
     concurrency: Annotated[
@@ -173,10 +178,12 @@ def worker(
     settings = WorkerSettings(
         redis_url=redis_url,
         nats_url=nats_url,
+        nats_monitor_url=nats_monitor_url,
+        nats_sync_interval_s=nats_sync_interval,
         phase=parse_phase(phase) if phase is not None else None,
         phase_file=phase_file,
         names=Names(prefix=prefix, subject_root=subject_root, stream=stream, consumer=consumer),
-        task_type=check_task_type(task_type),
+        task_type=",".join(check_task_type(item.strip()) for item in task_type.split(",")),
         block_timeout_secs=block_timeout,
         measures=chosen,
         redis_lease_s=redis_lease,

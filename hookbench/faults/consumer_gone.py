@@ -4,6 +4,7 @@ from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, FaultNotFiredError, Targets, insist
 from hookbench.faults.jetstream_api import (
     consumer_info,
+    consumer_name,
     create_consumer,
     delete_consumer,
     find_consumer,
@@ -31,13 +32,14 @@ class DeleteConsumer(Fault, frozen=True, kw_only=True, tag="delete_consumer"):
     async def inject(self, targets: Targets) -> None:
         """Delete it, and see that it is gone."""
         administration = targets.administration
+        name = await consumer_name(administration)
         info = await consumer_info(administration)
         targets.memory.keep(self, info["config"])
         targets.memory.note(self, "delivered before", info["delivered"]["stream_seq"])
-        await delete_consumer(administration)
-        if await find_consumer(administration) is not None:
+        await delete_consumer(administration, name)
+        if await find_consumer(administration, name) is not None:
             raise FaultNotFiredError(
-                f"consumer {administration.names.consumer} is there after its deletion: a worker"
+                f"consumer {name} is there after its deletion: a worker"
                 " that started at that moment has made it anew"
             )
 
@@ -48,7 +50,8 @@ class DeleteConsumer(Fault, frozen=True, kw_only=True, tag="delete_consumer"):
             return
 
         async def create() -> None:
-            if await find_consumer(targets.administration) is None:
+            name = await consumer_name(targets.administration)
+            if await find_consumer(targets.administration, name) is None:
                 await create_consumer(targets.administration, config)
             else:
                 targets.memory.note(self, "made anew by", "a worker, before its end")
@@ -78,17 +81,16 @@ class RecreateConsumer(Fault, frozen=True, kw_only=True, tag="recreate_consumer"
     async def inject(self, targets: Targets) -> None:
         """Delete and create it, and see that it is another one."""
         administration = targets.administration
+        name = await consumer_name(administration)
         former = await consumer_info(administration)
         targets.memory.keep(self, former["config"])
         targets.memory.note(self, "delivered before", former["delivered"]["stream_seq"])
-        await delete_consumer(administration)
+        await delete_consumer(administration, name)
         await create_consumer(administration, former["config"])
         targets.memory.take(self)
-        now = await consumer_info(administration)
-        if now["created"] == former["created"]:
-            raise FaultNotFiredError(
-                f"consumer {administration.names.consumer} is the one of {former['created']} still"
-            )
+        now = await find_consumer(administration, name)
+        if now is not None and now["created"] == former["created"]:
+            raise FaultNotFiredError(f"consumer {name} is the one of {former['created']} still")
 
     async def heal(self, targets: Targets) -> None:
         """Only what was deleted and could not be created is left to do."""
@@ -97,7 +99,8 @@ class RecreateConsumer(Fault, frozen=True, kw_only=True, tag="recreate_consumer"
             return
 
         async def create() -> None:
-            if await find_consumer(targets.administration) is None:
+            name = await consumer_name(targets.administration)
+            if await find_consumer(targets.administration, name) is None:
                 await create_consumer(targets.administration, config)
 
         await insist(create, targets.clock)

@@ -5,6 +5,8 @@ nothing else, also settings that no client knows. See
 https://docs.nats.io/reference/reference-protocols/nats_api_reference.
 """
 
+import base64
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +19,7 @@ __all__ = [
     "change_consumer",
     "change_stream",
     "consumer_info",
+    "consumer_name",
     "create_consumer",
     "delete_consumer",
     "find_consumer",
@@ -24,6 +27,7 @@ __all__ = [
 ]
 
 _CONSUMER_NOT_FOUND = 10014
+_NO_RECORD = (10037, 10059)  # JSNoMessageFoundErr, JSStreamNotFoundErr
 _NOT_FOUND = (_CONSUMER_NOT_FOUND, 10059)
 _START_FIELDS = ("opt_start_seq", "opt_start_time")
 Config = dict[str, Any]
@@ -55,10 +59,20 @@ async def stream_info(administration: Administration) -> dict[str, Any]:
     return await ask(administration, f"STREAM.INFO.{administration.names.stream}")
 
 
-async def find_consumer(administration: Administration) -> dict[str, Any] | None:
-    """As ``consumer_info``, ``None`` where there is no such consumer."""
+async def consumer_name(administration: Administration) -> str:
+    """The workers' consumer: that of the last epoch, if the workers have agreed on epochs."""
     names = administration.names
-    request = f"CONSUMER.INFO.{names.stream}.{names.consumer}"
+    request = f"STREAM.MSG.GET.{names.epochs_stream}"
+    answer = await administration.jetstream(request, {"last_by_subj": names.epoch_subject("sync")})
+    if (answer.get("error") or {}).get("err_code") in _NO_RECORD:
+        return names.consumer
+    record = json.loads(base64.b64decode(_checked(request, answer)["message"]["data"]))
+    return f"{names.consumer}-e{record['number']}"
+
+
+async def find_consumer(administration: Administration, name: str) -> dict[str, Any] | None:
+    """As ``consumer_info`` of a consumer, ``None`` where there is no such one."""
+    request = f"CONSUMER.INFO.{administration.names.stream}.{name}"
     answer = await administration.jetstream(request)
     if (answer.get("error") or {}).get("err_code") == _CONSUMER_NOT_FOUND:
         return None
@@ -67,8 +81,8 @@ async def find_consumer(administration: Administration) -> dict[str, Any] | None
 
 async def consumer_info(administration: Administration) -> dict[str, Any]:
     """``config``, ``created`` and ``delivered`` of the workers' consumer; errors as of ``ask``."""
-    names = administration.names
-    return await ask(administration, f"CONSUMER.INFO.{names.stream}.{names.consumer}")
+    name = await consumer_name(administration)
+    return await ask(administration, f"CONSUMER.INFO.{administration.names.stream}.{name}")
 
 
 async def change_stream(administration: Administration, changes: Config) -> None:
@@ -90,7 +104,7 @@ async def change_consumer(administration: Administration, changes: Config) -> No
     config = (await consumer_info(administration))["config"]
     await _put_consumer(administration, config | changes, action="update")
     found = (await consumer_info(administration))["config"]
-    _compare(f"consumer {administration.names.consumer}", changes, found)
+    _compare(f"consumer {_name_in(administration, config)}", changes, found)
 
 
 def _compare(what: str, wanted: Config, found: Config) -> None:
@@ -103,10 +117,9 @@ def _compare(what: str, wanted: Config, found: Config) -> None:
         raise FaultNotFiredError(f"{what}, read back after its update: {', '.join(wrong)}")
 
 
-async def delete_consumer(administration: Administration) -> None:
-    """Delete the workers' consumer; errors as of ``ask``."""
-    names = administration.names
-    await ask(administration, f"CONSUMER.DELETE.{names.stream}.{names.consumer}")
+async def delete_consumer(administration: Administration, name: str) -> None:
+    """Delete a consumer; errors as of ``ask``."""
+    await ask(administration, f"CONSUMER.DELETE.{administration.names.stream}.{name}")
 
 
 async def create_consumer(administration: Administration, config: Config) -> None:
@@ -118,4 +131,9 @@ async def create_consumer(administration: Administration, config: Config) -> Non
 async def _put_consumer(administration: Administration, config: Config, *, action: str) -> None:
     names = administration.names
     body = {"stream_name": names.stream, "config": config, "action": action}
-    await ask(administration, f"CONSUMER.DURABLE.CREATE.{names.stream}.{names.consumer}", body)
+    path = f"{names.stream}.{_name_in(administration, config)}"
+    await ask(administration, f"CONSUMER.DURABLE.CREATE.{path}", body)
+
+
+def _name_in(administration: Administration, config: Config) -> str:
+    return str(config.get("durable_name") or administration.names.consumer)

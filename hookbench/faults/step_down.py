@@ -5,7 +5,7 @@ from typing import Any, Literal
 from hookbench.errors import BrokerUnreachableError, FaultError, SettingError
 from hookbench.faults.administration import Administration
 from hookbench.faults.base import Fault, FaultNotFiredError, Targets, wait_for
-from hookbench.faults.jetstream_api import ask, consumer_info, stream_info
+from hookbench.faults.jetstream_api import ask, consumer_info, consumer_name, stream_info
 
 __all__ = ["StepDown"]
 
@@ -45,7 +45,8 @@ class StepDown(Fault, frozen=True, kw_only=True, tag="step_down"):
         names = administration.names
         request = f"STREAM.LEADER.STEPDOWN.{names.stream}"
         if self.of == "consumer":
-            request = f"CONSUMER.LEADER.STEPDOWN.{names.stream}.{names.consumer}"
+            durable = await consumer_name(administration)
+            request = f"CONSUMER.LEADER.STEPDOWN.{names.stream}.{durable}"
         await ask(administration, request)
         seen: list[str | None] = [former]
 

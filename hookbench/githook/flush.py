@@ -69,6 +69,7 @@ class Flush:
             names=self._names,
             clock=clock,
             stream=StreamSettings(storage=config.storage, replicas=config.replicas),
+            measures=self._measures.nats,
         )
         self._service: tuple[tuple[int, Phase], ReceiveSyncService] | None = None
         self._ledger: LedgerWriter | None = None

@@ -113,6 +113,11 @@ class Bench:
         return parse_measures(self._changes, parse_measures(",".join(on), measures_of(self.design)))
 
     @property
+    def _monitors(self) -> str:
+        """Monitoring of each NATS node, for ``synced_only``."""
+        return ",".join(node.monitor_url or "" for node in self.topology.nats.nodes)
+
+    @property
     def ack(self) -> AckMode:
         """When workers acknowledge NATS."""
         return self.measures.ack_mode
@@ -184,6 +189,8 @@ class Bench:
             names=self.names,
             clock=self.clock,
             stream=self.stream,
+            measures=self.measures.nats,
+            nats_monitor_url=self._monitors,
         )
         try:
             service = await open_service(
@@ -228,6 +235,7 @@ class Bench:
             [
                 "--redis-url", redis_url or self.topology.redis_url,
                 "--nats-url", nats_url or self.topology.nats_url,
+                "--nats-monitor-url", self._monitors,
                 "--measures", self.measures.text,
                 *([] if ack is None else ["--ack", ack]),
                 "--handler", handler,

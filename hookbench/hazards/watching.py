@@ -7,15 +7,18 @@ from hookbench.brokers.nats_cluster import NatsCluster
 from hookbench.clock import NS_PER_S
 from hookbench.errors import HazardError
 from hookbench.hazards.bench import Bench
+from hookbench.hazards.model import Observation
 from hookbench.ledger.events import NO_TASK, Event
 from hookbench.ledger.read import Ledger
 from hookbench.queues.base import Depth
+from hookbench.queues.epochs import current_consumer, read_epoch
 from hookbench.queues.jetstream import JetStreamQueue
 
 __all__ = [
     "accepted_are_done",
     "cluster_of",
     "depth_of",
+    "epoch_start",
     "first_ns",
     "refusal",
     "seen",
@@ -46,7 +49,23 @@ async def depth_of(bench: Bench) -> Depth:
     Raises:
         BrokerUnreachableError: no answer, or there is no consumer.
     """
-    return await JetStreamQueue(await bench.nats()).depth()
+    transport = await bench.nats()
+    await transport.bind(bench.names.subject("sync"), await current_consumer(transport))
+    return await JetStreamQueue(transport).depth()
+
+
+async def epoch_start(bench: Bench) -> list[Observation]:
+    """Where the consumer of the current epoch starts; nothing without epochs."""
+    transport = await bench.nats()
+    epoch, _revision = await read_epoch(transport, "sync")
+    if epoch is None:
+        return []
+    last = (await transport.jetstream.stream_info(bench.names.stream)).state.last_seq
+    text = (
+        f"the consumer of epoch {epoch.number} starts at sequence {epoch.start_sequence}, and the"
+        f" stream ends at {last}"
+    )
+    return [Observation(text=text, count=last + 1 - epoch.start_sequence)]
 
 
 async def accepted_are_done(bench: Bench) -> bool:
@@ -87,7 +106,8 @@ async def refusal(bench: Bench, *options: str) -> str | None:
         HazardError: it ended in another way than by an error that names what is wrong.
     """
     urls = ["--redis-url", bench.topology.redis_url, "--nats-url", bench.topology.nats_url]
-    member = bench.launch([*urls, "--ack", bench.ack, *options])
+    measures = ["--measures", bench.measures.text]
+    member = bench.launch([*urls, *measures, "--ack", bench.ack, *options])
     member.expected_end = True  # nobody takes its place
     index = len(bench.phases) - 1
 

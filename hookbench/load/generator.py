@@ -53,6 +53,8 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
         start_ns: monotonic time of offset 0; 0 for now.
         resume: take the place of a producer that ended early: what was due before now was its
             affair, the rest are the tasks that it would have offered.
+        nats_monitor_url: where NATS tells its sync settings, for ``synced_only``.
+        nats_sync_interval_s: those settings as the operator says, where they cannot be read.
     """
 
     redis_url: str | None = None
@@ -72,6 +74,8 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     start_ns: int = 0
     resume: bool = False
+    nats_monitor_url: str | None = None
+    nats_sync_interval_s: float | None = None
 
 
 class LoadGenerator:
@@ -108,6 +112,9 @@ class LoadGenerator:
             names=settings.names,
             clock=clock,
             stream=settings.stream,
+            measures=settings.measures.nats,
+            nats_monitor_url=settings.nats_monitor_url,
+            nats_sync_interval_s=settings.nats_sync_interval_s,
         )
         self._service: ReceiveSyncService | None = None
         self._loop = OpenLoop(self._send, clock=clock)

@@ -1,6 +1,7 @@
 """The guide's consumer: ``RedisConsumer``, which reads Redis, or NATS with Redis behind it."""
 
 import logging
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Self
 
 from hookbench.errors import (
@@ -39,6 +40,15 @@ class _InjectedDelivery:
 
     async def ack(self) -> None:
         await self._ack()
+
+    @property
+    def confirms(self) -> bool:
+        """Whether ``send_ack`` may be called."""
+        return bool(getattr(self._ack, "confirms", False))
+
+    async def send_ack(self) -> Awaitable[None]:
+        confirmed: Awaitable[None] = await getattr(self._ack, "send_ack")()  # noqa: B009
+        return confirmed
 
     async def nak(self, delay_s: float = 0.0) -> None:
         """Without a ``nak`` the broker delivers again after its AckWait."""

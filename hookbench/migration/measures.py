@@ -10,6 +10,7 @@ import msgspec
 
 from hookbench.errors import SettingError
 from hookbench.migration.phases import AckMode, Design
+from hookbench.queues.nats_measures import NatsMeasures
 
 __all__ = ["HARDENED", "NO_MEASURES", "Measures", "measures_of", "parse_measures"]
 
@@ -39,6 +40,18 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
             execution covers an earlier one, as a mirror's does, and where the clocks that ids are
             taken from do not run back. It claims, as done_store does.
         trim: the Redis copy of a task that NATS has done is removed (P8).
+        confirmed_acks: the server's confirmation of an acknowledgement is awaited, beside the
+            work and not in its way, and asked for again (the other half of P10).
+        epoch_consumer: each entry into reading NATS has a consumer of its own, which starts at
+            the first task that is not done (P5, B1, N7; it needs ``done_store`` to know).
+        consumer_per_type: each task type has a consumer of its own (T1).
+        short_pings: a connection to a server that has stopped is given up within seconds (N9).
+        sized_pending: max-ack-pending has room for every slot of every worker (N5).
+        advisories: what JetStream says of deliveries that it gives up is kept in a stream, as a
+            second witness (N3).
+        rescue_aged: tasks that are about to be too old for the stream are copied to the dead
+            letters (P7).
+        synced_only: a JetStream that syncs its disk every few minutes is refused (N10).
     """
 
     ack_after: bool = False
@@ -52,6 +65,14 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     own_attempts: bool = False
     repository_order: bool = False
     trim: bool = False
+    confirmed_acks: bool = False
+    epoch_consumer: bool = False
+    consumer_per_type: bool = False
+    short_pings: bool = False
+    sized_pending: bool = False
+    advisories: bool = False
+    rescue_aged: bool = False
+    synced_only: bool = False
 
     @property
     def ack_mode(self) -> AckMode:
@@ -62,6 +83,12 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     def reads_redis_otherwise(self) -> bool:
         """Whether Redis is read in another way than the guide's."""
         return self.exact_removal or self.leases or self.oom_claims
+
+    @property
+    def nats(self) -> NatsMeasures:
+        """Those that are carried out below the migration, where NATS is spoken."""
+        fields = NatsMeasures.__struct_fields__
+        return NatsMeasures(**{name: getattr(self, name) for name in fields})
 
     @property
     def text(self) -> str:

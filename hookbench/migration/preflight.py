@@ -1,12 +1,18 @@
 """Ask the brokers of a phase who they are, before a process begins to use them."""
 
+import logging
+
 from hookbench.brokers.probe import probe_nats, probe_redis
 from hookbench.brokers.redis_memory import check_redis_memory
+from hookbench.brokers.sync_check import check_synced
 from hookbench.errors import SettingError
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.phases import Phase
+from hookbench.queues.connections import Connections
 
-__all__ = ["check_brokers"]
+__all__ = ["check_brokers", "check_sync_interval"]
+
+_log = logging.getLogger(__name__)
 
 
 async def check_brokers(
@@ -33,3 +39,20 @@ async def check_brokers(
             await check_redis_memory(redis_url)
     if phase is not Phase.REDIS_ONLY and nats_url:
         await probe_nats(nats_url)
+
+
+async def check_sync_interval(connections: Connections) -> None:
+    """Refuse a stream on a disk that is synced too seldom; what cannot be read is said.
+
+    It is not refused for that: the operator may know. A stream in memory is his own choice, and
+    said likewise.
+
+    Raises:
+        BrokerUnsuitableError: see ``check_synced``.
+    """
+    if connections.stream.storage != "file":
+        _log.warning("stream in memory: whatever it acknowledges is gone with its server")
+        return
+    report = await check_synced(connections.nats_monitor_url, connections.nats_sync_interval_s)
+    if report.interval_s is None:
+        _log.warning("synced_only: %s", report.text)

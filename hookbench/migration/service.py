@@ -8,6 +8,7 @@ from hookbench.ledger.events import Recorder
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import Phase, WriteRoute, write_route
+from hookbench.migration.preflight import check_sync_interval
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.queues.connections import Connections
 from hookbench.queues.transport import make_nats_publish
@@ -37,6 +38,8 @@ async def open_service(
     publish = None
     limit_bytes = DEFAULT_TASK_LIMIT_BYTES
     if write_route(phase) is not WriteRoute.REDIS:
+        if measures.synced_only:
+            await check_sync_interval(connections)
         transport = await connections.nats()
         publish = make_nats_publish(transport)
         limit_bytes = min(limit_bytes, transport.max_payload_bytes - NATS_HEADER_ROOM_BYTES)

@@ -1,10 +1,21 @@
 """The connections of one process: opened when a phase first needs them, closed together."""
 
+import logging
+
 import msgspec
 
 from hookbench.clock import Clock
-from hookbench.errors import SettingError
+from hookbench.errors import BrokerUnreachableError, SettingError
 from hookbench.queues.addresses import REPLICA_SCHEME
+from hookbench.queues.advisories import ensure_advisory_stream
+from hookbench.queues.epochs import (
+    FIRST_ENTRY,
+    Entry,
+    Epoch,
+    close_epoch,
+    epoch_consumer_name,
+    open_epoch,
+)
 from hookbench.queues.jetstream import (
     ConsumerSettings,
     StreamSettings,
@@ -12,11 +23,16 @@ from hookbench.queues.jetstream import (
     ensure_dead_stream,
     ensure_stream,
 )
+from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
 from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.task_types import ensure_typed_consumer
 from hookbench.queues.transport import AppTransport
+from hookbench.queues.watermark import EndedFn
 from hookbench.task import Names
 
 __all__ = ["Connections"]
+
+_log = logging.getLogger(__name__)
 
 
 class Connections:
@@ -36,6 +52,9 @@ class Connections:
         block_timeout_secs: float = 5.0,
         stream: StreamSettings | None = None,
         consumer: ConsumerSettings | None = None,
+        measures: NatsMeasures = GUIDE_NATS,
+        nats_monitor_url: str | None = None,
+        nats_sync_interval_s: float | None = None,
     ) -> None:
         self._redis_url = redis_url
         self._nats_url = nats_url
@@ -44,6 +63,11 @@ class Connections:
         self._block_timeout_secs = block_timeout_secs
         self._stream = stream or StreamSettings()
         self._consumer = consumer or ConsumerSettings()
+        self._measures = measures
+        self.stream = self._stream
+        self.nats_monitor_url = nats_monitor_url
+        self.nats_sync_interval_s = nats_sync_interval_s
+        self._epochs: dict[str, Epoch] = {}
         self._redis: RedisClient | None = None
         self._nats: AppTransport | None = None
         self._consumer_checked = False
@@ -89,7 +113,7 @@ class Connections:
             if not self._nats_url:
                 raise SettingError("this phase uses NATS: give --nats-url or HOOKBENCH_NATS_URL")
             transport = await AppTransport.connect(
-                self._nats_url, names=self._names, clock=self._clock
+                self._nats_url, names=self._names, clock=self._clock, measures=self._measures
             )
             try:
                 await ensure_stream(transport, self._stream)
@@ -99,18 +123,86 @@ class Connections:
             self._nats = transport
         return self._nats
 
-    async def nats_for_reading(self, task_type: str) -> AppTransport:
-        """The transport, with the consumer and the stream of dead letters created or checked."""
+    async def nats_for_reading(
+        self, task_type: str, *, entry: Entry = FIRST_ENTRY, ended: EndedFn | None = None
+    ) -> AppTransport:
+        """The transport, with the consumer and the stream of dead letters created or checked.
+
+        Args:
+            task_type: what will be read.
+            entry: how the caller comes to read NATS, for ``epoch_consumer``.
+            ended: who knows which tasks have ended, likewise.
+        """
         transport = await self.nats()
         if not self._consumer_checked:
-            await ensure_consumer(
-                transport, msgspec.structs.replace(self._consumer, task_type=task_type)
-            )
+            if not self._has_own_consumers:
+                await ensure_consumer(
+                    transport, msgspec.structs.replace(self._consumer, task_type=task_type)
+                )
             await ensure_dead_stream(
                 transport, storage=self._stream.storage, replicas=self._stream.replicas
             )
+            if self._measures.advisories:
+                await ensure_advisory_stream(transport, self._stream)
             self._consumer_checked = True
+        await self._join(transport, task_type, entry, ended)
         return transport
+
+    @property
+    def _has_own_consumers(self) -> bool:
+        measures = self._measures
+        return measures.epoch_consumer or measures.consumer_per_type or measures.sized_pending
+
+    async def _join(
+        self, transport: AppTransport, task_type: str, entry: Entry, ended: EndedFn | None
+    ) -> None:
+        """Have the consumer of a task type that the measures ask for, and pull by it."""
+        measures, names = self._measures, self._names
+        settings = msgspec.structs.replace(self._consumer, task_type=task_type)
+        if measures.epoch_consumer:
+            epoch = await open_epoch(
+                transport,
+                settings,
+                entry=entry,
+                ended=ended,
+                stream=self._stream,
+                sized=measures.sized_pending,
+            )
+            self._epochs[task_type] = epoch
+            durable = epoch_consumer_name(transport, task_type, epoch.number)
+        elif self._has_own_consumers:
+            durable = names.consumer_of(task_type)
+            await ensure_typed_consumer(transport, settings, sized=measures.sized_pending)
+        else:
+            return
+        await transport.bind(names.subject(task_type), durable)
+
+    async def rejoin(self, task_type: str, *, ended: EndedFn | None = None) -> bool:
+        """Look for the epoch of the fleet after a read that failed; whether it is another one.
+
+        Raises:
+            BrokerUnreachableError: the server does not answer.
+        """
+        before = self._epochs.get(task_type)
+        if before is None:
+            return False
+        await self._join(await self.nats(), task_type, FIRST_ENTRY, ended)
+        return self._epochs[task_type].number != before.number
+
+    async def leave(self, task_type: str) -> None:
+        """Reading NATS has ended for now: give back what is held, and close the epoch.
+
+        An epoch that cannot be closed is known by the step that it was begun in, see ``Entry``.
+        """
+        transport = await self.nats()
+        await transport.release()
+        epoch = self._epochs.pop(task_type, None)
+        if epoch is None:
+            return
+        try:
+            await close_epoch(transport, task_type, epoch.number)
+        except BrokerUnreachableError as error:
+            _log.warning("epoch %d of %s is not closed: %s", epoch.number, task_type, error)
 
     async def close(self) -> None:
         """Close what was opened."""

@@ -1,5 +1,6 @@
 """The hook queue on NATS JetStream: the guide's stream and consumer, and a queue over them."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import msgspec
@@ -25,8 +26,12 @@ __all__ = [
     "ConsumerSettings",
     "JetStreamQueue",
     "StreamSettings",
+    "consumer_config",
+    "differences_of",
     "ensure_consumer",
     "ensure_dead_stream",
+    "ensure_durable",
+    "ensure_named_stream",
     "ensure_stream",
 ]
 
@@ -57,7 +62,8 @@ class ConsumerSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_ack_pending: int = 100
 
 
-def _differences(wanted: dict[str, Any], found: object) -> list[str]:
+def differences_of(wanted: Mapping[str, Any], found: object) -> list[str]:
+    """What a config has otherwise than wanted, a line for each setting."""
     lines = []
     for field, value in wanted.items():
         actual = getattr(found, field)
@@ -89,7 +95,7 @@ async def ensure_stream(
         "num_replicas": settings.replicas,
         "duplicate_window": settings.duplicate_window_s,
     }
-    return await _ensure_stream(transport, transport.names.stream, wanted)
+    return await ensure_named_stream(transport, transport.names.stream, wanted)
 
 
 async def ensure_dead_stream(
@@ -103,10 +109,17 @@ async def ensure_dead_stream(
         "storage": StorageType(storage),
         "num_replicas": replicas,
     }
-    return await _ensure_stream(transport, transport.names.dead_stream, wanted)
+    return await ensure_named_stream(transport, transport.names.dead_stream, wanted)
 
 
-async def _ensure_stream(transport: AppTransport, name: str, wanted: dict[str, Any]) -> StreamInfo:
+async def ensure_named_stream(
+    transport: AppTransport, name: str, wanted: dict[str, Any]
+) -> StreamInfo:
+    """Create a stream, or check that the existing one has the wanted settings.
+
+    Raises:
+        ConfigDriftError, BrokerUnsuitableError, BrokerUnreachableError: see ``ensure_stream``.
+    """
     jetstream = transport.streams
     try:
         try:
@@ -124,7 +137,7 @@ async def _ensure_stream(transport: AppTransport, name: str, wanted: dict[str, A
         raise BrokerUnreachableError(
             f"stream {name}: no answer ({type(error).__name__})"
         ) from error
-    differences = _differences(wanted, info.config)
+    differences = differences_of(wanted, info.config)
     if differences:
         raise ConfigDriftError(
             f"stream {name} exists with other settings ({'; '.join(differences)}): change it with"
@@ -146,34 +159,58 @@ async def ensure_consumer(
     """
     settings = settings or ConsumerSettings()
     names = transport.names
-    wanted: dict[str, Any] = {
-        "filter_subject": names.subject(settings.task_type),
+    wanted = consumer_config(transport, settings) | {"deliver_policy": DeliverPolicy.ALL}
+    return await ensure_durable(transport, names.consumer, wanted)
+
+
+def consumer_config(transport: AppTransport, settings: ConsumerSettings) -> dict[str, Any]:
+    """What the guide's consumer has, but for where it starts."""
+    return {
+        "filter_subject": transport.names.subject(settings.task_type),
         "ack_policy": AckPolicy.EXPLICIT,
-        "deliver_policy": DeliverPolicy.ALL,
         "max_deliver": settings.max_deliver,
         "max_ack_pending": settings.max_ack_pending,
         "ack_wait": settings.ack_wait_s,
     }
+
+
+async def ensure_durable(
+    transport: AppTransport,
+    name: str,
+    wanted: Mapping[str, Any],
+    *,
+    at_first: Mapping[str, Any] | None = None,
+) -> ConsumerInfo:
+    """Create a durable consumer, or check that the existing one is what is wanted.
+
+    Args:
+        transport: the connection.
+        name: of the consumer.
+        wanted: its settings, in the words of ``ConsumerConfig``.
+        at_first: further ones that it is created with, and that may differ later.
+
+    Raises:
+        ConfigDriftError, BrokerUnsuitableError, BrokerUnreachableError: see ``ensure_consumer``.
+    """
+    stream = transport.names.stream
     jetstream = transport.streams
     info: ConsumerInfo
     try:
         try:
-            info = await jetstream.consumer_info(names.stream, names.consumer)
+            info = await jetstream.consumer_info(stream, name)
         except nats.js.errors.NotFoundError:
-            config = ConsumerConfig(durable_name=names.consumer, **wanted)
-            info = await jetstream.add_consumer(names.stream, config)
+            config = ConsumerConfig(durable_name=name, **wanted, **(at_first or {}))
+            info = await jetstream.add_consumer(stream, config)
     except nats.js.errors.APIError as error:
-        raise BrokerUnsuitableError(
-            f"consumer {names.consumer} of {names.stream}: {error}"
-        ) from error
+        raise BrokerUnsuitableError(f"consumer {name} of {stream}: {error}") from error
     except (nats.errors.Error, TimeoutError) as error:
         raise BrokerUnreachableError(
-            f"consumer {names.consumer}: no answer ({type(error).__name__})"
+            f"consumer {name}: no answer ({type(error).__name__})"
         ) from error
-    differences = _differences(wanted, info.config)
+    differences = differences_of(wanted, info.config)
     if differences:
         raise ConfigDriftError(
-            f"consumer {names.consumer} of {names.stream} exists with other settings"
+            f"consumer {name} of {stream} exists with other settings"
             f" ({'; '.join(differences)}): edit or remove it, or use another name"
         )
     return info
@@ -210,10 +247,11 @@ class JetStreamQueue:
             BrokerUnreachableError: no answer, or there is no such consumer.
         """
         names = self._transport.names
+        durable = self._transport.consumer_of(self._subject) or names.consumer
         try:
-            info = await self._transport.streams.consumer_info(names.stream, names.consumer)
+            info = await self._transport.streams.consumer_info(names.stream, durable)
         except (nats.errors.Error, TimeoutError) as error:
-            raise BrokerUnreachableError(f"consumer {names.consumer}: {error!r}") from error
+            raise BrokerUnreachableError(f"consumer {durable}: {error!r}") from error
         return Depth(pending=info.num_pending or 0, in_flight=info.num_ack_pending or 0)
 
     async def close(self) -> None:

@@ -27,7 +27,9 @@ from hookbench.errors import (
 )
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import AckFn, NatsConsumeFn, NatsPublishFn
+from hookbench.queues.confirmed_acks import ConfirmedAcks
 from hookbench.queues.nats_client import JetStreamClient, NatsClient, NatsDelivery
+from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
 from hookbench.queues.reconnecting import connect_client
 from hookbench.queues.standing_pull import StandingPull
 from hookbench.task import Names
@@ -38,6 +40,9 @@ PUBLISH_TIMEOUT_S = 5.0
 ACK_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 3.0
 _PULL_ONE_WAIT_S = 0.05
+# A server that answers none of three pings is given up after 4.5 s; with 3 s for an attempt to
+# connect to the same one again, and 0.25 s before it, the next server is tried within 8 s.
+_SHORT_PINGS: dict[str, Any] = {"ping_interval": 1.5, "max_outstanding_pings": 2}
 
 
 class PublishAck(msgspec.Struct, frozen=True):
@@ -60,12 +65,15 @@ class NatsMessage:
     """One JetStream delivery. Calling it acknowledges, as the guide's ``ack`` function does."""
 
     broker = Broker.NATS
-    __slots__ = ("_msg", "_sync_ack", "attempt", "payload", "sequence")
+    __slots__ = ("_acks", "_msg", "_sync_ack", "attempt", "payload", "sequence")
 
-    def __init__(self, msg: NatsDelivery, *, sync_ack: bool) -> None:
+    def __init__(
+        self, msg: NatsDelivery, *, sync_ack: bool, acks: ConfirmedAcks | None = None
+    ) -> None:
         metadata = msg.metadata
         self._msg = msg
         self._sync_ack = sync_ack
+        self._acks = acks
         self.payload = msg.data
         self.attempt = metadata.num_delivered or 1
         self.sequence = metadata.sequence.stream if metadata.sequence else 0
@@ -81,10 +89,28 @@ class NatsMessage:
             BrokerUnreachableError: no connection, or no confirmation in time.
         """
         with _connection_errors("ack"):
-            if self._sync_ack:
+            if self._acks is not None:
+                await (await self._acks.send(self._msg.reply))
+            elif self._sync_ack:
                 await self._msg.ack_sync(timeout=ACK_TIMEOUT_S)
             else:
                 await self._msg.ack()
+
+    @property
+    def confirms(self) -> bool:
+        """Whether ``send_ack`` may be called."""
+        return self._acks is not None
+
+    async def send_ack(self) -> "asyncio.Future[None]":
+        """Acknowledge; a future of the confirmation.
+
+        Raises:
+            BrokerUnreachableError: it could not be sent.
+            SettingError: confirmations are not switched on.
+        """
+        if self._acks is None:
+            raise SettingError("confirmed_acks is off: use ack")
+        return await self._acks.send(self._msg.reply)
 
     async def nak(self, delay_s: float = 0.0) -> None:
         """Ask for another delivery, after ``delay_s``."""
@@ -111,6 +137,7 @@ class AppTransport:
         consumers: durable consumer of each subject; by default the guide's one, for ``sync``.
         sync_ack: wait for the server's confirmation of an acknowledgement.
         clock: for the age of pull requests.
+        measures: of the hardened design.
     """
 
     def __init__(
@@ -121,15 +148,17 @@ class AppTransport:
         consumers: dict[str, str] | None = None,
         sync_ack: bool = False,
         clock: Clock | None = None,
+        measures: NatsMeasures = GUIDE_NATS,
     ) -> None:
         self.names = names or Names()
         self._client = client
         self.streams: JetStreamClient = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         """What the queues do with JetStream."""
-        self._consumers = consumers or {self.names.subject("sync"): self.names.consumer}
+        self._consumers = dict(consumers or {self.names.subject("sync"): self.names.consumer})
         self._sync_ack = sync_ack
         self._clock = clock or SystemClock()
         self._pulls: dict[str, StandingPull] = {}
+        self._acks = ConfirmedAcks(client, self._clock) if measures.confirmed_acks else None
 
     @classmethod
     async def connect(
@@ -140,6 +169,7 @@ class AppTransport:
         consumers: dict[str, str] | None = None,
         sync_ack: bool = False,
         clock: Clock | None = None,
+        measures: NatsMeasures = GUIDE_NATS,
     ) -> Self:
         """Connect; afterwards the client reconnects for ever.
 
@@ -149,6 +179,7 @@ class AppTransport:
             consumers: see the class.
             sync_ack: see the class.
             clock: see the class.
+            measures: see the class; ``short_pings`` concerns the connection itself.
 
         Raises:
             BrokerUnreachableError: no server answers at ``url`` now.
@@ -163,6 +194,7 @@ class AppTransport:
                     reconnect_time_wait=0.25,
                     max_reconnect_attempts=-1,
                     error_cb=_ignore_connection_noise,
+                    **(_SHORT_PINGS if measures.short_pings else {}),
                 )
             raise_if_cancelled()
         except (nats.errors.Error, TimeoutError, OSError) as error:
@@ -172,7 +204,14 @@ class AppTransport:
             ) from error
         except ValueError as error:
             raise SettingError(f"NATS URL {url!r}: {error}") from error
-        return cls(client, names=names, consumers=consumers, sync_ack=sync_ack, clock=clock)
+        return cls(
+            client,
+            names=names,
+            consumers=consumers,
+            sync_ack=sync_ack,
+            clock=clock,
+            measures=measures,
+        )
 
     @property
     def client(self) -> Client:
@@ -246,7 +285,23 @@ class AppTransport:
             await pull.open()
             self._pulls[subject] = pull
         raw = await pull.take(batch, wait_s)
-        return [NatsMessage(msg, sync_ack=self._sync_ack) for msg in raw]
+        return [NatsMessage(msg, sync_ack=self._sync_ack, acks=self._acks) for msg in raw]
+
+    async def bind(self, subject: str, durable: str) -> None:
+        """Pull a subject by this consumer from now on; what another one handed over is given back.
+
+        A delivery of the other one that is in work keeps its acknowledgement.
+        """
+        if self._consumers.get(subject) == durable:
+            return
+        self._consumers[subject] = durable
+        pull = self._pulls.pop(subject, None)
+        if pull is not None:
+            await pull.close()
+
+    def consumer_of(self, subject: str) -> str | None:
+        """The consumer that a subject is pulled by."""
+        return self._consumers.get(subject)
 
     async def release(self) -> int:
         """Stop pulling and give back what was fetched but not handed out; how many that were."""
@@ -261,6 +316,8 @@ class AppTransport:
         if self._client.is_closed:
             return
         await self.release()
+        if self._acks is not None:
+            await self._acks.close()
         if self._client.is_connected:
             # If nobody is there to read it, closing is all that is left to do.
             with suppress(nats.errors.Error, TimeoutError):

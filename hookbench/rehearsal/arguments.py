@@ -19,6 +19,7 @@ def _common(settings: RehearsalSettings, stage: Stage, links: Links, role: str) 
         f"--measures={settings.effective_measures.text}",
         "--redis-url", links.url(role, "redis"),
         "--nats-url", links.url(role, "nats"),
+        f"--nats-monitor-url={stage.monitor_urls}",
         f"--prefix={names.prefix}",
         f"--subject-root={names.subject_root}",
         f"--stream={names.stream}",

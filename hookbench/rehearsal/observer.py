@@ -4,7 +4,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import uuid
 from pathlib import Path
 
@@ -16,19 +15,20 @@ from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
+from hookbench.queues.epochs import current_consumer
 from hookbench.queues.redis_client import broker_errors, connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.transport import AppTransport
+from hookbench.queues.watermark import id_of_payload
 from hookbench.task import Names
-from hookbench.worker.dead_letters import DeadLetter
+from hookbench.worker.letter_ids import id_of_letter
 
 __all__ = ["Observer", "Sample"]
 
 SAMPLE_S = 0.25
 _QUIET_S = 3.0
 _POLL_S = 0.1
-_ID_OF_CUT = re.compile(rb'^\{"id": ?"([0-9a-f-]{36})"')
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,13 +48,6 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
         """What no consumer has got yet: all of the stream while there is none."""
         waiting = self.stream if self.consumer_pending is None else self.consumer_pending
         return waiting or 0
-
-
-class _IdOnly(msgspec.Struct):
-    id: uuid.UUID
-
-
-_id_decoder = msgspec.json.Decoder(_IdOnly)
 
 
 class Observer:
@@ -103,7 +96,8 @@ class Observer:
             return {}
         fields = {"stream": stream.state.messages}
         try:
-            info = await jetstream.consumer_info(self._names.stream, self._names.consumer)
+            durable = await current_consumer(await self._nats())
+            info = await jetstream.consumer_info(self._names.stream, durable)
         except nats.js.errors.NotFoundError:
             return fields
         fields["consumer_pending"] = info.num_pending or 0
@@ -177,7 +171,8 @@ class Observer:
             try:
                 state = (await jetstream.stream_info(self._names.stream)).state
                 first_sequence, last_sequence = state.first_seq, state.last_seq
-                info = await jetstream.consumer_info(self._names.stream, self._names.consumer)
+                durable = await current_consumer(await self._nats())
+                info = await jetstream.consumer_info(self._names.stream, durable)
             except nats.js.errors.NotFoundError:
                 return Residue(
                     places=places,
@@ -227,7 +222,7 @@ class Observer:
         await RedisDoneStore(self._redis, names=self._names, retention_s=1.0).remove_all()
         jetstream = (await self._nats()).jetstream
         bucket = f"KV_{self._names.done_bucket}"
-        for stream in (self._names.stream, self._names.dead_stream, bucket):
+        for stream in (*self._names.streams, bucket):
             try:
                 await jetstream.delete_stream(stream)
             except nats.js.errors.NotFoundError:
@@ -241,25 +236,12 @@ class Observer:
 
 
 def _ids(payloads: list[bytes]) -> list[uuid.UUID]:
-    found = []
-    for payload in payloads:
-        try:
-            found.append(_id_decoder.decode(payload).id)
-        except msgspec.MsgspecError:
-            continue  # junk has no id; it is counted by its dead letter
-    return found
+    """Junk has no id; it is counted by its dead letter."""
+    return [found for payload in payloads if (found := id_of_payload(payload)) is not None]
 
 
 def _ids_of_letters(letters: list[bytes]) -> list[uuid.UUID]:
-    """The tasks that dead letters are about; a letter about junk is about none."""
-    payloads = [msgspec.json.decode(letter, type=DeadLetter).payload for letter in letters]
-    found = _ids(payloads)
-    for payload in payloads:
-        # The payload of an oversize letter is cut, and no JSON any more.
-        match = _ID_OF_CUT.search(payload)
-        if match is not None:
-            found.append(uuid.UUID(match[1].decode()))
-    return found
+    return [found for letter in letters if (found := id_of_letter(letter)) is not None]
 
 
 def _plain(sample: Sample) -> dict[str, int | None]:

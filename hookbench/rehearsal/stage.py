@@ -93,6 +93,13 @@ class Stage:
         """
         return await asyncio.gather(*self._read_redis(), *self._read_nats())
 
+    @property
+    def monitor_urls(self) -> str:
+        """Monitoring of the NATS nodes, separated by commas; empty where none is known."""
+        if isinstance(self.nats, Resolved):
+            return self._nats_monitor_url or ""
+        return ",".join(node.monitor_url or "" for node in self.nats.nodes)
+
     def _read_redis(self) -> list[Awaitable[BrokerReport]]:
         if isinstance(self.redis, Resolved):
             urls = redis_nodes(self.redis_url)

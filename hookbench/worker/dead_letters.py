@@ -119,8 +119,8 @@ class NatsDeadLetters:
     def __init__(self, transport: AppTransport) -> None:
         self._transport = transport
 
-    async def bury(self, letter: DeadLetter) -> None:
-        """Publish, and wait for the acknowledgement."""
+    async def bury(self, letter: DeadLetter, *, msg_id: str | None = None) -> None:
+        """Publish, and wait for the acknowledgement; with an id, once within its window."""
         data = msgspec.json.encode(letter)
         room = self._transport.max_payload_bytes
         if len(data) > room:
@@ -131,7 +131,8 @@ class NatsDeadLetters:
                 payload_base64=base64.b64encode(letter.payload[:kept]).decode(),
             )
             data = msgspec.json.encode(letter)
-        await self._transport.publish(self._transport.names.dead_subject(letter.task_type), data)
+        subject = self._transport.names.dead_subject(letter.task_type)
+        await self._transport.publish(subject, data, msg_id=msg_id)
 
 
 class RoutedDeadLetters:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
@@ -23,6 +23,7 @@ from hookbench.queues.base import Leased
 from hookbench.task import HookTask
 from hookbench.worker.acks import PendingAcks
 from hookbench.worker.claims import Claims, complete, give_back, release
+from hookbench.worker.confirmations import Confirmations
 from hookbench.worker.dead_letters import DeadLetter, DeadLetters
 from hookbench.worker.limits import WorkerLimits, WorkerTotals
 from hookbench.worker.protections import NO_PROTECTIONS, Protections
@@ -75,6 +76,7 @@ class Worker:
         self._limits = limits or WorkerLimits()
         self._recorder = recorder or NullRecorder()
         self._acks = PendingAcks()
+        self._confirmations = Confirmations(self._recorder)
         self._tasks: dict[asyncio.Task[None], Received] = {}
         self._slot_free = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -107,6 +109,7 @@ class Worker:
             await self._read_until_stopped()
             await self._source.close()
             await self._drain()
+            await self._confirmations.drain(self._clock, self._limits.drain_timeout_s)
         finally:
             if beating is not None:
                 await cancel(beating)
@@ -194,7 +197,7 @@ class Worker:
         delivery = item.delivery
         if not item.settled:
             self._acks.take(task.id, delivery)
-            if not await self._settle(delivery.ack, task, "ack"):
+            if not await self._send_ack(delivery, task):
                 self._recorder.record(Event.ACK_FAILED, task.id.bytes, broker=delivery.broker)
                 return
             self._recorder.record(Event.ACK_SENT, task.id.bytes, broker=delivery.broker)
@@ -274,6 +277,20 @@ class Worker:
                 broker=item.delivery.broker,
                 value=int(delay_s * NS_PER_S),
             )
+
+    async def _send_ack(self, delivery: Any, task: HookTask) -> bool:
+        """Whether it went through; the slot does not wait for a confirmation."""
+        if not getattr(delivery, "confirms", False):
+            return await self._settle(delivery.ack, task, "ack")
+        sent: list[asyncio.Future[None]] = []
+
+        async def send() -> None:
+            sent.append(await delivery.send_ack())
+
+        if not await self._settle(send, task, "ack"):
+            return False
+        self._confirmations.expect(task.id, delivery.broker, sent[0])
+        return True
 
     async def _failed(self, item: Received, task: HookTask, error: Exception) -> None:
         key = task.id.bytes

@@ -133,6 +133,17 @@ class MeasuredParts:
             trim=None if self._trimmer is None else self._trimmer.trim,
         )
 
+    async def store_of(self, phase: Phase) -> DoneStore | None:
+        """The authority of a phase; ``None`` without ``done_store``.
+
+        Raises:
+            SettingError, BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: it
+                cannot be used.
+        """
+        if not self._measures.done_store:
+            return None
+        return await self._store(authority_of(phase, self._settings.authority))
+
     async def _claims_of(self, phase: Phase) -> Claims:
         authority = authority_of(phase, self._settings.authority)
         claims = self._claims.get(authority)

@@ -1,7 +1,7 @@
 """One worker process: connections, phase changes without a restart, and a graceful stop."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,21 +13,27 @@ from hookbench.brokers.redis_memory import read_redis_memory
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.ids import Entropy, system_entropy
-from hookbench.ledger.events import Event, LedgerWriter, Recorder
+from hookbench.ledger.events import Event, LedgerWriter, NullRecorder, Recorder
 from hookbench.migration.consumer import RedisConsumer
+from hookbench.migration.done_store import DoneStore
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, read_route
-from hookbench.migration.preflight import check_brokers
+from hookbench.migration.preflight import check_brokers, check_sync_interval
 from hookbench.migration.redis_reads import RedisReads
+from hookbench.queues.base import NatsConsumeFn
 from hookbench.queues.connections import Connections
+from hookbench.queues.epoch_reading import make_epoch_consume
+from hookbench.queues.epochs import NEVER, Entry
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_lease import DEFAULT_LEASE_S
 from hookbench.queues.transport import make_nats_consume
 from hookbench.task import Names
+from hookbench.worker.chores import Chores
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
+from hookbench.worker.ended import EndedTasks
 from hookbench.worker.loop import Handler, Worker, WorkerLimits, WorkerTotals
 from hookbench.worker.measures import MeasuredParts, MeasureSettings, consumer_of
 from hookbench.worker.memory_watch import watch_memory
@@ -48,9 +54,13 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         phase: the phase, fixed; or
         phase_file: a file that is watched.
         block_timeout_secs: the longest wait of one read on either broker.
+        task_type: of the tasks to work on; several are separated by commas, and each has slots,
+            and with ``consumer_per_type`` a consumer, of its own.
         measures: those of the hardened design that are on.
         redis_lease_s: with ``leases``, how long the process may be silent before its tasks on Redis
             are put back.
+        nats_monitor_url: where NATS tells its sync settings, for ``synced_only``.
+        nats_sync_interval_s: those settings as the operator says, where they cannot be read.
         bounds: of what those do.
     """
 
@@ -67,6 +77,13 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
+    nats_monitor_url: str | None = None
+    nats_sync_interval_s: float | None = None
+
+    @property
+    def task_types(self) -> list[str]:
+        """The task types, one by one."""
+        return self.task_type.split(",")
 
 
 class WorkerService:
@@ -103,6 +120,8 @@ class WorkerService:
         self._recorder = ledger if recorder is None else recorder
         self._metrics = metrics or HookMetrics()
         self._announce = announce or (lambda _event: None)
+        self._entropy = entropy or system_entropy()
+        self._consumer_settings = consumer_of(settings.consumer, settings.measures)
         self._connections = Connections(
             redis_url=settings.redis_url,
             nats_url=settings.nats_url,
@@ -110,19 +129,34 @@ class WorkerService:
             clock=clock,
             block_timeout_secs=settings.block_timeout_secs,
             stream=settings.stream,
-            consumer=consumer_of(settings.consumer, settings.measures),
+            consumer=self._consumer_settings,
+            measures=settings.measures.nats,
+            nats_monitor_url=settings.nats_monitor_url,
+            nats_sync_interval_s=settings.nats_sync_interval_s,
         )
-        self._parts = MeasuredParts(
+        self._parts = {
+            task_type: MeasuredParts(
+                settings.measures,
+                settings.bounds,
+                self._connections,
+                names=settings.names,
+                task_type=task_type,
+                stream=settings.stream,
+                ack_wait_s=settings.consumer.ack_wait_s,
+                clock=clock,
+                entropy=self._entropy,
+                recorder=self._recorder,
+            )
+            for task_type in settings.task_types
+        }
+        self._redis_step = NEVER
+        self._chores = Chores(
             settings.measures,
-            settings.bounds,
-            self._connections,
-            names=settings.names,
-            task_type=settings.task_type,
             stream=settings.stream,
-            ack_wait_s=settings.consumer.ack_wait_s,
+            slots=settings.limits.concurrency,
             clock=clock,
-            entropy=entropy or system_entropy(),
-            recorder=self._recorder,
+            recorder=self._recorder or NullRecorder(),
+            announce=self._announce,
         )
         self._dead_letters = RoutedDeadLetters()
         self._stop = asyncio.Event()
@@ -148,45 +182,51 @@ class WorkerService:
                 nats_url=self._settings.nats_url,
                 measures=self._settings.measures,
             )
-            worker = Worker(
-                await self._consumer(phase),
-                self._handler,
-                task_type=self._settings.task_type,
-                dead_letters=self._dead_letters,
-                clock=self._clock,
-                limits=self._settings.limits,
-                recorder=self._recorder,
-                protections=await self._protections(phase),
-            )
+            workers = {
+                task_type: Worker(
+                    await self._consumer(index, phase, task_type),
+                    self._handler,
+                    task_type=task_type,
+                    dead_letters=self._dead_letters,
+                    clock=self._clock,
+                    limits=self._settings.limits,
+                    recorder=self._recorder,
+                    protections=await self._protections(phase, task_type),
+                )
+                for task_type in self._settings.task_types
+            }
             self._entered(index, phase)
             follower = asyncio.ensure_future(
-                self._phases.follow((index, phase), partial(self._switch, worker), self._clock)
+                self._phases.follow((index, phase), partial(self._switch, workers), self._clock)
             )
-            stopper = asyncio.ensure_future(self._stop_when_asked(worker))
-            reporter = asyncio.ensure_future(self._report(worker))
+            stopper = asyncio.ensure_future(self._stop_when_asked(workers))
+            reporter = asyncio.ensure_future(self._report(workers))
             memory = asyncio.ensure_future(self._watch_memory())
             try:
-                totals = await worker.run()
+                await run_together([worker.run() for worker in workers.values()])
             finally:
                 await cancel(follower, stopper, reporter, memory)
-                await self._parts.close()
-            self._parts.count(totals)
+                await self._chores.end()
+                for parts in self._parts.values():
+                    await parts.close()
+            totals = self._sum_of(workers)
             self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
             return totals
         finally:
+            await self._chores.end()
             if self._reads is not None:
                 await self._reads.close()
             await self._connections.close()
 
-    async def _stop_when_asked(self, worker: Worker) -> None:
+    async def _stop_when_asked(self, workers: dict[str, Worker]) -> None:
         await self._stop.wait()
-        worker.request_stop()
+        for worker in workers.values():
+            worker.request_stop()
 
-    async def _report(self, worker: Worker) -> None:
+    async def _report(self, workers: dict[str, Worker]) -> None:
         while True:
             await self._clock.sleep(_PROGRESS_S)
-            self._parts.count(worker.totals)
-            self._announce({"event": "progress", **msgspec.structs.asdict(worker.totals)})
+            self._announce({"event": "progress", **msgspec.structs.asdict(self._sum_of(workers))})
 
     async def _watch_memory(self) -> None:
         """Whether the phase uses Redis or not: as long as tasks may be there."""
@@ -194,18 +234,31 @@ class WorkerService:
         if self._settings.measures.oom_claims and url:
             await watch_memory(partial(read_redis_memory, url), self._announce, self._clock)
 
-    async def _switch(self, worker: Worker, index: int, phase: Phase) -> None:
+    async def _switch(self, workers: dict[str, Worker], index: int, phase: Phase) -> None:
         before = self._phase
-        consumer = await self._consumer(phase)
-        worker.switch(consumer, await self._protections(phase))
+        for task_type, worker in workers.items():
+            consumer = await self._consumer(index, phase, task_type)
+            worker.switch(consumer, await self._protections(phase, task_type))
         self._entered(index, phase)
         left_nats = before is not None and read_route(before) is not ReadRoute.REDIS
         if left_nats and read_route(phase) is ReadRoute.REDIS:
             # Back to Redis: what was fetched but not handed out must not wait for its AckWait.
-            await (await self._connections.nats()).release()
+            await self._chores.end()
+            for task_type in workers:
+                await self._connections.leave(task_type)
+
+    def _sum_of(self, workers: dict[str, Worker]) -> WorkerTotals:
+        totals = WorkerTotals()
+        for task_type, worker in workers.items():
+            self._parts[task_type].count(worker.totals)
+            for name in totals.__struct_fields__:
+                setattr(totals, name, getattr(totals, name) + getattr(worker.totals, name))
+        return totals
 
     def _entered(self, index: int, phase: Phase) -> None:
         self._phase = phase
+        if read_route(phase) is ReadRoute.REDIS:
+            self._redis_step = index
         if self._ledger is not None:
             self._ledger.phase = index
             self._ledger.record(Event.PHASE, value=index)
@@ -213,10 +266,11 @@ class WorkerService:
             {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
         )
 
-    async def _protections(self, phase: Phase) -> Protections:
-        return await self._parts.of(phase, has_redis=bool(self._settings.redis_url))
+    async def _protections(self, phase: Phase, task_type: str) -> Protections:
+        has_redis = bool(self._settings.redis_url)
+        return await self._parts[task_type].of(phase, has_redis=has_redis)
 
-    async def _consumer(self, phase: Phase) -> RedisConsumer:
+    async def _consumer(self, index: int, phase: Phase, task_type: str) -> RedisConsumer:
         route = read_route(phase)
         settings = self._settings
         pool = None
@@ -225,9 +279,7 @@ class WorkerService:
             pool = self._connections.redis()
             self._dead_letters.redis = RedisDeadLetters(pool, settings.names)
         if route is not ReadRoute.REDIS:
-            transport = await self._connections.nats_for_reading(settings.task_type)
-            consume = make_nats_consume(transport, wait_s=settings.block_timeout_secs)
-            self._dead_letters.nats = NatsDeadLetters(transport)
+            consume = await self._nats_consume(index, phase, task_type)
         consumer = RedisConsumer.for_phase(
             phase,
             pool=pool,
@@ -255,3 +307,41 @@ class WorkerService:
                 clock=self._clock,
             )
         return self._reads
+
+    async def _done_store(self, phase: Phase, task_type: str) -> DoneStore | None:
+        """The authority on what is done, where there is one."""
+        return await self._parts[task_type].store_of(phase)
+
+    async def _nats_consume(self, index: int, phase: Phase, task_type: str) -> NatsConsumeFn:
+        """How a task type is read from NATS from this step on."""
+        settings = self._settings
+        wait_s = settings.block_timeout_secs
+        if settings.measures.synced_only:
+            await check_sync_interval(self._connections)
+        transport = await self._connections.nats()
+        done = await self._done_store(phase, task_type)
+        ended = None
+        if done is not None:
+            has_redis = settings.redis_url and phase is not Phase.NATS_ONLY
+            pool = self._connections.redis() if has_redis else None
+            ended = EndedTasks(done, transport, clock=self._clock, redis=pool, task_type=task_type)
+        entry = Entry(step=index, redis_step=self._redis_step)
+        await self._connections.nats_for_reading(task_type, entry=entry, ended=ended)
+        self._dead_letters.nats = NatsDeadLetters(transport)
+        consumer = msgspec.structs.replace(self._consumer_settings, task_type=task_type)
+        await self._chores.begin(transport, consumer, done)
+        if settings.measures.epoch_consumer:
+            return make_epoch_consume(
+                self._connections, transport, task_type, wait_s=wait_s, ended=ended
+            )
+        return make_nats_consume(transport, wait_s=wait_s)
+
+
+async def run_together(runs: list[Coroutine[Any, Any, Any]]) -> None:
+    """Run all to their end; the first error ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for run in runs:
+                group.create_task(run)
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None

@@ -175,10 +175,11 @@ class Scene:
         )
 
     @contextlib.asynccontextmanager
-    async def worker(self, number, *, service=None, after=nothing, **settings):
+    async def worker(self, number, *, service=None, after=nothing, done=None, **settings):
         """A worker in this process; it is stopped as by SIGTERM at the end.
 
-        ``service`` is what a handler does before its effect, ``after`` what it does behind it.
+        ``service`` is what a handler does before its effect, ``after`` what it does behind it, and
+        ``done`` the done-store that knows where an epoch begins.
         """
         ledger = self._writer("worker", number)
         store = SqliteEffectStore(self.effects, writer=number, clock=self.clock)
@@ -197,6 +198,8 @@ class Scene:
             announce=said.append,
         )
         worker.said = said
+        if done is not None:
+            worker._done_store = lambda *_asked: asyncio.sleep(0, done)
         running = asyncio.ensure_future(worker.run())
         self._workers.append(ledger)
         try:

@@ -7,6 +7,7 @@ from tests.mutations import (
     blind_spots,
     counted_bugs,
     effect_bugs,
+    epoch_bugs,
     measure_bugs,
     producer_bugs,
     queue_bugs,
@@ -24,6 +25,7 @@ MUTATIONS = (
     *queue_bugs.MUTATIONS,
     *redis_lease_bugs.MUTATIONS,
     *effect_bugs.MUTATIONS,
+    *epoch_bugs.MUTATIONS,
     *measure_bugs.MUTATIONS,
 )
 

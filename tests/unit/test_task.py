@@ -144,6 +144,19 @@ def test_names_are_the_guides_by_default():
     assert names.consumer == "hook-sync-worker"
 
 
+@pytest.mark.parametrize(
+    ("consumer", "task_type", "expected"),
+    [
+        ("hook-sync-worker", "sync", "hook-sync-worker"),
+        ("hook-sync-worker", "fsck", "hook-fsck-worker"),
+        ("mine", "sync", "mine"),
+        ("mine", "gc", "mine-gc"),
+    ],
+)
+def test_each_type_has_a_consumer_name_of_its_own(consumer, task_type, expected):
+    assert Names(consumer=consumer).consumer_of(task_type) == expected
+
+
 def test_names_of_a_run_share_nothing_with_the_guides():
     names = Names.for_run("0007-3fa9c1e")
     assert not names.pending_key("sync").startswith("{hook}")

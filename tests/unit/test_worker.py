@@ -346,3 +346,74 @@ async def test_two_copies_of_one_task_keep_their_own_acknowledgements(make_task)
     await running
     depth = await bench.queue.depth()
     assert (depth.pending, depth.in_flight) == (0, 0)
+
+
+class _ConfirmedAck(_Ack):
+    """An acknowledgement whose confirmation comes when the test says so."""
+
+    confirms = True
+
+    def __init__(self, delivery, waiting):
+        super().__init__(delivery)
+        self._waiting = waiting
+
+    async def send_ack(self):
+        await self._ack()
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        return future
+
+
+class ConfirmedBench(Bench):
+    """As ``Bench``, with acknowledgements that are confirmed."""
+
+    def __init__(self, handler, **limits):
+        super().__init__(handler, **limits)
+        self.waiting = []
+
+    async def _consume(self, _subject, batch):
+        deliveries = await self.queue.receive(batch, 1.0)
+        return [(item.payload, _ConfirmedAck(item, self.waiting)) for item in deliveries]
+
+
+async def nothing(_task, _execution):
+    pass
+
+
+async def test_no_slot_waits_for_a_confirmation(make_task):
+    bench = ConfirmedBench(nothing, concurrency=1)
+    tasks = [make_task() for _ in range(5)]
+    await bench.put(*tasks)
+
+    def all_sent():
+        if len(bench.waiting) < 5:
+            return False
+        assert bench.recorder.count(Event.ACK_CONFIRMED) == 0
+        for future in bench.waiting:
+            future.set_result(None)
+        return True
+
+    await bench.run_until(all_sent)
+    assert bench.recorder.kinds(tasks[0].id.bytes) == [
+        Event.RECEIVED,
+        Event.STARTED,
+        Event.DONE,
+        Event.ACK_SENT,
+        Event.ACK_CONFIRMED,
+    ]
+
+
+async def test_a_stop_waits_for_the_confirmations_and_not_for_ever(make_task):
+    bench = ConfirmedBench(nothing, drain_timeout_s=20.0)
+    await bench.put(make_task(), make_task())
+    begin_ns = bench.clock.now_ns
+
+    def half_confirmed():
+        if len(bench.waiting) == 2 and not bench.waiting[0].done():
+            bench.waiting[0].set_result(None)
+        return bench.worker.totals.done == 2
+
+    await bench.run_until(half_confirmed)
+    assert bench.recorder.count(Event.ACK_CONFIRMED) == 1
+    assert bench.recorder.count(Event.ACK_FAILED) == 1
+    assert bench.clock.now_ns - begin_ns >= 20e9

@@ -2,7 +2,7 @@
 
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation
-from hookbench.hazards.watching import wait_until_read
+from hookbench.hazards.watching import epoch_start, wait_until_read
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import Phase
 
@@ -22,7 +22,7 @@ async def _replayed(bench: Bench) -> list[Observation]:
     await bench.enter(Phase.DUAL_READ)
     await wait_until_read(bench)
     await bench.quiesce()
-    return await bench.conclude()
+    return [*await epoch_start(bench), *await bench.conclude()]
 
 
 async def _left_behind(bench: Bench) -> list[Observation]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.brokers.nats_cluster import NatsCluster
 from hookbench.clock import NS_PER_MS, NS_PER_S
-from hookbench.errors import HazardError
+from hookbench.errors import BrokerUnsuitableError, HazardError
 from hookbench.faults.sync_calls import SyncCalls
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.findings import EXAMPLES
-from hookbench.hazards.model import Harm, Hazard, Observation
+from hookbench.hazards.model import Harm, Hazard, Observation, Protection
 from hookbench.hazards.producer import Producer
 from hookbench.hazards.watching import accepted_are_done, cluster_of, first_ns
 from hookbench.ledger.events import Event
@@ -101,11 +101,18 @@ async def _power_cut(bench: Bench) -> list[Observation]:
     for the copies, and killed after the tasks. The folders go back to their copies unless strace
     counted a sync in between: what is synced survives a power cut. Without strace the interval
     alone has to be believed.
+
+    A producer that refuses such servers gets some that sync always. Theirs go back to the copies
+    unless there were as many syncs as tasks.
     """
     cluster = cluster_of(bench)
-    await _run_as_shipped(cluster)
+    await _run_with(cluster, None)
     bench.note("sync_interval as shipped")
     await bench.enter(Phase.NATS_PRIMARY)
+    found = await _refused(bench)
+    if found:
+        await _run_with(cluster, "always")
+        bench.note("sync_interval: always")
     producer = await bench.producer()
     kept = await producer.send_all(bench.tasks(_KEPT))
     await cluster.wait_until_current(bench.names.stream)
@@ -122,7 +129,7 @@ async def _power_cut(bench: Bench) -> list[Observation]:
     told = f"fsync calls between copy and cut: {synced}"
     if synced is None:
         told = f"fsync calls between copy and cut: not counted ({calls.problem})"
-    if not synced:
+    if not synced or (found and synced < accepted):
         await asyncio.to_thread(_roll_back, cluster.nodes, copies)
     bench.note(f"power cut; {told}")
     await _start_together(cluster)
@@ -132,24 +139,39 @@ async def _power_cut(bench: Bench) -> list[Observation]:
     await bench.worker()
     await bench.wait_until_done(held)
     await bench.quiesce()
-    found = await bench.conclude()
+    found += await bench.conclude()
     text = f"of {kept + accepted} accepted tasks the stream held {held} after the cut; {told}"
     return [*found, Observation(text=text, count=kept + accepted - held)]
 
 
-async def _run_as_shipped(cluster: NatsCluster) -> None:
-    """Start the nodes again without the sync interval that their durability class sets."""
+async def _refused(bench: Bench) -> list[Observation]:
+    """Whether the producer refuses the servers as they are."""
+    try:
+        producer = await bench.producer()
+    except BrokerUnsuitableError as error:
+        bench.note(f"the producer refuses: {error}")
+        text = f"the producer refuses to start: {error}"
+        return [Observation(text=text, protection=Protection.REFUSED)]
+    await producer.close()
+    return []
+
+
+async def _run_with(cluster: NatsCluster, sync_interval: str | None) -> None:
+    """Start the nodes again with a sync interval, or without one, as a server is shipped."""
     for node in cluster.nodes:
         node.stop()
-        _leave_out_sync_interval(Path(node.command[-1]))
+        _set_sync_interval(Path(node.command[-1]), sync_interval)
     await _start_together(cluster)
 
 
-def _leave_out_sync_interval(configuration: Path) -> None:
+def _set_sync_interval(configuration: Path, value: str | None) -> None:
     lines = configuration.read_text().splitlines()
     kept = [line for line in lines if not line.startswith(_SYNC_INTERVAL)]
-    if len(kept) == len(lines):
+    if value is None and len(kept) == len(lines):
         raise HazardError(f"{configuration}: no line {_SYNC_INTERVAL.strip()!r} to leave out")
+    if value is not None:
+        block = next(number for number, line in enumerate(kept) if line.startswith("jetstream"))
+        kept.insert(block + 1, f"{_SYNC_INTERVAL}{value}")
     configuration.write_text("\n".join(kept) + "\n")
 
 

@@ -1,15 +1,18 @@
 """The NATS consumer and the connection to it: replayed, ignored, silent."""
 
+import psutil
 from nats.js.api import ConsumerConfig
 
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.brokers.nats_nodes import ask_node
+from hookbench.errors import HazardError
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.findings import EXAMPLES
 from hookbench.hazards.model import Harm, Hazard, Observation, Protection
 from hookbench.hazards.watching import (
     accepted_are_done,
     cluster_of,
+    epoch_start,
     first_ns,
     refusal,
     seen,
@@ -17,6 +20,8 @@ from hookbench.hazards.watching import (
 )
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import Phase
+from hookbench.queues.epochs import current_consumer
+from hookbench.rehearsal.fleet import Member
 
 __all__ = ["ROWS"]
 
@@ -36,13 +41,15 @@ async def _recreated(bench: Bench) -> list[Observation]:
     await bench.wait_until_done(accepted)
     await bench.stop(worker)
     bench.note(f"{accepted} tasks accepted, {bench.count(Event.DONE)} done")
-    await (await bench.nats()).jetstream.delete_consumer(bench.names.stream, bench.names.consumer)
-    bench.note("consumer deleted")
+    transport = await bench.nats()
+    durable = await current_consumer(transport)
+    await transport.jetstream.delete_consumer(bench.names.stream, durable)
+    bench.note(f"consumer {durable} deleted")
     await bench.worker()
     await wait_until_read(bench)
     await bench.quiesce()
     bench.note(f"{bench.count(Event.DONE)} executions")
-    return await bench.conclude()
+    return [*await epoch_start(bench), *await bench.conclude()]
 
 
 async def _other_settings(bench: Bench) -> list[Observation]:
@@ -67,17 +74,19 @@ async def _other_settings(bench: Bench) -> list[Observation]:
 
 
 async def _ack_wait_s(bench: Bench) -> float:
-    jetstream = (await bench.nats()).jetstream
-    info = await jetstream.consumer_info(bench.names.stream, bench.names.consumer)
+    transport = await bench.nats()
+    durable = await current_consumer(transport)
+    info = await transport.jetstream.consumer_info(bench.names.stream, durable)
     return float(info.config.ack_wait or 0.0)
 
 
 async def _subscribe_anyway(bench: Bench) -> Observation:
     """What the client library does with a config that differs."""
     names = bench.names
-    subscription = await (await bench.nats()).jetstream.pull_subscribe(
+    transport = await bench.nats()
+    subscription = await transport.jetstream.pull_subscribe(
         names.subject("sync"),
-        durable=names.consumer,
+        durable=await current_consumer(transport),
         stream=names.stream,
         config=ConsumerConfig(ack_wait=_OTHER_ACK_WAIT_S),
     )
@@ -99,7 +108,8 @@ async def _half_open(bench: Bench) -> list[Observation]:
     await bench.enter(Phase.NATS_PRIMARY)
     options = ("--ack-wait", str(_SHORT_ACK_WAIT_S))
     maker = await bench.worker(*options)
-    leader, other = await _nodes(bench)
+    durable = await current_consumer(await bench.nats())
+    leader, other = await _nodes(bench, durable)
     producer = await bench.producer(nats_url=leader.url)
     worker = await bench.worker(*options, nats_url=other.url)
     await bench.stop(maker)
@@ -107,6 +117,7 @@ async def _half_open(bench: Bench) -> list[Observation]:
     await bench.wait_until_done(1)
     bench.note(f"{worker.name} is connected to {other.name}; {leader.name} leads the stream")
     await cluster.wait_until_current(bench.names.stream)
+    _check_connected(worker, other)
     other.pause()
     tasks = bench.tasks(10)
     accepted = await producer.send_all(tasks)
@@ -114,7 +125,7 @@ async def _half_open(bench: Bench) -> list[Observation]:
 
     found = []
     if not await seen(bench, lambda: accepted_are_done(bench), _SILENCE_S):
-        path = f"{bench.names.stream}.{bench.names.consumer}"
+        path = f"{bench.names.stream}.{durable}"
         info = await ask_node(leader, f"$JS.API.CONSUMER.INFO.{path}")
         done = first_ns(bench.ledger(), Event.DONE)
         waiting = [str(task.id) for task in tasks if str(task.id) not in done]
@@ -136,13 +147,24 @@ async def _half_open(bench: Bench) -> list[Observation]:
     return [*found, *await bench.conclude()]
 
 
-async def _nodes(bench: Bench) -> tuple[EmbeddedBroker, EmbeddedBroker]:
+def _check_connected(worker: Member, node: EmbeddedBroker) -> None:
+    """Whether it is this node's silence that the worker has to notice.
+
+    Raises:
+        HazardError: it is not.
+    """
+    found = psutil.Process(worker.child.pid).net_connections(kind="tcp")
+    if not any(item.raddr and item.raddr.port == node.port for item in found):
+        raise HazardError(f"{worker.name} is not connected to {node.name}, which is to be stopped")
+
+
+async def _nodes(bench: Bench, durable: str) -> tuple[EmbeddedBroker, EmbeddedBroker]:
     """The leader of the stream, and a node that leads neither the stream nor the consumer."""
     cluster = cluster_of(bench)
     names = bench.names
     leader = await cluster.stream_leader(names.stream)
     leading = {leader.name}
-    info = await ask_node(leader, f"$JS.API.CONSUMER.INFO.{names.stream}.{names.consumer}")
+    info = await ask_node(leader, f"$JS.API.CONSUMER.INFO.{names.stream}.{durable}")
     leading.add(cluster.node(info["cluster"]["leader"]).name)
     return leader, next(node for node in cluster.nodes if node.name not in leading)
 

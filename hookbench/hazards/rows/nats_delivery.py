@@ -19,7 +19,9 @@ from hookbench.hazards.producer import Producer
 from hookbench.hazards.watching import depth_of, first_ns, seen, wait_until_read
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import AckMode, Phase
+from hookbench.queues.epochs import current_consumer
 from hookbench.task import HookTask
+from hookbench.worker.scan import OpenState, scan_stream
 
 __all__ = ["ROWS"]
 
@@ -130,7 +132,7 @@ async def _given_up(bench: Bench) -> list[Observation]:
         advised.append(message.data)
 
     names = bench.names
-    subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{names.stream}.{names.consumer}"
+    subject = f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{names.stream}.*"
     await (await bench.nats()).client.subscribe(subject, cb=on_advisory)
     tasks = bench.tasks(_GIVEN_UP)
     accepted = await producer.send_all(tasks)
@@ -149,7 +151,12 @@ async def _given_up(bench: Bench) -> list[Observation]:
     found = await bench.conclude()
     if advised:
         when = "before" if early else "only after"
-        text = f"{len(advised)} advisories, {when} a later pull; no stream keeps them"
+        kept = "no stream keeps them"
+        if bench.measures.advisories:
+            report = await scan_stream(await bench.nats(), done=None, clock=bench.clock)
+            given_up = report.open.get(OpenState.GIVEN_UP, 0)
+            kept = f"{report.advisories} are kept, and a scan lists {given_up} tasks as given up"
+        text = f"{len(advised)} advisories, {when} a later pull; {kept}"
         found.append(Observation(text=text, count=len(advised)))
     if any(item.harm is Harm.STUCK for item in found):
         found.append(await _raise_max_deliver(bench))
@@ -194,7 +201,8 @@ async def _raise_max_deliver(bench: Bench) -> Observation:
     """Raise max-deliver, and let a worker look for what was given up."""
     jetstream = (await bench.nats()).jetstream
     names = bench.names
-    config = (await jetstream.consumer_info(names.stream, names.consumer)).config
+    durable = await current_consumer(await bench.nats())
+    config = (await jetstream.consumer_info(names.stream, durable)).config
     given_up = int(config.max_deliver or 0)
     config.max_deliver = _MORE_DELIVERIES
     await jetstream.add_consumer(names.stream, config)

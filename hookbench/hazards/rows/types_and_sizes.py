@@ -8,6 +8,7 @@ from hookbench.hazards.watching import wait_until_read
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import Phase, WriteRoute
 from hookbench.migration.producer import ReceiveSyncService
+from hookbench.queues.task_types import types_without_consumer
 from hookbench.queues.transport import make_nats_publish
 
 __all__ = ["ROWS"]
@@ -20,18 +21,32 @@ _JUNK = (b"", b"{", b"\xff\xfe", b'{"id": 7}')
 
 
 async def _other_type(bench: Bench) -> list[Observation]:
-    """T1: tasks of type fsck are published, and the guide's only consumer is the one for sync."""
+    """T1: tasks of type fsck are published, and the guide's only consumer is the one for sync.
+
+    With a consumer per type the worker is told to work on both; before it is, the types that have
+    tasks and no consumer are looked for, as a gate does.
+    """
     await bench.enter(Phase.NATS_PRIMARY)
     producer = await bench.producer()
-    await bench.worker()
+    per_type = bench.measures.consumer_per_type
+    if not per_type:
+        await bench.worker()
     sync = await producer.send_all(bench.tasks(_COUNT))
-    fsck = [msgspec.structs.replace(task, task_type="fsck") for task in bench.tasks(_COUNT)]
+    # Another repository: between two types there is no order to keep.
+    made = bench.tasks(_COUNT, repository="synthetic/plain/repo-1")
+    fsck = [msgspec.structs.replace(task, task_type="fsck") for task in made]
     other = await producer.send_all(fsck)
     bench.note(f"{sync} sync tasks and {other} fsck tasks accepted")
+    found = []
+    if per_type:
+        missing = await types_without_consumer(await bench.nats(), bench.topology.redis_url)
+        found.append(Observation(text=f"types with tasks and without a consumer: {missing}"))
+        await bench.worker("--task-type", "sync,fsck")
+        await bench.wait_until_done(sync + other)
     await wait_until_read(bench)
     await bench.wait_until_done(sync)
     await bench.quiesce()
-    return await bench.conclude()
+    return [*found, *await bench.conclude()]
 
 
 async def _too_large(bench: Bench) -> list[Observation]:

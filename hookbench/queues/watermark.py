@@ -1,0 +1,72 @@
+"""The watermark of a stream: the lowest sequence whose task has not ended."""
+
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable, Collection
+
+import msgspec
+
+from hookbench.queues.stream_windows import WINDOW, read_windows
+from hookbench.queues.transport import AppTransport
+
+__all__ = ["EndedFn", "Watermark", "find_watermark", "id_of_payload"]
+
+EndedFn = Callable[[Collection[uuid.UUID]], Awaitable[set[uuid.UUID]]]
+"""Which of these tasks have ended: they are done, or a dead letter holds them."""
+
+
+class _IdOnly(msgspec.Struct):
+    id: uuid.UUID
+
+
+_decoder = msgspec.json.Decoder(_IdOnly)
+
+
+def id_of_payload(payload: bytes) -> uuid.UUID | None:
+    """The id of the task in ``payload``, ``None`` for bytes that are none."""
+    try:
+        return _decoder.decode(payload).id
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+
+
+class Watermark(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a new consumer is to start.
+
+    Attributes:
+        sequence: the lowest that has not ended; one beyond the last if all have.
+        ended: tasks below it, which are not delivered again.
+    """
+
+    sequence: int
+    ended: int
+
+
+async def find_watermark(
+    transport: AppTransport, task_type: str, ended: EndedFn | None, *, window: int = WINDOW
+) -> Watermark:
+    """Look for the first task of a type that has not ended.
+
+    Without anybody who knows, it is the first sequence of the stream: to deliver a task again is
+    less harm than never to deliver it. Bytes that are no task have not ended either.
+
+    Raises:
+        BrokerUnreachableError: the stream, or whoever knows, does not answer.
+    """
+    names = transport.names
+    state = (await transport.jetstream.stream_info(names.stream)).state
+    if ended is None:
+        return Watermark(sequence=max(1, state.first_seq), ended=0)
+    last, count = max(state.last_seq, state.first_seq - 1), 0
+    subject = names.subject(task_type)
+    reading = read_windows(transport, names.stream, subject=subject, window=window)
+    async with contextlib.aclosing(reading) as windows:
+        async for stored in windows:
+            ids = {item.sequence: id_of_payload(item.payload) for item in stored}
+            known = await ended([task for task in ids.values() if task is not None])
+            for sequence, task in ids.items():
+                if task not in known:
+                    return Watermark(sequence=sequence, ended=count)
+                count += 1
+            last = max(last, stored[-1].sequence)
+    return Watermark(sequence=last + 1, ended=count)

@@ -1,0 +1,110 @@
+"""Bugs of the measures on the side of NATS: confirmations, epochs and their watermark."""
+
+import asyncio
+
+import msgspec
+
+from hookbench.queues import epochs
+from hookbench.queues.transport import NatsMessage
+from tests.mutations import on_nats
+from tests.mutations.planting import Mutation
+
+
+def confirmed_without_a_word(_original, trace):
+    async def send_ack(self):
+        trace.hit(self)
+        future = asyncio.get_running_loop().create_future()
+        future.set_result(None)
+        return future
+
+    return send_ack
+
+
+def watermark_one_too_high(original, trace):
+    async def find_watermark(transport, task_type, ended, **options):
+        mark = await original(transport, task_type, ended, **options)
+        if mark.ended:
+            await _hit(transport, mark.sequence, trace)
+            return msgspec.structs.replace(mark, sequence=mark.sequence + 1)
+        return mark
+
+    return find_watermark
+
+
+def watermark_one_too_low(original, trace):
+    async def find_watermark(transport, task_type, ended, **options):
+        mark = await original(transport, task_type, ended, **options)
+        if mark.ended:
+            await _hit(transport, mark.sequence - 1, trace)
+            return msgspec.structs.replace(mark, sequence=mark.sequence - 1)
+        return mark
+
+    return find_watermark
+
+
+def deleted_consumer_is_made_anew(original, trace):
+    async def read_epoch(transport, task_type):
+        epoch, revision = await original(transport, task_type)
+        if epoch is not None and epoch.made:
+            name = epochs.epoch_consumer_name(transport, task_type, epoch.number)
+            info = await epochs._find(transport, name)
+            if info is None:
+                state = (await transport.jetstream.stream_info(transport.names.stream)).state
+                for sequence in range(epoch.start_sequence, state.last_seq - 1):
+                    await _hit(transport, sequence, trace)
+                return msgspec.structs.replace(epoch, made=False), revision
+        return epoch, revision
+
+    return read_epoch
+
+
+async def _hit(transport, sequence, trace):
+    trace.hit((await transport.jetstream.get_msg(transport.names.stream, sequence)).data)
+
+
+MUTATIONS = (
+    Mutation(
+        name="watermark-one-too-high",
+        owner=epochs,
+        attribute="find_watermark",
+        plant=watermark_one_too_high,
+        what="a new epoch starts behind the first task that is not done",
+        scenario=on_nats.consumer_deleted,
+        invariant=1,
+        row="nats_primary",
+        cause=("lost", "accepted", "-", "-"),
+    ),
+    Mutation(
+        name="watermark-one-too-low",
+        owner=epochs,
+        attribute="find_watermark",
+        plant=watermark_one_too_low,
+        what="a new epoch starts with the last task that is done",
+        scenario=on_nats.consumer_deleted,
+        invariant=4,
+        row="nats_primary",
+        cause=("duplicate", "ack_sent", "-", "-"),
+    ),
+    Mutation(
+        name="deleted-consumer-is-made-anew",
+        owner=epochs,
+        attribute="read_epoch",
+        plant=deleted_consumer_is_made_anew,
+        what="the consumer of an epoch is made again where it began, and no new epoch begins",
+        scenario=on_nats.consumer_deleted,
+        invariant=4,
+        row="nats_primary",
+        cause=("duplicate", "ack_sent", "-", "-"),
+    ),
+    Mutation(
+        name="confirmed-without-a-word",
+        owner=NatsMessage,
+        attribute="send_ack",
+        plant=confirmed_without_a_word,
+        what="an acknowledgement counts as confirmed, and was never sent",
+        scenario=on_nats.nats_confirmed,
+        invariant=4,
+        row="nats_primary",
+        cause=("duplicate", "ack_sent", "-", "-"),
+    ),
+)

@@ -1,0 +1,38 @@
+"""The scenarios of the bugs on the side of NATS: each is valid without a bug."""
+
+from hookbench.migration.measures import Measures
+from hookbench.migration.phases import Phase
+from hookbench.queues.epochs import current_consumer
+from hookbench.queues.transport import AppTransport
+from tests.fake_done_store import FakeDoneStore
+from tests.mutations.scene import LEASE_S, environment
+
+CONFIRMED = Measures(ack_after=True, confirmed_acks=True)
+EPOCHS = Measures(ack_after=True, epoch_consumer=True)
+
+
+async def nats_confirmed(scene):
+    """Three tasks, one of each class, through NATS; their acknowledgements are confirmed."""
+    scene.enter(Phase.NATS_PRIMARY)
+    with environment(lease_s=LEASE_S):
+        await scene.put(*scene.tasks())
+        async with scene.worker(1, measures=CONFIRMED):
+            await scene.quiet(leases=True)
+
+
+async def consumer_deleted(scene):
+    """Three tasks are done, the consumer of their epoch is deleted, and two more are put."""
+    scene.enter(Phase.NATS_PRIMARY)
+    first, later = scene.tasks(), [scene.task(), scene.task()]
+    store = FakeDoneStore()
+    with environment():
+        await scene.put(*first)
+        async with scene.worker(1, done=store, measures=EPOCHS):
+            await scene.quiet(leases=True)
+        store.done |= {task.id for task in first}
+        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
+            durable = await current_consumer(transport)
+            await transport.jetstream.delete_consumer(scene.names.stream, durable)
+        await scene.put(*later)
+        async with scene.worker(2, done=store, measures=EPOCHS):
+            await scene.quiet(leases=True)
