@@ -19,9 +19,19 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         ack_after: NATS is acknowledged after processing, not before (hazard P10).
+        message_ids: a publish carries its task's id as ``Nats-Msg-Id``, and is tried again within
+            the stream's duplicate window (hazards P4 and, inside of the window, N2).
+        outbox: a task is accepted when it is in the producer's spool, and leaves it when every
+            broker of the write route has acknowledged it (hazards P2, P3 and N1); publishes carry
+            the task's id as well.
+        reconcile: while both brokers are written, what only one of them has is put on the other,
+            by id (hazard P9, and P2 and P3 of producers without an outbox).
     """
 
     ack_after: bool = False
+    message_ids: bool = False
+    outbox: bool = False
+    reconcile: bool = False
 
     @property
     def ack_mode(self) -> AckMode:

@@ -1,10 +1,13 @@
 """The producer of a phase over one process's connections."""
 
+from hookbench.errors import SettingError
 from hookbench.ledger.events import Recorder
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
+from hookbench.migration.outbox import Outbox
 from hookbench.migration.phases import Phase, WriteRoute, write_route
 from hookbench.migration.producer import ReceiveSyncService
+from hookbench.migration.publishing import PatientPublish, PublishPatience, check_pauses
 from hookbench.queues.connections import Connections
 from hookbench.queues.transport import make_nats_publish
 from hookbench.task import DEFAULT_TASK_LIMIT_BYTES, NATS_HEADER_ROOM_BYTES, Names
@@ -17,26 +20,50 @@ async def open_service(
     connections: Connections,
     names: Names,
     *,
-    measures: Measures = NO_MEASURES,  # noqa: ARG001
+    measures: Measures = NO_MEASURES,
     recorder: Recorder | None = None,
     metrics: HookMetrics | None = None,
+    outbox: Outbox | None = None,
+    patience: PublishPatience | None = None,
 ) -> ReceiveSyncService:
     """The service that ``phase`` asks for; only the brokers of its constructor are connected.
 
     Its size limit is the smaller of the default and what the NATS server says that it takes.
 
+    Args:
+        phase: the phase.
+        connections: of this process.
+        names: of the queue.
+        measures: those that are on.
+        recorder: of what happens to tasks.
+        metrics: counters.
+        outbox: of this process, which goes over to the new service; needed with that measure.
+        patience: how long a publish is tried, with ``message_ids``.
+
     Raises:
-        SettingError, BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: see
-            ``Connections``.
+        SettingError: a retry would come after the duplicate window; or as below.
+        BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: see ``Connections``.
+        SpoolError: the outbox cannot be read.
     """
+    if measures.outbox and outbox is None:
+        raise SettingError("the measure outbox needs a spool: give --spool")
+    outbox = outbox if measures.outbox else None
     publish = None
     limit_bytes = DEFAULT_TASK_LIMIT_BYTES
     if write_route(phase) is not WriteRoute.REDIS:
+        patience = patience or PublishPatience()
+        with_ids = measures.message_ids or measures.outbox
+        if measures.message_ids:
+            patience.check(connections.duplicate_window_s)
+        if outbox is not None:
+            check_pauses(patience, outbox.pause_max_s, connections.duplicate_window_s)
         transport = await connections.nats()
-        publish = make_nats_publish(transport)
+        publish = make_nats_publish(transport, message_ids=with_ids, timeout_s=patience.timeout_s)
+        if measures.message_ids and outbox is None:
+            publish = PatientPublish(publish, patience, clock=connections.clock, recorder=recorder)
         limit_bytes = min(limit_bytes, transport.max_payload_bytes - NATS_HEADER_ROOM_BYTES)
     pool = None if phase is Phase.NATS_ONLY else connections.redis()
-    return ReceiveSyncService.for_phase(
+    service = ReceiveSyncService.for_phase(
         phase,
         pool=pool,
         nats_publish=publish,
@@ -45,3 +72,7 @@ async def open_service(
         recorder=recorder,
         metrics=metrics,
     )
+    if outbox is not None:
+        service.outbox = outbox
+        await outbox.enter(service)
+    return service
