@@ -76,6 +76,7 @@ class OutboxFile:
 
     Attributes:
         needed: bits of the brokers that must have a task before it leaves.
+        rejected: tasks that were set aside.
     """
 
     def __init__(self, path: Path, *, boot_id: bytes, clock: Clock) -> None:
@@ -91,6 +92,7 @@ class OutboxFile:
         self._last_found = self._spool.last_number()
         self._added = 0
         self._cleared = 0  # written by the thread alone
+        self.rejected = 0
         self.needed = NO_BROKER
 
     @property
@@ -110,7 +112,7 @@ class OutboxFile:
     @property
     def waiting(self) -> int:
         """Tasks in it, as far as this process knows."""
-        return self._found + self._added - self._cleared
+        return self._found + self._added - self._cleared - self.rejected
 
     def add(self, task_id: str, task: bytes, *, intended_ns: int) -> "asyncio.Future[int | None]":
         """Store a task; the future has its number once it is on the disk.
@@ -151,6 +153,7 @@ class OutboxFile:
     async def reject(self, number: int, reason: str) -> None:
         """See ``Spool.reject``."""
         await self._marked(lambda: self._spool.reject(number, reason))
+        self.rejected += 1
 
     async def left(self) -> int:
         """Tasks in the file now, those that other processes added as well."""

@@ -58,7 +58,9 @@ async def open_service(
         if outbox is not None:
             check_pauses(patience, outbox.pause_max_s, connections.duplicate_window_s)
         transport = await connections.nats()
-        publish = make_nats_publish(transport, message_ids=with_ids, timeout_s=patience.timeout_s)
+        publish = make_nats_publish(transport)
+        if with_ids:
+            publish = make_nats_publish(transport, message_ids=True, timeout_s=patience.timeout_s)
         if measures.message_ids and outbox is None:
             publish = PatientPublish(publish, patience, clock=connections.clock, recorder=recorder)
         limit_bytes = min(limit_bytes, transport.max_payload_bytes - NATS_HEADER_ROOM_BYTES)
