@@ -15,6 +15,7 @@ from hookbench.cli import (
     hook,
     produce,
     proxy,
+    reconcile,
     rehearse,
     run,
     show,
@@ -58,6 +59,7 @@ app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)
+app.command("reconcile")(reconcile.reconcile)
 app.command("proxy", hidden=True)(proxy.proxy)
 app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")

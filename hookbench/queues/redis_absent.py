@@ -1,10 +1,10 @@
-"""A push that looks first: for a task that may lie in the lists already."""
+"""Whether a task lies in the lists, and a push that looks first."""
 
 from collections.abc import Sequence
 
-from hookbench.queues.redis_client import RedisClient, put_errors
+from hookbench.queues.redis_client import RedisClient, broker_errors, put_errors
 
-__all__ = ["LOOK_MAX", "push_if_absent"]
+__all__ = ["LOOK_MAX", "lies_in", "push_if_absent"]
 
 LOOK_MAX = 10_000
 """How far into each list is looked: Redis does nothing else meanwhile (about 0.1 ms per list)."""
@@ -16,6 +16,23 @@ for index = 1, #KEYS do
 end
 return redis.call('LPUSH', KEYS[1], ARGV[1])
 """
+
+_LIES_IN = """
+for index = 1, #KEYS do
+  if redis.call('LPOS', KEYS[index], ARGV[1]) then return 1 end
+end
+return 0
+"""
+
+
+async def lies_in(client: RedisClient, keys: Sequence[str], payload: bytes) -> bool:
+    """Whether these bytes lie in one of the lists, however long they are.
+
+    Raises:
+        BrokerUnreachableError: no answer.
+    """
+    with broker_errors(f"LPOS {keys[0]}"):
+        return bool(await client.eval(_LIES_IN, len(keys), *keys, payload))
 
 
 async def push_if_absent(

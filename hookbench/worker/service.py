@@ -11,6 +11,7 @@ import msgspec
 from hookbench import __version__
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
+from hookbench.ids import system_entropy, uuid7
 from hookbench.ledger.events import Event, LedgerWriter, Recorder
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.measures import NO_MEASURES, Measures
@@ -18,6 +19,7 @@ from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers
+from hookbench.migration.reconcile_loop import ReconcileLoop, open_reconciler
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.transport import make_nats_consume
@@ -131,10 +133,11 @@ class WorkerService:
             )
             stopper = asyncio.ensure_future(self._stop_when_asked(worker))
             reporter = asyncio.ensure_future(self._report(worker))
+            reconciling = asyncio.ensure_future(self._reconcile())
             try:
                 totals = await worker.run()
             finally:
-                await cancel(follower, stopper, reporter)
+                await cancel(follower, stopper, reporter, reconciling)
             self._announce({"event": "stopped", **msgspec.structs.asdict(totals)})
             return totals
         finally:
@@ -148,6 +151,27 @@ class WorkerService:
         while True:
             await self._clock.sleep(_PROGRESS_S)
             self._announce({"event": "progress", **msgspec.structs.asdict(worker.totals)})
+
+    async def _reconcile(self) -> None:
+        """With that measure, while both brokers are written."""
+        settings = self._settings
+        if not settings.measures.reconcile:
+            return
+        await ReconcileLoop(
+            self._connections,
+            partial(
+                open_reconciler,
+                self._connections,
+                settings.names,
+                task_type=settings.task_type,
+                recorder=self._recorder,
+            ),
+            settings.names,
+            task_type=settings.task_type,
+            phase=lambda: self._phase,
+            clock=self._clock,
+            owner=str(uuid7(self._clock, system_entropy())),
+        ).run()
 
     async def _switch(self, worker: Worker, index: int, phase: Phase) -> None:
         before = self._phase

@@ -6,7 +6,11 @@ import signal
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation
-from hookbench.hazards.watching import wait_until_not_put, wait_until_read
+from hookbench.hazards.watching import (
+    accepted_are_done,
+    wait_until_not_put,
+    wait_until_read,
+)
 from hookbench.ledger.events import Broker, Event
 from hookbench.migration.phases import Phase
 
@@ -49,6 +53,8 @@ async def _nats_fails(bench: Bench) -> list[Observation]:
     await bench.enter(Phase.DUAL_READ)
     await bench.worker()
     await bench.wait_until(producer.swept, "the outbox is empty")
+    if bench.measures.reconcile or bench.measures.outbox:
+        await bench.wait_until(lambda: accepted_are_done(bench), "every accepted task is done")
     await wait_until_read(bench)
     await bench.quiesce()
     return await bench.conclude()
