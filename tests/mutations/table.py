@@ -7,6 +7,7 @@ from tests.mutations import (
     blind_spots,
     counted_bugs,
     effect_bugs,
+    outbox_bugs,
     producer_bugs,
     queue_bugs,
     settle_bugs,
@@ -17,6 +18,7 @@ __all__ = ["BLIND_SPOTS", "COUNTED", "MUTATIONS", "caught", "document"]
 
 MUTATIONS = (
     *producer_bugs.MUTATIONS,
+    *outbox_bugs.MUTATIONS,
     *worker_bugs.MUTATIONS,
     *settle_bugs.MUTATIONS,
     *queue_bugs.MUTATIONS,
