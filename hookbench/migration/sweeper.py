@@ -172,7 +172,7 @@ class Sweeper:
     def offer(self, item: Outgoing) -> None:
         """Put a task that was just accepted, or leave it for the sweep if it cannot be now."""
         if self._behind or len(self._flying) >= self._settings.in_flight:
-            self._leave(item.number)
+            self.look()
             return
         lane = item.task.repo_id
         flight = asyncio.ensure_future(self._fly(item, self._lanes.get(lane)))
@@ -192,14 +192,10 @@ class Sweeper:
         if before is not None:
             await asyncio.wait({before})
             if self._behind:  # the one before may have been left: this one must not overtake it
-                self._leave(item.number)
+                self.look()
                 return
         if not await self._carry(item):
-            self._leave(item.number)
-
-    def _leave(self, number: int) -> None:
-        self._floor = min(self._floor, number - 1)
-        self.look()
+            self.look()
 
     async def _carry(self, item: Outgoing) -> bool:
         """Put one task; whether it needs no further put."""

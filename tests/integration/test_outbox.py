@@ -1,10 +1,12 @@
 """The outbox, message ids and the flush of a hook with real brokers and real processes."""
 
 import asyncio
+import contextlib
 import signal
 import sqlite3
 import uuid
 
+import nats.js.errors
 import pytest
 
 from hookbench.brokers.durability import Durability
@@ -252,6 +254,50 @@ CREATE TABLE spool (
     rejected TEXT
 )
 """
+
+
+async def test_a_flush_sweeps_what_is_pushed_while_it_lingers(
+    nats_broker, names, clock, make_task, tmp_path, transport
+):
+    path = tmp_path / "spool"
+    tasks = [make_task(), make_task()]
+
+    def push(task):
+        with Spool(path) as spool:
+            spool.add(str(task.id), encode_task(task), intended_ns=0, boot_id=bytes(16))
+
+    push(tasks[0])
+    config = HookConfig(
+        repo_id=tasks[0].repo_id,
+        spool=str(path),
+        nats_url=nats_broker.url,
+        phase=Phase.NATS_ONLY.label,
+        subject_root=names.subject_root,
+        stream=names.stream,
+        storage="memory",
+        measures="outbox",
+        flush_for_s=60.0,
+        linger_s=30.0,
+    )
+    flush = Flush(config, clock=clock)
+    running = asyncio.ensure_future(flush.run())
+
+    async def stored(count):
+        with contextlib.suppress(nats.js.errors.NotFoundError):
+            return len((await ids_in(transport, names))[0]) == count
+
+    await eventually(lambda: stored(1), what="the first push")
+    push(tasks[1])
+    await eventually(lambda: stored(2), what="the second push")
+
+    def empty():
+        with Spool(path) as spool:
+            return len(spool) == 0
+
+    await eventually(empty, what="an empty spool")
+    flush.request_stop()
+    totals = await running
+    assert (totals.sent, totals.left) == (2, 0)
 
 
 async def test_a_flush_keeps_a_task_until_both_brokers_have_it(

@@ -47,13 +47,11 @@ def cleared_by_one_of_two(original, trace):
 
 
 def left_and_forgotten(_original, trace):
-    def _leave(self, number):
-        with Spool(self._rows.path) as spool:
-            for row in spool.oldest(1000):
-                if row.number == number:
-                    trace.hit(row.task)
+    async def _fly(self, item, _before):
+        if not await self._carry(item):
+            trace.hit(item.task)
 
-    return _leave
+    return _fly
 
 
 def newest_first(original, trace):
@@ -124,7 +122,7 @@ MUTATIONS = (
     Mutation(
         name="left-and-forgotten",
         owner=Sweeper,
-        attribute="_leave",
+        attribute="_fly",
         plant=left_and_forgotten,
         what="a task whose first put failed stays in the outbox, and nobody sweeps it",
         scenario=scenarios.outbox_stream_away,

@@ -183,15 +183,61 @@ async def test_what_a_crashed_producer_left_is_put_in_its_order(bench, make_task
 
 
 async def test_a_copy_that_is_in_redis_already_is_not_pushed_by_the_next_producer(bench, make_task):
-    service = await bench.started(Phase.DUAL_WRITE)
-    bench.nats.error = PublishUnknownError("no answer")
+    service = await bench.started(Phase.REDIS_ONLY)
+    redis = bench.redis
+    push, look = redis.lpush, redis.eval
+
+    async def stored_without_an_answer(name, *values):
+        await push(name, *values)
+        raise ConnectionResetError
+
+    async def no_answer(*_arguments):
+        raise ConnectionResetError
+
+    redis.lpush, redis.eval = stored_without_an_answer, no_answer
     await service.send(make_task())
     await eventually(lambda: bench.listed, what="the push")
     await bench.crash()
-    bench.nats.error = None
-    await bench.started(Phase.DUAL_WRITE)
+    redis.lpush, redis.eval = push, look
+    assert len(bench.rows()) == 1
+    await bench.started(Phase.REDIS_ONLY)
     assert await bench.outbox.drain() == 0
-    assert len(bench.listed) == len(bench.nats.published) == 1
+    assert len(bench.listed) == 1
+
+
+async def test_a_broker_that_the_route_has_no_more_is_left_alone(bench, make_task):
+    service = await bench.started(Phase.DUAL_WRITE)
+    bench.nats.error = PublishUnknownError("no answer")
+    bench.redis.push_error = ConnectionRefusedError()
+    await service.send(make_task())
+    await bench.enter(Phase.NATS_PRIMARY)
+    bench.redis.push_error = None
+    unknown = bench.recorder.count(Event.PUT_UNKNOWN)
+    await eventually(lambda: bench.recorder.count(Event.PUT_UNKNOWN) > unknown + 5)
+    assert bench.listed == []
+
+
+async def test_what_is_added_is_on_the_disk_and_what_is_acknowledged_need_not_be(bench, make_task):
+    service = await bench.started(Phase.NATS_PRIMARY)
+    said = []
+    bench.outbox.file._spool._db.set_trace_callback(said.append)
+    await asyncio.gather(*(service.send(make_task()) for _ in range(3)))
+    assert await bench.outbox.drain() == 0
+    await bench.outbox.file.left()
+    durable, commits = True, []
+    words = []
+    for line in said:
+        if line.startswith("PRAGMA synchronous"):
+            durable = line.endswith("FULL")
+        elif line == "COMMIT":
+            commits.append((durable, "INSERT" in words))
+            words = []
+        else:
+            words.append(line.split()[0])
+    assert (True, True) in commits
+    assert (False, True) not in commits, "an accepted task was not synced"
+    assert (True, False) not in commits, "an acknowledgement waited for the disk"
+    assert (False, False) in commits
 
 
 async def test_rows_go_by_the_route_of_the_phase_that_is_entered(bench, make_task):

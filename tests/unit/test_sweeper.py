@@ -1,6 +1,5 @@
 """The sweeper over rows in memory, in virtual time."""
 
-import asyncio
 import itertools
 
 import pytest
@@ -228,14 +227,30 @@ async def test_after_a_stop_nothing_is_put_and_a_start_takes_all(scene, make_tas
 
 
 async def test_a_defect_of_a_put_is_not_swallowed(scene, make_task):
+    sweeper = scene.open()
+    await scene.until(lambda: sweeper.idle)
+    put, raised = sweeper._put, []
+
+    async def broken_once(item, doubtful):
+        if not raised:
+            raised.append(item)
+            raise RuntimeError("defect")
+        return await put(item, doubtful)
+
+    sweeper._put = broken_once
+    sweeper.offer(scene.rows.add(make_task()))
+    await scene.until(lambda: scene.broker.done)
+    with pytest.raises(RuntimeError, match="defect"):
+        await scene.until(lambda: sweeper.idle)
+
+
+async def test_a_defect_in_the_sweep_is_not_swallowed(scene, make_task):
     async def broken(_item, _doubtful):
         raise RuntimeError("defect")
 
+    scene.rows.add(make_task())
     sweeper = scene.open()
-    await scene.until(lambda: sweeper.idle)
     sweeper._put = broken
-    sweeper.offer(scene.rows.add(make_task()))
-    await asyncio.sleep(0)
     with pytest.raises(RuntimeError, match="defect"):
         await scene.until(lambda: sweeper.idle)
     running, sweeper._running = sweeper._running, None
