@@ -90,6 +90,7 @@ class OutboxFile:
         self._marker: asyncio.Task[None] | None = None
         self._found = len(self._spool)
         self._last_found = self._spool.last_number()
+        self._next = self._last_found + 1
         self._added = 0
         self._cleared = 0  # written by the thread alone
         self.rejected = 0
@@ -214,15 +215,12 @@ class OutboxFile:
     def _store(self, adds: Sequence[Added], marks: dict[int, int]) -> list[int | None]:
         """In the thread: one transaction, on the disk when it returns."""
         gone = 0
+        tasks = [added[:3] for added in adds]
         with self._spool.transaction():
             if marks:
                 gone = self._spool.acknowledge(marks.items(), needed=self.needed)
-            numbers = [
-                self._spool.add(
-                    added.task_id, added.task, intended_ns=added.intended_ns, boot_id=self._boot_id
-                )
-                for added in adds
-            ]
+            numbers = self._spool.add_all(tasks, first=self._next, boot_id=self._boot_id)
+        self._next += len(tasks)
         self._cleared += gone
         return numbers
 

@@ -8,7 +8,7 @@ with it all the same.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -37,6 +37,8 @@ CREATE TABLE IF NOT EXISTS spool (
     acked INTEGER NOT NULL DEFAULT 0
 )
 """
+
+_ADD_NUMBERED = "INSERT OR IGNORE INTO spool (number, task_id, task, intended_ns, boot_id) VALUES "
 
 
 class Spooled(NamedTuple):
@@ -155,6 +157,44 @@ class Spool:
             )
             return done.lastrowid if done.rowcount > 0 else None
 
+    def add_all(
+        self, tasks: Sequence[tuple[str, bytes, int]], *, first: int, boot_id: bytes
+    ) -> list[int | None]:
+        """Store many tasks with one statement, under numbers that are given.
+
+        One statement and not one for each: every statement lets another thread of the process run,
+        and has to wait until that lets go again.
+
+        Args:
+            tasks: id, bytes and intended time of each, in their order.
+            first: number of the first one; above all in the file.
+            boot_id: of the intended times.
+
+        Returns:
+            The number of each, ``None`` for one that was there already.
+        """
+        values: list[object] = []
+        for number, (task_id, task, intended_ns) in enumerate(tasks, first):
+            values += (number, task_id, task, intended_ns, boot_id)
+        with self._guard() as db:
+            done = db.execute(_ADD_NUMBERED + ",".join(["(?,?,?,?,?)"] * len(tasks)), values)
+            if done.rowcount == len(tasks):
+                return [*range(first, first + len(tasks))]
+        numbers: list[int | None] = []
+        for task in tasks:
+            number = self._number_of(task, boot_id, first)
+            numbers.append(None if number in numbers else number)
+        return numbers
+
+    def _number_of(self, task: tuple[str, bytes, int], boot_id: bytes, first: int) -> int | None:
+        """The number of a task that was just added, or that has to be: another one took it."""
+        task_id, data, intended_ns = task
+        with self._guard() as db:
+            found = db.execute("SELECT number FROM spool WHERE task_id = ?", (task_id,)).fetchone()
+        if found is None:
+            return self.add(task_id, data, intended_ns=intended_ns, boot_id=boot_id)
+        return int(found[0]) if found[0] >= first else None
+
     def oldest(self, limit: int) -> list[Spooled]:
         """Up to ``limit`` tasks, oldest first."""
         return self.lacking(NO_BROKER, limit)
@@ -187,20 +227,19 @@ class Spool:
             How many tasks left.
         """
         with self._guard() as db:
-            whole: list[tuple[int]] = []
-            partial: list[tuple[int, int]] = []
+            by_bits: dict[int, list[int]] = {}
             for number, bits in marks:
-                if bits & needed == needed:
-                    whole.append((number,))
-                else:
-                    partial.append((bits, number))
-            left = db.executemany("DELETE FROM spool WHERE number = ?", whole).rowcount
-            if partial:
-                db.executemany("UPDATE spool SET acked = acked | ? WHERE number = ?", partial)
-                left += db.executemany(
-                    "DELETE FROM spool WHERE number = ? AND acked & ? = ?",
-                    [(number, needed, needed) for _bits, number in partial],
-                ).rowcount
+                by_bits.setdefault(bits, []).append(number)
+            left = 0
+            for bits, numbers in by_bits.items():
+                these = f"number IN ({','.join('?' * len(numbers))})"
+                if bits & needed != needed:
+                    db.execute(
+                        f"UPDATE spool SET acked = acked | ? WHERE {these}",  # noqa: S608
+                        (bits, *numbers),
+                    )
+                    these += f" AND acked & {needed} = {needed}"
+                left += db.execute(f"DELETE FROM spool WHERE {these}", numbers).rowcount  # noqa: S608
         return left
 
     def settle(self, needed: int) -> int:
@@ -243,10 +282,10 @@ class Spool:
         return int(count)
 
     def last_number(self) -> int:
-        """The highest number of the tasks in the file, 0 for none."""
+        """The highest number that the file has given, 0 for none."""
         with self._guard() as db:
-            (number,) = db.execute("SELECT max(number) FROM spool").fetchone()
-        return int(number or 0)
+            found = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'spool'").fetchone()
+        return int(found[0]) if found is not None else 0
 
     def tasks(self) -> list[bytes]:
         """All tasks in the file, those set aside as well, in the order in which they were added."""

@@ -45,6 +45,42 @@ def test_a_row_is_told_apart_from_one_that_was_there(spool):
     assert spool.add("other", b"2", intended_ns=0, boot_id=BOOT) > 1
 
 
+def numbered(*numbers):
+    return [(f"id-{number}", b"%d" % number, 0) for number in numbers]
+
+
+def test_many_are_added_at_once_in_their_order(spool):
+    assert spool.add_all(numbered(1, 2, 3), first=1, boot_id=BOOT) == [1, 2, 3]
+    assert spool.add_all(numbered(4), first=4, boot_id=BOOT) == [4]
+    assert [row.task for row in spool.oldest(9)] == [b"1", b"2", b"3", b"4"]
+    assert spool.last_number() == 4
+
+
+def test_of_many_those_that_were_there_are_told(spool):
+    spool.add_all(numbered(1, 2), first=1, boot_id=BOOT)
+    assert spool.add_all(numbered(2, 3, 1), first=3, boot_id=BOOT) == [None, 4, None]
+    assert [row.task for row in spool.oldest(9)] == [b"1", b"2", b"3"]
+
+
+def test_one_that_is_twice_in_a_group_is_one_row(spool):
+    assert spool.add_all(numbered(1, 1), first=1, boot_id=BOOT) == [1, None]
+    assert len(spool) == 1
+
+
+def test_a_number_that_another_process_took_costs_no_task(spool):
+    fill(spool, 2)
+    assert spool.add_all(numbered(7, 8, 9), first=2, boot_id=BOOT) == [5, 3, 4]
+    assert {row.task for row in spool.oldest(9)} == {b"0", b"1", b"7", b"8", b"9"}
+
+
+def test_numbers_are_not_given_twice(spool):
+    rows = fill(spool, 3)
+    spool.acknowledge([(number, BOTH) for number in rows], needed=BOTH)
+    assert len(spool) == 0
+    assert spool.last_number() == 3
+    assert spool.add("new", b"new", intended_ns=0, boot_id=BOOT) == 4
+
+
 def test_a_task_leaves_when_every_needed_broker_has_it_and_not_before(spool):
     first, second, third = fill(spool, 3)
     assert spool.acknowledge([(first, ON_REDIS), (second, ON_NATS)], needed=BOTH) == 0
