@@ -180,11 +180,11 @@ class Spool:
             done = db.execute(_ADD_NUMBERED + ",".join(["(?,?,?,?,?)"] * len(tasks)), values)
             if done.rowcount == len(tasks):
                 return [*range(first, first + len(tasks))]
-        numbers: list[int | None] = []
-        for task in tasks:
-            number = self._number_of(task, boot_id, first)
-            numbers.append(None if number in numbers else number)
-        return numbers
+        stored: list[int | None] = []
+        for item in tasks:
+            found = self._number_of(item, boot_id, first)
+            stored.append(None if found in stored else found)
+        return stored
 
     def _number_of(self, task: tuple[str, bytes, int], boot_id: bytes, first: int) -> int | None:
         """The number of a task that was just added, or that has to be: another one took it."""
