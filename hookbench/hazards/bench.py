@@ -14,7 +14,7 @@ from hookbench.faults.wire.client import ProxyControl, start_proxy
 from hookbench.faults.wire.model import LinkSettings
 from hookbench.hazards.findings import observe
 from hookbench.hazards.model import Observation, Protection
-from hookbench.hazards.producer import Producer, open_producer
+from hookbench.hazards.producer import Producer, fitting_patience, open_producer
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.model import Account, Bounds, Residue
@@ -191,7 +191,7 @@ class Bench:
             measures=self.measures,
             ledger=ledger,
             spool=self.folder / f"outbox-{self._writers}.sqlite",
-            patience=patience,
+            patience=patience or fitting_patience(self.stream.duplicate_window_s),
         )
         self._producers.append(producer)
         return producer

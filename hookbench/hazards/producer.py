@@ -19,7 +19,7 @@ from hookbench.migration.sweeper import SweeperSettings
 from hookbench.queues.connections import Connections
 from hookbench.task import HookTask, Names, task_id_of
 
-__all__ = ["Producer", "open_producer"]
+__all__ = ["Producer", "fitting_patience", "open_producer"]
 
 _PATIENCE_S = 1.0
 _POLL_S = 0.01
@@ -90,6 +90,19 @@ class Producer:
         await self.connections.close()
 
 
+def fitting_patience(duplicate_window_s: float) -> PublishPatience:
+    """The usual one, or for a stream whose duplicate window is short one that suits it."""
+    usual = PublishPatience()
+    if usual.horizon_s < duplicate_window_s:
+        return usual
+    return PublishPatience(
+        horizon_s=0.9 * duplicate_window_s,
+        timeout_s=0.2 * duplicate_window_s,
+        pause_s=0.1 * duplicate_window_s,
+        pause_max_s=0.2 * duplicate_window_s,
+    )
+
+
 async def open_producer(
     phase: Phase,
     connections: Connections,
@@ -98,7 +111,7 @@ async def open_producer(
     measures: Measures,
     ledger: LedgerWriter,
     spool: Path,
-    patience: PublishPatience | None = None,
+    patience: PublishPatience,
 ) -> Producer:
     """A producer of a phase; if it cannot be opened, ledger and connections are closed.
 
@@ -116,7 +129,8 @@ async def open_producer(
         if measures.outbox:
             clock = connections.clock
             file = OutboxFile(spool, boot_id=boot_id(), clock=clock)
-            outbox = Outbox(file, clock=clock, settings=_settings(patience))
+            sweeper = SweeperSettings(pause_s=patience.pause_s, pause_max_s=patience.pause_max_s)
+            outbox = Outbox(file, clock=clock, settings=OutboxSettings(sweeper=sweeper))
         service = await open_service(
             phase,
             connections,
@@ -133,10 +147,3 @@ async def open_producer(
         await connections.close()
         raise
     return Producer(service, ledger, connections, outbox)
-
-
-def _settings(patience: PublishPatience | None) -> OutboxSettings:
-    if patience is None:
-        return OutboxSettings()
-    sweeper = SweeperSettings(pause_s=patience.pause_s, pause_max_s=patience.pause_max_s)
-    return OutboxSettings(sweeper=sweeper)

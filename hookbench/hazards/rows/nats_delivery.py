@@ -25,7 +25,6 @@ from hookbench.task import HookTask
 __all__ = ["ROWS"]
 
 _WINDOW_S = 1.0
-_QUICK = PublishPatience(horizon_s=0.9, timeout_s=0.2, pause_s=0.1, pause_max_s=0.2)
 _ACK_WAIT_S = 0.5
 _DELIVERIES = 3
 """The guide's max-deliver."""
@@ -52,7 +51,7 @@ async def _window_passed(bench: Bench) -> list[Observation]:
     proxy = await bench.link("nats")
     with_ids = bench.measures.message_ids or bench.measures.outbox
     refused = [await _refused(bench, proxy)] if with_ids else []
-    producer = await bench.producer(nats_url=proxy.url("nats"), patience=_QUICK)
+    producer = await bench.producer(nats_url=proxy.url("nats"))
     (task,) = bench.tasks(1)
     if with_ids:
         await proxy.add(Rule(action="drop", direction="reply", command="PubAck", count=1))
@@ -76,7 +75,7 @@ async def _window_passed(bench: Bench) -> list[Observation]:
 async def _refused(bench: Bench, proxy: ProxyControl) -> Observation:
     """A producer whose retries could come after the window does not start."""
     try:
-        await bench.producer(nats_url=proxy.url("nats"))
+        await bench.producer(nats_url=proxy.url("nats"), patience=PublishPatience())
     except SettingError as error:
         bench.note(f"a producer with the usual horizon is refused: {error}")
         return Observation(text=f"refused at its start: {error}", count=1)
