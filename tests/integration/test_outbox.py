@@ -16,6 +16,7 @@ from hookbench.errors import PublishRefusedError, PublishUnavailableError, Setti
 from hookbench.githook.config import HookConfig
 from hookbench.githook.flush import Flush
 from hookbench.ledger.events import Event
+from hookbench.ledger.model import Place
 from hookbench.ledger.read import read_ledger
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase
@@ -28,7 +29,7 @@ from hookbench.queues.redis_absent import push_if_absent
 from hookbench.queues.transport import AppTransport, make_nats_publish
 from hookbench.task import Names, encode_task, task_id_of
 from tests.conftest import eventually
-from tests.integration.conftest import Process
+from tests.integration.conftest import Process, stored
 
 KEPT = StreamSettings(storage="memory")
 
@@ -38,9 +39,9 @@ async def ids_in(transport, names):
     state = (await transport.jetstream.stream_info(names.stream)).state
     found, with_id = [], 0
     for sequence in range(state.first_seq, state.last_seq + 1):
-        stored = await transport.jetstream.get_msg(names.stream, sequence)
-        found.append(task_id_of(stored.data))
-        with_id += (stored.headers or {}).get("Nats-Msg-Id") == str(found[-1])
+        message = await transport.jetstream.get_msg(names.stream, sequence)
+        found.append(task_id_of(message.data))
+        with_id += (message.headers or {}).get("Nats-Msg-Id") == str(found[-1])
     return found, with_id
 
 
@@ -212,9 +213,9 @@ async def test_a_producer_killed_between_accept_and_put_loses_nothing(producers,
         assert spool.tasks() == []
     names = Names()
     async with await AppTransport.connect(own_nats.url, names=names) as transport:
-        stored, with_id = await ids_in(transport, names)
-    assert len(stored) == len(set(stored)) == with_id
-    assert accepted <= set(stored)
+        found, with_id = await ids_in(transport, names)
+    assert len(found) == len(set(found)) == with_id
+    assert accepted <= set(found)
 
 
 async def test_a_stop_while_the_broker_is_away_is_bounded_and_says_what_is_left(
@@ -282,13 +283,13 @@ async def test_a_flush_sweeps_what_is_pushed_while_it_lingers(
     flush = Flush(config, clock=clock)
     running = asyncio.ensure_future(flush.run())
 
-    async def stored(count):
+    async def holds(count):
         with contextlib.suppress(nats.js.errors.NotFoundError):
             return len((await ids_in(transport, names))[0]) == count
 
-    await eventually(lambda: stored(1), what="the first push")
+    await eventually(lambda: holds(1), what="the first push")
     push(tasks[1])
-    await eventually(lambda: stored(2), what="the second push")
+    await eventually(lambda: holds(2), what="the second push")
 
     def empty():
         with Spool(path) as spool:
@@ -356,3 +357,26 @@ async def test_a_flush_keeps_a_task_until_both_brokers_have_it(
     assert (totals.sent, totals.left) == (1, 0)
     assert acked() == []
     assert await ids_in(transport, names) == ([task.id], 1)
+
+
+@pytest.mark.timeout(150)
+def test_a_rehearsal_accounts_for_every_task_of_a_killed_producer(rehearse, tmp_path):
+    """It is killed while NATS is down: what it accepted is swept by the one in its place."""
+    done = rehearse(
+        [
+            {"kind": "kill", "target": "nats", "at_s": 2.0, "for_s": 1.5},
+            {"kind": "kill", "target": "producer-0", "at_s": 2.5},
+        ],
+        "--set",
+        'measures=["outbox"]',
+        phases='"nats_primary"',
+        seconds=6.0,
+    )
+    manifest = stored(tmp_path)
+    account = manifest.account
+    assert account is not None, done.stderr
+    assert [fault.begin_ns is not None for fault in manifest.faults] == [True, True]
+    assert account.accepted > 1_000
+    assert (account.lost, account.refused, account.stuck) == (0, 0, 0), account.findings
+    assert account.done == account.tasks
+    assert manifest.residue.places[Place.SPOOL] == []
