@@ -378,5 +378,5 @@ def test_a_rehearsal_accounts_for_every_task_of_a_killed_producer(rehearse, tmp_
     assert [fault.begin_ns is not None for fault in manifest.faults] == [True, True]
     assert account.accepted > 1_000
     assert (account.lost, account.refused, account.stuck) == (0, 0, 0), account.findings
-    assert account.done == account.tasks
+    assert account.done >= account.accepted
     assert manifest.residue.places[Place.SPOOL] == []
