@@ -16,6 +16,7 @@ __all__ = [
     "OversizeError",
     "PortTakenError",
     "PublishRefusedError",
+    "PublishUnavailableError",
     "PublishUnknownError",
     "RepositoryError",
     "ResultsError",
@@ -55,6 +56,10 @@ class SendError(HookbenchError):
 
 class PublishRefusedError(HookbenchError):
     """A broker answered that it did not store the task (outcome ``fail``)."""
+
+
+class PublishUnavailableError(PublishRefusedError):
+    """Nobody took the task: not connected, no leader; it may be taken a moment later."""
 
 
 class PublishUnknownError(HookbenchError):

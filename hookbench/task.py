@@ -24,6 +24,7 @@ __all__ = [
     "decode_task",
     "encode_task",
     "new_task",
+    "task_id_of",
     "with_retry",
 ]
 
@@ -72,7 +73,13 @@ class HookTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 TaskSource = Callable[[int], HookTask]
 """Where a producer's tasks come from, by number."""
 
+
+class _IdOnly(msgspec.Struct):
+    id: uuid.UUID
+
+
 _encoder = msgspec.json.Encoder()
+_id_decoder = msgspec.json.Decoder(_IdOnly)
 _decoder = msgspec.json.Decoder(HookTask, strict=True)
 
 
@@ -124,6 +131,18 @@ def decode_task(data: bytes) -> HookTask:
         return _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"no task in {len(data)} bytes: {error}") from error
+
+
+def task_id_of(data: bytes) -> uuid.UUID:
+    """The id of the task in ``data``; the rest of it is not looked at.
+
+    Raises:
+        DecodeError: the bytes are no JSON object with an id.
+    """
+    try:
+        return _id_decoder.decode(data).id
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"no task id in {len(data)} bytes: {error}") from error
 
 
 def check_task_type(task_type: str) -> str:

@@ -7,6 +7,7 @@ import typer
 
 from hookbench.cli.options import (
     JsonOutput,
+    MeasuresOption,
     NatsUrl,
     PhaseFileOption,
     PhaseOption,
@@ -37,6 +38,7 @@ def install(
         str | None, typer.Option(help="Name in the tasks: the path below the worker's --origins.")
     ] = None,
     spool: Annotated[Path | None, typer.Option(help="Spool, by default in the repository.")] = None,
+    measures: MeasuresOption = "none",
     prefix: Prefix = "{hook}",
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
@@ -55,6 +57,7 @@ def install(
     from hookbench.errors import SettingError
     from hookbench.githook.config import HookConfig
     from hookbench.githook.install import SPOOL_NAME, install_hook
+    from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import (
         PhaseFile,
         WriteRoute,
@@ -92,6 +95,7 @@ def install(
             stream=stream,
             storage=storage_of(storage),
             replicas=replicas,
+            measures=parse_measures(measures).text,
         ),
     )
     print(f"installed {hook}: pushes become tasks of {name}")

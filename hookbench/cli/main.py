@@ -15,6 +15,7 @@ from hookbench.cli import (
     hook,
     produce,
     proxy,
+    reconcile,
     rehearse,
     run,
     scan,
@@ -59,6 +60,7 @@ app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)
+app.command("reconcile")(reconcile.reconcile)
 app.command("proxy", hidden=True)(proxy.proxy)
 app.command("scan")(scan.scan)
 app.command("doctor")(doctor.doctor)

@@ -40,6 +40,17 @@ def produce(
     phase: PhaseOption = None,
     phase_file: PhaseFileOption = None,
     measures: MeasuresOption = "none",
+    spool: Annotated[
+        Path | None, typer.Option(help="File of the outbox, for the measure of that name.")
+    ] = None,
+    retry_horizon: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="message_ids: seconds for which a publish is tried; less than the duplicate"
+            " window.",
+        ),
+    ] = 60.0,
     rate: Annotated[float, typer.Option(help="Tasks per second.")] = 100.0,
     count: Annotated[int, typer.Option(min=1, help="Tasks in all.")] = 1000,
     arrivals: Annotated[str, typer.Option(help="constant or poisson.")] = "constant",
@@ -82,6 +93,7 @@ def produce(
     from hookbench.load.generator import GeneratorSettings, LoadGenerator
     from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import parse_phase
+    from hookbench.migration.publishing import PublishPatience
     from hookbench.queues.jetstream import StreamSettings
     from hookbench.task import Names
 
@@ -101,6 +113,8 @@ def produce(
             duplicate_window_s=duplicate_window,
         ),
         measures=parse_measures(measures),
+        spool=spool,
+        patience=PublishPatience(horizon_s=retry_horizon),
         rate_per_s=check_rate(rate),
         count=count,
         arrivals=arrivals,

@@ -17,8 +17,10 @@ from hookbench.errors import (
 from hookbench.githook.config import HookConfig
 from hookbench.githook.locks import lock_path, try_exclusive
 from hookbench.ledger.boot import boot_id
-from hookbench.ledger.events import LedgerWriter
+from hookbench.ledger.events import Event, LedgerWriter, repository_number
 from hookbench.migration.measures import parse_measures
+from hookbench.migration.outbox import Outbox
+from hookbench.migration.outbox_file import OutboxFile
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, parse_phase
 from hookbench.migration.producer import ReceiveSyncService
@@ -26,7 +28,7 @@ from hookbench.migration.service import open_service
 from hookbench.migration.spool import Spool, Spooled
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.task import Names, decode_task
+from hookbench.task import HookTask, Names, decode_task
 
 __all__ = ["Flush", "FlushTotals"]
 
@@ -130,6 +132,9 @@ class Flush:
         )
 
     async def _empty(self, spool: Spool, deadline_ns: int) -> None:
+        if self._measures.outbox:
+            await self._sweep(spool.path, deadline_ns)
+            return
         linger_ns = int(self._config.linger_s * NS_PER_S)
         idle_since_ns = self._clock.monotonic_ns()
         pause_s = _RETRY_S
@@ -166,7 +171,48 @@ class Flush:
         spool.remove(row.number)
         self.totals.sent += 1
 
-    async def _open(self) -> ReceiveSyncService:
+    async def _sweep(self, path: Path, deadline_ns: int) -> None:
+        """As ``_empty``, each task until every broker of the route has it."""
+        linger_ns = int(self._config.linger_s * NS_PER_S)
+        file = OutboxFile(path, boot_id=boot_id(), clock=self._clock)
+        outbox = Outbox(file, clock=self._clock, introduce=self._introduce)
+        idle_since_ns = self._clock.monotonic_ns()
+        pause_s = _RETRY_S
+        try:
+            while not self._over(deadline_ns):
+                try:
+                    await self._open(outbox)
+                except BrokerUnreachableError as error:
+                    _log.warning("flush of %s, again in %.1f s: %s", path, pause_s, error)
+                    await self._clock.sleep(pause_s)
+                    pause_s = min(pause_s * 2, _RETRY_MAX_S)
+                    continue
+                pause_s = _RETRY_S
+                outbox.look()
+                await self._clock.sleep(_IDLE_POLL_S)
+                now_ns = self._clock.monotonic_ns()
+                if await file.left():
+                    idle_since_ns = now_ns
+                elif now_ns - idle_since_ns >= linger_ns:
+                    return
+        finally:
+            self._service = None
+            await outbox.close()
+            self.totals.sent += file.cleared
+            self.totals.rejected += file.rejected
+
+    def _introduce(self, row: Spooled, task: HookTask) -> None:
+        """A push was accepted when it was spooled; the ledger is told before its first put."""
+        ledger = self._open_ledger()
+        if ledger is None:
+            return
+        intended_ns = row.intended_ns if row.boot_id == boot_id() else 0
+        repository = repository_number(task.repo_id)
+        key = task.id.bytes
+        ledger.record(Event.PUT_INVOKED, key, value=intended_ns, repository=repository)
+        ledger.record(Event.ACCEPTED, key)
+
+    async def _open(self, outbox: Outbox | None = None) -> ReceiveSyncService:
         wanted = self._phases.read()
         if self._service is None or self._service[0] != wanted:
             index, phase = wanted
@@ -179,6 +225,7 @@ class Flush:
                 self._names,
                 measures=self._measures,
                 recorder=ledger,
+                outbox=outbox,
             )
             self._service = (wanted, service)
         return self._service[1]

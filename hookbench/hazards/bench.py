@@ -14,15 +14,15 @@ from hookbench.faults.wire.client import ProxyControl, start_proxy
 from hookbench.faults.wire.model import LinkSettings
 from hookbench.hazards.findings import observe
 from hookbench.hazards.model import Observation, Protection
-from hookbench.hazards.producer import Producer
+from hookbench.hazards.producer import Producer, fitting_patience, open_producer
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.model import Account, Bounds, Residue
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.measures import Measures, measures_of, parse_measures
 from hookbench.migration.phases import AckMode, Design, Phase
+from hookbench.migration.publishing import PublishPatience
 from hookbench.migration.redis_reads import RedisReads
-from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.redis_client import RedisClient, connect_redis
@@ -171,6 +171,7 @@ class Bench:
         *,
         redis_url: str | None = None,
         nats_url: str | None = None,
+        patience: PublishPatience | None = None,
     ) -> Producer:
         """A producer of a phase (the current one), on the brokers or on a link to them."""
         phase = self._current if phase is None else phase
@@ -192,15 +193,15 @@ class Bench:
             measures=self.measures.nats,
             nats_monitor_url=self._monitors,
         )
-        try:
-            service = await open_service(
-                phase, connections, self.names, measures=self.measures, recorder=ledger
-            )
-        except BaseException:
-            ledger.close()
-            await connections.close()
-            raise
-        producer = Producer(service, ledger, connections)
+        producer = await open_producer(
+            phase,
+            connections,
+            self.names,
+            measures=self.measures,
+            ledger=ledger,
+            spool=self.folder / f"outbox-{self._writers}.sqlite",
+            patience=patience or fitting_patience(self.stream.duplicate_window_s),
+        )
         self._producers.append(producer)
         return producer
 
@@ -385,9 +386,8 @@ class Bench:
         if killed:
             names = ", ".join(member.name for member in killed)
             raise HazardError(f"{names} did not stop within {_STOP_S:g} s")
-        for producer in self._producers:
-            producer.ledger.close()
-        residue = await self.residue()
+        spooled = [task for producer in self._producers for task in await producer.stop()]
+        residue = await self.residue(spooled)
         effects = None
         if self.effects.exists():
             seal_effects(self.effects)
@@ -402,14 +402,18 @@ class Bench:
             bounds=Bounds(max_inversions=0),
         )
 
-    async def residue(self) -> Residue:
-        """What lies on the brokers; after a fault one of them may be electing for a while."""
+    async def residue(self, spooled: Sequence[str] = ()) -> Residue:
+        """What lies on the brokers; after a fault one of them may be electing for a while.
+
+        Args:
+            spooled: ids of the tasks in outboxes.
+        """
         deadline_ns = self.clock.monotonic_ns() + int(WAIT_S * NS_PER_S)
         urls = (self.topology.redis_url, self.topology.nats_url)
         while True:
             observer = Observer(*urls, self.names, clock=self.clock)
             try:
-                return await observer.residue([])
+                return await observer.residue([*spooled])
             except BrokerUnreachableError:
                 if self.clock.monotonic_ns() > deadline_ns:
                     raise

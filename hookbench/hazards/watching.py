@@ -8,7 +8,7 @@ from hookbench.clock import NS_PER_S
 from hookbench.errors import HazardError
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Observation
-from hookbench.ledger.events import NO_TASK, Event
+from hookbench.ledger.events import NO_TASK, Broker, Event
 from hookbench.ledger.read import Ledger
 from hookbench.queues.base import Depth
 from hookbench.queues.epochs import current_consumer, read_epoch
@@ -22,6 +22,7 @@ __all__ = [
     "first_ns",
     "refusal",
     "seen",
+    "wait_until_not_put",
     "wait_until_read",
 ]
 
@@ -82,6 +83,24 @@ async def wait_until_read(bench: Bench) -> None:
         return (depth.pending, depth.in_flight) == (0, 0)
 
     await bench.wait_until(nothing_left, "the consumer has nothing left")
+
+
+async def wait_until_not_put(bench: Bench, broker: Broker, *, since_ns: int = 0) -> None:
+    """Until a put on that broker has failed, or had no answer: what was done to it was felt.
+
+    Args:
+        bench: whose producers.
+        broker: Redis or NATS.
+        since_ns: only puts that ended after this (monotonic).
+    """
+
+    async def failed() -> bool:
+        records = bench.ledger().records
+        here = (records["broker"] == broker) & (records["time_ns"] > since_ns)
+        bad = (records["event"] == Event.PUT_FAIL) | (records["event"] == Event.PUT_UNKNOWN)
+        return bool((here & bad).any())
+
+    await bench.wait_until(failed, f"a put on {broker.name.lower()} fails")
 
 
 async def seen(bench: Bench, condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:

@@ -165,7 +165,7 @@ def _stuck_reason(history: History, place: Place, state: State) -> tuple[str, st
     return {
         Place.REDIS_WORK: ("R3", f"orphaned in the Redis work list, which nothing reads{crashes}"),
         Place.REDIS_PENDING: pending,
-        Place.SPOOL: ("-", "still in the spool of the git hook"),
+        Place.SPOOL: ("-", "still in the spool of the git hook, or in the outbox of a producer"),
         Place.STREAM: stream,
         Place.CONSUMER_PENDING: unacked,
     }[place]

@@ -1,6 +1,7 @@
 """One producer process: synthetic tasks through ``ReceiveSyncService``, phase by phase."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -13,16 +14,20 @@ from hookbench import __version__
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.errors import HookbenchError, OversizeError, SendError, SettingError
+from hookbench.ledger.boot import boot_id
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.load.arrivals import constant, poisson
 from hookbench.load.mix import ALL_PLAIN, parse_mix
 from hookbench.load.open_loop import LoadTotals, OpenLoop
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
+from hookbench.migration.outbox import Outbox
+from hookbench.migration.outbox_file import OutboxFile, hold_outbox
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase
 from hookbench.migration.preflight import check_brokers
 from hookbench.migration.producer import ReceiveSyncService  # noqa: TC001
+from hookbench.migration.publishing import PublishPatience
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
@@ -44,6 +49,8 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         measures: those of the hardened design that are on.
+        spool: file of the outbox, which that measure needs.
+        patience: how long a publish is tried, with ``message_ids``.
         rate_per_s: tasks per second.
         count: tasks in all; the same seed offers the same tasks at the same offsets.
         arrivals: ``constant`` or ``poisson``.
@@ -64,6 +71,8 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     names: Names = msgspec.field(default_factory=Names)
     task_type: str = "sync"
     measures: Measures = NO_MEASURES
+    spool: Path | None = None
+    patience: PublishPatience = msgspec.field(default_factory=PublishPatience)
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     rate_per_s: float = 100.0
     count: int = 1000
@@ -117,6 +126,7 @@ class LoadGenerator:
             nats_sync_interval_s=settings.nats_sync_interval_s,
         )
         self._service: ReceiveSyncService | None = None
+        self._outbox: Outbox | None = None
         self._loop = OpenLoop(self._send, clock=clock)
         self._warned: set[type[HookbenchError]] = set()
         self._filling = "x" * settings.payload_bytes
@@ -127,35 +137,55 @@ class LoadGenerator:
         self._loop.request_stop()
 
     async def run(self) -> LoadTotals:
-        """Offer all tasks; returns when each has its outcome."""
-        settings = self._settings
+        """Offer all tasks; returns when each has its outcome, and the outbox had time to empty."""
         try:
-            index, phase = self._phases.read()
-            await check_brokers(
-                phase,
-                redis_url=settings.redis_url,
-                nats_url=settings.nats_url,
-                measures=settings.measures,
-            )
-            await self._enter(index, phase)
-            helpers = [
-                asyncio.ensure_future(
-                    self._phases.follow((index, phase), self._enter, self._clock)
-                ),
-                asyncio.ensure_future(self._report()),
-            ]
-            try:
-                start_ns = settings.start_ns or self._clock.monotonic_ns()
-                totals = await self._loop.run(
-                    self._offsets(), start_ns, skip=self._skip if settings.resume else None
-                )
-            finally:
-                await cancel(*helpers)
-            left = settings.count - totals.offered - totals.skipped
-            self._announce({"event": "stopped", "left": left, **self._progress()})
-            return totals
+            async with contextlib.AsyncExitStack() as stack:
+                if self._settings.measures.outbox:
+                    self._outbox = await self._open_outbox(stack)
+                return await self._run()
         finally:
             await self._connections.close()
+
+    async def _open_outbox(self, stack: contextlib.AsyncExitStack) -> Outbox:
+        path = self._settings.spool
+        if path is None:
+            raise SettingError("the measure outbox needs a spool: give --spool")
+        stack.enter_context(hold_outbox(path))
+        outbox = Outbox(OutboxFile(path, boot_id=boot_id(), clock=self._clock), clock=self._clock)
+        stack.push_async_callback(outbox.close)
+        return outbox
+
+    async def _run(self) -> LoadTotals:
+        settings = self._settings
+        index, phase = self._phases.read()
+        await check_brokers(
+            phase,
+            redis_url=settings.redis_url,
+            nats_url=settings.nats_url,
+            measures=settings.measures,
+        )
+        await self._enter(index, phase)
+        helpers = [
+            asyncio.ensure_future(self._phases.follow((index, phase), self._enter, self._clock)),
+            asyncio.ensure_future(self._report()),
+        ]
+        try:
+            start_ns = settings.start_ns or self._clock.monotonic_ns()
+            totals = await self._loop.run(
+                self._offsets(), start_ns, skip=self._skip if settings.resume else None
+            )
+            spooled = 0 if self._outbox is None else await self._outbox.drain()
+        finally:
+            await cancel(*helpers)
+        if spooled:
+            _log.warning(
+                "%d tasks are left in the outbox %s: the next producer with it sends them",
+                spooled,
+                settings.spool,
+            )
+        left = settings.count - totals.offered - totals.skipped
+        self._announce({"event": "stopped", "left": left, "spooled": spooled, **self._progress()})
+        return totals
 
     def _offsets(self) -> Iterator[int]:
         settings = self._settings
@@ -214,6 +244,8 @@ class LoadGenerator:
             measures=self._settings.measures,
             recorder=self._ledger,
             metrics=self._metrics,
+            outbox=self._outbox,
+            patience=self._settings.patience,
         )
         if self._ledger is not None:
             self._ledger.phase = index

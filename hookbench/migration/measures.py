@@ -52,6 +52,13 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
         rescue_aged: tasks that are about to be too old for the stream are copied to the dead
             letters (P7).
         synced_only: a JetStream that syncs its disk every few minutes is refused (N10).
+        message_ids: a publish carries its task's id as ``Nats-Msg-Id``, and is tried again within
+            the stream's duplicate window (hazards P4 and, inside of the window, N2).
+        outbox: a task is accepted when it is in the producer's spool, and leaves it when every
+            broker of the write route has acknowledged it (hazards P2, P3 and N1); publishes carry
+            the task's id as well.
+        reconcile: while both brokers are written, what only one of them has is put on the other,
+            by id (hazard P9, and P2 and P3 of producers without an outbox).
     """
 
     ack_after: bool = False
@@ -73,6 +80,9 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     advisories: bool = False
     rescue_aged: bool = False
     synced_only: bool = False
+    message_ids: bool = False
+    outbox: bool = False
+    reconcile: bool = False
 
     @property
     def ack_mode(self) -> AckMode:

@@ -12,11 +12,15 @@ from hookbench.errors import (
     PublishUnknownError,
     SendError,
     SettingError,
+    SpoolError,
 )
 from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder, repository_number
 from hookbench.migration.metrics import HookMetrics
+from hookbench.migration.outbox import Outbox
 from hookbench.migration.phases import Phase, WriteRoute, write_route
+from hookbench.migration.sweeper import Outgoing, PutOutcome
 from hookbench.queues.base import NatsPublishFn
+from hookbench.queues.redis_absent import push_if_absent
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import DEFAULT_TASK_LIMIT_BYTES, HookTask, Names, check_size, encode_task
@@ -32,10 +36,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sequence: the stream sequence, ``None`` where NATS was not written or did not take it.
         redis_length: length of the Redis list after the push, ``None`` likewise.
+        spooled: it is in the outbox, and on its way to the brokers.
     """
 
     sequence: int | None = None
     redis_length: int | None = None
+    spooled: bool = False
 
 
 class ReceiveSyncService:
@@ -45,7 +51,8 @@ class ReceiveSyncService:
     with the guide's injected function; ``nats_only`` is what remains after the removal of Redis.
 
     Acknowledged to the caller means, as in the guide: in a dual route either write succeeded, in
-    a single route that write did.
+    a single route that write did. With an ``outbox`` it means that the task is on its disk; it is
+    put by the outbox, which calls ``put_on``.
 
     Attributes:
         replicas: how many replicas of Redis must have a task before that write is a success.
@@ -70,6 +77,8 @@ class ReceiveSyncService:
         self._lists: dict[str, RedisListQueue] = {}
         self.replicas = 0
         self.route = WriteRoute.REDIS
+        self.outbox: Outbox | None = None
+        """Where tasks are accepted; without one they are accepted by the brokers."""
 
     @classmethod
     def with_nats(
@@ -170,8 +179,8 @@ class ReceiveSyncService:
 
         Raises:
             OversizeError: larger than the smallest limit of the brokers; nothing was written.
-            SendError: no broker of the route acknowledged it; ``outcome`` says whether one may
-                hold it all the same.
+            SendError: no broker of the route acknowledged it, or the outbox did not take it;
+                ``outcome`` says whether it may come out all the same.
         """
         data = encode_task(task)
         key = task.id.bytes
@@ -186,6 +195,8 @@ class ReceiveSyncService:
         except OversizeError:
             self._recorder.record(Event.REFUSED, key)
             raise
+        if self.outbox is not None:
+            return await self._spool(self.outbox, task, data, intended_ns)
         errors: list[PublishRefusedError | PublishUnknownError | OversizeError] = []
         sequence: int | None = None
         length: int | None = None
@@ -199,6 +210,44 @@ class ReceiveSyncService:
             raise self._give_up(task, key, errors)
         self._recorder.record(Event.ACCEPTED, key)
         return Receipt(sequence=sequence, redis_length=length)
+
+    async def _spool(
+        self, outbox: Outbox, task: HookTask, data: bytes, intended_ns: int
+    ) -> Receipt:
+        key = task.id.bytes
+        try:
+            await outbox.accept(task, data, intended_ns=intended_ns)
+        except SendError:
+            self._recorder.record(Event.REFUSED, key)
+            raise
+        except SpoolError as error:
+            self._recorder.record(Event.DOUBTFUL, key)
+            raise SendError(
+                f"task {task.id} could not be stored: {error}", outcome="unknown"
+            ) from error
+        self._recorder.record(Event.ACCEPTED, key)
+        return Receipt(spooled=True)
+
+    async def put_on(self, broker: Broker, item: Outgoing, *, doubtful: bool) -> PutOutcome:
+        """Put a task of the outbox on one broker; what became of it is recorded.
+
+        Args:
+            broker: Redis or NATS.
+            item: the task.
+            doubtful: an earlier put may have been stored, so that the lists of Redis are searched
+                first. The stream knows a repeat by its id.
+        """
+        errors: list[PublishRefusedError | PublishUnknownError | OversizeError] = []
+        if broker is Broker.NATS:
+            write = self._to_nats(item.task, item.data)
+        else:
+            write = self._to_redis(item.task, item.data, look=doubtful)
+        if await self._put(item.task.id.bytes, broker, write, errors) is not None:
+            return PutOutcome.OK
+        if isinstance(errors[-1], OversizeError):
+            return PutOutcome.TOO_LARGE
+        unknown = isinstance(errors[-1], PublishUnknownError)
+        return PutOutcome.UNKNOWN if unknown else PutOutcome.FAIL
 
     def _give_up(
         self,
@@ -247,9 +296,15 @@ class ReceiveSyncService:
             _log.info("hook task queued to NATS", extra={"task_id": str(task.id)})
         return sequence
 
-    async def _to_redis(self, task: HookTask, data: bytes) -> int:
+    async def _to_redis(self, task: HookTask, data: bytes, *, look: bool = False) -> int:
         if self._pool is None:
             raise SettingError(f"route {self.route} without a Redis pool")
+        if look:
+            key, work = (
+                self._names.pending_key(task.task_type),
+                self._names.work_key(task.task_type),
+            )
+            return await push_if_absent(self._pool, key, [work], data, replicas=self.replicas)
         queue = self._lists.get(task.task_type)
         if queue is None:
             queue = RedisListQueue(

@@ -72,6 +72,16 @@ class Connections:
         self._nats: AppTransport | None = None
         self._consumer_checked = False
 
+    @property
+    def clock(self) -> Clock:
+        """Of this process."""
+        return self._clock
+
+    @property
+    def duplicate_window_s(self) -> float:
+        """For how long the stream knows a ``Nats-Msg-Id``: it is created so, or checked."""
+        return self._stream.duplicate_window_s
+
     def redis(self) -> RedisClient:
         """The Redis client; it connects at the first command.
 

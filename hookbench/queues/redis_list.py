@@ -9,18 +9,17 @@ from typing import Self
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from hookbench.clock import NS_PER_S, Clock, SystemClock
-from hookbench.errors import DecodeError, PublishUnknownError, SettingError
+from hookbench.errors import DecodeError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
 from hookbench.queues.redis_client import RedisClient, ServerWaits, broker_errors, put_errors
 from hookbench.queues.redis_scripts import CLAIM_PLAIN, at_maxmemory, run_often
+from hookbench.queues.replica_wait import put_replicated
 from hookbench.task import Names, decode_task, encode_task, with_retry
 
-__all__ = ["REPLICA_TIMEOUT_S", "RedisListQueue"]
+__all__ = ["RedisListQueue"]
 
-REPLICA_TIMEOUT_S = 1.0
 _FULL_POLL_S = 0.05
-_MS_PER_S = 1000
 
 # The guide's retry: LREM from the work list, LPUSH to the queue. ARGV[4] = '1' pushes only what
 # was held; the guide pushes in any case (hazard R5).
@@ -83,23 +82,9 @@ class RedisListQueue:
             return await self._client.lpush(self._pending, payload)
 
     async def _put_replicated(self, payload: bytes) -> int:
-        """LPUSH and WAIT in one write on one connection.
-
-        On another connection WAIT knows of no write to wait for, and answers at once.
-        """
         pipeline = self._client.pipeline(transaction=False)
         pipeline.lpush(self._pending, payload)
-        pipeline.wait(self._replicas, round(REPLICA_TIMEOUT_S * _MS_PER_S))
-        with put_errors(f"LPUSH {self._pending}", payload):
-            length, replicas = await pipeline.execute(raise_on_error=False)
-            if isinstance(length, Exception):
-                raise length
-        if isinstance(replicas, Exception) or replicas < self._replicas:
-            raise PublishUnknownError(
-                f"{self._pending}: {replicas} of {self._replicas} replicas had the task within"
-                f" {REPLICA_TIMEOUT_S:g} s; a failover may lose it"
-            )
-        return int(length)
+        return await put_replicated(pipeline, self._pending, payload, self._replicas)
 
     async def receive(self, limit: int, wait_s: float) -> list[Delivery]:
         """BLMOVE for the first task, then one pipeline of LMOVE for what else is there.

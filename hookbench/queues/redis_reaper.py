@@ -152,10 +152,14 @@ class RedisSurvey:
         """All payloads of the pending list, and of all work lists."""
         with broker_errors(f"LRANGE {self._pending}"):
             pending = await self._client.lrange(self._pending, 0, -1)
-            work = await self._client.lrange(self._work, 0, -1)
-            for key in await self.own_work_keys():
+            work: list[bytes] = []
+            for key in await self.work_keys():
                 work += await self._client.lrange(key, 0, -1)
         return pending, work
+
+    async def work_keys(self) -> list[str]:
+        """The guide's work list, and those that have an owner."""
+        return [self._work, *await self.own_work_keys()]
 
     async def own_work_keys(self) -> list[str]:
         """The work lists that have an owner, whether or not that still has a lease."""

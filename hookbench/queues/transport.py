@@ -22,6 +22,7 @@ from hookbench.errors import (
     BrokerUnreachableError,
     OversizeError,
     PublishRefusedError,
+    PublishUnavailableError,
     PublishUnknownError,
     SettingError,
 )
@@ -32,9 +33,16 @@ from hookbench.queues.nats_client import JetStreamClient, NatsClient, NatsDelive
 from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
 from hookbench.queues.reconnecting import connect_client
 from hookbench.queues.standing_pull import StandingPull
-from hookbench.task import Names
+from hookbench.task import Names, task_id_of
 
-__all__ = ["AppTransport", "NatsMessage", "PublishAck", "make_nats_consume", "make_nats_publish"]
+__all__ = [
+    "PUBLISH_TIMEOUT_S",
+    "AppTransport",
+    "NatsMessage",
+    "PublishAck",
+    "make_nats_consume",
+    "make_nats_publish",
+]
 
 PUBLISH_TIMEOUT_S = 5.0
 ACK_TIMEOUT_S = 5.0
@@ -229,13 +237,25 @@ class AppTransport:
         return int(self._client.max_payload)
 
     async def publish(
-        self, subject: str, payload: bytes, *, msg_id: str | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        msg_id: str | None = None,
+        timeout_s: float = PUBLISH_TIMEOUT_S,
     ) -> PublishAck:
         """Publish and wait for the stream's acknowledgement.
 
+        Args:
+            subject: one that the stream listens to.
+            payload: the bytes.
+            msg_id: ``Nats-Msg-Id``, by which the stream knows a repeat within its duplicate window.
+            timeout_s: how long the acknowledgement is waited for.
+
         Raises:
             OversizeError: larger than the server takes; nothing was sent.
-            PublishRefusedError: the server answered no, or no stream listens.
+            PublishRefusedError: the server answered no, or no stream listens; where that may be
+                otherwise a moment later it is a ``PublishUnavailableError``.
             PublishUnknownError: no answer in time; the stream may hold it.
         """
         if len(payload) > self.max_payload_bytes:
@@ -245,14 +265,14 @@ class AppTransport:
         if not self._client.is_connected:
             # nats-py would keep the task in a buffer of its own and send it after a reconnect,
             # long after the caller was told that it failed.
-            raise PublishRefusedError("NATS is not connected (reconnecting)")
+            raise PublishUnavailableError("NATS is not connected (reconnecting)")
         headers: dict[str, Any] | None = {"Nats-Msg-Id": msg_id} if msg_id else None
         try:
-            ack = await self.streams.publish(
-                subject, payload, timeout=PUBLISH_TIMEOUT_S, headers=headers
-            )
+            ack = await self.streams.publish(subject, payload, timeout=timeout_s, headers=headers)
         except nats.js.errors.NoStreamResponseError as error:
-            raise PublishRefusedError(f"no stream takes {subject}: create it first") from error
+            raise PublishUnavailableError(f"no stream takes {subject}: create it first") from error
+        except nats.js.errors.ServiceUnavailableError as error:
+            raise PublishUnavailableError(f"JetStream cannot take {subject}: {error}") from error
         except nats.js.errors.APIError as error:
             raise PublishRefusedError(f"JetStream refused {subject}: {error}") from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
@@ -335,11 +355,21 @@ async def _ignore_connection_noise(_error: Exception) -> None:
     """Outages show in the outcome of each call; nats-py's default prints a traceback as well."""
 
 
-def make_nats_publish(transport: AppTransport) -> NatsPublishFn:
-    """The guide's ``nats_publish`` over a transport."""
+def make_nats_publish(
+    transport: AppTransport, *, message_ids: bool = False, timeout_s: float = PUBLISH_TIMEOUT_S
+) -> NatsPublishFn:
+    """The guide's ``nats_publish`` over a transport.
+
+    Args:
+        transport: the connection.
+        message_ids: the task's id, which is in the payload, goes along as ``Nats-Msg-Id``. A
+            repeat that the stream knows is a success, with the sequence of the first.
+        timeout_s: how long an acknowledgement is waited for.
+    """
 
     async def nats_publish(subject: str, payload: bytes) -> int:
-        ack = await transport.publish(subject, payload)
+        msg_id = str(task_id_of(payload)) if message_ids else None
+        ack = await transport.publish(subject, payload, msg_id=msg_id, timeout_s=timeout_s)
         return ack.sequence
 
     return nats_publish

@@ -10,7 +10,12 @@ from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 from hookbench.results.store import RunFolder
 
-__all__ = ["hook_settings", "producer_arguments", "worker_arguments"]
+__all__ = ["hook_settings", "outbox_path", "producer_arguments", "worker_arguments"]
+
+
+def outbox_path(work: Path, number: int) -> Path:
+    """The outbox of a producer, and of whoever takes its place."""
+    return work / f"outbox-{number}.sqlite"
 
 
 def _common(settings: RehearsalSettings, stage: Stage, links: Links, role: str) -> list[str]:
@@ -47,9 +52,10 @@ def worker_arguments(
 
 
 def producer_arguments(
-    settings: RehearsalSettings, stage: Stage, links: Links, number: int, start_ns: int
+    settings: RehearsalSettings, stage: Stage, links: Links, work: Path, number: int, start_ns: int
 ) -> list[str]:
     """Options of ``hookbench produce``: its share of the rate, over the whole timeline."""
+    outbox = settings.effective_measures.outbox
     rate = settings.rate_per_s / settings.producers
     seed = random.Random(f"{settings.seed}:{number}").getrandbits(32)
     return [
@@ -61,6 +67,7 @@ def producer_arguments(
         "--mix", settings.mix,
         "--seed", str(seed),
         "--start-ns", str(start_ns),
+        *(["--spool", str(outbox_path(work, number).resolve())] if outbox else []),
     ]  # fmt: skip
 
 

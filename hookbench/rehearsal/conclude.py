@@ -9,6 +9,8 @@ from hookbench.effects.read import read_effects
 from hookbench.effects.store import seal_effects
 from hookbench.ledger.account import make_account
 from hookbench.ledger.read import read_ledger
+from hookbench.migration.spool import Spool
+from hookbench.rehearsal.arguments import outbox_path
 from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.load_check import Load, load_differences
 from hookbench.rehearsal.observer import Observer
@@ -17,6 +19,7 @@ from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.results.check import damage_lines, fault_windows, planned_starts, unchecked
 from hookbench.results.histograms import save_histograms
 from hookbench.results.store import Manifest, RunFolder
+from hookbench.task import decode_task
 
 __all__ = ["conclude"]
 
@@ -39,7 +42,7 @@ async def conclude(
     unknown: list[str] = []
     manifest.lag = _worst_lag(fleet)
     try:
-        residue = await observer.residue(pusher.spooled_ids())
+        residue = await observer.residue(pusher.spooled_ids() + _in_outboxes(folder, settings))
         manifest.residue = residue
         seal_effects(folder.effects)
         steps = len(manifest.steps)
@@ -74,6 +77,17 @@ async def conclude(
     if pusher.failures:
         unknown.append(f"{len(pusher.failures)} pushes failed, e.g. {pusher.failures[0]}")
     return unknown
+
+
+def _in_outboxes(folder: RunFolder, settings: RehearsalSettings) -> list[str]:
+    """Ids of the tasks that are still in the outbox of a producer, those set aside as well."""
+    found = []
+    for number in range(settings.producers):
+        path = outbox_path(folder.work, number)
+        if path.exists():
+            with Spool(path) as spool:
+                found += [str(decode_task(task).id) for task in spool.tasks()]
+    return found
 
 
 def _compare_load(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings) -> list[str]:

@@ -81,7 +81,9 @@ class Timeline:
         lead_s = _LEAD_S + 0.5 * settings.producers
         start_ns = self._clock.monotonic_ns() + int(lead_s * NS_PER_S)
         for number in range(settings.producers):
-            arguments = producer_arguments(settings, stage, links, number, start_ns)
+            arguments = producer_arguments(
+                settings, stage, links, self._control.parent, number, start_ns
+            )
             self._fleet.start("producer", number, arguments, (0, settings.phases[0]))
         pushes = asyncio.ensure_future(self._pusher.run(start_ns))
         faulting = asyncio.ensure_future(faults.run(start_ns))

@@ -21,6 +21,8 @@ from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers, check_sync_interval
+from hookbench.migration.reconcile_loop import ReconcileLoop, open_reconciler
+from hookbench.migration.reconciliation import Reconciler
 from hookbench.migration.redis_reads import RedisReads
 from hookbench.queues.base import NatsConsumeFn
 from hookbench.queues.connections import Connections
@@ -29,6 +31,7 @@ from hookbench.queues.epochs import NEVER, Entry
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_lease import DEFAULT_LEASE_S
+from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.transport import make_nats_consume
 from hookbench.task import Names
 from hookbench.worker.chores import Chores
@@ -202,10 +205,13 @@ class WorkerService:
             stopper = asyncio.ensure_future(self._stop_when_asked(workers))
             reporter = asyncio.ensure_future(self._report(workers))
             memory = asyncio.ensure_future(self._watch_memory())
+            reconciling = [
+                asyncio.ensure_future(self._reconcile(task_type)) for task_type in workers
+            ]
             try:
                 await run_together([worker.run() for worker in workers.values()])
             finally:
-                await cancel(follower, stopper, reporter, memory)
+                await cancel(follower, stopper, reporter, memory, *reconciling)
                 await self._chores.end()
                 for parts in self._parts.values():
                     await parts.close()
@@ -233,6 +239,33 @@ class WorkerService:
         url = self._settings.redis_url
         if self._settings.measures.oom_claims and url:
             await watch_memory(partial(read_redis_memory, url), self._announce, self._clock)
+
+    async def _reconcile(self, task_type: str) -> None:
+        """With that measure, while both brokers are written."""
+        settings = self._settings
+        if not settings.measures.reconcile:
+            return
+        await ReconcileLoop(
+            self._connections,
+            partial(self._open_reconciler, task_type),
+            settings.names,
+            task_type=task_type,
+            phase=lambda: self._phase,
+            clock=self._clock,
+            owner=self._owner,
+        ).run()
+
+    async def _open_reconciler(self, task_type: str) -> Reconciler:
+        names, phase = self._settings.names, self._phase
+        survey = RedisSurvey(self._connections.redis(), names=names, task_type=task_type)
+        return await open_reconciler(
+            self._connections,
+            names,
+            task_type=task_type,
+            done=None if phase is None else await self._done_store(phase, task_type),
+            work_lists=survey.work_keys,
+            recorder=self._recorder,
+        )
 
     async def _switch(self, workers: dict[str, Worker], index: int, phase: Phase) -> None:
         before = self._phase

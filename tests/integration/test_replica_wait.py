@@ -7,6 +7,7 @@ from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
+from hookbench.queues.redis_absent import push_if_absent
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import Names, encode_task
 from tests.integration.topologies import opened, redis_of
@@ -50,3 +51,19 @@ async def test_one_node_has_no_replica_to_wait_for(redis_broker, names, clock, m
     finally:
         await connections.redis().delete(names.pending_key("sync"))
         await connections.close()
+
+
+@pytest.mark.timeout(60)
+async def test_what_lies_there_already_is_waited_for_as_well(tmp_path, make_task):
+    """By a push that looks first, over a connection that has written nothing before."""
+    key, payload = Names().pending_key("sync"), encode_task(make_task())
+    async with opened("redis_replica", tmp_path) as topology:
+        await topology.redis.pause_replication()
+        async with redis_of(topology.redis_url) as client:
+            await client.lpush(key, payload)
+        async with redis_of(topology.redis_url) as client:
+            with pytest.raises(PublishUnknownError, match="0 of 1 replicas"):
+                await push_if_absent(client, key, [], payload, replicas=1)
+            await topology.redis.resume_replication()
+            assert await push_if_absent(client, key, [], payload, replicas=1) == 0
+            assert await client.lrange(key, 0, -1) == [payload]

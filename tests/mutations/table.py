@@ -9,6 +9,7 @@ from tests.mutations import (
     effect_bugs,
     epoch_bugs,
     measure_bugs,
+    outbox_bugs,
     producer_bugs,
     queue_bugs,
     redis_lease_bugs,
@@ -20,6 +21,7 @@ __all__ = ["BLIND_SPOTS", "COUNTED", "MUTATIONS", "caught", "document"]
 
 MUTATIONS = (
     *producer_bugs.MUTATIONS,
+    *outbox_bugs.MUTATIONS,
     *worker_bugs.MUTATIONS,
     *settle_bugs.MUTATIONS,
     *queue_bugs.MUTATIONS,

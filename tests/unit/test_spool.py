@@ -91,6 +91,6 @@ def test_what_an_installed_hook_of_0_1_0_spooled_is_read(tmp_path):
         old.execute(insert, ("id-2", b"too big", 2, BOOT, "set aside"))
     old.close()
     with Spool(path) as spool:
-        assert [tuple(row) for row in spool.oldest(9)] == [(1, b"waits", 1, BOOT)]
+        assert [tuple(row) for row in spool.oldest(9)] == [(1, b"waits", 1, BOOT, 0)]
         add(spool, 3)
         assert len(spool) == 2

@@ -1,12 +1,17 @@
 """Dual writes: one broker has a task, and the other has not."""
 
+import asyncio
 import signal
 
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation
-from hookbench.hazards.watching import wait_until_read
-from hookbench.ledger.events import Event
+from hookbench.hazards.watching import (
+    accepted_are_done,
+    wait_until_not_put,
+    wait_until_read,
+)
+from hookbench.ledger.events import Broker, Event
 from hookbench.migration.phases import Phase
 
 __all__ = ["ROWS"]
@@ -42,10 +47,14 @@ async def _nats_fails(bench: Bench) -> list[Observation]:
     (nats,) = bench.topology.nats.nodes
     _kill(bench, nats)
     alone = await producer.send_all(bench.tasks(_COUNT))
-    bench.note(f"{both} tasks accepted by both brokers, {alone} by Redis alone")
+    await wait_until_not_put(bench, Broker.NATS)
+    bench.note(f"{both} tasks accepted before NATS was killed, {alone} while it was away")
     _start(bench, nats)
     await bench.enter(Phase.DUAL_READ)
     await bench.worker()
+    await bench.wait_until(producer.swept, "the outbox is empty")
+    if bench.measures.reconcile or bench.measures.outbox:
+        await bench.wait_until(lambda: accepted_are_done(bench), "every accepted task is done")
     await wait_until_read(bench)
     await bench.quiesce()
     return await bench.conclude()
@@ -64,9 +73,11 @@ async def _redis_fails(bench: Bench) -> list[Observation]:
     (redis,) = bench.topology.redis.nodes
     _kill(bench, redis)
     alone = await producer.send_all(bench.tasks(_COUNT))
-    bench.note(f"{both} tasks accepted by both brokers, {alone} by NATS alone")
+    await wait_until_not_put(bench, Broker.REDIS)
+    bench.note(f"{both} tasks accepted before Redis was killed, {alone} while it was away")
     _start(bench, redis)
     after = await producer.send_all(bench.tasks(_COUNT))
+    await bench.wait_until(producer.swept, "the outbox is empty")
     await bench.wait_until_done(both + after)
     await bench.quiesce()
     return await bench.conclude()
@@ -84,23 +95,32 @@ async def _ghost(bench: Bench) -> list[Observation]:
     (task,) = bench.tasks(1)
     nats.child.signal(signal.SIGSTOP)
     bench.note("NATS stopped by SIGSTOP")
-    told = await producer.send(task)
+    sending = asyncio.ensure_future(producer.send(task))
+    await wait_until_not_put(bench, Broker.NATS)
+    if not (bench.measures.message_ids or bench.measures.outbox):
+        await sending  # the guide tries once
+    nats.child.signal(signal.SIGCONT)
+    told = await sending
     doubtful = bench.count(Event.DOUBTFUL)
     bench.note(f"sent: {'accepted' if told else 'no answer'}, {doubtful} callers in doubt")
-    nats.child.signal(signal.SIGCONT)
 
     async def received() -> bool:
         return bench.count(Event.RECEIVED) > 0
 
+    await bench.wait_until(received, "the task whose publish had no answer is delivered")
+    bench.note("NATS goes on, and delivers it")
     ghosts = [] if told else [task]
     if ghosts:
-        await bench.wait_until(received, "the task that was not acknowledged is delivered")
-        bench.note("NATS goes on, and delivers it")
         again = await producer.send(task)
         bench.note(f"sent again: {'accepted' if again else 'not accepted'}")
+    await bench.wait_until(producer.swept, "the outbox is empty")
     await wait_until_read(bench)
     await bench.quiesce()
-    text = f"{len(ghosts)} publishes without an answer whose task was stored and delivered"
+    stored = (await (await bench.nats()).jetstream.stream_info(bench.names.stream)).state.messages
+    text = (
+        f"{len(ghosts)} publishes without an answer whose task was stored and delivered, and sent"
+        f" again by the caller; {stored} copies in the stream"
+    )
     found = Observation(text=text, count=len(ghosts), tasks=tuple(str(item.id) for item in ghosts))
     return [found, *await bench.conclude()]
 

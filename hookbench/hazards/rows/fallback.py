@@ -8,8 +8,14 @@ from hookbench.faults.wire.model import Rule
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation
 from hookbench.hazards.producer import Producer
-from hookbench.hazards.watching import first_ns, seen, wait_until_read
-from hookbench.ledger.events import Event
+from hookbench.hazards.watching import (
+    accepted_are_done,
+    first_ns,
+    seen,
+    wait_until_not_put,
+    wait_until_read,
+)
+from hookbench.ledger.events import Broker, Event
 from hookbench.migration.phases import Phase
 from hookbench.task import HookTask
 
@@ -69,6 +75,9 @@ async def _never_read(bench: Bench) -> list[Observation]:
     await _put_on_redis_alone(bench, producer, proxy, bench.tasks(_UNSEEN))
     later = await producer.send_all(bench.tasks(_UNSEEN))
     bench.note(f"{later} tasks accepted by both brokers")
+    await bench.wait_until(producer.swept, "the outbox is empty")
+    if bench.measures.reconcile or bench.measures.outbox:
+        await bench.wait_until(lambda: accepted_are_done(bench), "every accepted task is done")
     await wait_until_read(bench)
     await bench.quiesce()
     return await bench.conclude()
@@ -141,10 +150,20 @@ async def _put_on_redis_alone(
 ) -> None:
     """Put tasks while each publish breaks the producer's connection to NATS."""
     subject = bench.names.subject("sync")
-    rule = Rule(action="reset", direction="request", command="PUB", subject=subject, count=0)
-    number = await proxy.add(rule)
+    rules = [
+        Rule(action="reset", direction="request", command=command, subject=subject, count=0)
+        for command in ("PUB", "HPUB")  # without and with a Nats-Msg-Id
+    ]
+    numbers = [await proxy.add(rule) for rule in rules]
     accepted = sum(await asyncio.gather(*(producer.send(task) for task in tasks)))
-    await proxy.remove(number)
+    await wait_until_not_put(bench, Broker.NATS)
+
+    async def on_redis() -> bool:
+        return await bench.redis.llen(bench.names.pending_key("sync")) >= len(tasks)
+
+    await bench.wait_until(on_redis, "Redis has them")
+    for number in numbers:
+        await proxy.remove(number)
     bench.note(f"{accepted} tasks accepted while publishes failed")
 
     async def connected() -> bool:

@@ -13,8 +13,8 @@ from hookbench.hazards.bench import Bench
 from hookbench.hazards.findings import EXAMPLES
 from hookbench.hazards.model import Harm, Hazard, Observation, Protection
 from hookbench.hazards.producer import Producer
-from hookbench.hazards.watching import accepted_are_done, cluster_of, first_ns
-from hookbench.ledger.events import Event
+from hookbench.hazards.watching import accepted_are_done, cluster_of, first_ns, wait_until_not_put
+from hookbench.ledger.events import Broker, Event
 from hookbench.migration.phases import Phase
 
 __all__ = ["ROWS"]
@@ -48,6 +48,8 @@ async def _leader_killed(bench: Bench) -> list[Observation]:
     killed_ns = bench.clock.monotonic_ns()
     bench.note(f"{before} tasks accepted, then {leader.name} killed, which led the stream")
     await _send_until_back(bench, producer)
+    await wait_until_not_put(bench, Broker.NATS, since_ns=killed_ns)
+    await bench.wait_until(producer.swept, "the outbox is empty")
     await bench.wait_until(lambda: accepted_are_done(bench), "every accepted task is done")
     await asyncio.to_thread(leader.restart)
     await cluster.wait_until_current(bench.names.stream)

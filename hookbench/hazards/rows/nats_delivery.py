@@ -9,7 +9,7 @@ from nats.js.api import StorageType, StreamConfig
 
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_MS, NS_PER_S
-from hookbench.errors import HazardError
+from hookbench.errors import HazardError, SettingError
 from hookbench.faults.wire.client import ProxyControl
 from hookbench.faults.wire.model import Rule
 from hookbench.hazards.bench import Bench
@@ -19,6 +19,7 @@ from hookbench.hazards.producer import Producer
 from hookbench.hazards.watching import depth_of, first_ns, seen, wait_until_read
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import AckMode, Phase
+from hookbench.migration.publishing import PublishPatience
 from hookbench.queues.epochs import current_consumer
 from hookbench.task import HookTask
 from hookbench.worker.scan import OpenState, scan_stream
@@ -43,23 +44,49 @@ async def _window_passed(bench: Bench) -> list[Observation]:
     """N2: two acknowledgements of a publish are lost, and the caller sends the same task again.
 
     Once at once, and once after the duplicate window (1 s here). The guide's publish has no
-    Nats-Msg-Id, so its window guards nothing: the repeat inside of it is stored as well.
+    Nats-Msg-Id, so its window guards nothing: the repeat inside of it is stored as well. With ids
+    the producer itself repeats it inside, and is refused if it could not; what a caller sends
+    after the window is stored again, and is the done-store's to filter.
     """
     bench.stream = msgspec.structs.replace(bench.stream, duplicate_window_s=_WINDOW_S)
     await bench.enter(Phase.NATS_PRIMARY)
     await bench.worker()
     proxy = await bench.link("nats")
+    with_ids = bench.measures.message_ids or bench.measures.outbox
+    refused = [await _refused(bench, proxy)] if with_ids else []
     producer = await bench.producer(nats_url=proxy.url("nats"))
-    await proxy.add(Rule(action="drop", direction="reply", command="PubAck", count=2))
     (task,) = bench.tasks(1)
-    await _send_unanswered(bench, producer, task, proxy, nth=1)
-    await _send_unanswered(bench, producer, task, proxy, nth=2)
+    if with_ids:
+        await proxy.add(Rule(action="drop", direction="reply", command="PubAck", count=1))
+        told = await producer.send(task)
+        await bench.wait_until(lambda: _dropped(proxy, 1), "an acknowledgement is dropped")
+        await bench.wait_until(producer.swept, "the outbox is empty")
+        bench.note(f"sent, an acknowledgement dropped: {'accepted' if told else 'in doubt'}")
+    else:
+        await proxy.add(Rule(action="drop", direction="reply", command="PubAck", count=2))
+        await _send_unanswered(bench, producer, task, proxy, nth=1)
+        await _send_unanswered(bench, producer, task, proxy, nth=2)
     await _let_window_pass(bench)
     accepted = await producer.send(task)
     bench.note(f"sent after the window: {'accepted' if accepted else 'not accepted'}")
+    await bench.wait_until(producer.swept, "the outbox is empty")
     await wait_until_read(bench)
     await bench.quiesce()
-    return [*await bench.conclude(), await _copies(bench)]
+    return [*await bench.conclude(), *refused, await _copies(bench)]
+
+
+async def _refused(bench: Bench, proxy: ProxyControl) -> Observation:
+    """A producer whose retries could come after the window does not start."""
+    try:
+        await bench.producer(nats_url=proxy.url("nats"), patience=PublishPatience())
+    except SettingError as error:
+        bench.note(f"a producer with the usual horizon is refused: {error}")
+        return Observation(text=f"refused at its start: {error}", count=1)
+    raise HazardError(f"a producer started with a duplicate window of {_WINDOW_S:g} s")
+
+
+async def _dropped(proxy: ProxyControl, count: int) -> bool:
+    return (await proxy.stats()).rules[0].firings >= count
 
 
 async def _send_unanswered(
@@ -68,11 +95,8 @@ async def _send_unanswered(
     """Send a task, and give up when its acknowledgement was dropped."""
     sending = asyncio.ensure_future(producer.send(task))
 
-    async def dropped() -> bool:
-        return (await proxy.stats()).rules[0].firings >= nth
-
     try:
-        await bench.wait_until(dropped, f"acknowledgement {nth} is dropped")
+        await bench.wait_until(lambda: _dropped(proxy, nth), f"acknowledgement {nth} is dropped")
     finally:
         await cancel(sending)
     bench.note(f"sent, acknowledgement {nth} dropped, the caller gave up")
