@@ -76,6 +76,13 @@ def worker(
     block_timeout: Annotated[
         float, typer.Option(min=0.1, max=60.0, help="Longest wait of one read, in seconds.")
     ] = 5.0,
+    redis_age: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="With read_both: seconds that a task has lain in Redis before it is taken there.",
+        ),
+    ] = 5.0,
     prefix: Prefix = "{hook}",
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
@@ -148,6 +155,7 @@ def worker(
         task_type=check_task_type(task_type),
         block_timeout_secs=block_timeout,
         measures=chosen,
+        redis_age_s=redis_age,
         stream=StreamSettings(
             storage=storage_of(storage),
             replicas=replicas,

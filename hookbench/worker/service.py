@@ -18,6 +18,7 @@ from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers
+from hookbench.migration.read_both import DEFAULT_REDIS_AGE_S, AgedTasks
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.transport import make_nats_consume
@@ -41,6 +42,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         phase_file: a file that is watched.
         block_timeout_secs: the longest wait of one read on either broker.
         measures: those of the hardened design that are on.
+        redis_age_s: with ``read_both``, how long a task has lain in Redis before it is taken there
+            in ``dual_read``.
     """
 
     redis_url: str | None = None
@@ -51,6 +54,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str = "sync"
     block_timeout_secs: float = 5.0
     measures: Measures = NO_MEASURES
+    redis_age_s: float = DEFAULT_REDIS_AGE_S
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
@@ -187,6 +191,9 @@ class WorkerService:
             names=settings.names,
             block_timeout_secs=settings.block_timeout_secs,
             ack=settings.measures.ack_mode,
+            aged=AgedTasks(self._clock, min_age_s=settings.redis_age_s)
+            if settings.measures.read_both
+            else None,
             recorder=self._recorder,
             metrics=self._metrics,
         )
