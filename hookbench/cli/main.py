@@ -10,6 +10,7 @@ import typer
 from hookbench import __version__
 from hookbench.cli import (
     brokers,
+    dead,
     doctor,
     hazards,
     hook,
@@ -62,6 +63,7 @@ app.command("proxy", hidden=True)(proxy.proxy)
 app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(hook.app, name="hook")
+app.add_typer(dead.app, name="dead")
 
 
 @app.command()

@@ -47,6 +47,11 @@ class Connections:
         self._nats: AppTransport | None = None
         self._consumer_checked = False
 
+    @property
+    def names(self) -> Names:
+        """What the queue is called on both brokers."""
+        return self._names
+
     def redis(self) -> RedisClient:
         """The Redis client; it connects at the first command.
 

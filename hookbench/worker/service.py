@@ -1,6 +1,8 @@
 """One worker process: connections, phase changes without a restart, and a graceful stop."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -101,7 +103,7 @@ class WorkerService:
             stream=settings.stream,
             consumer=settings.consumer,
         )
-        self._dead_letters = RoutedDeadLetters()
+        self._dead_letters = RoutedDeadLetters(f"{socket.gethostname()} pid {os.getpid()}")
         self._stop = asyncio.Event()
         self._phase: Phase | None = None
 
