@@ -10,6 +10,7 @@ __all__ = [
     "EffectStoreError",
     "FaultError",
     "HazardError",
+    "HeldBackError",
     "HookbenchError",
     "LedgerError",
     "OversizeError",
@@ -106,6 +107,18 @@ class RepositoryError(HookbenchError):
 
 class SpoolError(HookbenchError):
     """The spool cannot be opened, read or written."""
+
+
+class HeldBackError(HookbenchError):
+    """A transition or rollback does not go on: a gate says no, or a step did not get through.
+
+    ``step`` is the step that holds it back, ``evidence`` what was seen there.
+    """
+
+    def __init__(self, message: str, *, step: str, evidence: str) -> None:
+        super().__init__(message)
+        self.step = step
+        self.evidence = evidence
 
 
 class HazardError(HookbenchError):

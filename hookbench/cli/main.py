@@ -12,6 +12,7 @@ from hookbench.cli import (
     brokers,
     dead,
     doctor,
+    gate,
     hazards,
     hook,
     produce,
@@ -57,6 +58,7 @@ app.command("check")(show.check)
 app.command("report")(show.report)
 app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
+app.command("gate")(gate.gate)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)
 app.command("proxy", hidden=True)(proxy.proxy)

@@ -1,7 +1,7 @@
 """What the queues on Redis share: the commands they use, a client for them, and its errors."""
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -172,6 +172,10 @@ class RedisClient(Protocol):
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Awaitable[Any]:
         """Run a Lua script."""
+        ...
+
+    def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]:
+        """Keys that match a pattern, some more than once."""
         ...
 
     def pipeline(self, transaction: bool = True) -> RedisPipeline:

@@ -171,7 +171,15 @@ class WorkerService:
             self._ledger.phase = index
             self._ledger.record(Event.PHASE, value=index)
         self._announce(
-            {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
+            {
+                "event": "phase",
+                "phase": phase.label,
+                "index": index,
+                "version": __version__,
+                "role": "worker",
+                "task_type": self._settings.task_type,
+                "measures": self._settings.measures.text,
+            }
         )
 
     async def _consumer(self, phase: Phase) -> RedisConsumer:
