@@ -6,6 +6,7 @@ call with that number, before or after what the method does.
 
 import functools
 import importlib
+import inspect
 import os
 import signal
 import sys
@@ -19,21 +20,36 @@ def die():
 
 
 def plant(place, when, number):
+    """Let this process die at a call of a method."""
     module, _, path = place.partition(":")
     owner_name, _, method = path.partition(".")
     owner = getattr(importlib.import_module(module), owner_name)
     original = getattr(owner, method)
     calls = []
 
-    @functools.wraps(original)
-    async def planted(*arguments, **named):
-        calls.append(1)
-        if len(calls) == number and when == "before":
+    def count(moment):
+        if moment == "before":
+            calls.append(1)
+        if len(calls) == number and when == moment:
             die()
-        answer = await original(*arguments, **named)
-        if len(calls) == number:
-            die()
-        return answer
+
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def planted(*arguments, **named):
+            count("before")
+            answer = await original(*arguments, **named)
+            count("after")
+            return answer
+
+    else:
+
+        @functools.wraps(original)
+        def planted(*arguments, **named):
+            count("before")
+            answer = original(*arguments, **named)
+            count("after")
+            return answer
 
     setattr(owner, method, planted)
 
