@@ -115,6 +115,7 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
 }
 """The steps of each transition and rollback, in order."""
 
+_MOST_PAUSES = 8
 _MOMENTS = {
     Step.ASK_BEFORE: Moment.BEFORE,
     Step.ASK_BETWEEN: Moment.BETWEEN,
@@ -193,7 +194,8 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         gate_s: for a gate to say go.
-        ask_every_s: between two questions.
+        ask_every_s: between two questions; doubled each time up to eight times, for each question
+            reads both queues.
         announce_s: for all processes of a role to announce a phase.
         drain_s: for NATS to be drained, without progress.
         work_s: for the tasks in Redis work lists to be finished; what lies there longer is taken
@@ -345,6 +347,7 @@ class Procedure:
         """Ask until it says go; before it is asked again the moves are made again."""
         move = Move(source=self._source, target=self._target, moment=_MOMENTS[step])
         deadline_ns = self._clock.monotonic_ns() + int(self._patience.gate_s * NS_PER_S)
+        pause_s = self._patience.ask_every_s
         while True:
             answer = await self._ask(move, self._sequence)
             if answer.answer is Answer.GO:
@@ -357,7 +360,8 @@ class Procedure:
                     evidence=answer.evidence,
                 )
             await self._note_sequence()
-            await self._clock.sleep(self._patience.ask_every_s)
+            await self._clock.sleep(pause_s)
+            pause_s = min(pause_s * 2, self._patience.ask_every_s * _MOST_PAUSES)
             for done in self.steps[: self.steps.index(step)]:
                 if done in _REPEATED:
                     await self._move(done)

@@ -19,11 +19,14 @@ from hookbench.queues.moving import AreDone, Mover
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.fleet import Fleet, Member
+from hookbench.rehearsal.progress import Teller
+from hookbench.rehearsal.settings import RehearsalSettings
+from hookbench.rehearsal.stage import Stage
 from hookbench.rehearsal.survey import BrokerSurvey
 from hookbench.results.store import GateRecord
 from hookbench.task import Names
 
-__all__ = ["AskedFleet", "FleetPhases", "GatedChanges"]
+__all__ = ["AskedFleet", "FleetPhases", "GatedChanges", "open_changes"]
 
 
 class AskedFleet(FleetControl, Protocol):
@@ -205,6 +208,23 @@ class GatedChanges:
         if self._transport is not None:
             await self._transport.close()
         await self._redis.aclose()
+
+
+def open_changes(
+    settings: RehearsalSettings, stage: Stage, folder: Path, clock: Clock, teller: Teller
+) -> GatedChanges | None:
+    """The changes of a rehearsal with gates, straight to its brokers; ``None`` for one without."""
+    if not settings.effective_measures.gates:
+        return None
+    return GatedChanges(
+        stage.redis_url,
+        stage.nats_url,
+        stage.names,
+        stream=stage.stream,
+        clock=clock,
+        folder=folder,
+        say=lambda text: teller.say(f"gate      {text}"),
+    )
 
 
 def _same(one: GateRecord, other: GateRecord) -> bool:

@@ -21,6 +21,7 @@ from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
 from hookbench.rehearsal.detours import Detours
 from hookbench.rehearsal.fleet import Fleet
+from hookbench.rehearsal.gated import open_changes
 from hookbench.rehearsal.links import Links, open_links
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Teller
@@ -235,6 +236,8 @@ class Rehearsal:
             ],
             self._clock,
         )
+        changes = open_changes(settings, stage, control, self._clock, self._teller)
+        manifest.gates = [] if changes is None else changes.records
         timeline = Timeline(
             settings,
             self._steps,
@@ -245,6 +248,7 @@ class Rehearsal:
             observer=observer,
             control=control,
             note=self._note,
+            changes=changes,
         )
         self._records = timeline.records
         ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
@@ -278,6 +282,8 @@ class Rehearsal:
             ledger.close()
             self._incidents += fleet.incidents
             await observer.close()
+            if changes is not None:
+                await changes.close()
 
     async def _conclude(
         self,
@@ -340,7 +346,9 @@ class Rehearsal:
         left = await pusher.wait_until_flushed(_FLUSH_TIMEOUT_S)
         if left:
             self._note(f"{left} pushed tasks could not be flushed in {_FLUSH_TIMEOUT_S:.0f} s")
-        last = self._steps[-1]
+        # A rehearsal that is held back ends in an earlier step than the last one.
+        step, _phase = PhaseFile(fleet.of("worker")[0].phase_file).read()
+        last = self._steps[step]
         watching = asyncio.ensure_future(self._keep_polling(fleet))
         try:
             problem = await observer.drain(

@@ -14,15 +14,16 @@ import msgspec
 from hookbench.clock import SystemClock
 from hookbench.errors import HeldBackError
 from hookbench.ledger.account import make_account
-from hookbench.ledger.events import Event
+from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.read import read_ledger
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
 from hookbench.migration.announcements import read_announced
 from hookbench.migration.checks import GateBounds
 from hookbench.migration.gates import decide
 from hookbench.migration.measures import Measures
-from hookbench.migration.phases import Phase, PhaseFile, parse_phase
+from hookbench.migration.phases import PhaseFile, parse_phase
 from hookbench.migration.reconcile import Patience, Procedure
+from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.moving import Mover
@@ -31,8 +32,6 @@ from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.survey import BrokerSurvey
 from hookbench.results.steps import plan_steps
-from hookbench.migration.service import open_service
-from hookbench.ledger.events import LedgerWriter
 from hookbench.task import Names
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
@@ -76,6 +75,8 @@ class Scene:
         self.store = SetOfDone(self.client, names)
         self.ledgers = []
         self.claims = {}
+        self.wait_s = 15.0
+        """Of the procedure, for gates, announcements and drains."""
         self.executed = []
         self.tasks = []
         (folder / "ledger").mkdir()
@@ -175,6 +176,7 @@ class Scene:
             "source": source.label,
             "target": target.label,
             "death": death,
+            "wait_s": self.wait_s,
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -204,7 +206,7 @@ class Scene:
         self.producer.request_stop()
         await self.tasks[1]
         with contextlib.suppress(AssertionError):  # then the account says what is missing
-            await eventually(lambda: self.accepted() <= self.done(), timeout_s=20)
+            await eventually(lambda: self.accepted() <= self.done(), timeout_s=60)
         self.worker.request_stop()
         await self.tasks[0]
 
@@ -273,6 +275,7 @@ async def carry_out(order):
     )
     fleet = FileFleet(folder)
     bounds = GateBounds(settle_s=1.0)
+    wait_s = order["wait_s"]
 
     async def ask(move, earlier):
         snapshot = await survey.look(fleet.announcements(), earlier_sequence=earlier)
@@ -286,8 +289,10 @@ async def carry_out(order):
         ask=ask,
         progress=folder / "progress.json",
         clock=clock,
-        patience=Patience(gate_s=15, ask_every_s=0.2, announce_s=15, drain_s=15, work_s=1.5),
-        tell=lambda text: print(text, flush=True),
+        patience=Patience(
+            gate_s=wait_s, ask_every_s=0.2, announce_s=wait_s, drain_s=wait_s, work_s=1.5
+        ),
+        tell=lambda text: sys.stdout.write(f"{text}\n"),
     )
     if order["death"]:
         place, when, number = order["death"]
@@ -304,5 +309,5 @@ if __name__ == "__main__":
     try:
         asyncio.run(carry_out(json.loads(sys.argv[1])))
     except HeldBackError as error:
-        print(error)
+        sys.stdout.write(f"{error}\n")
         sys.exit(HELD_BACK)
