@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from hookbench.errors import OversizeError, SendError
 from hookbench.ledger.events import LedgerWriter
+from hookbench.migration.phases import Phase
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.queues.connections import Connections
 from hookbench.task import HookTask
@@ -12,14 +13,30 @@ __all__ = ["Producer"]
 
 
 class Producer:
-    """The reference producer in this process, with a ledger of its own."""
+    """The reference producer in this process, with a ledger of its own.
+
+    Args:
+        service: of its phase.
+        ledger: records.
+        connections: of the service.
+        phase: that it writes in.
+        hears: whether it changes its phase when a procedure tells all producers theirs.
+    """
 
     def __init__(
-        self, service: ReceiveSyncService, ledger: LedgerWriter, connections: Connections
+        self,
+        service: ReceiveSyncService,
+        ledger: LedgerWriter,
+        connections: Connections,
+        *,
+        phase: Phase,
+        hears: bool = True,
     ) -> None:
         self.service = service
         self.ledger = ledger
         self.connections = connections
+        self.phase = phase
+        self.hears = hears
 
     async def send(self, task: HookTask) -> bool:
         """Put one task; whether the caller was told that it is accepted."""

@@ -15,6 +15,7 @@ from hookbench.queues.jetstream import JetStreamQueue
 __all__ = [
     "accepted_are_done",
     "cluster_of",
+    "come_to_rest",
     "depth_of",
     "first_ns",
     "refusal",
@@ -23,6 +24,8 @@ __all__ = [
 ]
 
 _POLL_S = 0.02
+_READ_BOTH_S = 12.0
+"""Well above the age at which ``read_both`` takes a task of Redis."""
 _SAID_CHARACTERS = 2_000
 _EXIT_REFUSED = 2
 """Of a ``hookbench`` command whose settings or environment do not suit, see ``cli/main.py``."""
@@ -63,6 +66,13 @@ async def wait_until_read(bench: Bench) -> None:
         return (depth.pending, depth.in_flight) == (0, 0)
 
     await bench.wait_until(nothing_left, "the consumer has nothing left")
+
+
+async def come_to_rest(bench: Bench) -> None:
+    """Until nothing happens any more; with Redis read as well, not before it had its time."""
+    if bench.measures.read_both:
+        await seen(bench, lambda: accepted_are_done(bench), _READ_BOTH_S)
+    await bench.quiesce()
 
 
 async def seen(bench: Bench, condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:

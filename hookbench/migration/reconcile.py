@@ -358,6 +358,9 @@ class Procedure:
                     f"gate {move.label}: {answer.answer}: {answer.evidence}",
                     step=step.value,
                     evidence=answer.evidence,
+                    conditions=tuple(
+                        check.name for check in answer.checks if check.answer is answer.answer
+                    ),
                 )
             await self._note_sequence()
             await self._clock.sleep(pause_s)
