@@ -26,7 +26,7 @@ from hookbench.migration.reconcile import Patience, Procedure
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
-from hookbench.queues.moving import Mover
+from hookbench.queues.moving import Mover, id_in
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.observer import Observer
@@ -77,6 +77,9 @@ class Scene:
         self.claims = {}
         self.wait_s = 15.0
         """Of the procedure, for gates, announcements and drains."""
+        self.rest_s = 60.0
+        self.bug = None
+        """Planted into the procedure, see ``BUGS``."""
         self.executed = []
         self.tasks = []
         (folder / "ledger").mkdir()
@@ -177,6 +180,7 @@ class Scene:
             "target": target.label,
             "death": death,
             "wait_s": self.wait_s,
+            "bug": self.bug,
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -206,7 +210,7 @@ class Scene:
         self.producer.request_stop()
         await self.tasks[1]
         with contextlib.suppress(AssertionError):  # then the account says what is missing
-            await eventually(lambda: self.accepted() <= self.done(), timeout_s=60)
+            await eventually(lambda: self.accepted() <= self.done(), timeout_s=self.rest_s)
         self.worker.request_stop()
         await self.tasks[0]
 
@@ -258,6 +262,42 @@ class FileFleet:
         ]
 
 
+async def acknowledged_before_the_push(self, messages, task_type, in_redis):
+    for message in messages:
+        await message.ack()
+    for message in messages:
+        if id_in(message.payload) not in in_redis:
+            await self._push_once(id_in(message.payload), message.payload, task_type)
+    return len(messages)
+
+
+async def removed_before_the_publish(self):
+    entries = [item async for item in self._lists.entries(1000)]
+    known = set(await self._sequences())
+    for entry in entries:
+        await self._remove(entry)
+        if id_in(entry.payload) not in known:
+            await self._publish(entry, id_in(entry.payload))
+    return len(entries)
+
+
+async def noted_before_it_is_done(self):
+    for step in self.steps:
+        if step.value not in self._progress.done:
+            self._progress.done.append(step.value)
+            self._save()
+            await self._do(step)
+    return self._progress
+
+
+BUGS = {
+    "acknowledged_before_the_push": (Mover, "_take_over", acknowledged_before_the_push),
+    "removed_before_the_publish": (Mover, "redis_to_nats", removed_before_the_publish),
+    "noted_before_it_is_done": (Procedure, "run", noted_before_it_is_done),
+}
+"""Planted into the process of the procedure, by name."""
+
+
 async def carry_out(order):
     names = msgspec.convert(order["names"], Names)
     folder = Path(order["folder"])
@@ -294,6 +334,9 @@ async def carry_out(order):
         ),
         tell=lambda text: sys.stdout.write(f"{text}\n"),
     )
+    if order["bug"]:
+        owner, attribute, planted = BUGS[order["bug"]]
+        setattr(owner, attribute, planted)
     if order["death"]:
         place, when, number = order["death"]
         plant(place, when, number)

@@ -192,3 +192,44 @@ async def test_the_progress_of_another_move_is_not_gone_on_with(scene, make_task
     code, said = await scene.migrate(Phase.REDIS_ONLY, Phase.DUAL_WRITE)
     assert code == 1
     assert "it was not written here" in said
+
+
+PLANTED = {
+    "acknowledged_before_the_push": (
+        (Phase.NATS_ONLY, Phase.REDIS_ONLY),
+        "hookbench.queues.moving:Mover._push_once",
+    ),
+    "removed_before_the_publish": (
+        (Phase.NATS_PRIMARY, Phase.NATS_ONLY),
+        "hookbench.queues.moving:Mover._publish",
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", list(PLANTED))
+async def test_the_ledger_finds_what_a_planted_bug_loses(scene, make_task, bug):
+    (source, target), place = PLANTED[bug]
+    scene.bug = bug
+    await set_up(scene, source, make_task, orphans=source < target)
+    if source > target:
+        await scene.put(source, [make_task() for _ in range(2000)], writer=12)
+    code, said = await scene.migrate(source, target, place, "before", 1)
+    assert code == KILLED, said
+    code, said = await scene.migrate(source, target)
+    assert code == 0, said
+    scene.rest_s = 3.0  # what is lost is never done
+    await scene.come_to_rest()
+    assert (await scene.account(target)).lost > 0
+
+
+async def test_a_planted_step_that_is_noted_too_early_is_held_back_by_the_gate(scene, make_task):
+    scene.bug = "noted_before_it_is_done"
+    scene.wait_s = 2.0
+    await set_up(scene, Phase.NATS_PRIMARY, make_task, orphans=False)
+    way = (Phase.NATS_PRIMARY, Phase.REDIS_ONLY)
+    place = "hookbench.migration.reconcile:Procedure._do"
+    code, said = await scene.migrate(*way, place, "before", 2)  # producers are not rerouted
+    assert code == KILLED, said
+    code, said = await scene.migrate(*way)
+    assert code == HELD_BACK, said
+    assert "producer-0 in nats_primary" in said
