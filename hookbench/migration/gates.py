@@ -55,9 +55,8 @@ GATES: dict[tuple[Phase, Phase], dict[Moment, tuple[Condition, ...]]] = {
             fleet.few_redeliveries,
             fleet.no_drift,
             fleet.types_have_consumers,
-            fleet.authority_moved,
         ),
-        Moment.BETWEEN: (fleet.both_answer, tasks.redis_is_empty),
+        Moment.BETWEEN: (fleet.both_answer, tasks.redis_is_empty, fleet.authority_moved),
         Moment.AFTER: _FLEET,
     },
     (_P.DUAL_WRITE, _P.REDIS_ONLY): {

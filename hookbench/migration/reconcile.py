@@ -44,6 +44,7 @@ class Step(enum.StrEnum):
     TRIM_COPIES = "trim_copies"
     REDIS_TO_NATS = "redis_to_nats"
     LETTERS_TO_NATS = "letters_to_nats"
+    RECORDS_TO_NATS = "records_to_nats"
     NATS_ONLY_TO_REDIS = "nats_only_to_redis"
     DRAIN_TO_REDIS = "drain_to_redis"
     ASK_BETWEEN = "ask_between"
@@ -79,6 +80,7 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
         _S.WAIT_FOR_WORK,
         _S.REDIS_TO_NATS,
         _S.LETTERS_TO_NATS,
+        _S.RECORDS_TO_NATS,
         _S.ASK_BETWEEN,
         *_CHANGE,
         _S.ASK_AFTER,
@@ -126,6 +128,7 @@ _REPEATED = frozenset(
         Step.TRIM_COPIES,
         Step.REDIS_TO_NATS,
         Step.LETTERS_TO_NATS,
+        Step.RECORDS_TO_NATS,
         Step.NATS_ONLY_TO_REDIS,
         Step.DRAIN_TO_REDIS,
     }
@@ -154,6 +157,10 @@ class Movers(Protocol):
 
     async def letters_to_nats(self) -> int:
         """The dead letters of Redis, to the stream of those."""
+        ...
+
+    async def records_to_nats(self) -> int:
+        """What the done-store of Redis knows, to the one of NATS."""
         ...
 
     async def nats_only_to_redis(self) -> int:
@@ -339,6 +346,7 @@ class Procedure:
                 Step.TRIM_COPIES: self._movers.trim_copies,
                 Step.REDIS_TO_NATS: self._movers.redis_to_nats,
                 Step.LETTERS_TO_NATS: self._movers.letters_to_nats,
+                Step.RECORDS_TO_NATS: self._movers.records_to_nats,
                 Step.NATS_ONLY_TO_REDIS: self._movers.nats_only_to_redis,
             }[step]()
         self._progress.moved[step.value] = self._progress.moved.get(step.value, 0) + count

@@ -84,6 +84,8 @@ class Mover:
         transport: of NATS.
         clock: for waits.
         are_done: who knows which tasks have ended; ``None``: nobody.
+        move_records: copies what the done-store of Redis knows to the one of NATS; how many
+            records it copied. ``None`` where there are not both.
         task_types: whose lists are looked at.
         settle_s: younger tasks may be on their way to the second broker, and are let alone where
             it matters.
@@ -97,6 +99,7 @@ class Mover:
         *,
         clock: Clock,
         are_done: AreDone | None = None,
+        move_records: Callable[[], Awaitable[int]] | None = None,
         task_types: Sequence[str] = KNOWN_TASK_TYPES,
         settle_s: float = 5.0,
         recorder: Recorder | None = None,
@@ -106,6 +109,7 @@ class Mover:
         self._names: Names = transport.names
         self._clock = clock
         self._are_done = are_done
+        self._move_records = move_records
         self._settle_ms = int(settle_s * 1000)
         self._lists = RedisLists(client, self._names, task_types)
         self._recorder = recorder or NullRecorder()
@@ -302,6 +306,10 @@ class Mover:
                     await self._client.lrem(key, 1, letter)
                 moved += 1
         return moved
+
+    async def records_to_nats(self) -> int:
+        """Copy the records of the done-store; how many were copied."""
+        return 0 if self._move_records is None else await self._move_records()
 
     async def last_sequence(self) -> int:
         """The highest that the hook stream has given."""

@@ -1,6 +1,7 @@
 """Changes of phase by procedure: the gates are asked, and what they say is kept."""
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -26,7 +27,7 @@ from hookbench.rehearsal.survey import BrokerSurvey
 from hookbench.results.store import GateRecord
 from hookbench.task import Names
 
-__all__ = ["AskedFleet", "FleetPhases", "GatedChanges", "open_changes"]
+__all__ = ["AskedFleet", "DoneStores", "FleetPhases", "GatedChanges", "open_changes"]
 
 
 class AskedFleet(FleetControl, Protocol):
@@ -100,6 +101,20 @@ class FleetPhases:
         return found
 
 
+class DoneStores(msgspec.Struct, frozen=True, kw_only=True):
+    """What gates and moves ask of the done-stores; each ``None`` where there is nobody to ask.
+
+    Attributes:
+        are_done: which of these tasks have ended, by whichever store is the authority.
+        move_records: copies what the store of Redis knows to the one of NATS.
+        unmoved: what the store of Redis knows and the one of NATS does not.
+    """
+
+    are_done: AreDone | None = None
+    move_records: Callable[[], Awaitable[int]] | None = None
+    unmoved: Callable[[], Awaitable[set[uuid.UUID]]] | None = None
+
+
 class GatedChanges:
     """Carries changes of phase out, each as the procedure of its transition or rollback.
 
@@ -109,7 +124,9 @@ class GatedChanges:
         stream: as it should be.
         clock: of everything.
         folder: of the progress files.
-        are_done: of the done-store, ``None`` without one.
+        done_stores: what is asked of them.
+        bounds: of the gates.
+        patience: of the procedures.
         say: is told each step.
 
     Attributes:
@@ -125,7 +142,7 @@ class GatedChanges:
         stream: StreamSettings,
         clock: Clock,
         folder: Path,
-        are_done: AreDone | None = None,
+        done_stores: DoneStores | None = None,
         bounds: GateBounds | None = None,
         patience: Patience | None = None,
         say: Callable[[str], None] | None = None,
@@ -135,12 +152,18 @@ class GatedChanges:
         self._names = names
         self._clock = clock
         self._folder = folder
-        self._are_done = are_done
+        self._stores = done_stores or DoneStores()
         self._bounds = bounds or GateBounds()
         self._patience = patience
         self._say = say or (lambda _text: None)
         self._survey = BrokerSurvey(
-            redis_url, nats_url, names, clock=clock, stream=stream, are_done=are_done
+            redis_url,
+            nats_url,
+            names,
+            clock=clock,
+            stream=stream,
+            are_done=self._stores.are_done,
+            unmoved=self._stores.unmoved,
         )
         self._transport: AppTransport | None = None
         self.records: list[GateRecord] = []
@@ -173,7 +196,8 @@ class GatedChanges:
                 self._redis,
                 self._transport,
                 clock=self._clock,
-                are_done=self._are_done,
+                are_done=self._stores.are_done,
+                move_records=self._stores.move_records,
                 settle_s=self._bounds.settle_s,
             ),
             ask=ask,

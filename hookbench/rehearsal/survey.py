@@ -2,7 +2,7 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import nats.errors
 import nats.js.errors
@@ -54,6 +54,8 @@ class BrokerSurvey:
         stream: settings that the stream should have, ``None`` not to compare them.
         consumer: likewise.
         are_done: of a done-store, ``None`` without one.
+        unmoved: which records the done-store of Redis has and the one of NATS has not; ``None``
+            where there are not both.
         task_types: whose lists are looked at.
     """
 
@@ -67,6 +69,7 @@ class BrokerSurvey:
         stream: StreamSettings | None = None,
         consumer: ConsumerSettings | None = None,
         are_done: AreDone | None = None,
+        unmoved: Callable[[], Awaitable[set[uuid.UUID]]] | None = None,
         task_types: Sequence[str] = KNOWN_TASK_TYPES,
     ) -> None:
         self._redis: RedisClient | None = connect_redis(redis_url) if redis_url else None
@@ -76,6 +79,7 @@ class BrokerSurvey:
         self._stream = stream
         self._consumer = consumer
         self._are_done = are_done
+        self._unmoved = unmoved
         self._task_types = task_types
         self._transport: AppTransport | None = None
 
@@ -98,16 +102,21 @@ class BrokerSurvey:
             problems["nats"] = str(error)
         raise_if_cancelled()
         ids = (redis.ids if redis else frozenset()) | (nats_view.ids if nats_view else frozenset())
-        ended = None
+        ended = unmoved = None
         try:
             ended = await self._ended(ids)
         except HookbenchError as error:
             problems["done-store"] = str(error)
+        try:
+            unmoved = None if self._unmoved is None else frozenset(await self._unmoved())
+        except HookbenchError as error:
+            problems["records"] = str(error)
         return Snapshot(
             redis=redis,
             nats=nats_view,
             announcements=None if announcements is None else tuple(announcements),
             ended=ended,
+            unmoved=unmoved,
             problems=problems,
             wall_ms=self._clock.wall_ns() // NS_PER_MS,
             earlier_sequence=earlier_sequence,

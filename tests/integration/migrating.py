@@ -257,7 +257,7 @@ class FileFleet:
 
     def announcements(self):
         return [
-            msgspec.structs.replace(item, measures=ASSUMED, authority="jetstream")
+            msgspec.structs.replace(item, measures=ASSUMED, authority="nats")
             for item in read_announced([self.folder / "said"])
         ]
 

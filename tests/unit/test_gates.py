@@ -44,7 +44,7 @@ def process(role, phase, number=0, **changes):
         "version": "1.0",
         "measures": MEASURES,
         "task_type": "sync" if role == "worker" else "",
-        "authority": "jetstream" if role == "worker" else "",
+        "authority": "nats" if role == "worker" else "",
         **changes,
     }
     return Announcement(**values)
@@ -321,11 +321,11 @@ def test_a_broker_without_room_is_no_go(changes):
     assert held(good(move, **changes), move) == {"head-room": Answer.NO_GO}
 
 
-def test_an_authority_that_is_still_on_redis_is_no_go():
-    move = the_move(Phase.NATS_PRIMARY, Phase.NATS_ONLY)
-    snapshot = good(move)
+def test_records_that_redis_alone_has_are_no_go_before_it_goes():
+    move = the_move(Phase.NATS_PRIMARY, Phase.NATS_ONLY, Moment.BETWEEN)
 
-    def on(authority, **changes):
+    def on(authority, unmoved=None, **changes):
+        snapshot = good(move, unmoved=unmoved)
         return msgspec.structs.replace(
             snapshot,
             announcements=tuple(
@@ -334,8 +334,12 @@ def test_an_authority_that_is_still_on_redis_is_no_go():
             ),
         )
 
-    assert held(on("redis"), move) == {"authority": Answer.NO_GO}
-    assert held(on(""), move) == {"authority": Answer.UNKNOWN}
+    task = made(60)
+    assert held(on("redis", frozenset([task])), move) == {"authority": Answer.NO_GO}
+    assert str(task) in decide(on("redis", frozenset([task])), move).evidence
+    assert held(on("redis"), move) == {"authority": Answer.UNKNOWN}
+    assert held(on("redis", frozenset()), move) == {}
+    assert held(on("nats"), move) == {}
     assert held(on("", measures="none"), move) == {}
 
 
