@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is kept of a task that is given up.
 
     Attributes:
