@@ -311,6 +311,7 @@ def _payload(stored: Any) -> dict[str, Any]:
         "died": None if letter is None else utc_now_label(letter.died_at_ns),
         "retries": None if task is None else task.retry_count,
         "worker": None if letter is None else letter.worker,
+        "history": list(getattr(letter, "history", ())) or None,
         "problem": stored.problem,
         "bytes": len(payload),
         "payload": payload.hex() if task is None else msgspec.to_builtins(task),

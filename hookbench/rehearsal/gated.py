@@ -17,7 +17,7 @@ from hookbench.migration.reconcile import FleetControl, Patience, Procedure
 from hookbench.migration.snapshot import Announcement
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.moving import AreDone, Mover
-from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.progress import Teller
@@ -27,7 +27,7 @@ from hookbench.rehearsal.survey import BrokerSurvey
 from hookbench.results.store import GateRecord
 from hookbench.task import Names
 
-__all__ = ["AskedFleet", "DoneStores", "FleetPhases", "GatedChanges", "open_changes"]
+__all__ = ["AskedFleet", "DoneStores", "FleetPhases", "GatedChanges", "OpenStores", "open_changes"]
 
 
 class AskedFleet(FleetControl, Protocol):
@@ -115,6 +115,10 @@ class DoneStores(msgspec.Struct, frozen=True, kw_only=True):
     unmoved: Callable[[], Awaitable[set[uuid.UUID]]] | None = None
 
 
+OpenStores = Callable[[RedisClient, AppTransport], DoneStores]
+"""Opens the done-stores of a queue over connections that its caller closes."""
+
+
 class GatedChanges:
     """Carries changes of phase out, each as the procedure of its transition or rollback.
 
@@ -124,7 +128,7 @@ class GatedChanges:
         stream: as it should be.
         clock: of everything.
         folder: of the progress files.
-        done_stores: what is asked of them.
+        open_stores: opens the done-stores on both brokers; ``None`` without any.
         bounds: of the gates.
         patience: of the procedures.
         say: is told each step.
@@ -142,30 +146,24 @@ class GatedChanges:
         stream: StreamSettings,
         clock: Clock,
         folder: Path,
-        done_stores: DoneStores | None = None,
+        open_stores: OpenStores | None = None,
         bounds: GateBounds | None = None,
         patience: Patience | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
+        self._redis_url = redis_url
         self._redis = connect_redis(redis_url)
         self._nats_url = nats_url
         self._names = names
         self._clock = clock
         self._folder = folder
-        self._stores = done_stores or DoneStores()
+        self._stream = stream
+        self._open_stores = open_stores
         self._bounds = bounds or GateBounds()
         self._patience = patience
         self._say = say or (lambda _text: None)
-        self._survey = BrokerSurvey(
-            redis_url,
-            nats_url,
-            names,
-            clock=clock,
-            stream=stream,
-            are_done=self._stores.are_done,
-            unmoved=self._stores.unmoved,
-        )
         self._transport: AppTransport | None = None
+        self._tools: tuple[BrokerSurvey, Mover] | None = None
         self.records: list[GateRecord] = []
 
     async def change(self, index: int, source: Phase, target: Phase, fleet: AskedFleet) -> None:
@@ -175,15 +173,10 @@ class GatedChanges:
             HeldBackError: a gate says no, or a process does not follow.
             HookbenchError: a broker does not answer.
         """
-        if self._transport is None:
-            self._transport = await AppTransport.connect(
-                self._nats_url, names=self._names, clock=self._clock
-            )
+        survey, mover = await self._open()
 
         async def ask(move: Move, earlier_sequence: int) -> GateAnswer:
-            snapshot = await self._survey.look(
-                fleet.announcements(), earlier_sequence=earlier_sequence
-            )
+            snapshot = await survey.look(fleet.announcements(), earlier_sequence=earlier_sequence)
             answer = decide(snapshot, move, self._bounds)
             self._keep(index, answer)
             return answer
@@ -192,20 +185,43 @@ class GatedChanges:
             source,
             target,
             fleet=fleet,
-            movers=Mover(
-                self._redis,
-                self._transport,
-                clock=self._clock,
-                are_done=self._stores.are_done,
-                move_records=self._stores.move_records,
-                settle_s=self._bounds.settle_s,
-            ),
+            movers=mover,
             ask=ask,
             progress=self._folder / f"procedure-{index}.json",
             clock=self._clock,
             patience=self._patience,
             tell=self._say,
         ).run()
+
+    async def _open(self) -> tuple[BrokerSurvey, Mover]:
+        """What looks and what moves, over connections of their own."""
+        if self._tools is not None:
+            return self._tools
+        self._transport = await AppTransport.connect(
+            self._nats_url, names=self._names, clock=self._clock
+        )
+        stores = DoneStores()
+        if self._open_stores is not None:
+            stores = self._open_stores(self._redis, self._transport)
+        survey = BrokerSurvey(
+            self._redis_url,
+            self._nats_url,
+            self._names,
+            clock=self._clock,
+            stream=self._stream,
+            are_done=stores.are_done,
+            unmoved=stores.unmoved,
+        )
+        mover = Mover(
+            self._redis,
+            self._transport,
+            clock=self._clock,
+            are_done=stores.are_done,
+            move_records=stores.move_records,
+            settle_s=self._bounds.settle_s,
+        )
+        self._tools = survey, mover
+        return self._tools
 
     def _keep(self, index: int, answer: GateAnswer) -> None:
         record = GateRecord(
@@ -228,7 +244,8 @@ class GatedChanges:
 
     async def close(self) -> None:
         """Disconnect."""
-        await self._survey.close()
+        if self._tools is not None:
+            await self._tools[0].close()
         if self._transport is not None:
             await self._transport.close()
         await self._redis.aclose()
