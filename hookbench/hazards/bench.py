@@ -198,15 +198,7 @@ class Bench:
         One that does not hear stays in its phase, whatever a procedure tells all producers.
         """
         phase = self._current if phase is None else phase
-        ledger = LedgerWriter(
-            self.ledger_folder,
-            role="producer",
-            writer=_FIRST_WRITER + self._writers,
-            clock=self.clock,
-        )
-        self._writers += 1
-        ledger.phase = len(self.phases) - 1
-        ledger.record(Event.PHASE, value=ledger.phase)
+        ledger = self.open_ledger("producer")
         connections = Connections(
             redis_url=redis_url or self.topology.redis_url,
             nats_url=nats_url or self.topology.nats_url,
@@ -225,6 +217,16 @@ class Bench:
         producer = Producer(service, ledger, connections, phase=phase, hears=hears)
         self._producers.append(producer)
         return producer
+
+    def open_ledger(self, role: str) -> LedgerWriter:
+        """A writer of its own, in the current phase; its caller closes it."""
+        ledger = LedgerWriter(
+            self.ledger_folder, role=role, writer=_FIRST_WRITER + self._writers, clock=self.clock
+        )
+        self._writers += 1
+        ledger.phase = len(self.phases) - 1
+        ledger.record(Event.PHASE, value=ledger.phase)
+        return ledger
 
     async def retire(self, producer: Producer) -> None:
         """End a producer, so that nobody takes it for an old one."""

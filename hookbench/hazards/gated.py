@@ -94,6 +94,7 @@ async def enter_by_procedure(
     """
     source = bench.phases[-1]
     bench.begin(phase)
+    ledger = bench.open_ledger("procedure")
     changes = GatedChanges(
         bench.topology.redis_url,
         bench.topology.nats_url,
@@ -103,9 +104,11 @@ async def enter_by_procedure(
         folder=bench.folder / "control",
         bounds=_BOUNDS,
         patience=_PATIENCE,
+        recorder=ledger,
         say=bench.note,
     )
     try:
         await changes.change(len(bench.phases) - 1, source, phase, _BenchFleet(bench, workers))
     finally:
         await changes.close()
+        ledger.close()

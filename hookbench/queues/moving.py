@@ -89,7 +89,7 @@ class Mover:
         task_types: whose lists are looked at.
         settle_s: younger tasks may be on their way to the second broker, and are let alone where
             it matters.
-        recorder: is told what is moved.
+        recorder: is told each put, so that the ledger knows where a task lies.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Mover:
             ack = await self._transport.publish(subject, entry.payload)
         if task_id is not None:
             self._recorder.record(
-                Event.REQUEUED, task_id.bytes, broker=Broker.NATS, value=ack.sequence
+                Event.PUT_OK, task_id.bytes, broker=Broker.NATS, value=ack.sequence
             )
 
     async def _holds(self, sequence: int) -> bool:
@@ -275,7 +275,7 @@ class Mover:
                 await self._client.eval(_PUSH_ONCE, 2, self._moved_key, key, task_id.bytes, payload)
             )
         if pushed:
-            self._recorder.record(Event.REQUEUED, task_id.bytes, broker=Broker.REDIS)
+            self._recorder.record(Event.PUT_OK, task_id.bytes, broker=Broker.REDIS)
         return pushed
 
     async def left_on_nats(self) -> int:

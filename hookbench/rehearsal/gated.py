@@ -9,6 +9,7 @@ import msgspec
 
 from hookbench import __version__
 from hookbench.clock import Clock
+from hookbench.ledger.events import Recorder
 from hookbench.migration.announcements import announcement_of
 from hookbench.migration.checks import GateBounds, Move
 from hookbench.migration.gates import GateAnswer, decide
@@ -131,6 +132,7 @@ class GatedChanges:
         open_stores: opens the done-stores on both brokers; ``None`` without any.
         bounds: of the gates.
         patience: of the procedures.
+        recorder: of the moves.
         say: is told each step.
 
     Attributes:
@@ -149,6 +151,7 @@ class GatedChanges:
         open_stores: OpenStores | None = None,
         bounds: GateBounds | None = None,
         patience: Patience | None = None,
+        recorder: Recorder | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self._redis_url = redis_url
@@ -161,6 +164,7 @@ class GatedChanges:
         self._open_stores = open_stores
         self._bounds = bounds or GateBounds()
         self._patience = patience
+        self._recorder = recorder
         self._say = say or (lambda _text: None)
         self._transport: AppTransport | None = None
         self._tools: tuple[BrokerSurvey, Mover] | None = None
@@ -219,6 +223,7 @@ class GatedChanges:
             are_done=stores.are_done,
             move_records=stores.move_records,
             settle_s=self._bounds.settle_s,
+            recorder=self._recorder,
         )
         self._tools = survey, mover
         return self._tools
@@ -252,7 +257,13 @@ class GatedChanges:
 
 
 def open_changes(
-    settings: RehearsalSettings, stage: Stage, folder: Path, clock: Clock, teller: Teller
+    settings: RehearsalSettings,
+    stage: Stage,
+    folder: Path,
+    *,
+    clock: Clock,
+    teller: Teller,
+    recorder: Recorder,
 ) -> GatedChanges | None:
     """The changes of a rehearsal with gates, straight to its brokers; ``None`` for one without."""
     if not settings.effective_measures.gates:
@@ -264,6 +275,7 @@ def open_changes(
         stream=stage.stream,
         clock=clock,
         folder=folder,
+        recorder=recorder,
         say=lambda text: teller.say(f"gate      {text}"),
     )
 

@@ -236,7 +236,10 @@ class Rehearsal:
             ],
             self._clock,
         )
-        changes = open_changes(settings, stage, control, self._clock, self._teller)
+        ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
+        changes = open_changes(
+            settings, stage, control, clock=self._clock, teller=self._teller, recorder=ledger
+        )
         manifest.gates = [] if changes is None else changes.records
         timeline = Timeline(
             settings,
@@ -251,7 +254,6 @@ class Rehearsal:
             changes=changes,
         )
         self._records = timeline.records
-        ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
         watching = [
             asyncio.ensure_future(meter.record()),
             asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME)),
