@@ -14,6 +14,7 @@ from hookbench.queues.jetstream import JetStreamQueue
 
 __all__ = [
     "accepted_are_done",
+    "accepted_have_ended",
     "cluster_of",
     "come_to_rest",
     "depth_of",
@@ -58,6 +59,15 @@ async def accepted_are_done(bench: Bench) -> bool:
     return first_ns(ledger, Event.ACCEPTED).keys() <= first_ns(ledger, Event.DONE).keys()
 
 
+async def accepted_have_ended(bench: Bench) -> bool:
+    """Whether each task that was accepted so far is done, dead or superseded."""
+    ledger = bench.ledger()
+    ended: set[str] = set()
+    for event in (Event.DONE, Event.DEAD, Event.SUPERSEDED):
+        ended |= first_ns(ledger, event).keys()
+    return first_ns(ledger, Event.ACCEPTED).keys() <= ended
+
+
 async def wait_until_read(bench: Bench) -> None:
     """Until the consumer has delivered everything, and waits for no acknowledgement."""
 
@@ -71,7 +81,7 @@ async def wait_until_read(bench: Bench) -> None:
 async def come_to_rest(bench: Bench) -> None:
     """Until nothing happens any more; with Redis read as well, not before it had its time."""
     if bench.measures.read_both:
-        await seen(bench, lambda: accepted_are_done(bench), _READ_BOTH_S)
+        await seen(bench, lambda: accepted_have_ended(bench), _READ_BOTH_S)
     await bench.quiesce()
 
 

@@ -132,21 +132,30 @@ def head_room(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check:
     return make_check(name, go_if(not full), f"{told or 'no limit is set'}{bound}")
 
 
-def authority_moved(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Check:
-    """What is done is known on NATS before Redis goes."""
+def authority_moved(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check:
+    """What is done is known on NATS before Redis goes.
+
+    Before the workers change they go on with the records of Redis, so what is younger than
+    ``settle_s`` may be missing; when they have changed nothing may be.
+    """
     name = "authority"
     if snapshot.announcements is None:
         return make_check(name, Answer.UNKNOWN, "no worker was listened to")
     using = [item for item in snapshot.of("worker") if item.has("done_store")]
     if not using:
         return make_check(name, Answer.GO, "no worker has a done-store")
-    if all(item.authority == "nats" for item in using):
+    if move.moment is not Moment.AFTER and all(item.authority == "nats" for item in using):
         return make_check(name, Answer.GO, f"{len(using)} workers ask the done-store of NATS")
     if snapshot.unmoved is None:
         why = snapshot.problems.get("records", "nobody compared the records of both brokers")
         return make_check(name, Answer.UNKNOWN, why)
+    missing = snapshot.unmoved
+    if move.moment is not Moment.AFTER:
+        missing = frozenset(snapshot.settled(missing, bounds.settle_s))
     told = f"{len(snapshot.unmoved)} records are on Redis and not on NATS"
-    return make_check(name, go_if(not snapshot.unmoved), told, snapshot.unmoved)
+    if len(missing) < len(snapshot.unmoved):
+        told += f", {len(missing)} of them of tasks older than {bounds.settle_s:g} s"
+    return make_check(name, go_if(not missing), told, missing)
 
 
 def types_have_consumers(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Check:

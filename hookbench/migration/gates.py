@@ -57,7 +57,7 @@ GATES: dict[tuple[Phase, Phase], dict[Moment, tuple[Condition, ...]]] = {
             fleet.types_have_consumers,
         ),
         Moment.BETWEEN: (fleet.both_answer, tasks.redis_is_empty, fleet.authority_moved),
-        Moment.AFTER: _FLEET,
+        Moment.AFTER: (*_FLEET, fleet.authority_moved),
     },
     (_P.DUAL_WRITE, _P.REDIS_ONLY): {
         Moment.BEFORE: (*_FLEET, fleet.head_room),

@@ -45,6 +45,7 @@ class Step(enum.StrEnum):
     REDIS_TO_NATS = "redis_to_nats"
     LETTERS_TO_NATS = "letters_to_nats"
     RECORDS_TO_NATS = "records_to_nats"
+    LATE_RECORDS_TO_NATS = "late_records_to_nats"
     NATS_ONLY_TO_REDIS = "nats_only_to_redis"
     DRAIN_TO_REDIS = "drain_to_redis"
     ASK_BETWEEN = "ask_between"
@@ -83,6 +84,8 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
         _S.RECORDS_TO_NATS,
         _S.ASK_BETWEEN,
         *_CHANGE,
+        # What was done since, by workers that still asked the done-store of Redis.
+        _S.LATE_RECORDS_TO_NATS,
         _S.ASK_AFTER,
     ),
     (_P.DUAL_WRITE, _P.REDIS_ONLY): (
@@ -129,6 +132,7 @@ _REPEATED = frozenset(
         Step.REDIS_TO_NATS,
         Step.LETTERS_TO_NATS,
         Step.RECORDS_TO_NATS,
+        Step.LATE_RECORDS_TO_NATS,
         Step.NATS_ONLY_TO_REDIS,
         Step.DRAIN_TO_REDIS,
     }
@@ -347,6 +351,7 @@ class Procedure:
                 Step.REDIS_TO_NATS: self._movers.redis_to_nats,
                 Step.LETTERS_TO_NATS: self._movers.letters_to_nats,
                 Step.RECORDS_TO_NATS: self._movers.records_to_nats,
+                Step.LATE_RECORDS_TO_NATS: self._movers.records_to_nats,
                 Step.NATS_ONLY_TO_REDIS: self._movers.nats_only_to_redis,
             }[step]()
         self._progress.moved[step.value] = self._progress.moved.get(step.value, 0) + count

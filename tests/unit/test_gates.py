@@ -84,6 +84,7 @@ def good(move, **changes):
             process(role, phase, number) for role in ("producer", "worker") for number in range(2)
         ),
         "ended": frozenset(),
+        "unmoved": frozenset(),
         "wall_ms": NOW_MS,
         "earlier_sequence": 0,
         **changes,
@@ -340,6 +341,10 @@ def test_records_that_redis_alone_has_are_no_go_before_it_goes():
     assert held(on("redis"), move) == {"authority": Answer.UNKNOWN}
     assert held(on("redis", frozenset()), move) == {}
     assert held(on("nats"), move) == {}
+    young = frozenset([made(1)])  # done since the copy
+    assert held(on("redis", young), move) == {}
+    after = the_move(Phase.NATS_PRIMARY, Phase.NATS_ONLY, Moment.AFTER)
+    assert held(good(after, unmoved=young), after) == {"authority": Answer.NO_GO}
     assert held(on("", measures="none"), move) == {}
 
 

@@ -5,7 +5,7 @@ import shutil
 
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation
-from hookbench.hazards.watching import accepted_are_done, wait_until_read
+from hookbench.hazards.watching import accepted_have_ended, wait_until_read
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import Phase
 
@@ -37,7 +37,7 @@ async def _deleted_with_redis(bench: Bench) -> list[Observation]:
     accepted = await later.send_all(bench.tasks(_COUNT))
     await bench.wait_until_done(accepted)
     if bench.gated:  # the orphan was moved; who had it in hand may still hold a claim
-        await bench.wait_until(lambda: accepted_are_done(bench), "what was moved is done")
+        await bench.wait_until(lambda: accepted_have_ended(bench), "what was moved has ended")
     (redis,) = bench.topology.redis.nodes
     redis.stop()
     await asyncio.to_thread(shutil.rmtree, redis.data)
