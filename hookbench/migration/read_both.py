@@ -2,15 +2,16 @@
 
 import datetime as dt
 import logging
+from collections.abc import Sequence
+from typing import Protocol
 
 from hookbench.clock import NS_PER_MS, NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError, DecodeError
 from hookbench.ids import uuid7_wall_ms
 from hookbench.queues.base import Delivery
-from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import decode_task
 
-__all__ = ["DEFAULT_REDIS_AGE_S", "AgedTasks", "made_at_ms"]
+__all__ = ["DEFAULT_REDIS_AGE_S", "AgedQueue", "AgedTasks", "made_at_ms"]
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,18 @@ def made_at_ms(payload: bytes) -> int | None:
     if by_id is not None:
         return by_id
     return int(task.created_at.astimezone(dt.UTC).timestamp() * 1000)
+
+
+class AgedQueue(Protocol):
+    """A Redis queue of which the oldest tasks can be looked at, and taken if they still are."""
+
+    async def oldest(self, count: int) -> list[bytes]:
+        """Up to ``count`` tasks that would be taken next, the first of them first; none moves."""
+        ...
+
+    async def take_oldest(self, expected: Sequence[bytes]) -> list[Delivery]:
+        """Take these, in order, as far as they are still the oldest; never waits."""
+        ...
 
 
 class AgedTasks:
@@ -58,7 +71,7 @@ class AgedTasks:
         self._look_every_ns = int(look_every_s * NS_PER_S)
         self._next_look_ns: dict[int, int] = {}
 
-    async def take(self, queue: RedisListQueue, limit: int) -> list[Delivery]:
+    async def take(self, queue: AgedQueue, limit: int) -> list[Delivery]:
         """Up to ``limit`` of them; none if it is too early to look again.
 
         A Redis that does not answer is no error here: the other broker is read all the same.
