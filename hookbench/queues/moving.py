@@ -24,7 +24,7 @@ from hookbench.queues.stream_reader import read_windows
 from hookbench.queues.transport import AppTransport, NatsMessage
 from hookbench.task import KNOWN_TASK_TYPES, Names
 
-__all__ = ["AreDone", "Mover", "id_in", "newest_consumers"]
+__all__ = ["AreDone", "Mover", "id_in", "moved_key", "newest_consumers"]
 
 AreDone = Callable[[Collection[uuid.UUID]], Awaitable[set[uuid.UUID]]]
 """Which of these tasks have ended; of a done-store."""
@@ -55,6 +55,11 @@ def id_in(payload: bytes) -> uuid.UUID | None:
         return _decoder.decode(payload).id
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
+
+
+def moved_key(names: Names) -> str:
+    """Where the ids are noted of what was pushed to Redis."""
+    return f"{names.prefix}:{_MOVED}"
 
 
 async def newest_consumers(transport: AppTransport) -> dict[str, ConsumerInfo]:
@@ -113,10 +118,6 @@ class Mover:
         self._settle_ms = int(settle_s * 1000)
         self._lists = RedisLists(client, self._names, task_types)
         self._recorder = recorder or NullRecorder()
-
-    @property
-    def _moved_key(self) -> str:
-        return f"{self._names.prefix}:{_MOVED}"
 
     async def redis_to_nats(self) -> int:
         """Move what is left in any Redis list to the stream; how many were published.
@@ -272,7 +273,9 @@ class Mover:
         key = self._names.pending_key(task_type)
         with broker_errors(f"LPUSH {key}"):
             pushed = int(
-                await self._client.eval(_PUSH_ONCE, 2, self._moved_key, key, task_id.bytes, payload)
+                await self._client.eval(
+                    _PUSH_ONCE, 2, moved_key(self._names), key, task_id.bytes, payload
+                )
             )
         if pushed:
             self._recorder.record(Event.PUT_OK, task_id.bytes, broker=Broker.REDIS)
@@ -317,8 +320,8 @@ class Mover:
 
     async def forget_moves(self) -> None:
         """Remove the notes of what was pushed: the procedure is over."""
-        with broker_errors(f"DEL {self._moved_key}"):
-            await self._client.delete(self._moved_key)
+        with broker_errors(f"DEL {moved_key(self._names)}"):
+            await self._client.delete(moved_key(self._names))
 
     async def _ids_in_redis(self) -> set[uuid.UUID]:
         return {

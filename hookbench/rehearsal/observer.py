@@ -16,6 +16,7 @@ from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
+from hookbench.queues.moving import moved_key
 from hookbench.queues.redis_client import broker_errors, connect_redis
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.transport import AppTransport
@@ -224,6 +225,7 @@ class Observer:
             self._names.pending_key("sync"),
             self._names.work_key("sync"),
             self._names.dead_key("sync"),
+            moved_key(self._names),
         ]
         await self._redis.delete(*keys)
         jetstream = (await self._nats()).jetstream

@@ -1,6 +1,7 @@
 """Dead letters put back into the queue: the put is acknowledged before the letter goes."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
 import msgspec
 
@@ -13,6 +14,9 @@ __all__ = ["Requeued", "Requeuer"]
 
 _CUT = " bytes kept)"
 """The end of the reason of a letter that was too large for its stream, see ``NatsDeadLetters``."""
+
+Forget = Callable[[Collection[uuid.UUID]], Awaitable[int]]
+"""Of a done-store: removes the records of tasks that have ended, so that they can run again."""
 
 Send = Callable[[HookTask], Awaitable[Receipt]]
 """``ReceiveSyncService.send``."""
@@ -38,11 +42,14 @@ class Requeuer:
     """Puts tasks of dead letters back, with no retry counted and under their own id.
 
     Two letters about one task are one put. A crash between put and removal repeats the put when
-    the letter is requeued again, and the done-store tells the copies apart.
+    the letter is requeued again: never lost, perhaps executed once more. A task that is dead has
+    ended, so a done-store that keeps that would have its copies skipped: it must forget it before
+    the put.
 
     Args:
         boxes: where the letters lie.
         send: puts a task.
+        forget: of the done-store, ``None`` without one.
         newest_sequence: the highest sequence that the hook stream has given now; ``None`` where
             the route does not write to it. A put that is answered with an earlier one was not
             stored: the stream knew the id from the put that the letter came of.
@@ -53,10 +60,12 @@ class Requeuer:
         boxes: Sequence[LetterBox],
         send: Send,
         *,
+        forget: Forget | None = None,
         newest_sequence: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
         self._boxes = {box.broker: box for box in boxes}
         self._send = send
+        self._forget = forget
         self._newest_sequence = newest_sequence
 
     async def requeue(self, letters: Sequence[StoredLetter]) -> list[Requeued]:
@@ -74,8 +83,10 @@ class Requeuer:
         """Why the task is not back in the queue, empty if it is."""
         if stored.task is None:
             return _unfit(stored)
-        before = 0 if self._newest_sequence is None else await self._newest_sequence()
         try:
+            before = 0 if self._newest_sequence is None else await self._newest_sequence()
+            if self._forget is not None:
+                await self._forget([stored.task.id])
             receipt = await self._send(msgspec.structs.replace(stored.task, retry_count=0))
         except (SendError, OversizeError, BrokerUnreachableError) as error:
             return str(error)

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.events import Broker
 from hookbench.migration.producer import Receipt
 from hookbench.queues.jetstream import StreamSettings, ensure_dead_stream, ensure_stream
@@ -221,6 +222,42 @@ async def test_a_put_that_the_stream_takes_for_a_duplicate_leaves_the_letter(let
     (answer,) = await Requeuer([box], send, newest_sequence=newest).requeue([stored])
     assert (answer.put, answer.removed) == (False, False)
     assert "duplicate window" in answer.problem
+    assert letters.ids() == ["nats-1"]
+
+
+async def test_a_done_store_forgets_the_task_before_it_is_put(letters, make_task):
+    task = make_task()
+    await letters.bury(Broker.NATS, encode_task(task))
+    box = NatsLetterBox(letters.transport)
+    (stored,) = [item async for item in box.letters()]
+    calls = []
+
+    async def forget(ids):
+        calls.append(("forget", list(ids)))
+        return 1
+
+    async def send(sent):
+        calls.append(("send", [sent.id]))
+        return Receipt(redis_length=1)
+
+    (answer,) = await Requeuer([box], send, forget=forget).requeue([stored])
+    assert (answer.put, answer.removed) == (True, True)
+    assert calls == [("forget", [task.id]), ("send", [task.id])]
+
+
+async def test_a_done_store_that_is_away_leaves_the_letter(letters, make_task):
+    await letters.bury(Broker.NATS, encode_task(make_task()))
+    box = NatsLetterBox(letters.transport)
+    (stored,) = [item async for item in box.letters()]
+
+    async def forget(_ids):
+        raise BrokerUnreachableError("away")
+
+    async def send(_task):
+        raise AssertionError("it was put, and would be skipped")
+
+    (answer,) = await Requeuer([box], send, forget=forget).requeue([stored])
+    assert (answer.put, answer.removed, answer.problem) == (False, False, "away")
     assert letters.ids() == ["nats-1"]
 
 
