@@ -10,6 +10,7 @@ __all__ = [
     "EffectStoreError",
     "FaultError",
     "HazardError",
+    "HeldBackError",
     "HookbenchError",
     "LeaseLostError",
     "LedgerError",
@@ -116,6 +117,22 @@ class RepositoryError(HookbenchError):
 
 class SpoolError(HookbenchError):
     """The spool cannot be opened, read or written."""
+
+
+class HeldBackError(HookbenchError):
+    """A transition or rollback does not go on: a gate says no, or a step did not get through.
+
+    ``step`` is the step that holds it back, ``evidence`` what was seen there, ``conditions`` the
+    names of a gate's conditions that say no, or of those that are not known where none says no.
+    """
+
+    def __init__(
+        self, message: str, *, step: str, evidence: str, conditions: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message)
+        self.step = step
+        self.evidence = evidence
+        self.conditions = conditions
 
 
 class HazardError(HookbenchError):

@@ -53,6 +53,19 @@ class FakeRedis:
         self.lists.setdefault(second, []).insert(0, item)
         return item
 
+    async def lrange(self, name, start, end):
+        items = self.lists.get(name, [])
+        return items[start:] if end == -1 else items[start : end + 1]
+
+    async def eval(self, script, _numkeys, pending, work, *expected):
+        """The script that moves the oldest tasks as long as they are the expected ones."""
+        assert "LINDEX" in script
+        moved = 0
+        while moved < len(expected) and self.lists.get(pending, [])[-1:] == [expected[moved]]:
+            await self.blmove(pending, work, 0, "RIGHT", "LEFT")
+            moved += 1
+        return moved
+
     async def lrem(self, name, count, value):
         items = self.lists.get(name, [])
         found = items.count(value)

@@ -10,7 +10,9 @@ import typer
 from hookbench import __version__
 from hookbench.cli import (
     brokers,
+    dead,
     doctor,
+    gate,
     hazards,
     hook,
     produce,
@@ -58,6 +60,7 @@ app.command("check")(show.check)
 app.command("report")(show.report)
 app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
+app.command("gate")(gate.gate)
 app.command("worker")(worker.worker)
 app.command("produce")(produce.produce)
 app.command("reconcile")(reconcile.reconcile)
@@ -66,6 +69,7 @@ app.command("scan")(scan.scan)
 app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(hook.app, name="hook")
+app.add_typer(dead.app, name="dead")
 
 
 @app.command()

@@ -108,6 +108,13 @@ def worker(
             " than a task takes a worker without the measure, if such run too.",
         ),
     ] = 10.0,
+    redis_age: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="With read_both: seconds that a task has lain in Redis before it is taken there.",
+        ),
+    ] = 5.0,
     prefix: Prefix = "{hook}",
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
@@ -192,6 +199,7 @@ def worker(
             claims=ClaimSettings(lease_s=lease),
             nak_delays=NakDelays(base_s=nak_base, factor=nak_factor, cap_s=nak_cap),
         ),
+        redis_age_s=redis_age,
         stream=StreamSettings(
             storage=storage_of(storage),
             replicas=replicas,

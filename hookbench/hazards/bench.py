@@ -13,6 +13,7 @@ from hookbench.errors import BrokerUnreachableError, HazardError
 from hookbench.faults.wire.client import ProxyControl, start_proxy
 from hookbench.faults.wire.model import LinkSettings
 from hookbench.hazards.findings import observe
+from hookbench.hazards.gated import enter_by_procedure
 from hookbench.hazards.model import Observation, Protection
 from hookbench.hazards.producer import Producer, fitting_patience, open_producer
 from hookbench.ledger.account import make_account
@@ -55,6 +56,7 @@ class Bench:
         design: whose behaviour is looked at.
         switches: measures that are on although the design has them off, see ``has``.
         changes: further changes to the measures, see ``parse_measures``.
+        gated: with the measure ``gates``, phases are entered by procedure.
         clock: of everything in this process.
         seed: of the task ids.
 
@@ -70,6 +72,7 @@ class Bench:
         design: Design,
         switches: Sequence[str] = (),
         changes: str = "",
+        gated: bool = False,
         clock: Clock,
         seed: int = 0,
     ) -> None:
@@ -83,6 +86,7 @@ class Bench:
         self.phases: list[Phase] = []
         self._switches = frozenset(switches)
         self._changes = changes
+        self._gated = gated
         self._starts_ns: list[int] = []
         self._entropy = random.Random(seed)
         self._begin_ns = clock.monotonic_ns()
@@ -118,6 +122,16 @@ class Bench:
         return ",".join(node.monitor_url or "" for node in self.topology.nats.nodes)
 
     @property
+    def gated(self) -> bool:
+        """Whether phases are entered through their gates."""
+        return self._gated and self.measures.gates
+
+    @property
+    def producers(self) -> Sequence[Producer]:
+        """All that were started."""
+        return self._producers
+
+    @property
     def ack(self) -> AckMode:
         """When workers acknowledge NATS."""
         return self.measures.ack_mode
@@ -135,20 +149,33 @@ class Bench:
             )
         return self._transport
 
-    async def enter(self, phase: Phase, *, workers: Sequence[Member] | None = None) -> None:
-        """Begin a phase; running workers change to it (only ``workers``, if given)."""
+    async def enter(
+        self, phase: Phase, *, workers: Sequence[Member] | None = None, asked: bool = True
+    ) -> None:
+        """Begin a phase; running workers change to it (only ``workers``, if given).
+
+        Raises:
+            HeldBackError: the bench is gated, and the procedure of the change is held back.
+        """
+        if self.gated and asked and self.phases:
+            await enter_by_procedure(self, phase, workers=workers)
+            return
+        self.begin(phase)
+        for member in self.fleet.of("worker") if workers is None else workers:
+            if member.expected_end:
+                continue
+            self.fleet.enter(member, len(self.phases) - 1, phase)
+            if not await self.fleet.wait_until_in(member, len(self.phases) - 1, WAIT_S):
+                raise HazardError(f"{member.name} did not enter {phase.label}")
+
+    def begin(self, phase: Phase) -> None:
+        """A new step of the timeline, of which nobody has been told yet."""
         self.phases.append(phase)
         self._starts_ns.append(self.clock.monotonic_ns())
         index = len(self.phases) - 1
         self.note(f"phase {phase.label}")
         for producer in self._producers:
             producer.ledger.phase = index
-        for member in self.fleet.of("worker") if workers is None else workers:
-            if member.expected_end:
-                continue
-            self.fleet.enter(member, index, phase)
-            if not await self.fleet.wait_until_in(member, index, WAIT_S):
-                raise HazardError(f"{member.name} did not enter {phase.label}")
 
     def tasks(
         self, count: int, *, repository: str = "synthetic/plain/repo-0", filling: str = _FILLING
@@ -172,18 +199,14 @@ class Bench:
         redis_url: str | None = None,
         nats_url: str | None = None,
         patience: PublishPatience | None = None,
+        hears: bool = True,
     ) -> Producer:
-        """A producer of a phase (the current one), on the brokers or on a link to them."""
+        """A producer of a phase (the current one), on the brokers or on a link to them.
+
+        One that does not hear stays in its phase, whatever a procedure tells all producers.
+        """
         phase = self._current if phase is None else phase
-        ledger = LedgerWriter(
-            self.ledger_folder,
-            role="producer",
-            writer=_FIRST_WRITER + self._writers,
-            clock=self.clock,
-        )
-        self._writers += 1
-        ledger.phase = len(self.phases) - 1
-        ledger.record(Event.PHASE, value=ledger.phase)
+        ledger = self.open_ledger("producer")
         connections = Connections(
             redis_url=redis_url or self.topology.redis_url,
             nats_url=nats_url or self.topology.nats_url,
@@ -201,9 +224,26 @@ class Bench:
             ledger=ledger,
             spool=self.folder / f"outbox-{self._writers}.sqlite",
             patience=patience or fitting_patience(self.stream.duplicate_window_s),
+            hears=hears,
         )
         self._producers.append(producer)
         return producer
+
+    def open_ledger(self, role: str) -> LedgerWriter:
+        """A writer of its own, in the current phase; its caller closes it."""
+        ledger = LedgerWriter(
+            self.ledger_folder, role=role, writer=_FIRST_WRITER + self._writers, clock=self.clock
+        )
+        self._writers += 1
+        ledger.phase = len(self.phases) - 1
+        ledger.record(Event.PHASE, value=ledger.phase)
+        return ledger
+
+    async def retire(self, producer: Producer) -> None:
+        """End a producer, so that nobody takes it for an old one."""
+        self._producers.remove(producer)
+        await producer.stop()
+        await producer.close()
 
     @property
     def _current(self) -> Phase:

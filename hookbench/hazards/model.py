@@ -86,6 +86,8 @@ class Hazard(msgspec.Struct, frozen=True, kw_only=True):
         topology: the brokers that it needs.
         switches: measures of the design that are on for the row to be seen at all.
         otherwise: why the guide does not show it; empty for a row that it does.
+        held_by: conditions of gates, and steps of procedures, by which the measure ``gates`` may
+            hold the scenario back; empty for a row whose phases are entered without asking.
         masked_by: the hazard that hides this one in the guide to the letter; the scenario is then
             run once more without the switches.
     """
@@ -98,6 +100,7 @@ class Hazard(msgspec.Struct, frozen=True, kw_only=True):
     topology: str = "single"
     switches: tuple[str, ...] = ()
     otherwise: str = ""
+    held_by: tuple[str, ...] = ()
     masked_by: str | None = None
 
 

@@ -28,8 +28,14 @@ _POLL_S = 0.01
 class Producer:
     """The reference producer in this process, with a ledger of its own.
 
-    Attributes:
+    Args:
+        service: of its phase.
+        ledger: records.
+        connections: of the service.
+        phase: that it writes in.
+        hears: whether it changes its phase when a procedure tells all producers theirs.
         outbox: where its tasks are accepted, with that measure.
+        patience: how long it tries a publish.
     """
 
     def __init__(
@@ -37,13 +43,20 @@ class Producer:
         service: ReceiveSyncService,
         ledger: LedgerWriter,
         connections: Connections,
+        *,
+        phase: Phase,
         outbox: Outbox | None = None,
+        patience: PublishPatience | None = None,
+        hears: bool = True,
     ) -> None:
         self.service = service
         self.ledger = ledger
         self.connections = connections
         self.outbox = outbox
         self._left: list[str] | None = None
+        self.phase = phase
+        self.hears = hears
+        self.patience = patience
 
     async def send(self, task: HookTask) -> bool:
         """Put one task; whether the caller was told that it is accepted."""
@@ -112,6 +125,7 @@ async def open_producer(
     ledger: LedgerWriter,
     spool: Path,
     patience: PublishPatience,
+    hears: bool = True,
 ) -> Producer:
     """A producer of a phase; if it cannot be opened, ledger and connections are closed.
 
@@ -123,6 +137,7 @@ async def open_producer(
         ledger: of the producer alone.
         spool: file of its outbox, with that measure.
         patience: how long it tries a publish, with ``message_ids``; of an outbox the pauses.
+        hears: see ``Producer``.
     """
     outbox = None
     try:
@@ -146,4 +161,12 @@ async def open_producer(
         ledger.close()
         await connections.close()
         raise
-    return Producer(service, ledger, connections, outbox)
+    return Producer(
+        service,
+        ledger,
+        connections,
+        phase=phase,
+        outbox=outbox,
+        patience=patience,
+        hears=hears,
+    )

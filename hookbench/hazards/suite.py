@@ -8,10 +8,10 @@ from pathlib import Path
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.topology import open_topology
 from hookbench.clock import NS_PER_S, Clock
-from hookbench.errors import HookbenchError
+from hookbench.errors import HeldBackError, HookbenchError
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.findings import EXAMPLES
-from hookbench.hazards.model import Hazard, HazardResult, Observation, Outcome
+from hookbench.hazards.model import Hazard, HazardResult, Observation, Outcome, Protection
 from hookbench.migration.phases import Design
 
 __all__ = ["outcome_of", "run_hazard"]
@@ -48,7 +48,7 @@ async def run_hazard(
     try:
         async with _bench(hazard, design, switches, measures, folder, clock, seed) as bench:
             steps = bench.steps
-            found = await hazard.scenario(bench)
+            found = await _run(hazard, bench)
         if hazard.masked_by is not None and design is Design.GUIDE:
             aside = None if folder is None else folder / "masked"
             async with _bench(hazard, design, (), measures, aside, clock, seed) as bench:
@@ -77,6 +77,21 @@ async def run_hazard(
         seconds=(clock.monotonic_ns() - begin_ns) / NS_PER_S,
         problem=problem,
     )
+
+
+async def _run(hazard: Hazard, bench: Bench) -> list[Observation]:
+    """What the scenario finds; that it was refused, if a gate holds it back for the row's reason.
+
+    Raises:
+        HeldBackError: for another reason, so that the scenario did not get through.
+    """
+    try:
+        return await hazard.scenario(bench)
+    except HeldBackError as error:
+        if not {error.step, *error.conditions} & set(hazard.held_by):
+            raise
+        text = f"{bench.phases[-1].label} was not entered: {error}"
+        return [Observation(text=text, protection=Protection.REFUSED, count=1)]
 
 
 def outcome_of(hazard: Hazard, found: Sequence[Observation]) -> Outcome:
@@ -116,6 +131,7 @@ async def _bench(
                 design=design,
                 switches=switches,
                 changes=changes,
+                gated=bool(hazard.held_by),
                 clock=clock,
                 seed=seed,
             )

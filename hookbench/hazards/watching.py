@@ -16,7 +16,9 @@ from hookbench.queues.jetstream import JetStreamQueue
 
 __all__ = [
     "accepted_are_done",
+    "accepted_have_ended",
     "cluster_of",
+    "come_to_rest",
     "depth_of",
     "epoch_start",
     "first_ns",
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 _POLL_S = 0.02
+_READ_BOTH_S = 12.0
+"""Well above the age at which ``read_both`` takes a task of Redis."""
 _SAID_CHARACTERS = 2_000
 _EXIT_REFUSED = 2
 """Of a ``hookbench`` command whose settings or environment do not suit, see ``cli/main.py``."""
@@ -75,6 +79,15 @@ async def accepted_are_done(bench: Bench) -> bool:
     return first_ns(ledger, Event.ACCEPTED).keys() <= first_ns(ledger, Event.DONE).keys()
 
 
+async def accepted_have_ended(bench: Bench) -> bool:
+    """Whether each task that was accepted so far is done, dead or superseded."""
+    ledger = bench.ledger()
+    ended: set[str] = set()
+    for event in (Event.DONE, Event.DEAD, Event.SUPERSEDED):
+        ended |= first_ns(ledger, event).keys()
+    return first_ns(ledger, Event.ACCEPTED).keys() <= ended
+
+
 async def wait_until_read(bench: Bench) -> None:
     """Until the consumer has delivered everything, and waits for no acknowledgement."""
 
@@ -101,6 +114,13 @@ async def wait_until_not_put(bench: Bench, broker: Broker, *, since_ns: int = 0)
         return bool((here & bad).any())
 
     await bench.wait_until(failed, f"a put on {broker.name.lower()} fails")
+
+
+async def come_to_rest(bench: Bench) -> None:
+    """Until nothing happens any more; with Redis read as well, not before it had its time."""
+    if bench.measures.read_both:
+        await seen(bench, lambda: accepted_have_ended(bench), _READ_BOTH_S)
+    await bench.quiesce()
 
 
 async def seen(bench: Bench, condition: Callable[[], Awaitable[bool]], seconds: float) -> bool:

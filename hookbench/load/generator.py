@@ -251,7 +251,14 @@ class LoadGenerator:
             self._ledger.phase = index
             self._ledger.record(Event.PHASE, value=index)
         self._announce(
-            {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
+            {
+                "event": "phase",
+                "phase": phase.label,
+                "index": index,
+                "version": __version__,
+                "role": "producer",
+                "measures": self._settings.measures.text,
+            }
         )
 
     def _progress(self) -> dict[str, Any]:

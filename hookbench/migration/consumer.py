@@ -12,8 +12,9 @@ from hookbench.errors import (
 from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import AckMode, Phase, ReadRoute, read_route
+from hookbench.migration.read_both import AgedTasks, RedisQueue
 from hookbench.migration.received import Received, decode_delivery
-from hookbench.queues.base import AckFn, NatsConsumeFn, Queue
+from hookbench.queues.base import AckFn, Delivery, NatsConsumeFn
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import HookTask, Names
@@ -75,7 +76,8 @@ class RedisConsumer:
 
     The plain constructor is Redis only; ``with_nats`` reads NATS and, after a read that failed
     (an exception or no response, not an empty answer), reads Redis once for at most the block
-    timeout, then NATS again; ``nats_only`` is what remains after the removal of Redis.
+    timeout, then NATS again; ``nats_only`` is what remains after the removal of Redis. With
+    ``aged``, NATS and Redis are read in turns, Redis only where a task has waited for too long.
 
     Attributes:
         redis_queue: opens the Redis queue of a task type; ``None`` for the guide's lists.
@@ -98,8 +100,11 @@ class RedisConsumer:
         self._metrics = metrics or HookMetrics()
         self._nats_consume: NatsConsumeFn | None = None
         self._ack_mode = AckMode.IMMEDIATE
-        self._lists: dict[str, Queue] = {}
-        self.redis_queue: Callable[[str], Queue] | None = None
+        self._lists: dict[str, RedisQueue] = {}
+        self.redis_queue: Callable[[str], RedisQueue] | None = None
+        self._aged: AgedTasks | None = None
+        self._nats_has_more = False
+        self._nats_next = False
         self.route = ReadRoute.REDIS
 
     @classmethod
@@ -111,16 +116,18 @@ class RedisConsumer:
         nats_consume: NatsConsumeFn,
         *,
         ack: AckMode = AckMode.IMMEDIATE,
+        aged: AgedTasks | None = None,
         names: Names | None = None,
         recorder: Recorder | None = None,
         metrics: HookMetrics | None = None,
     ) -> Self:
-        """NATS, with Redis behind it."""
+        """NATS, with Redis behind it; with ``aged``, with Redis beside it."""
         consumer = cls(
             pool, prefix, block_timeout_secs, names=names, recorder=recorder, metrics=metrics
         )
         consumer._nats_consume = nats_consume
         consumer._ack_mode = ack
+        consumer._aged = aged
         consumer.route = ReadRoute.NATS_THEN_REDIS
         return consumer
 
@@ -151,6 +158,7 @@ class RedisConsumer:
         names: Names,
         block_timeout_secs: float,
         ack: AckMode,
+        aged: AgedTasks | None = None,
         recorder: Recorder | None = None,
         metrics: HookMetrics | None = None,
     ) -> Self:
@@ -182,6 +190,7 @@ class RedisConsumer:
             block_timeout_secs,
             nats_consume,
             ack=ack,
+            aged=aged,
             names=names,
             recorder=recorder,
             metrics=metrics,
@@ -195,20 +204,29 @@ class RedisConsumer:
         """
         if self.route is ReadRoute.REDIS:
             return await self._from_redis(task_type, limit)
+        if self._aged is not None and not self._nats_next:
+            aged = await self._aged.take(self._redis_list(task_type), limit)
+            if aged:
+                # In turns while both have tasks; a NATS that had none would only be waited for.
+                self._nats_next = self._nats_has_more
+                return self._decoded_redis(aged)
+        self._nats_next = False
         try:
-            return await self._from_nats(task_type, limit)
+            received = await self._from_nats(task_type, limit)
+            self._nats_has_more = bool(received)
         except (BrokerUnreachableError, PublishUnknownError, TimeoutError) as error:
             if self.route is ReadRoute.NATS:
                 raise
             _log.warning("NATS read failed, reading Redis once: %s", error)
             return await self._from_redis(task_type, limit)
+        return received
 
     async def close(self) -> None:
         """Let a blocked Redis read run out; nothing is taken afterwards."""
         for queue in self._lists.values():
             await queue.close()
 
-    async def _from_redis(self, task_type: str, limit: int) -> list[Received]:
+    def _redis_list(self, task_type: str) -> RedisQueue:
         queue = self._lists.get(task_type)
         if queue is None:
             if self._pool is None:
@@ -218,7 +236,13 @@ class RedisConsumer:
             else:
                 queue = RedisListQueue(self._pool, names=self._names, task_type=task_type)
             self._lists[task_type] = queue
-        deliveries = await queue.receive(limit, self._block_timeout_secs)
+        return queue
+
+    async def _from_redis(self, task_type: str, limit: int) -> list[Received]:
+        queue = self._redis_list(task_type)
+        return self._decoded_redis(await queue.receive(limit, self._block_timeout_secs))
+
+    def _decoded_redis(self, deliveries: list[Delivery]) -> list[Received]:
         received = [decode_delivery(delivery, self._recorder) for delivery in deliveries]
         self._metrics.consumed_redis.inc(len(received))
         if _log.isEnabledFor(logging.INFO):

@@ -59,6 +59,11 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
             the task's id as well.
         reconcile: while both brokers are written, what only one of them has is put on the other,
             by id (hazard P9, and P2 and P3 of producers without an outbox).
+        read_both: in ``dual_read`` Redis is read as well, all through the phase, where a task has
+            lain there for longer than NATS needs to bring its copy (hazards P1, P6, P9). It needs
+            a done-store, or what is done by NATS and not trimmed in Redis is done again (P8).
+        gates: a phase is entered and left by a procedure that asks before and after whether the
+            brokers and the processes are ready (hazards P1, P6, P12, C1, B1, B2, B3).
     """
 
     ack_after: bool = False
@@ -83,6 +88,8 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     message_ids: bool = False
     outbox: bool = False
     reconcile: bool = False
+    read_both: bool = False
+    gates: bool = False
 
     @property
     def ack_mode(self) -> AckMode:

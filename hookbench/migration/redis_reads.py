@@ -6,7 +6,7 @@ import logging
 from hookbench.clock import Clock
 from hookbench.ledger.events import Recorder
 from hookbench.migration.measures import Measures
-from hookbench.queues.base import Queue
+from hookbench.migration.read_both import RedisQueue
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_lease import DEFAULT_LEASE_S
 from hookbench.queues.redis_leased import RedisLeasedQueue
@@ -53,7 +53,7 @@ class RedisReads:
         self._leased: dict[str, RedisLeasedQueue] = {}
         self._keeping: list[asyncio.Task[None]] = []
 
-    def queue(self, task_type: str) -> Queue:
+    def queue(self, task_type: str) -> RedisQueue:
         """The queue of a task type; a leased one is opened once and kept from then on."""
         measures = self._measures
         if not measures.leases:

@@ -82,6 +82,11 @@ class Connections:
         """For how long the stream knows a ``Nats-Msg-Id``: it is created so, or checked."""
         return self._stream.duplicate_window_s
 
+    @property
+    def names(self) -> Names:
+        """What the queue is called on both brokers."""
+        return self._names
+
     def redis(self) -> RedisClient:
         """The Redis client; it connects at the first command.
 

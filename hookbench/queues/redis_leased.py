@@ -15,6 +15,7 @@ Deliveries that came to nothing are counted in a hash by task id; the payload st
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Sequence
 from typing import Self
 
 from redis.exceptions import OutOfMemoryError
@@ -216,15 +217,20 @@ class RedisLeasedQueue:
         payload: bytes | None = first
         return payload
 
-    async def _claim(self, limit: int, first: bytes | None = None) -> list[RedisLeasedDelivery]:
-        """Move what is there, up to ``limit``, beside ``first`` that was moved already."""
+    async def _claim(
+        self, limit: int, first: bytes | None = None, *, expected: Sequence[bytes] = ()
+    ) -> list[RedisLeasedDelivery]:
+        """Move what is there, up to ``limit``, beside ``first`` that was moved already.
+
+        With ``expected``, as many, only as far as it is these that come next.
+        """
         work_key = self.work_key
         with broker_errors(f"claim from {self._pending}"):
             status, *found = await run_often(
                 self._client,
                 self._lease.script(CLAIM),
                 (self._pending, work_key, self._lease.key, self._attempts),
-                (self.owner, limit, "0" if first is None else "1", first or b""),
+                (self.owner, limit, "0" if first is None else "1", first or b"", *expected),
             )
         if status == LOST or work_key != self.work_key:
             # What was moved lies in a list that is reaped: it is not ours to hand out.
@@ -234,6 +240,25 @@ class RedisLeasedQueue:
             self._hands.take(payload, attempt=attempt)
             for payload, attempt in zip(found[::2], found[1::2], strict=True)
         ]
+
+    async def oldest(self, count: int) -> list[bytes]:
+        """Up to ``count`` tasks that would be taken next, the first of them first; none moves."""
+        with broker_errors(f"LRANGE {self._pending}"):
+            tail = await self._client.lrange(self._pending, -count, -1)
+        return tail[::-1]
+
+    async def take_oldest(self, expected: Sequence[bytes]) -> list[Delivery]:
+        """Take these tasks, in order, as far as they are still the oldest; never waits.
+
+        What lies in the own list without being in hand is put back first, as by ``receive``.
+        """
+        if self._closed or not expected:
+            return []
+        await self.tend()
+        async with self._claiming:
+            if self._strays:
+                await self._return_strays()
+            return [*await self._claim(len(expected), expected=expected)]
 
     async def tend(self) -> None:
         """If it is due: renew the lease, and put back what workers that are gone had in hand.

@@ -4,6 +4,7 @@ Keys: ``{hook}:{task_type}`` holds tasks not yet read, ``{hook}:{task_type}:work
 flight. Nothing reads the work list, so a worker that dies leaves its tasks there (hazard R3).
 """
 
+from collections.abc import Sequence
 from typing import Self
 
 from redis.exceptions import OutOfMemoryError, RedisError
@@ -28,6 +29,18 @@ local held = redis.call('LREM', KEYS[1], tonumber(ARGV[3]), ARGV[1])
 if held == 0 and ARGV[4] == '1' then return 0 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
 return held
+"""
+
+# Moves the oldest tasks, each only as long as it still is the oldest: another worker may have
+# taken some since they were looked at, and what comes after them is not what was asked for.
+_MOVE_OLDEST = """
+local moved = 0
+for _, payload in ipairs(ARGV) do
+  if redis.call('LINDEX', KEYS[1], -1) ~= payload then break end
+  redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT')
+  moved = moved + 1
+end
+return moved
 """
 
 
@@ -144,6 +157,20 @@ class RedisListQueue:
             # without an answer lies in the work list, as with any lost reply (hazard R1).
             return []
         return [answer for answer in answers if isinstance(answer, bytes)]
+
+    async def oldest(self, count: int) -> list[bytes]:
+        """Up to ``count`` tasks that would be taken next, the first of them first; none moves."""
+        with broker_errors(f"LRANGE {self._pending}"):
+            tail = await self._client.lrange(self._pending, -count, -1)
+        return tail[::-1]
+
+    async def take_oldest(self, expected: Sequence[bytes]) -> list[Delivery]:
+        """Take these tasks, in order, as far as they are still the oldest; never waits."""
+        if self._closed or not expected:
+            return []
+        with self._waits, broker_errors(f"LMOVE {self._pending}"):
+            moved = await self._client.eval(_MOVE_OLDEST, 2, self._pending, self._work, *expected)
+        return [RedisListDelivery(self, payload) for payload in expected[: int(moved)]]
 
     async def remove(self, payload: bytes) -> int:
         """LREM from the work list; how many entries went."""

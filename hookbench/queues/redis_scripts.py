@@ -78,7 +78,9 @@ local function add(payload)
   found[#found + 1] = 1 + tonumber(count)
 end
 if ARGV[3] == '1' then add(ARGV[4]) end
-for _ = 1, tonumber(ARGV[2]) do
+for number = 1, tonumber(ARGV[2]) do
+  local expected = ARGV[4 + number]
+  if expected and redis.call('LINDEX', KEYS[1], -1) ~= expected then break end
   local payload = redis.call('LMOVE', KEYS[1], KEYS[2], 'RIGHT', 'LEFT')
   if not payload then break end
   add(payload)
@@ -86,7 +88,8 @@ end
 return found
 """
 )
-"""KEYS pending, own, leases, attempts; ARGV owner, limit, and '1' with a payload that BLMOVE moved.
+"""KEYS pending, own, leases, attempts; ARGV owner, limit, '1' with a payload that BLMOVE moved, or
+'0' with an empty one; then, where only these may be moved, the payloads that are expected in order.
 
 ``LOST``, or 0 and then payload and attempt of each delivery.
 """

@@ -16,6 +16,7 @@ from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
 from hookbench.queues.epochs import current_consumer
+from hookbench.queues.moving import moved_key
 from hookbench.queues.redis_client import broker_errors, connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_reaper import RedisSurvey
@@ -217,7 +218,11 @@ class Observer:
 
     async def remove_own_data(self) -> None:
         """Delete the keys and streams of this run's own names, on brokers that stay."""
-        keys = [*await self._lists.keys(), self._names.dead_key("sync")]
+        keys = [
+            *await self._lists.keys(),
+            self._names.dead_key("sync"),
+            moved_key(self._names),
+        ]
         await self._redis.delete(*keys)
         await RedisDoneStore(self._redis, names=self._names, retention_s=1.0).remove_all()
         jetstream = (await self._nats()).jetstream

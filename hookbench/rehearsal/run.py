@@ -21,6 +21,7 @@ from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
 from hookbench.rehearsal.detours import Detours
 from hookbench.rehearsal.fleet import Fleet
+from hookbench.rehearsal.gated import open_changes
 from hookbench.rehearsal.links import Links, open_links
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Teller
@@ -240,6 +241,11 @@ class Rehearsal:
             ],
             self._clock,
         )
+        ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
+        changes = open_changes(
+            settings, stage, control, clock=self._clock, teller=self._teller, recorder=ledger
+        )
+        manifest.gates = [] if changes is None else changes.records
         timeline = Timeline(
             settings,
             self._steps,
@@ -250,9 +256,9 @@ class Rehearsal:
             observer=observer,
             control=control,
             note=self._note,
+            changes=changes,
         )
         self._records = timeline.records
-        ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
         watching = [
             asyncio.ensure_future(meter.record()),
             asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME)),
@@ -283,6 +289,8 @@ class Rehearsal:
             ledger.close()
             self._incidents += fleet.incidents
             await observer.close()
+            if changes is not None:
+                await changes.close()
 
     async def _conclude(
         self,
@@ -345,7 +353,9 @@ class Rehearsal:
         left = await pusher.wait_until_flushed(_FLUSH_TIMEOUT_S)
         if left:
             self._note(f"{left} pushed tasks could not be flushed in {_FLUSH_TIMEOUT_S:.0f} s")
-        last = self._steps[-1]
+        # A rehearsal that is held back ends in an earlier step than the last one.
+        step, _phase = PhaseFile(fleet.of("worker")[0].phase_file).read()
+        last = self._steps[step]
         watching = asyncio.ensure_future(self._keep_polling(fleet))
         try:
             problem = await observer.drain(

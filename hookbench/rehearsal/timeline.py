@@ -6,12 +6,16 @@ from pathlib import Path
 
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
+from hookbench.errors import HeldBackError, HookbenchError
 from hookbench.faults.schedule import FaultSchedule
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.model import StepPlan
+from hookbench.migration.gates import is_known
 from hookbench.migration.phases import Phase, PhaseFile
+from hookbench.migration.reconcile import Step
 from hookbench.rehearsal.arguments import producer_arguments
 from hookbench.rehearsal.fleet import Fleet, Member
+from hookbench.rehearsal.gated import FleetPhases, GatedChanges
 from hookbench.rehearsal.links import Links
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Pulse, Teller
@@ -35,6 +39,8 @@ class Timeline:
     Args:
         control: folder of the phase files.
         note: is told what makes the verdict unknown.
+        changes: carries a change of phase out by procedure, through its gates; ``None`` tells the
+            processes their new phase, and asks nobody.
 
     Attributes:
         records: the steps that were carried out.
@@ -52,6 +58,7 @@ class Timeline:
         observer: Observer,
         control: Path,
         note: Callable[[str], None],
+        changes: GatedChanges | None = None,
     ) -> None:
         self._settings = settings
         self._steps = steps
@@ -62,6 +69,7 @@ class Timeline:
         self._observer = observer
         self._control = control
         self._note = note
+        self._changes = changes
         self._faults: FaultSchedule | None = None
         self._told_faults = 0
         self._told_ns = 0
@@ -91,15 +99,23 @@ class Timeline:
             for plan in self._steps:
                 planned_ns = start_ns + plan.index * step_ns
                 begin_ns = max(self._clock.monotonic_ns(), planned_ns)
-                if plan.index > 0:
-                    await self._change_phase(plan.index)
-                ledger.phase = plan.index
-                ledger.record(Event.PHASE, value=plan.index)
-                end_ns = planned_ns + step_ns
-                await self._watch(plan.phase, start_ns, end_ns)
-                self.records.append(
-                    StepRecord(plan=plan, start_ns=begin_ns, end_ns=end_ns, planned_ns=planned_ns)
-                )
+                held = await self._enter(plan.index) if plan.index > 0 else None
+                if held is None or held.step != Step.ASK_BEFORE.value:
+                    # Also if only some of the processes have changed when it is held back.
+                    ledger.phase = plan.index
+                    ledger.record(Event.PHASE, value=plan.index)
+                    end_ns = max(begin_ns, planned_ns + step_ns)
+                    if held is None:
+                        await self._watch(plan.phase, start_ns, end_ns)
+                    self.records.append(
+                        StepRecord(
+                            plan=plan, start_ns=begin_ns, end_ns=end_ns, planned_ns=planned_ns
+                        )
+                    )
+                if held is not None:
+                    self._note(f"held back: {held}")
+                    await self._fleet.stop(self._fleet.of("producer"), _END_TIMEOUT_S)
+                    return
             if not await self._fleet.wait_for_end(self._fleet.of("producer"), _END_TIMEOUT_S):
                 self._note("a producer did not end by itself")
             await self._end_pushes(pushes)
@@ -114,6 +130,30 @@ class Timeline:
                 f"the pushes were {_PUSHES_TIMEOUT_S:.0f} s late: {self._pusher.pushes} of"
                 f" {self._settings.pushes} were made"
             )
+
+    async def _enter(self, index: int) -> HeldBackError | None:
+        """Begin a step; why not, if a gate or a process holds it back."""
+        source, target = self._settings.phases[index - 1 : index + 1]
+        if self._changes is None or not is_known(source, target):
+            if self._changes is not None and source is not target:
+                self._teller.say(f"gate      from {source.label} to {target.label} there is none")
+            await self._change_phase(index)
+            return None
+        phases = FleetPhases(
+            self._fleet,
+            index,
+            hooks=self._control / "hooks.json",
+            measures=self._settings.effective_measures.text,
+        )
+        try:
+            await self._changes.change(index, source, target, phases)
+        except HeldBackError as error:
+            return error
+        except HookbenchError as error:  # a broker that does not answer holds it back as well
+            return HeldBackError(
+                f"{source.label} to {target.label}: {error}", step="", evidence=str(error)
+            )
+        return None
 
     async def _change_phase(self, index: int) -> None:
         """Producers first, then workers, one process at a time, and the hooks.

@@ -120,6 +120,7 @@ def print_run(console: Console, manifest: Manifest) -> None:
         _print_invariants(console, account)
         _print_gaps(console, account)
         _print_totals(console, manifest, account)
+    _print_gates(console, manifest)
     for report in manifest.broker_reports:
         _say(console, f"broker    {report.line}")
     for incident in manifest.incidents:
@@ -178,6 +179,27 @@ def _print_notes(console: Console, manifest: Manifest) -> None:
             notes = ", ".join(f"{name} {value}" for name, value in record.noted.items())
             _say(console, f"{label:<9} {record.index} {record.name}: {notes}")
             label = ""
+
+
+def _print_gates(console: Console, manifest: Manifest) -> None:
+    """What each gate said; where it was not go, what held it back."""
+    label = "gate"
+    for record in manifest.gates:
+        times = f" (asked {record.asked} times)" if record.asked > 1 else ""
+        _say(
+            console,
+            f"{label:<9} {record.source} to {record.target}, {record.moment}: {record.answer}"
+            f" of {len(record.checks)} conditions{times}",
+        )
+        label = ""
+        for check in record.checks:
+            if check.answer != "go":
+                examples = f", e.g. {check.ids[0]}" if check.ids else ""
+                _say(
+                    console,
+                    f"{'':<9}   {check.name} {check.answer}: {check.evidence}{examples}",
+                    style="yellow",
+                )
 
 
 def _print_invariants(console: Console, account: Account) -> None:

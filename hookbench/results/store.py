@@ -13,6 +13,7 @@ from hookbench.brokers.classify import BrokerReport
 from hookbench.errors import ResultsError
 from hookbench.faults.base import FaultRecord
 from hookbench.ledger.model import Account, Residue, StepPlan, Verdict
+from hookbench.migration.checks import Check
 from hookbench.results.environment import Environment
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LATEST",
     "MANIFEST_NAME",
     "MANIFEST_SCHEMA",
+    "GateRecord",
     "GitCheck",
     "Incident",
     "Manifest",
@@ -61,6 +63,28 @@ class StepRecord(msgspec.Struct, frozen=True, kw_only=True):
     start_ns: int
     end_ns: int
     planned_ns: int = 0
+
+
+class GateRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gate said in a run, as long as it said the same.
+
+    Attributes:
+        time_ns: of the first such answer, monotonic.
+        step: index of the step that was to begin.
+        moment: ``before``, ``between`` or ``after`` the change of the processes.
+        answer: ``go``, ``no-go`` or ``unknown``.
+        asked: how often it said so in a row.
+        checks: every condition with its evidence, as of the last time.
+    """
+
+    time_ns: int
+    step: int
+    source: str
+    target: str
+    moment: str
+    answer: str
+    asked: int
+    checks: list[Check]
 
 
 class ResourceUse(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +136,7 @@ class Manifest(msgspec.Struct, kw_only=True):
         broker_reports: each broker as it described itself.
         faults: what became of each fault of the schedule.
         not_offered: tasks that were due while a producer was down, and so are no part of the load.
+        gates: what the gates between the phases said, in order; empty for a design without them.
         lag: p50, p99 and maximum schedule lag of the producers, ns.
     """
 
@@ -137,6 +162,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     resources: list[ResourceUse] = []
     faults: list[FaultRecord] = []
     broker_reports: list[BrokerReport] = []
+    gates: list[GateRecord] = []
 
 
 class RunFolder:

@@ -32,6 +32,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         died_at_ns: wall clock, Unix epoch.
         payload_base64: the bytes as they were delivered.
         history: what is known of the attempts before, in lines; empty in older letters.
+        worker: host and process that gave it up; empty in letters from before there was this field.
     """
 
     task_type: str
@@ -41,6 +42,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     died_at_ns: int
     payload_base64: str
     history: tuple[str, ...] = ()
+    worker: str = ""
 
     @classmethod
     def of(
@@ -136,9 +138,10 @@ class NatsDeadLetters:
 
 
 class RoutedDeadLetters:
-    """Each letter to the broker that delivered the task."""
+    """Each letter to the broker that delivered the task, with the name of the worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, worker: str = "") -> None:
+        self._worker = worker
         self.redis: DeadLetters | None = None
         self.nats: DeadLetters | None = None
 
@@ -147,4 +150,4 @@ class RoutedDeadLetters:
         target = self.redis if letter.broker == "redis" else self.nats
         if target is None:
             raise SettingError(f"no dead letters for broker {letter.broker}: it is not connected")
-        await target.bury(letter)
+        await target.bury(msgspec.structs.replace(letter, worker=self._worker))

@@ -1,6 +1,8 @@
 """One worker process: connections, phase changes without a restart, and a graceful stop."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -15,12 +17,13 @@ from hookbench.clock import Clock
 from hookbench.ids import Entropy, system_entropy
 from hookbench.ledger.events import Event, LedgerWriter, NullRecorder, Recorder
 from hookbench.migration.consumer import RedisConsumer
-from hookbench.migration.done_store import DoneStore
+from hookbench.migration.done_store import DoneStore, authority_of
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers, check_sync_interval
+from hookbench.migration.read_both import DEFAULT_REDIS_AGE_S, AgedTasks
 from hookbench.migration.reconcile_loop import ReconcileLoop, open_reconciler
 from hookbench.migration.reconciliation import Reconciler
 from hookbench.migration.redis_reads import RedisReads
@@ -65,6 +68,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         nats_monitor_url: where NATS tells its sync settings, for ``synced_only``.
         nats_sync_interval_s: those settings as the operator says, where they cannot be read.
         bounds: of what those do.
+        redis_age_s: with ``read_both``, how long a task has lain in Redis before it is taken there
+            in ``dual_read``.
     """
 
     redis_url: str | None = None
@@ -77,6 +82,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     measures: Measures = NO_MEASURES
     redis_lease_s: float = DEFAULT_LEASE_S
     bounds: MeasureSettings = msgspec.field(default_factory=MeasureSettings)
+    redis_age_s: float = DEFAULT_REDIS_AGE_S
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
     consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
@@ -161,7 +167,7 @@ class WorkerService:
             recorder=self._recorder or NullRecorder(),
             announce=self._announce,
         )
-        self._dead_letters = RoutedDeadLetters()
+        self._dead_letters = RoutedDeadLetters(f"{socket.gethostname()} pid {os.getpid()}")
         self._stop = asyncio.Event()
         self._phase: Phase | None = None
         self._owner = f"{(entropy or system_entropy()).getrandbits(64):016x}"
@@ -296,8 +302,23 @@ class WorkerService:
             self._ledger.phase = index
             self._ledger.record(Event.PHASE, value=index)
         self._announce(
-            {"event": "phase", "phase": phase.label, "index": index, "version": __version__}
+            {
+                "event": "phase",
+                "phase": phase.label,
+                "index": index,
+                "version": __version__,
+                "role": "worker",
+                "task_type": self._settings.task_type,
+                "measures": self._settings.measures.text,
+                "authority": self._authority(phase),
+            }
         )
+
+    def _authority(self, phase: Phase) -> str:
+        """Where this process claims, empty if it does not."""
+        if not self._settings.measures.done_store:
+            return ""
+        return authority_of(phase, self._settings.bounds.authority).value
 
     async def _protections(self, phase: Phase, task_type: str) -> Protections:
         has_redis = bool(self._settings.redis_url)
@@ -320,6 +341,9 @@ class WorkerService:
             names=settings.names,
             block_timeout_secs=settings.block_timeout_secs,
             ack=settings.measures.ack_mode,
+            aged=AgedTasks(self._clock, min_age_s=settings.redis_age_s)
+            if settings.measures.read_both
+            else None,
             recorder=self._recorder,
             metrics=self._metrics,
         )

@@ -482,3 +482,21 @@ async def take_nothing(queue):
 def test_a_lease_that_no_renewal_keeps_up_with_is_refused(open_leased, lease_s):
     with pytest.raises(SettingError, match=str(lease_s)):
         open_leased(lease_s)
+
+
+async def test_only_what_is_still_the_oldest_is_taken_and_it_is_leased(client, open_leased):
+    queue = open_leased(LONG_S)
+    for payload in (b"1", b"2", b"3"):
+        await queue.put(payload)
+    assert await queue.oldest(2) == [b"1", b"2"]
+    assert await queue.take_oldest([]) == []
+    assert await queue.take_oldest([b"2"]) == []
+    taken = await queue.take_oldest([b"1", b"2", b"another"])
+    assert [item.payload for item in taken] == [b"1", b"2"]
+    assert await client.lrange(queue.work_key, 0, -1) == [b"2", b"1"]
+    assert await queue.depth() == Depth(pending=1, in_flight=2)
+    for item in taken:
+        await item.ack()
+    assert await queue.depth() == Depth(pending=1, in_flight=0)
+    await queue.close()
+    assert await queue.take_oldest([b"3"]) == []

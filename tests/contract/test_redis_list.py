@@ -34,3 +34,19 @@ async def test_close_waits_for_every_receive(client, names):
     await queue.close()
     assert all(receive.done() for receive in waiting)
     assert [receive.result() for receive in waiting] == [[], []]
+
+
+async def test_the_oldest_are_taken_only_while_they_are_the_oldest(client, names):
+    queue = RedisListQueue(client, names=names)
+    for payload in (b"1", b"2", b"3"):
+        await queue.put(payload)
+    assert await queue.oldest(2) == [b"1", b"2"]
+    assert await queue.take_oldest([]) == []
+    assert await queue.take_oldest([b"2"]) == []
+    taken = await queue.take_oldest([b"1", b"2", b"another"])
+    assert [delivery.payload for delivery in taken] == [b"1", b"2"]
+    assert await queue.contents() == ([b"3"], [b"2", b"1"])
+    await taken[0].ack()
+    assert await queue.contents() == ([b"3"], [b"2"])
+    await queue.close()
+    assert await queue.take_oldest([b"3"]) == []

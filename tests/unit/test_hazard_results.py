@@ -1,10 +1,13 @@
 """From what a scenario observed to the outcome of its row."""
 
+import msgspec
 import pytest
 
+from hookbench.errors import HeldBackError
+from hookbench.hazards import suite
 from hookbench.hazards.model import Harm, Hazard, HazardResult, Observation, Outcome, Protection
 from hookbench.hazards.suite import outcome_of
-from hookbench.migration.phases import Design
+from hookbench.migration.phases import Design, Phase
 
 
 async def nothing(_bench):
@@ -82,3 +85,30 @@ def test_of_changed_measures_nothing_is_expected_but_an_answer(outcome):
         measures="ack_after",
     )
     assert changed.as_expected == (outcome is not Outcome.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("step", "conditions", "told"),
+    [
+        ("reroute_producers", (), True),
+        ("ask_before", ("watermark",), True),
+        ("ask_before", ("head-room",), False),
+    ],
+)
+async def test_held_back_counts_as_refused_for_the_reason_of_the_row_only(step, conditions, told):
+    class Bench:
+        phases = (Phase.DUAL_READ,)
+
+    async def scenario(_bench):
+        raise HeldBackError("no", step=step, evidence="e", conditions=conditions)
+
+    row = msgspec.structs.replace(
+        ROW, scenario=scenario, held_by=("watermark", "reroute_producers")
+    )
+    if not told:
+        with pytest.raises(HeldBackError):
+            await suite._run(row, Bench())
+        return
+    (found,) = await suite._run(row, Bench())
+    assert found.protection is Protection.REFUSED
+    assert found.harm is None

@@ -1,0 +1,112 @@
+"""All lists of the hook queue on a Redis, work lists of single workers included, from outside."""
+
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.task import KNOWN_TASK_TYPES, Names
+
+__all__ = ["ListEntry", "RedisLists", "RedisMemory"]
+
+_PAGE = 1000
+_SCAN_COUNT = 1000
+_PENDING, _WORK, _DEAD = "pending", "work", "dead"
+# A script runs where its key is, also in a Redis Cluster.
+_MEMORY = "return redis.call('INFO', 'memory')"
+
+
+class ListEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of a list.
+
+    Attributes:
+        key: of the list.
+        kind: ``pending`` or ``work``.
+        task_type: by the key.
+    """
+
+    key: str
+    kind: str
+    task_type: str
+    payload: bytes
+
+
+class RedisMemory(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory in use, its limit (0 for none), and what happens at the limit."""
+
+    used_bytes: int
+    max_bytes: int
+    policy: str
+
+
+class RedisLists:
+    """Finds and reads the lists.
+
+    Args:
+        client: the commands.
+        names: prefix of the keys.
+        task_types: whose lists are looked at; work lists of other types are found as well.
+    """
+
+    def __init__(
+        self, client: RedisClient, names: Names, task_types: Sequence[str] = KNOWN_TASK_TYPES
+    ) -> None:
+        self._client = client
+        self._names = names
+        self._task_types = task_types
+
+    async def work_keys(self) -> dict[str, str]:
+        """Every work list and its task type: the shared one, and those of single workers."""
+        prefix = f"{self._names.prefix}:"
+        found: dict[str, str] = {}
+        pattern = f"{prefix}*:{_WORK}*"
+        with broker_errors(f"SCAN {pattern}"):
+            async for raw in self._client.scan_iter(match=pattern, count=_SCAN_COUNT):
+                key = raw.decode()
+                task_type, _, rest = key.removeprefix(prefix).partition(":")
+                if rest == _WORK or rest.startswith(f"{_WORK}:"):
+                    found[key] = task_type
+        return dict(sorted(found.items()))
+
+    async def entries(self, limit: int) -> AsyncIterator[ListEntry]:
+        """Up to ``limit`` entries of each list, pending ones first and the oldest first.
+
+        A task that moves meanwhile may be met twice, or not at all.
+        """
+        keys: dict[str, tuple[str, str]] = {
+            self._names.pending_key(task_type): (_PENDING, task_type)
+            for task_type in self._task_types
+        }
+        for key, task_type in (await self.work_keys()).items():
+            keys.setdefault(self._names.pending_key(task_type), (_PENDING, task_type))
+            keys[key] = (_WORK, task_type)
+        for key, (kind, task_type) in keys.items():
+            for start in range(0, limit, _PAGE):
+                with broker_errors(f"LRANGE {key}"):
+                    page = await self._client.lrange(key, -start - _PAGE, -start - 1)
+                for payload in reversed(page):
+                    yield ListEntry(key=key, kind=kind, task_type=task_type, payload=payload)
+                if len(page) < _PAGE:
+                    break
+
+    async def letters(self) -> int:
+        """How many dead letters Redis holds."""
+        count = 0
+        for task_type in {*self._task_types, *(await self.work_keys()).values()}:
+            key = self._names.dead_key(task_type)
+            with broker_errors(f"LLEN {key}"):
+                count += await self._client.llen(key)
+        return count
+
+    async def memory(self) -> RedisMemory:
+        """``INFO memory`` of the node that the queue's keys are on."""
+        with broker_errors("INFO memory"):
+            text = await self._client.eval(_MEMORY, 1, self._names.pending_key("sync"))
+        lines = dict(
+            line.split(":", 1) for line in bytes(text).decode().splitlines() if ":" in line
+        )
+        return RedisMemory(
+            used_bytes=int(lines.get("used_memory", 0)),
+            max_bytes=int(lines.get("maxmemory", 0)),
+            policy=lines.get("maxmemory_policy", "noeviction"),
+        )

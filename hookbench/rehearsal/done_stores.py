@@ -1,0 +1,165 @@
+"""The done-stores on both brokers, as gates and procedures ask them."""
+
+import uuid
+from collections.abc import Collection
+
+from hookbench.clock import Clock
+from hookbench.migration.done_store import move_records, retention_s
+from hookbench.queues.jetstream import StreamSettings
+from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
+from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.redis_done_store import RedisDoneStore
+from hookbench.queues.transport import AppTransport
+from hookbench.task import Names
+
+__all__ = ["BothStores", "OpenedStores"]
+
+
+class BothStores:
+    """The store of Redis and the one of NATS; which of them is the authority, follows the phase.
+
+    Args:
+        redis: connection to Redis, that its owner closes; ``None`` without Redis.
+        transport: likewise to NATS.
+        names: of the queue; by default those of the transport.
+        stream: settings of the hook stream; the bucket is stored alike.
+        clock: of leases.
+    """
+
+    def __init__(
+        self,
+        redis: RedisClient | None,
+        transport: AppTransport | None,
+        *,
+        names: Names | None = None,
+        stream: StreamSettings,
+        clock: Clock,
+    ) -> None:
+        self._transport = transport
+        self._stream = stream
+        self._retention_s = retention_s(stream.max_age_s)
+        self._redis: RedisDoneStore | None = None
+        self._kv: KvDoneStore | None = None
+        if transport is not None:
+            self._kv = KvDoneStore(transport, clock=clock)
+        if redis is not None:
+            if names is None and transport is not None:
+                names = transport.names
+            self._redis = RedisDoneStore(redis, names=names, retention_s=self._retention_s)
+
+    async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+        """Which of these tasks have ended, by either store; nothing is created.
+
+        Raises:
+            BrokerUnreachableError: one of them did not answer.
+        """
+        done: set[uuid.UUID] = set()
+        if self._redis is not None:
+            done |= await self._redis.are_done(task_ids)
+        if self._kv is not None:
+            done |= await self._kv.are_done(set(task_ids) - done)
+        return done
+
+    async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
+        """Remove the records of ended tasks from both, so that they may run again.
+
+        Raises:
+            BrokerUnreachableError: one of them did not answer.
+        """
+        count = 0
+        for store in (self._redis, self._kv):
+            if store is not None:
+                count += await store.forget(task_ids)
+        return count
+
+    async def move_records(self) -> int:
+        """Copy what Redis knows to NATS; how many records were new there.
+
+        Raises:
+            BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: see ``ensure_bucket``.
+        """
+        if self._redis is None or self._kv is None or self._transport is None:
+            return 0
+        await ensure_bucket(
+            self._transport,
+            retention_s=self._retention_s,
+            storage=self._stream.storage,
+            replicas=self._stream.replicas,
+        )
+        return (await move_records(self._redis, self._kv)).copied
+
+    async def unmoved(self) -> set[uuid.UUID]:
+        """Tasks that Redis knows as ended and NATS does not.
+
+        Raises:
+            BrokerUnreachableError: one of them did not answer.
+        """
+        missing: set[uuid.UUID] = set()
+        if self._redis is None or self._kv is None:
+            return missing
+        async for part in self._redis.records():
+            done = {record.task_id for record in part if record.done}
+            missing |= done - await self._kv.are_done(done)
+        return missing
+
+
+class OpenedStores:
+    """The same over connections of its own, made when they are first needed.
+
+    Args:
+        redis_url, nats_url: of the brokers; ``None`` for one that is not asked.
+        names: of the queue.
+        stream: settings of the hook stream.
+        clock: of leases.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None,
+        nats_url: str | None,
+        names: Names,
+        *,
+        stream: StreamSettings,
+        clock: Clock,
+    ) -> None:
+        self._nats_url = nats_url
+        self._names = names
+        self._stream = stream
+        self._clock = clock
+        self._redis = connect_redis(redis_url) if redis_url else None
+        self._transport: AppTransport | None = None
+        self._both: BothStores | None = None
+
+    async def _open(self) -> BothStores:
+        if self._both is None:
+            if self._nats_url:
+                self._transport = await AppTransport.connect(
+                    self._nats_url, names=self._names, clock=self._clock
+                )
+            self._both = BothStores(
+                self._redis,
+                self._transport,
+                names=self._names,
+                stream=self._stream,
+                clock=self._clock,
+            )
+        return self._both
+
+    async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+        """See ``BothStores``."""
+        return await (await self._open()).are_done(task_ids)
+
+    async def unmoved(self) -> set[uuid.UUID]:
+        """See ``BothStores``."""
+        return await (await self._open()).unmoved()
+
+    async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
+        """See ``BothStores``."""
+        return await (await self._open()).forget(task_ids)
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._transport is not None:
+            await self._transport.close()
+        if self._redis is not None:
+            await self._redis.aclose()

@@ -1,0 +1,244 @@
+"""Reads both brokers for a gate: nothing is written, and what does not answer is said."""
+
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+import nats.errors
+import nats.js.errors
+
+from hookbench.cancellation import raise_if_cancelled
+from hookbench.clock import NS_PER_MS, Clock
+from hookbench.errors import BrokerUnreachableError, ConfigDriftError, HookbenchError
+from hookbench.migration.snapshot import (
+    NEVER,
+    Announcement,
+    ConsumerView,
+    NatsView,
+    RedisView,
+    Snapshot,
+)
+from hookbench.queues.epochs import consumer_drift
+from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_stream
+from hookbench.queues.moving import AreDone, id_in, newest_consumers
+from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.redis_lists import RedisLists
+from hookbench.queues.stream_windows import read_windows
+from hookbench.queues.transport import AppTransport
+from hookbench.task import KNOWN_TASK_TYPES, Names
+from hookbench.worker.letters import (
+    LetterBox,
+    LetterFilter,
+    NatsLetterBox,
+    RedisLetterBox,
+    read_letters,
+)
+
+__all__ = ["BrokerSurvey"]
+
+MAX_TASKS = 1_000_000
+"""Entries that are read of a list and of the stream; with more the survey is not whole."""
+
+
+class BrokerSurvey:
+    """Looks at the hook queue on both brokers.
+
+    Args:
+        redis_url, nats_url: of the brokers; ``None`` for one that nobody knows.
+        names: of the queue.
+        clock: tells when it was.
+        stream: settings that the stream should have, ``None`` not to compare them.
+        consumer: likewise.
+        are_done: of a done-store, ``None`` without one.
+        unmoved: which records the done-store of Redis has and the one of NATS has not; ``None``
+            where there are not both.
+        task_types: whose lists are looked at.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None,
+        nats_url: str | None,
+        names: Names,
+        *,
+        clock: Clock,
+        stream: StreamSettings | None = None,
+        consumer: ConsumerSettings | None = None,
+        are_done: AreDone | None = None,
+        unmoved: Callable[[], Awaitable[set[uuid.UUID]]] | None = None,
+        task_types: Sequence[str] = KNOWN_TASK_TYPES,
+    ) -> None:
+        self._redis: RedisClient | None = connect_redis(redis_url) if redis_url else None
+        self._nats_url = nats_url
+        self._names = names
+        self._clock = clock
+        self._stream = stream
+        self._consumer = consumer
+        self._are_done = are_done
+        self._unmoved = unmoved
+        self._task_types = task_types
+        self._transport: AppTransport | None = None
+
+    async def look(
+        self,
+        announcements: Iterable[Announcement] | None = None,
+        *,
+        earlier_sequence: int = NEVER,
+    ) -> Snapshot:
+        """Everything that a gate decides by, as it is now."""
+        problems: dict[str, str] = {}
+        redis = nats_view = None
+        try:
+            redis = await self._look_at_redis()
+        except HookbenchError as error:
+            problems["redis"] = str(error)
+        try:
+            nats_view = await self._look_at_nats()
+        except HookbenchError as error:
+            problems["nats"] = str(error)
+        raise_if_cancelled()
+        ids = (redis.ids if redis else frozenset()) | (nats_view.ids if nats_view else frozenset())
+        ended = unmoved = None
+        try:
+            ended = await self._ended(ids)
+        except HookbenchError as error:
+            problems["done-store"] = str(error)
+        try:
+            unmoved = None if self._unmoved is None else frozenset(await self._unmoved())
+        except HookbenchError as error:
+            problems["records"] = str(error)
+        return Snapshot(
+            redis=redis,
+            nats=nats_view,
+            announcements=None if announcements is None else tuple(announcements),
+            ended=ended,
+            unmoved=unmoved,
+            problems=problems,
+            wall_ms=self._clock.wall_ns() // NS_PER_MS,
+            earlier_sequence=earlier_sequence,
+        )
+
+    async def _look_at_redis(self) -> RedisView:
+        if self._redis is None:
+            raise BrokerUnreachableError("no Redis URL was given")
+        lists = RedisLists(self._redis, self._names, self._task_types)
+        memory = await lists.memory()
+        ids: dict[str, list[uuid.UUID]] = {"pending": [], "work": []}
+        read: Counter[str] = Counter()
+        types: set[str] = set()
+        junk = 0
+        async for entry in lists.entries(MAX_TASKS):
+            read[entry.key] += 1
+            types.add(entry.task_type)
+            task_id = id_in(entry.payload)
+            if task_id is None:
+                junk += 1
+                continue
+            ids[entry.kind].append(task_id)
+        return RedisView(
+            pending=tuple(ids["pending"]),
+            work=tuple(ids["work"]),
+            junk=junk,
+            letters=await lists.letters(),
+            types=frozenset(types),
+            whole=all(count < MAX_TASKS for count in read.values()),
+            used_bytes=memory.used_bytes,
+            max_bytes=memory.max_bytes,
+            policy=memory.policy,
+        )
+
+    async def _nats(self) -> AppTransport:
+        if self._transport is None:
+            if not self._nats_url:
+                raise BrokerUnreachableError("no NATS URL was given")
+            self._transport = await AppTransport.connect(
+                self._nats_url, names=self._names, clock=self._clock
+            )
+        if not self._transport.client.is_connected:
+            raise BrokerUnreachableError("NATS is not connected (reconnecting)")
+        return self._transport
+
+    async def _look_at_nats(self) -> NatsView:
+        transport = await self._nats()
+        try:
+            info = await transport.jetstream.stream_info(self._names.stream)
+        except nats.js.errors.NotFoundError:
+            return NatsView(exists=False)
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerUnreachableError(f"stream {self._names.stream}: {error!r}") from error
+        sequences: dict[uuid.UUID, int] = {}
+        task_types: dict[uuid.UUID, str] = {}
+        types: Counter[str] = Counter()
+        read = 0
+        async for window in read_windows(transport, self._names.stream):
+            for item in window:
+                task_type = item.subject.rpartition(".")[2]
+                types[task_type] += 1
+                task_id = id_in(item.payload)
+                if task_id is None:
+                    continue
+                sequences[task_id] = item.sequence
+                task_types[task_id] = task_type
+            read += len(window)
+            if read >= MAX_TASKS:
+                break
+        config = info.config
+        return NatsView(
+            sequences=sequences,
+            task_types=task_types,
+            types=dict(types),
+            messages=info.state.messages,
+            size_bytes=info.state.bytes,
+            max_messages=config.max_msgs or 0,
+            max_bytes=config.max_bytes or 0,
+            max_age_s=config.max_age or 0.0,
+            last_sequence=info.state.last_seq,
+            consumers=await self._consumers(transport),
+            drift=await self._drift(transport),
+            whole=read < MAX_TASKS,
+        )
+
+    async def _consumers(self, transport: AppTransport) -> tuple[ConsumerView, ...]:
+        return tuple(
+            ConsumerView(
+                name=info.name,
+                task_type=subject.rpartition(".")[2].strip(">*"),
+                pending=info.num_pending or 0,
+                ack_pending=info.num_ack_pending or 0,
+                redelivered=info.num_redelivered or 0,
+                ack_floor=info.ack_floor.stream_seq if info.ack_floor else 0,
+                delivered=info.delivered.stream_seq if info.delivered else 0,
+            )
+            for subject, info in (await newest_consumers(transport)).items()
+        )
+
+    async def _drift(self, transport: AppTransport) -> tuple[str, ...]:
+        """What differs; both exist, so that comparing creates nothing."""
+        found = []
+        if self._stream is not None:
+            try:
+                await ensure_stream(transport, self._stream)
+            except ConfigDriftError as error:
+                found.append(str(error))
+        if self._consumer is not None:
+            found += await consumer_drift(transport, self._consumer)
+        return tuple(found)
+
+    async def _ended(self, ids: frozenset[uuid.UUID]) -> frozenset[uuid.UUID] | None:
+        """Done by the done-store, or dead: a letter holds them."""
+        if self._are_done is None:
+            return None
+        boxes: list[LetterBox] = []
+        if self._redis is not None:
+            boxes.append(RedisLetterBox(self._redis, self._names, self._task_types))
+        boxes.append(NatsLetterBox(await self._nats()))
+        letters, _more = await read_letters(boxes, LetterFilter())
+        dead = {stored.task_id for stored in letters if stored.task_id is not None}
+        return frozenset(await self._are_done(ids) | (dead & ids))
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._transport is not None:
+            await self._transport.close()
+        if self._redis is not None:
+            await self._redis.aclose()
