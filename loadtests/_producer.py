@@ -11,7 +11,8 @@ from hookbench.clock import Clock, SystemClock
 from hookbench.errors import HookbenchError, SendError
 from hookbench.ledger.events import LedgerWriter
 from hookbench.load.generator import SYNTHETIC
-from hookbench.migration.measures import measures_of
+from hookbench.migration.measures import Measures, measures_of
+from hookbench.migration.phases import Design
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
@@ -76,7 +77,7 @@ class Producer:
                 phase,
                 connections,
                 ticket.names,
-                measures=measures_of(ticket.options.design),
+                measures=_measures(ticket.options.design),
                 recorder=ledger,
             )
         except BaseException:
@@ -118,3 +119,11 @@ class Producer:
         self._ledger.close()
         await self._connections.close()
         return self.totals
+
+
+def _measures(design: Design) -> Measures:
+    """Those of the design but for the outbox, whose disk is written by a thread.
+
+    Locust replaces threads by greenlets of its own loop, and this one is another.
+    """
+    return msgspec.structs.replace(measures_of(design), outbox=False)

@@ -1,9 +1,14 @@
 """The workers' consumer with other limits for a while."""
 
 from hookbench.clock import NS_PER_S
-from hookbench.errors import SettingError
+from hookbench.errors import BrokerUnreachableError, SettingError
 from hookbench.faults.base import Fault, Targets, insist
-from hookbench.faults.jetstream_api import change_consumer, consumer_info
+from hookbench.faults.jetstream_api import (
+    change_consumer,
+    consumer_info,
+    consumer_name,
+    find_consumer,
+)
 
 __all__ = ["ConsumerLimits"]
 
@@ -79,6 +84,10 @@ class ConsumerLimits(Fault, frozen=True, kw_only=True, tag="consumer_limits"):
         former = {name.removeprefix(_SETTING): value for name, value in held.items()}
 
         async def put_back() -> None:
-            await change_consumer(targets.administration, former)
+            administration = targets.administration
+            name = await consumer_name(administration)
+            if await find_consumer(administration, name) is None:
+                raise BrokerUnreachableError(f"consumer {name} is gone at the moment")
+            await change_consumer(administration, former)
 
         await insist(put_back, targets.clock)

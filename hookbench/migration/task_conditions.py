@@ -3,7 +3,16 @@
 import uuid
 
 from hookbench.ids import uuid7_wall_ms
-from hookbench.migration.checks import Answer, Check, GateBounds, Move, go_if, make_check, silent
+from hookbench.migration.checks import (
+    Answer,
+    Check,
+    GateBounds,
+    Moment,
+    Move,
+    go_if,
+    make_check,
+    silent,
+)
 from hookbench.migration.phases import Phase
 from hookbench.migration.snapshot import NEVER, Snapshot
 
@@ -100,7 +109,8 @@ def ids_reconciled(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check:
     """What one broker has to do the other one has as well (hazards P1, P2, P3, P9).
 
     Forward it is Redis that must hold nothing alone, back it is NATS. What is younger than
-    ``settle_s`` may be on its way.
+    ``settle_s`` may be on its way. Once nobody writes to NATS any more nothing may be: what the
+    stream has alone then is left, so it is waited for until it is old enough to be moved.
     """
     name = "ids reconciled"
     if why := silent(snapshot, "redis", "nats"):
@@ -119,6 +129,10 @@ def ids_reconciled(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check:
                 name, Answer.GO, f"{told}; every worker reads Redis as well", only_redis
             )
         return make_check(name, go_if(not only_redis), told, only_redis)
+    if move.target is Phase.REDIS_ONLY and move.moment is Moment.AFTER:
+        young = snapshot.open(nats - redis) - only_nats
+        told += f", and {len(young)} that are younger than {bounds.settle_s:g} s"
+        only_nats |= young
     if only_nats and snapshot.ended is None:
         return make_check(name, Answer.UNKNOWN, f"{told}: {_NO_STORE}", only_nats)
     return make_check(name, go_if(not only_nats), told, only_nats)

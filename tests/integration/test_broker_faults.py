@@ -13,10 +13,10 @@ NATS = {"target": "nats"}
 FAULTS = [
     {"kind": "power_cut", "target": "redis", "at_s": 0.8, "rollback_s": 0.6, "for_s": 0.2},
     {"kind": "maxmemory", "target": "redis", "at_s": 1.6, "for_s": 0.7, "headroom_bytes": -99_999},
-    {"kind": "stream_limits", **NATS, "at_s": 5.5, "for_s": 0.5, "max_msgs": 20},
-    {"kind": "consumer_limits", **NATS, "at_s": 5.6, "for_s": 0.3, "max_ack_pending": 1},
-    {"kind": "delete_consumer", **NATS, "at_s": 6.2, "for_s": 0.3},
-    {"kind": "recreate_consumer", **NATS, "at_s": 6.7},
+    {"kind": "stream_limits", **NATS, "at_s": 6.5, "for_s": 0.5, "max_msgs": 20},
+    {"kind": "consumer_limits", **NATS, "at_s": 6.6, "for_s": 0.3, "max_ack_pending": 1},
+    {"kind": "delete_consumer", **NATS, "at_s": 7.5, "for_s": 0.3},
+    {"kind": "recreate_consumer", **NATS, "at_s": 8.8},
 ]
 
 
@@ -25,7 +25,7 @@ def noted(record, name):
 
 
 def test_brokers_are_meddled_with_and_all_is_put_back(rehearse, tmp_path):
-    done = rehearse(FAULTS, seconds=4.0)
+    done = rehearse(FAULTS, seconds=5.0)
     assert done.returncode == 1, done.stderr
     manifest = stored(tmp_path)
     assert [record.problem for record in manifest.faults] == [None] * len(FAULTS)

@@ -261,16 +261,25 @@ def test_a_task_that_redis_has_alone_is_no_go_forward():
     assert held(good(INTO_READING, redis=RedisView(pending=(task,))), INTO_READING) == {}
 
 
-@pytest.mark.parametrize("target", [Phase.REDIS_ONLY])
-def test_a_task_that_nats_has_alone_is_no_go_backward(target):
-    task = made(60)
-    move = the_move(Phase.DUAL_WRITE, target, Moment.AFTER)
+@pytest.mark.parametrize("age_s", [60, 1])
+def test_a_task_that_nats_has_alone_is_no_go_backward(age_s):
+    """A young one as well, which nobody is about to put on Redis any more."""
+    task = made(age_s)
+    move = the_move(Phase.DUAL_WRITE, Phase.REDIS_ONLY, Moment.AFTER)
     nats = stream_of([task], last_sequence=0)
     snapshot = good(move, nats=nats)
     assert held(snapshot, move) == {"ids reconciled": Answer.NO_GO}
     assert held(good(move, nats=nats, ended=None), move) == {"ids reconciled": Answer.UNKNOWN}
     assert held(good(move, nats=nats, ended=frozenset([task])), move) == {}
     assert held(good(move, nats=nats, redis=RedisView(pending=(task,))), move) == {}
+
+
+def test_a_young_task_of_a_dual_write_is_on_its_way_while_both_are_written():
+    move = the_move(Phase.DUAL_READ, Phase.DUAL_WRITE, Moment.AFTER)
+    nats = stream_of([made(1)], last_sequence=0)
+    assert held(good(move, nats=nats), move) == {}
+    nats = stream_of([made(60)], last_sequence=0)
+    assert held(good(move, nats=nats), move) == {"ids reconciled": Answer.NO_GO}
 
 
 def test_what_a_new_consumer_would_replay_is_no_go():
