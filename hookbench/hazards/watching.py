@@ -164,9 +164,17 @@ async def refusal(bench: Bench, *options: str) -> str | None:
     return said
 
 
-def first_ns(ledger: Ledger, event: Event) -> dict[str, int]:
-    """When each task had that event first (monotonic), by its id; those that never had are out."""
+def first_ns(ledger: Ledger, event: Event, *, broker: Broker | None = None) -> dict[str, int]:
+    """When each task had that event first (monotonic), by its id; those that never had are out.
+
+    Args:
+        ledger: the records.
+        event: the one that is looked for.
+        broker: only where it concerned this one.
+    """
     rows = ledger.records["event"] == event
+    if broker is not None:
+        rows &= ledger.records["broker"] == broker
     found: dict[str, int] = {}
     for task, time_ns in zip(ledger.task[rows], ledger.records["time_ns"][rows], strict=True):
         key = ledger.ids[task].tobytes()

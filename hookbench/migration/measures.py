@@ -32,7 +32,8 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
             The authority counts the attempts, so the consumer has no bound (as of own_attempts).
         heartbeats: while a handler runs, its claim and its delivery are prolonged (N6).
         growing_nak: after a failure a task waits longer with each attempt, where the broker can
-            wait (N4).
+            wait (N4). By default that outlasts an outage of four seconds; a longer one still uses
+            up three attempts, and needs longer delays or more attempts.
         own_attempts: the worker counts attempts under a consumer without a bound, and buries a
             task whose budget is used up, also by crashes (N3).
         repository_order: a ``sync`` task is ended as superseded, and not executed, if one that was

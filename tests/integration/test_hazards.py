@@ -46,3 +46,13 @@ async def test_one_measure_alone_closes_the_row(row, measure, outcome, tmp_path)
     )
     assert result.problem == ""
     assert result.outcome is outcome
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("row", ["P8", "P11", "N4"])
+async def test_all_measures_together_close_what_one_alone_closes(row, tmp_path):
+    result = await run_hazard(
+        HAZARDS[row], Design.HARDENED, folder=tmp_path / row, clock=SystemClock(), seed=7
+    )
+    assert result.problem == ""
+    assert result.outcome is Outcome.PREVENTED

@@ -37,6 +37,8 @@ _GIVEN_UP = 3
 _ACK_PENDING = 100
 """The guide's max-pending."""
 _STARVING_S = 2.0
+_OUTAGE_S = 1.0
+"""Of a dependency; an immediate nak has used up the deliveries in a hundredth of it."""
 _AFTER_PROCESSING = ("ack_after",)
 
 
@@ -249,6 +251,9 @@ async def _burnt(bench: Bench) -> list[Observation]:
 
     In the reference code the third failure makes a task a dead letter, which the guide does not
     have: there the third nak leaves it as in N3. Either way no delivery is left.
+
+    The second is counted from when every task has failed, and not by when nothing happens: delays
+    that grow to seconds would make the outage longer, until it outlasts any number of them.
     """
     await bench.enter(Phase.NATS_PRIMARY)
     producer = await bench.producer()
@@ -261,9 +266,9 @@ async def _burnt(bench: Bench) -> list[Observation]:
         return len(first_ns(bench.ledger(), Event.FAILED)) >= len(tasks)
 
     await bench.wait_until(all_tried, "every task failed at least once")
-    await bench.quiesce()
+    await bench.clock.sleep(_OUTAGE_S)
     await bench.stop(down)
-    bench.note("the dependency is back")
+    bench.note(f"the dependency is back, after {bench.count(Event.FAILED)} failures")
     await bench.worker()
     await wait_until_read(bench)
     await bench.quiesce()
