@@ -97,14 +97,18 @@ class Timeline:
         faulting = asyncio.ensure_future(faults.run(start_ns))
         try:
             for plan in self._steps:
+                begin_ns = max(self._clock.monotonic_ns(), start_ns + plan.index * step_ns)
                 planned_ns = start_ns + plan.index * step_ns
-                begin_ns = max(self._clock.monotonic_ns(), planned_ns)
+                if self._changes is not None:
+                    begin_ns = planned_ns = max(self._clock.monotonic_ns(), start_ns)
                 held = await self._enter(plan.index) if plan.index > 0 else None
                 if held is None or held.step != Step.ASK_BEFORE.value:
                     # Also if only some of the processes have changed when it is held back.
                     ledger.phase = plan.index
                     ledger.record(Event.PHASE, value=plan.index)
                     end_ns = max(begin_ns, planned_ns + step_ns)
+                    if self._changes is not None:
+                        end_ns = self._share(plan.index, start_ns + len(self._steps) * step_ns)
                     if held is None:
                         await self._watch(plan.phase, start_ns, end_ns)
                     self.records.append(
@@ -121,6 +125,14 @@ class Timeline:
             await self._end_pushes(pushes)
         finally:
             await cancel(pushes, faulting)
+
+    def _share(self, index: int, load_end_ns: int) -> int:
+        """When a step is to end, of which nobody knew how long the procedure into it would take.
+
+        The rest of the load is shared by the steps that are left.
+        """
+        now_ns = self._clock.monotonic_ns()
+        return now_ns + max(0, load_end_ns - now_ns) // (len(self._steps) - index)
 
     async def _end_pushes(self, pushes: "asyncio.Future[None]") -> None:
         """All pushes are made, also those that are late; what git cannot do in time is said."""
