@@ -39,6 +39,7 @@ __all__ = [
     "MovedRecords",
     "MovingStore",
     "authority_of",
+    "in_groups",
     "move_records",
     "parse_authority",
     "retention_s",
@@ -48,6 +49,7 @@ RETRY_HORIZON_S = 24 * 3600.0
 """How long after a task has left the stream somebody may still put a copy of it."""
 _EXAMPLES = 5
 _AT_ONCE = 64
+_GROUP = 5_000
 
 
 class Authority(enum.StrEnum):
@@ -142,6 +144,18 @@ class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):
         return self.live == 0 and self.missing == 0
 
 
+async def in_groups(source: RecordSource) -> AsyncIterator[list[DoneRecord]]:
+    """All records in lists of some thousands: of so many a target is quicker to ask at once."""
+    group: list[DoneRecord] = []
+    async for part in source.records():
+        group += part
+        if len(group) >= _GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
 async def move_records(source: RecordSource, target: RecordTarget) -> MovedRecords:
     """Copy all records, and ask the target afterwards what it knows.
 
@@ -154,7 +168,7 @@ async def move_records(source: RecordSource, target: RecordTarget) -> MovedRecor
     """
     counts = dict.fromkeys(("read", "copied", "done", "live", "missing"), 0)
     examples: list[uuid.UUID] = []
-    async for part in source.records():
+    async for part in in_groups(source):
         live = [record.task_id for record in part if record.live]
         done = {record.task_id for record in part if record.done}
         known = await target.are_done(done)

@@ -79,6 +79,8 @@ class ReceiveSyncService:
         self.route = WriteRoute.REDIS
         self.outbox: Outbox | None = None
         """Where tasks are accepted; without one they are accepted by the brokers."""
+        self.trouble: dict[Broker, str] = {}
+        """Why the last put of the outbox on a broker failed; of one that works there is nothing."""
 
     @classmethod
     def with_nats(
@@ -243,11 +245,26 @@ class ReceiveSyncService:
         else:
             write = self._to_redis(item.task, item.data, look=doubtful)
         if await self._put(item.task.id.bytes, broker, write, errors) is not None:
+            self._tell(broker, "")
             return PutOutcome.OK
         if isinstance(errors[-1], OversizeError):
             return PutOutcome.TOO_LARGE
+        self._tell(broker, str(errors[-1]))
         unknown = isinstance(errors[-1], PublishUnknownError)
         return PutOutcome.UNKNOWN if unknown else PutOutcome.FAIL
+
+    def _tell(self, broker: Broker, trouble: str) -> None:
+        """The outbox hides a broker's trouble from callers, so each change of it is logged."""
+        before = self.trouble.get(broker, "")
+        if trouble == before:
+            return
+        name = broker.name.lower()
+        if trouble:
+            self.trouble[broker] = trouble
+            _log.warning("tasks for %s stay in the outbox: %s", name, trouble)
+        else:
+            del self.trouble[broker]
+            _log.warning("%s takes tasks of the outbox again", name)
 
     def _give_up(
         self,

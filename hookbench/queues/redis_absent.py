@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from hookbench.queues.redis_client import RedisClient, broker_errors, put_errors
-from hookbench.queues.replica_wait import put_replicated
+from hookbench.queues.replica_wait import IF_REPLICATED, put_replicated
 
 __all__ = ["LOOK_MAX", "lies_in", "push_if_absent"]
 
@@ -13,11 +13,15 @@ LOOK_MAX = 10_000
 # LPOS compares whole payloads. New tasks are at the head, so that is where it begins. Where
 # replicas are waited for, what lies there already is written over by itself: WAIT waits for the
 # last write of its own connection, and answers at once where that has made none.
-_PUSH_IF_ABSENT = """
+_PUSH_IF_ABSENT = f"""
+local replicas = tonumber(ARGV[3])
+if replicas > 0 then
+{IF_REPLICATED}
+end
 for index = 1, #KEYS do
   local place = redis.call('LPOS', KEYS[index], ARGV[1], 'MAXLEN', ARGV[2])
   if place then
-    if ARGV[3] == '1' then redis.call('LSET', KEYS[index], place, ARGV[1]) end
+    if replicas > 0 then redis.call('LSET', KEYS[index], place, ARGV[1]) end
     return 0
   end
 end
@@ -55,7 +59,7 @@ async def push_if_absent(
     Raises:
         OversizeError, PublishRefusedError, PublishUnknownError: see ``put_errors``.
     """
-    arguments = [key, *others, payload, str(LOOK_MAX), "1" if replicas else "0"]
+    arguments = [key, *others, payload, str(LOOK_MAX), str(replicas)]
     if replicas:
         pipeline = client.pipeline(transaction=False)
         pipeline.eval(_PUSH_IF_ABSENT, 1 + len(others), *arguments)

@@ -15,7 +15,7 @@ from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
 from hookbench.queues.redis_client import RedisClient, ServerWaits, broker_errors, put_errors
 from hookbench.queues.redis_scripts import CLAIM_PLAIN, at_maxmemory, run_often
-from hookbench.queues.replica_wait import put_replicated
+from hookbench.queues.replica_wait import PUSH, put_replicated
 from hookbench.task import Names, decode_task, encode_task, with_retry
 
 __all__ = ["RedisListQueue"]
@@ -96,7 +96,7 @@ class RedisListQueue:
 
     async def _put_replicated(self, payload: bytes) -> int:
         pipeline = self._client.pipeline(transaction=False)
-        pipeline.lpush(self._pending, payload)
+        pipeline.eval(PUSH, 1, self._pending, payload, self._replicas)
         return await put_replicated(pipeline, self._pending, payload, self._replicas)
 
     async def receive(self, limit: int, wait_s: float) -> list[Delivery]:

@@ -1,12 +1,35 @@
-"""A push to Redis that is a success once its replicas have it (hazard R7)."""
+"""A push to Redis that is a success once its replicas have it (hazard R7).
+
+A master that has too few replicas, as one that was promoted when the old one died, takes nothing:
+each put of it would be unknown for as long as that lasts, and written once more by who repeats it.
+So the write is a script that looks first, and what is refused is told with its reason.
+"""
 
 from hookbench.errors import PublishUnknownError
 from hookbench.queues.redis_client import RedisPipeline, put_errors
 
-__all__ = ["REPLICA_TIMEOUT_S", "put_replicated"]
+__all__ = ["IF_REPLICATED", "PUSH", "REPLICA_TIMEOUT_S", "put_replicated"]
 
 REPLICA_TIMEOUT_S = 1.0
 _MS_PER_S = 1000
+
+# What a script that writes for ``put_replicated`` begins with; ``replicas`` is a number before it.
+# A replica that is connected and silent counts here: whether it has the task is for WAIT to say.
+IF_REPLICATED = """
+local online = 0
+for _ in string.gmatch(redis.call('INFO', 'replication'), 'state=online') do online = online + 1 end
+if online < replicas then
+  return redis.error_reply('NOREPLICAS ' .. online .. ' of ' .. replicas .. ' replicas are'
+    .. ' connected to the master, nothing is written: let one follow it, or give the'
+    .. ' URL of the master alone')
+end
+"""
+
+PUSH = f"""
+local replicas = tonumber(ARGV[2])
+{IF_REPLICATED}
+return redis.call('LPUSH', KEYS[1], ARGV[1])
+"""
 
 
 async def put_replicated(pipeline: RedisPipeline, key: str, payload: bytes, replicas: int) -> int:
@@ -17,6 +40,7 @@ async def put_replicated(pipeline: RedisPipeline, key: str, payload: bytes, repl
 
     Raises:
         OversizeError, PublishRefusedError, PublishUnknownError: see ``put_errors``.
+        PublishRefusedError: too few replicas are connected (``IF_REPLICATED``).
         PublishUnknownError: too few replicas had it in time; the master has it.
     """
     pipeline.wait(replicas, round(REPLICA_TIMEOUT_S * _MS_PER_S))

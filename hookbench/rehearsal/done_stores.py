@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection
 
 from hookbench.clock import Clock
-from hookbench.migration.done_store import move_records, retention_s
+from hookbench.migration.done_store import in_groups, move_records, retention_s
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
 from hookbench.queues.redis_client import RedisClient, connect_redis
@@ -97,7 +97,7 @@ class BothStores:
         missing: set[uuid.UUID] = set()
         if self._redis is None or self._kv is None:
             return missing
-        async for part in self._redis.records():
+        async for part in in_groups(self._redis):
             done = {record.task_id for record in part if record.done}
             missing |= done - await self._kv.are_done(done)
         return missing

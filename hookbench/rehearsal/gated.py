@@ -12,7 +12,8 @@ from hookbench.clock import Clock
 from hookbench.ledger.events import Recorder
 from hookbench.migration.announcements import announcement_of
 from hookbench.migration.checks import GateBounds, Move
-from hookbench.migration.gates import GateAnswer, decide
+from hookbench.migration.fleet_conditions import authority_moved
+from hookbench.migration.gates import GateAnswer, conditions_of, decide
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.migration.reconcile import FleetControl, Patience, Procedure
@@ -190,7 +191,11 @@ class GatedChanges:
         survey, mover = await self._open()
 
         async def ask(move: Move, earlier_sequence: int) -> GateAnswer:
-            snapshot = await survey.look(fleet.announcements(), earlier_sequence=earlier_sequence)
+            snapshot = await survey.look(
+                fleet.announcements(),
+                earlier_sequence=earlier_sequence,
+                records=authority_moved in conditions_of(move),
+            )
             answer = decide(snapshot, move, self._bounds)
             self._keep(index, answer)
             return answer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hookbench.errors import PublishUnknownError, SendError
+from hookbench.errors import PublishRefusedError, PublishUnknownError, SendError
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase
 from hookbench.migration.service import open_service
@@ -46,8 +46,9 @@ async def test_one_node_has_no_replica_to_wait_for(redis_broker, names, clock, m
         )
         assert (await service.send(make_task())).redis_length == 1
         queue = RedisListQueue(connections.redis(), names=names, replicas=1)
-        with pytest.raises(PublishUnknownError, match="0 of 1 replicas"):
+        with pytest.raises(PublishRefusedError, match="0 of 1 replicas are connected"):
             await queue.put(encode_task(make_task()))
+        assert (await queue.depth()).pending == 1
     finally:
         await connections.redis().delete(names.pending_key("sync"))
         await connections.close()
@@ -67,3 +68,30 @@ async def test_what_lies_there_already_is_waited_for_as_well(tmp_path, make_task
             await topology.redis.resume_replication()
             assert await push_if_absent(client, key, [], payload, replicas=1) == 0
             assert await client.lrange(key, 0, -1) == [payload]
+
+
+@pytest.mark.timeout(60)
+async def test_a_promoted_master_takes_nothing_until_it_has_a_replica(tmp_path, make_task):
+    """Neither at first nor when a put is repeated: a task would be written with each try."""
+    key = Names().pending_key("sync")
+    known, new = encode_task(make_task()), encode_task(make_task())
+    async with opened("redis_replica", tmp_path) as topology:
+        old = await topology.redis.master()
+        async with redis_of(topology.redis_url) as client:
+            await RedisListQueue(client, replicas=1).put(known)
+        old.kill()
+        await topology.redis.promote()
+        async with redis_of(topology.redis_url) as client:
+            queue = RedisListQueue(client, replicas=1)
+            for put in (
+                lambda: queue.put(new),
+                lambda: push_if_absent(client, key, [], new, replicas=1),
+                lambda: push_if_absent(client, key, [], known, replicas=1),
+            ):
+                with pytest.raises(PublishRefusedError, match="0 of 1 replicas are connected"):
+                    await put()
+            assert await client.lrange(key, 0, -1) == [known]
+            await topology.redis.rejoin(old)
+            assert await push_if_absent(client, key, [], known, replicas=1) == 0
+            assert await push_if_absent(client, key, [], new, replicas=1) == 2
+            assert await queue.put(encode_task(make_task())) == 3

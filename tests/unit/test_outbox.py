@@ -4,10 +4,11 @@ import asyncio
 import sqlite3
 
 import pytest
+from redis.exceptions import ResponseError
 
 from hookbench.clock import SystemClock
 from hookbench.errors import OversizeError, PublishUnknownError, SendError, SettingError, SpoolError
-from hookbench.ledger.events import Event
+from hookbench.ledger.events import Broker, Event
 from hookbench.migration.outbox import Outbox, OutboxSettings
 from hookbench.migration.outbox_file import OutboxFile, hold_outbox
 from hookbench.migration.phases import Phase, WriteRoute
@@ -359,3 +360,22 @@ def test_an_outbox_has_one_process(tmp_path):
         pass
     with hold_outbox(tmp_path / "outbox"):
         pass
+
+
+async def test_what_keeps_tasks_in_the_outbox_is_told_when_it_begins_and_when_it_ends(
+    bench, make_task, caplog
+):
+    service = await bench.started(Phase.REDIS_ONLY)
+    bench.redis.push_error = ResponseError("NOREPLICAS 0 of 1")
+    for _ in range(2):
+        await service.send(make_task())
+    await eventually(lambda: bench.recorder.count(Event.PUT_FAIL) > 3)
+    reason = "Redis refused LPUSH {hook}:sync: NOREPLICAS 0 of 1"
+    assert service.trouble == {Broker.REDIS: reason}
+    bench.redis.push_error = None
+    assert await bench.outbox.drain() == 0
+    assert service.trouble == {}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"tasks for redis stay in the outbox: {reason}",
+        "redis takes tasks of the outbox again",
+    ]

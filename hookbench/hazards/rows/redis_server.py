@@ -11,9 +11,10 @@ from hookbench.clock import NS_PER_S
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError, HazardError
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation, Protection
+from hookbench.hazards.producer import Producer
 from hookbench.hazards.rows.redis_write import LIBRARY_DEFAULTS
-from hookbench.hazards.watching import refusal, seen
-from hookbench.ledger.events import Event
+from hookbench.hazards.watching import refusal, seen, wait_until_not_put
+from hookbench.ledger.events import Broker, Event
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.phases import Phase
 from hookbench.rehearsal.fleet import Member
@@ -46,13 +47,18 @@ async def _full(bench: Bench) -> list[Observation]:
         return bench.count(Event.RECEIVED) > 0
 
     found = []
-    refused = await producer.send_all(bench.tasks(1)) == 0
+    full_ns = bench.clock.monotonic_ns()
+    accepted = await producer.send_all(bench.tasks(1))
+    if bench.measures.outbox:  # it takes the task, and Redis does not
+        await wait_until_not_put(bench, Broker.REDIS, since_ns=full_ns)
+    refused = accepted == 0 or bench.measures.outbox
     if bench.measures.oom_claims:
         if not refused:
             raise HazardError("Redis was not full: it took a task at maxmemory")
         await bench.wait_until_done(_BACKLOG)
         bench.note(f"all {_BACKLOG} tasks are done at maxmemory; a further put was refused")
         await _limit(bench, None)
+        await bench.wait_until_done(_BACKLOG + accepted)
         return [*await _evicting(bench, worker), *await bench.conclude()]
     if not await seen(bench, received, _WATCHED_S):
         text = (
@@ -123,7 +129,11 @@ async def _limit(bench: Bench, policy: str | None) -> None:
 
 
 async def _failed_over(bench: Bench) -> list[Observation]:
-    """R7: five tasks are written while the replica applies nothing, and the master dies."""
+    """R7: five tasks are written while the replica applies nothing, and the master dies.
+
+    With ``replica_wait`` the promoted master takes nothing while it has no replica itself. An
+    outbox has the tasks meanwhile, and says why, so the old master comes back as a replica.
+    """
     group = bench.topology.redis
     if not isinstance(group, RedisReplica):
         raise HazardError(f"topology {bench.topology.name}: the row needs redis_replica")
@@ -133,7 +143,7 @@ async def _failed_over(bench: Bench) -> list[Observation]:
     await group.wait_until_ready()
     await group.pause_replication()
     after = await producer.send_all(bench.tasks(5))
-    bench.note(f"{before} tasks accepted and replicated, {after} accepted by the master alone")
+    bench.note(f"{before} tasks accepted and replicated, {after} while nothing is replicated")
     old = await group.master()
     pending = bench.names.pending_key("sync")
     had = await ask_node(old, "LLEN", pending)
@@ -144,8 +154,29 @@ async def _failed_over(bench: Bench) -> list[Observation]:
     if had <= has:
         raise HazardError(f"the promoted node has all {has} tasks: nothing was left behind")
     await bench.worker()
+    told = []
+    if bench.measures.outbox and bench.measures.replica_wait:
+        told.append(await _replica_awaited(bench, producer))
+        await group.rejoin(old)
+        bench.note(f"{old.name} is back, as a replica")
+        await bench.wait_until(producer.swept, "the outbox is empty")
     await bench.quiesce()
-    return await bench.conclude()
+    return [*await bench.conclude(), *told]
+
+
+async def _replica_awaited(bench: Bench, producer: Producer) -> Observation:
+    """The producer says what keeps its tasks in the outbox after the promotion."""
+
+    async def told() -> bool:
+        return "replicas are connected" in producer.service.trouble.get(Broker.REDIS, "")
+
+    await bench.wait_until(told, "the outbox tells that the new master has no replica")
+    trouble = producer.service.trouble[Broker.REDIS]
+    bench.note(f"tasks stay in the outbox: {trouble}")
+    return Observation(
+        text=f"tasks that the new master alone would have stay in the outbox: {trouble}",
+        protection=Protection.ALARMED,
+    )
 
 
 async def _impatient(bench: Bench) -> list[Observation]:
