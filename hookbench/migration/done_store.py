@@ -49,7 +49,7 @@ RETRY_HORIZON_S = 24 * 3600.0
 """How long after a task has left the stream somebody may still put a copy of it."""
 _EXAMPLES = 5
 _AT_ONCE = 64
-_GROUP = 5_000
+_GROUP = 200_000
 
 
 class Authority(enum.StrEnum):
@@ -145,7 +145,7 @@ class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def in_groups(source: RecordSource) -> AsyncIterator[list[DoneRecord]]:
-    """All records in lists of some thousands: of so many a target is quicker to ask at once."""
+    """All records in long lists, for a target that is asked about many reads through what it has."""
     group: list[DoneRecord] = []
     async for part in source.records():
         group += part
@@ -176,7 +176,9 @@ async def move_records(source: RecordSource, target: RecordTarget) -> MovedRecor
         for start in range(0, len(new), _AT_ONCE):
             taken = await asyncio.gather(*map(target.put_record, new[start : start + _AT_ONCE]))
             counts["copied"] += sum(taken)
-        missing = sorted(done - await target.are_done(done))
+        if new:
+            known = await target.are_done(done)
+        missing = sorted(done - known)
         counts["read"] += len(part)
         counts["done"] += len(done)
         counts["live"] += len(live)

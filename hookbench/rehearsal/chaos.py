@@ -151,7 +151,7 @@ def _lane(
 
 
 def _moment(at_s: float, for_s: float, settings: RehearsalSettings) -> _Moment:
-    index = int(at_s // settings.phase_seconds)
+    index = min(int(at_s // settings.phase_seconds), len(settings.phases) - 1)
     since_s = at_s - index * settings.phase_seconds
     before = settings.phases[: index + (since_s > _ENTERED_S)]
     return _Moment(

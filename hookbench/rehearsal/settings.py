@@ -27,6 +27,8 @@ FULL_TIMELINE = (
 DEFAULT_MIX = "transactional=1,idempotent=1,plain=2"
 """Every class, so that each of their rules is held against every run."""
 MAX_STEPS = 100
+TRANSITION_SECONDS = 8.0
+"""A procedure reads both queues some times, and copies records: a few seconds for some 10,000."""
 
 
 class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,9 +99,15 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         return parse_measures(self.measures, measures_of(self.design))
 
     @property
+    def transition_seconds(self) -> float:
+        """What the load has for each procedure between two phases; without gates none is needed."""
+        return TRANSITION_SECONDS if self.effective_measures.gates else 0.0
+
+    @property
     def seconds(self) -> float:
         """Length of the timeline."""
-        return self.phase_seconds * len(self.phases)
+        transitions = self.transition_seconds * (len(self.phases) - 1)
+        return self.phase_seconds * len(self.phases) + transitions
 
     @property
     def tasks_per_producer(self) -> int:

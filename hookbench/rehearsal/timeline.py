@@ -108,7 +108,7 @@ class Timeline:
                     ledger.record(Event.PHASE, value=plan.index)
                     end_ns = max(begin_ns, planned_ns + step_ns)
                     if self._changes is not None:
-                        end_ns = self._share(plan.index, start_ns + len(self._steps) * step_ns)
+                        end_ns = self._share(plan.index, start_ns)
                     if held is None:
                         await self._watch(plan.phase, start_ns, end_ns)
                     self.records.append(
@@ -126,13 +126,18 @@ class Timeline:
         finally:
             await cancel(pushes, faulting)
 
-    def _share(self, index: int, load_end_ns: int) -> int:
+    def _share(self, index: int, start_ns: int) -> int:
         """When a step is to end, of which nobody knew how long the procedure into it would take.
 
-        The rest of the load is shared by the steps that are left.
+        It has its length, or what it may have of the rest of the load; the last one has the rest.
         """
-        now_ns = self._clock.monotonic_ns()
-        return now_ns + max(0, load_end_ns - now_ns) // (len(self._steps) - index)
+        now_ns = max(self._clock.monotonic_ns(), start_ns)
+        load_end_ns = start_ns + int(self._settings.seconds * NS_PER_S)
+        left = len(self._steps) - index
+        rest_ns = max(0, load_end_ns - now_ns) // left
+        if left > 1:
+            rest_ns = min(rest_ns, int(self._settings.phase_seconds * NS_PER_S))
+        return now_ns + rest_ns
 
     async def _end_pushes(self, pushes: "asyncio.Future[None]") -> None:
         """All pushes are made, also those that are late; what git cannot do in time is said."""
@@ -216,7 +221,7 @@ class Timeline:
             Pulse(
                 phase=phase,
                 elapsed_s=max(0.0, (now_ns - start_ns) / NS_PER_S),
-                total_s=self._settings.phase_seconds * len(self._steps),
+                total_s=self._settings.seconds,
                 in_per_s=max(0.0, (sent - self._told_counts[0]) / seconds),
                 out_per_s=max(0.0, (done - self._told_counts[1]) / seconds),
                 redis_depth=latest.redis_pending or 0,
