@@ -145,7 +145,7 @@ class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def in_groups(source: RecordSource) -> AsyncIterator[list[DoneRecord]]:
-    """All records in long lists, for a target that is asked about many reads through what it has."""
+    """All records in long lists: asked about many, a target reads through what it has."""
     group: list[DoneRecord] = []
     async for part in source.records():
         group += part
