@@ -74,7 +74,7 @@ def rehearse(
     Exit codes: 0 valid, 1 invalid, 3 unknown; with several designs the worst of them, or with
     --expect 0 where every verdict is as expected and 1 where not.
 
-    Example: hookbench rehearse --quick --design both --expect guide=invalid,hardened=invalid
+    Example: hookbench rehearse --quick --design both --expect guide=invalid,hardened=valid
     """
     from hookbench.brokers.durability import Durability
     from hookbench.cli.worker import choice

@@ -9,7 +9,9 @@ from tests.evidence.hazard_findings import FINDINGS
 
 __all__ = ["document"]
 
-EVIDENCE = Path(__file__).resolve().parents[2] / "evidence" / "hazards.json"
+_FOLDER = Path(__file__).resolve().parents[2] / "evidence"
+EVIDENCE = _FOLDER / "hazards.json"
+HARDENED = _FOLDER / "hazards_hardened.json"
 
 _HEAD = """# Hazards
 
@@ -18,9 +20,12 @@ the table of hazards as `hookbench hazards` reproduces it, with the reference pr
 worker processes on brokers of its own. `hookbench hazards R3 --steps` shows one, with what was \
 done step by step; `--keep FOLDER` keeps its ledger and logs.
 
-Figures are those of one run (`evidence/hazards.json`, commit {commit}, seed {seed}, \
-{seconds:.0f} s for all rows). **shown** means that the harm of the row was observed. Written by \
-`python -m tests.evidence.hazards_table`.
+Figures are those of one run of each design (`evidence/hazards.json`, commit {commit}, seed \
+{seed}, {seconds:.0f} s for all rows under the guide; `evidence/hazards_hardened.json`, commit \
+{hardened_commit}, {hardened_seconds:.0f} s with all measures). **shown** means that the harm of \
+the row was observed; **prevented** that the same was done and every task has its one end; \
+**refused** that it was told before a task was accepted, or by a gate before a phase was entered. \
+Written by `python -m tests.evidence.hazards_table`.
 """
 
 
@@ -28,18 +33,27 @@ def document():
     """The text of docs/hazards.md, not yet laid out by prettier."""
     evidence = json.loads(EVIDENCE.read_text())
     figures = evidence["figures"]
+    hardened = json.loads(HARDENED.read_text())
+    kept = hardened["figures"]
     lines = [
-        _HEAD.format(commit=evidence["commit"], seed=evidence["seed"], seconds=figures["seconds"]),
-        "| id | where | how the guide does harm | harm | outcome | tasks | s |",
-        "| --- | --- | --- | --- | --- | ---: | ---: |",
+        _HEAD.format(
+            commit=evidence["commit"],
+            seed=evidence["seed"],
+            seconds=figures["seconds"],
+            hardened_commit=hardened["commit"],
+            hardened_seconds=kept["seconds"],
+        ),
+        "| id | where | how the guide does harm | harm | guide | tasks | s | hardened | s |",
+        "| --- | --- | --- | --- | --- | ---: | ---: | --- | ---: |",
     ]
     for hazard in HAZARDS.values():
         found = figures[hazard.id]
         lines.append(
             f"| {hazard.id} | {hazard.where} | {hazard.mechanism} | {found['harm']}"
-            f" | {found['outcome']} | {found['tasks']:,} | {found['seconds']} |"
+            f" | {found['outcome']} | {found['tasks']:,} | {found['seconds']}"
+            f" | {kept[hazard.id]['outcome']} | {kept[hazard.id]['seconds']} |"
         )
-    lines += ["", "## Findings", ""]
+    lines += ["", "## Findings under the guide", ""]
     for hazard in HAZARDS.values():
         found = figures[hazard.id]
         lines.append(f"- **{hazard.id}** {found['found']}.")
@@ -51,6 +65,8 @@ def document():
             lines.append(f"  With {', '.join(hazard.switches)}; without {found['masked']}.")
         if hazard.id in FINDINGS:
             lines.append(f"  {FINDINGS[hazard.id]}")
+    lines += ["", "## Findings with all measures", ""]
+    lines += [f"- **{item}** {kept[item]['found']}." for item in HAZARDS]
     return "\n".join(lines) + "\n"
 
 
