@@ -15,8 +15,9 @@ PHASE_S = 3
     seed=11,
 )
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("design", ["guide", "hardened"])
-def test_witness(proof, tmp_path, design):
+@pytest.mark.parametrize("measures", ["none", "ack_after"])
+def test_witness(proof, tmp_path, measures):
+    """The guide, and with the acknowledgement after processing; the witness knows its lists."""
     run = witness_run(
         tmp_path,
         "migration",
@@ -25,14 +26,14 @@ def test_witness(proof, tmp_path, design):
             f"producers.rate_per_s={RATE_PER_S}",
             "pushes.interval_s=0.5",
             f"seed={proof.seed}",
-            f"design={design}",
+            f"measures=['{measures}']",
         ],
         timeout_s=240,
     )
     found = compare(run.seen, run.told)
     proof.record_versions(**run.versions)
     proof.record(
-        design=design,
+        measures=measures,
         tasks=run.tasks,
         pushes=run.pushes,
         verdict_of_the_run=run.verdict,
