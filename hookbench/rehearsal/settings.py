@@ -27,8 +27,10 @@ FULL_TIMELINE = (
 DEFAULT_MIX = "transactional=1,idempotent=1,plain=2"
 """Every class, so that each of their rules is held against every run."""
 MAX_STEPS = 100
-TRANSITION_SECONDS = 8.0
-"""A procedure reads both queues some times, and copies records: a few seconds for some 10,000."""
+PROCEDURE_SECONDS = 6.0
+"""A procedure reads both queues some times: a few seconds for some 10,000 tasks."""
+RECORDS_PER_S = 2000.0
+"""Before Redis goes, done-records are copied and compared, some times under load."""
 
 
 class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,15 +101,20 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         return parse_measures(self.measures, measures_of(self.design))
 
     @property
-    def transition_seconds(self) -> float:
-        """What the load has for each procedure between two phases; without gates none is needed."""
-        return TRANSITION_SECONDS if self.effective_measures.gates else 0.0
+    def procedure_seconds(self) -> float:
+        """What the load has for the procedures between phases; without gates there are none."""
+        if not self.effective_measures.gates:
+            return 0.0
+        seconds = PROCEDURE_SECONDS * (len(self.phases) - 1)
+        if Phase.NATS_ONLY in self.phases[1:]:
+            records = self.rate_per_s * self.phase_seconds * self.phases.index(Phase.NATS_ONLY)
+            seconds += records / RECORDS_PER_S
+        return seconds
 
     @property
     def seconds(self) -> float:
         """Length of the timeline."""
-        transitions = self.transition_seconds * (len(self.phases) - 1)
-        return self.phase_seconds * len(self.phases) + transitions
+        return self.phase_seconds * len(self.phases) + self.procedure_seconds
 
     @property
     def tasks_per_producer(self) -> int:

@@ -357,6 +357,28 @@ def test_records_that_redis_alone_has_are_no_go_before_it_goes():
     assert held(on("", measures="none"), move) == {}
 
 
+def test_a_share_of_the_records_may_be_missing_until_the_workers_have_changed():
+    move = the_move(Phase.NATS_PRIMARY, Phase.NATS_ONLY, Moment.BETWEEN)
+    after = the_move(Phase.NATS_PRIMARY, Phase.NATS_ONLY, Moment.AFTER)
+    ended = frozenset(made(60) for _ in range(8))
+    nats = stream_of(sorted(ended))
+    on_redis = tuple(
+        process(role, move.target, number, authority="redis" if role == "worker" else "")
+        for role in ("producer", "worker")
+        for number in range(2)
+    )
+
+    def answers(move, count):
+        missing = frozenset(list(ended)[:count])
+        return held(
+            good(move, nats=nats, ended=ended, unmoved=missing, announcements=on_redis), move
+        )
+
+    assert "authority" not in answers(move, 2)
+    assert answers(move, 3)["authority"] is Answer.NO_GO
+    assert answers(after, 1)["authority"] is Answer.NO_GO
+
+
 def test_a_type_without_a_consumer_is_no_go():
     nats = stream_of([], types={"fsck": 3})
     assert held(good(INTO_READING, nats=nats), INTO_READING) == {"task types": Answer.NO_GO}
