@@ -257,11 +257,12 @@ def _print_gaps(console: Console, account: Account) -> None:
 
 
 def _print_totals(console: Console, manifest: Manifest, account: Account) -> None:
+    superseded = f"{account.superseded:,} superseded, " if account.superseded else ""
     _say(
         console,
         f"tasks     {account.tasks:,} offered, {account.accepted:,} acknowledged to the caller,"
         f" {account.refused:,} refused, {account.doubtful:,} in doubt; {account.done:,} done,"
-        f" {account.dead:,} dead letters, {account.junk:,} not tasks",
+        f" {account.dead:,} dead letters, {superseded}{account.junk:,} not tasks",
     )
     if manifest.not_offered:
         _say(

@@ -91,6 +91,17 @@ def test_a_run_of_the_first_schema_is_still_read(tmp_path):
     assert "B/task" not in out.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("count", "told"), [(0, "done, 0 dead letters, 0 not tasks"), (204, "204 superseded, 0 not")]
+)
+def test_tasks_that_were_superseded_are_told(tmp_path, count, told):
+    manifest = load_manifest_of_schema_1(tmp_path)
+    manifest.account.superseded = count
+    out = io.StringIO()
+    print_run(Console(file=out, width=160), manifest)
+    assert told in out.getvalue().replace("\n", " ")
+
+
 def test_a_run_says_what_its_brokers_were_and_what_went_over_the_network(tmp_path):
     manifest = make_manifest()
     manifest.account = load_manifest_of_schema_1(tmp_path).account
