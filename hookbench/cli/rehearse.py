@@ -120,11 +120,10 @@ def _with_chaos(settings: "RehearsalSettings", without: list[str]) -> "Rehearsal
     import msgspec
 
     from hookbench.faults.registry import check_kinds
-    from hookbench.rehearsal.chaos import chaos_schedule
+    from hookbench.rehearsal.chaos import chaos_settings
 
     check_kinds(without)
-    faults = chaos_schedule(settings, without=without)
-    return msgspec.structs.replace(settings, scenario="chaos", faults=faults)
+    return chaos_settings(msgspec.structs.replace(settings, scenario="chaos"), without=without)
 
 
 def _expected(text: str | None, designs: "list[Design]") -> dict[str, str] | None:

@@ -138,18 +138,29 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         target: whom it is aimed at; a role is replaced by the node that has it when it fires,
             before ``inject``, so that ``heal`` acts on the same one.
-        at_s: when, from the start of the load.
+        at_s: when, from the start of the load, or from where ``phase_index`` says.
         for_s: how long until it is healed; 0 where there is nothing to heal.
+        phase_index: the place of a phase in the timeline, from 0 on: ``at_s`` counts from the
+            moment when the change into it begins. With gates nobody knows that moment before.
     """
 
     target: str
     at_s: float
     for_s: float = 0.0
+    phase_index: int | None = None
 
     @property
     def name(self) -> str:
         """For people: ``kill worker-0``."""
         return f"{self.__struct_config__.tag} {self.target}"
+
+    @property
+    def when(self) -> str:
+        """For people: ``4 s``, or ``1.5 s into phase 3 of the timeline``."""
+        where = (
+            "" if self.phase_index is None else f" into phase {self.phase_index} of the timeline"
+        )
+        return f"{self.at_s:g} s{where}"
 
     @property
     def lead_s(self) -> float:

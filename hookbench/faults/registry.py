@@ -104,6 +104,8 @@ def parse_fault(data: dict[str, Any], where: str) -> AnyFault:
         raise SettingError(f"{where}: fault {name!r}: {error}") from error
     if fault.at_s < 0 or fault.for_s < 0:
         raise SettingError(f"{where}: {fault.name}: use 0 or more for at_s and for_s")
+    if fault.phase_index is not None and fault.phase_index < 0:
+        raise SettingError(f"{where}: {fault.name}: use 0 or more for phase_index")
     try:
         fault.check()
     except SettingError as error:

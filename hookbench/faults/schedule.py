@@ -6,12 +6,20 @@ import logging
 import msgspec
 
 from hookbench.clock import NS_PER_S, sleep_until
-from hookbench.errors import HookbenchError
+from hookbench.errors import (
+    BrokerUnreachableError,
+    HookbenchError,
+    PublishRefusedError,
+    PublishUnknownError,
+)
 from hookbench.faults.base import Fault, FaultRecord, Targets
 from hookbench.ledger.events import Event, Recorder
 
 __all__ = ["FaultSchedule"]
 
+_AWAY = (BrokerUnreachableError, PublishRefusedError, PublishUnknownError)
+_TRIES = 20
+_TRY_S = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +37,8 @@ class FaultSchedule:
         self._active: dict[int, Fault] = {}
         self._begun: list[int] = []
         self._healing: dict[int, asyncio.Task[None]] = {}
+        self._phases_ns: dict[int, int] = {}
+        self._phase_entered = asyncio.Event()
         self.records = [
             FaultRecord(
                 index=index,
@@ -40,13 +50,23 @@ class FaultSchedule:
             for index, fault in enumerate(faults)
         ]
 
+    def begin_phase(self, phase_index: int, begin_ns: int) -> None:
+        """The change into this phase of the timeline begins: the times of its faults are known."""
+        self._phases_ns[phase_index] = begin_ns
+        for fault, record in zip(self._faults, self.records, strict=True):
+            if fault.phase_index == phase_index:
+                record.planned_ns = begin_ns + int(fault.at_s * NS_PER_S)
+        self._phase_entered.set()
+        self._phase_entered = asyncio.Event()
+
     async def run(self, start_ns: int) -> None:
         """Every fault at its time, side by side where they overlap; returns when all are healed.
 
         May be cancelled; ``heal`` is called afterwards in any case.
         """
         for fault, record in zip(self._faults, self.records, strict=True):
-            record.planned_ns = start_ns + int(fault.at_s * NS_PER_S)
+            if fault.phase_index is None:
+                record.planned_ns = start_ns + int(fault.at_s * NS_PER_S)
         async with asyncio.TaskGroup() as group:
             for index in range(len(self._faults)):
                 group.create_task(self._carry_out(index))
@@ -66,7 +86,10 @@ class FaultSchedule:
 
     async def _begin(self, index: int) -> int:
         """Prepare it and inject it, each at its time; when it began."""
-        fault, planned_ns = self._faults[index], self.records[index].planned_ns
+        fault = self._faults[index]
+        while fault.phase_index is not None and fault.phase_index not in self._phases_ns:
+            await self._phase_entered.wait()
+        planned_ns = self.records[index].planned_ns
         clock = self._targets.clock
         await sleep_until(planned_ns - int(fault.lead_s * NS_PER_S), clock)
         fault = self._active[index] = await self._aim(index)
@@ -75,8 +98,17 @@ class FaultSchedule:
             await sleep_until(planned_ns, clock)
         self._begun.append(index)
         self._recorder.record(Event.FAULT_BEGIN, value=index)
-        begin_ns = clock.monotonic_ns()
-        await fault.inject(self._targets)
+        for attempt in range(1, _TRIES + 1):
+            begin_ns = clock.monotonic_ns()
+            try:
+                await fault.inject(self._targets)
+            except _AWAY:  # another fault may keep the broker away
+                if attempt == _TRIES:
+                    raise
+                await fault.heal(self._targets)  # what it did in part
+                await clock.sleep(_TRY_S)
+            else:
+                break
         return begin_ns
 
     async def _aim(self, index: int) -> Fault:
@@ -135,11 +167,15 @@ class FaultSchedule:
             elif record.begin_ns is None and record.index in self._begun:
                 reasons.append(
                     f"fault {record.index} ({fault.name}): it did not fire: tried from"
-                    f" {fault.at_s:g} s after the start on, and without effect when the load ended"
+                    f" {_when(fault)} on, and without effect when the load ended"
                 )
             elif record.begin_ns is None:
                 reasons.append(
                     f"fault {record.index} ({fault.name}): it did not fire: planned"
-                    f" {fault.at_s:g} s after the start, when the load had ended"
+                    f" {_when(fault)}, when the load had ended"
                 )
         return reasons
+
+
+def _when(fault: Fault) -> str:
+    return f"{fault.when} after the start" if fault.phase_index is None else fault.when

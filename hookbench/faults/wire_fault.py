@@ -11,7 +11,7 @@ __all__ = ["LINKS", "Wire"]
 
 LINKS = ("producers-redis", "producers-nats", "workers-redis", "workers-nats")
 """Whose connections to which broker. Only a link that a fault is aimed at goes through a proxy."""
-_NOT_OF_A_RULE = ("target", "at_s", "for_s", "within_s")
+_NOT_OF_A_RULE = ("target", "at_s", "for_s", "phase_index", "within_s")
 
 
 class Wire(Fault, frozen=True, kw_only=True, tag="wire"):

@@ -46,7 +46,7 @@ def _losses(history: History) -> Iterator[_Group]:
     aged = (columns.sequence[lost] > 0) & ~columns.received[lost]
     if history.residue is not None:  # without it there are no losses to name
         aged &= columns.sequence[lost] < history.residue.first_sequence
-    died = np.where(_died(columns)[last], columns.ledger.writer[last].astype(np.int64), _NOBODY)
+    died = np.where(columns.died[last], columns.ledger.writer[last].astype(np.int64), _NOBODY)
     hazards = [_NONE, "P10", "P7"]
     fault = history.loss_faults[lost]
     died = np.where(fault == NO_FAULT, died, _NOBODY)
@@ -98,14 +98,6 @@ def _groups(*codes: Ints | Bools) -> Iterator[tuple[tuple[int, ...], Bools]]:
     distinct, which = np.unique(table, axis=0, return_inverse=True)
     for number, row in enumerate(distinct.tolist()):
         yield tuple(row), which.reshape(-1) == number
-
-
-def _died(columns: TaskColumns) -> Bools:
-    """Per record whether its process died."""
-    ledger = columns.ledger
-    dead = np.array([name in ledger.crashed for name in ledger.writers] or [False], dtype=bool)
-    died: Bools = dead[ledger.writer]
-    return died
 
 
 def _acked(columns: TaskColumns, records: Ints) -> Bools:

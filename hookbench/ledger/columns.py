@@ -30,6 +30,11 @@ class TaskColumns:
         self.broker = np.ascontiguousarray(records["broker"])
         self.value = records["value"]
         self.task = ledger.task
+        crashed = [name in ledger.crashed for name in ledger.writers]
+        self.writer_died = np.array(crashed or [False], dtype=bool)
+        """Per writer."""
+        self.died = self.writer_died[ledger.writer]
+        """Per record, of its writer."""
         self.real = np.ones(self.count, dtype=bool)
         self.real[ledger.rows_of([NO_TASK])] = False
 
@@ -75,9 +80,7 @@ class TaskColumns:
         unsaid &= ~self.dead & ~self.superseded & self.real
         if not unsaid.any():
             return unsaid
-        names = [name in self.ledger.crashed for name in self.ledger.writers]
-        died = np.array(names, dtype=bool)[self.ledger.writer]
-        unsaid &= self.any((self.where(Event.STARTED) & died) | self.where(Event.STALE))
+        unsaid &= self.any((self.where(Event.STARTED) & self.died) | self.where(Event.STALE))
         return unsaid
 
     def where(self, event: Event) -> Bools:

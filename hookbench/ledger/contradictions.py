@@ -36,7 +36,8 @@ def check_budget(history: History) -> None:
 
     A delivery that its worker did not start is no attempt: it was skipped, superseded, given back
     since another worker had claimed the task, or buried since the budget was used up. The number
-    of one that was claimed is the authority's, which counts what was started.
+    of one that was claimed is the authority's, which counts what was started; so where tasks are
+    claimed, a worker that died before it said anything more of a delivery had not started it.
     """
     columns = history.columns
     allowed = history.bounds.max_attempts
@@ -79,6 +80,8 @@ def _attempts(columns: TaskColumns, allowed: int) -> tuple[Ints, Bools]:
     deliveries = rows[columns.event[rows] == Event.RECEIVED]
     after = following[deliveries]
     known = after >= 0
+    if columns.where(Event.CLAIMED).any():
+        unstarted[deliveries[~known & columns.died[deliveries]]] = True
     deliveries, after = deliveries[known], after[known]
     unstarted[deliveries[np.isin(columns.event[after], _NOT_STARTED)]] = True
     claimed = columns.event[after] == Event.CLAIMED

@@ -85,11 +85,12 @@ def explain(
 def _crashed(columns: TaskColumns, repeats: Repeats, pairs: Pairs) -> Bools:
     """Whether the process of the execution before died before it acknowledged."""
     ledger = columns.ledger
-    dead = np.array([name in ledger.crashed for name in ledger.writers] or [False], dtype=bool)
     last_ns = np.zeros(max(1, len(ledger.writers)), dtype=np.int64)
     last_ns[ledger.writer] = columns.time  # records are sorted by time: the last write stays
     writer = ledger.writer[repeats.before]
-    crashed: Bools = dead[writer] & (last_ns[writer] <= pairs.again_ns) & pairs.unconfirmed
+    crashed: Bools = (
+        columns.writer_died[writer] & (last_ns[writer] <= pairs.again_ns) & pairs.unconfirmed
+    )
     return crashed
 
 

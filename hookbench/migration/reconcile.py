@@ -14,7 +14,14 @@ from typing import Protocol
 import msgspec
 
 from hookbench.clock import NS_PER_S, Clock
-from hookbench.errors import HeldBackError, HookbenchError, SettingError
+from hookbench.errors import (
+    BrokerUnreachableError,
+    HeldBackError,
+    HookbenchError,
+    PublishRefusedError,
+    PublishUnknownError,
+    SettingError,
+)
 from hookbench.migration.checks import Answer, Moment, Move
 from hookbench.migration.gates import GateAnswer, is_known
 from hookbench.migration.phases import Phase
@@ -211,6 +218,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
         drain_s: for NATS to be drained, without progress.
         work_s: for the tasks in Redis work lists to be finished; what lies there longer is taken
             for orphaned. It must be longer than a task takes.
+        broker_s: for a broker that does not answer, or refuses, to be back.
     """
 
     gate_s: float = 30.0
@@ -218,6 +226,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     announce_s: float = 30.0
     drain_s: float = 60.0
     work_s: float = 30.0
+    broker_s: float = 60.0
 
 
 class Progress(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -315,16 +324,31 @@ class Procedure:
         Raises:
             HeldBackError: a gate does not say go, a process does not follow, or NATS is not
                 drained, all within the patience. What was done stays so, and ``run`` goes on there.
-            BrokerUnreachableError, PublishRefusedError, PublishUnknownError: as above.
+            BrokerUnreachableError, PublishRefusedError, PublishUnknownError: likewise, of a broker
+                that is not back in time.
         """
         for step in self.steps:
             if step.value in self._progress.done:
                 continue
             self._tell(f"{self._source.label} to {self._target.label}: {step.value}")
-            await self._do(step)
+            await self._persist(step)
             self._progress.done.append(step.value)
             self._save()
         return self._progress
+
+    async def _persist(self, step: Step) -> None:
+        """Do a step, and again when a broker was away: each may be repeated."""
+        deadline_ns = 0
+        while True:
+            try:
+                return await self._do(step)
+            except (BrokerUnreachableError, PublishRefusedError, PublishUnknownError) as error:
+                now_ns = self._clock.monotonic_ns()
+                deadline_ns = deadline_ns or now_ns + int(self._patience.broker_s * NS_PER_S)
+                if now_ns >= deadline_ns:
+                    raise
+                self._tell(f"{step.value} is done again: {error}")
+            await self._clock.sleep(self._patience.ask_every_s)
 
     async def _do(self, step: Step) -> None:
         if step in _MOMENTS:

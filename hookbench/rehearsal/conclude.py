@@ -106,14 +106,19 @@ def _compare_load(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings)
         and record.begin_ns is not None
         for record in manifest.faults
     )
+    until_end = settings.load_until_end
     load = Load(
         held=manifest.account.tasks - manifest.account.pushed_tasks,
         offered=sum(member.total("offered") for member in producers),
-        planned=settings.tasks_per_producer * settings.producers,
-        unfinished=[member.name for member in producers if member.said.get("left") != 0],
+        planned=None if until_end else settings.tasks_per_producer * settings.producers,
+        unfinished=[
+            member.name
+            for member in producers
+            if not (member.told_to_stop if until_end else member.said.get("left") == 0)
+        ],
         replaced=sum(member.replacements for member in producers),
     )
-    if load.held < load.planned and hit and not load.unfinished:
+    if load.planned is not None and load.held < load.planned and hit and not load.unfinished:
         manifest.not_offered = load.planned - load.held
     return load_differences(load, not_offered=manifest.not_offered)
 

@@ -17,10 +17,10 @@ from hookbench.clock import NS_PER_S, Clock
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.results.store import Incident
 
-__all__ = ["Fleet", "Member", "fault_file"]
+__all__ = ["MAX_RESTARTS", "Fleet", "Member", "fault_file"]
 
 MAX_RESTARTS = 20
-"""Beside one of each member, which a rolling restart needs."""
+"""What is replaced more often without a fault behind it does not get well by that."""
 _TOTALS = ("done", "offered", "accepted", "refused", "unknown")
 _POLL_S = 0.02
 
@@ -33,6 +33,8 @@ class Member(msgspec.Struct, kw_only=True):
         said: the latest value of each key of its announcements.
         before: totals of the processes that had this place before, by the same keys.
         replacements: how often this place was filled again.
+        expected_end: nobody takes its place any more.
+        told_to_stop: it may end well, though its load is not at an end.
     """
 
     role: str
@@ -46,6 +48,7 @@ class Member(msgspec.Struct, kw_only=True):
     before: dict[str, int] = {}
     replacements: int = 0
     expected_end: bool = False
+    told_to_stop: bool = False
 
     @property
     def name(self) -> str:
@@ -63,9 +66,22 @@ def fault_file(phase_file: Path) -> Path:
 
 
 class Fleet:
-    """Starts, watches and stops the processes of a run."""
+    """Starts, watches and stops the processes of a run.
 
-    def __init__(self, *, clock: Clock, ledger: Path, logs: Path, control: Path) -> None:
+    Args:
+        spare: how often somebody is replaced, beside one of each member.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        ledger: Path,
+        logs: Path,
+        control: Path,
+        spare: int = MAX_RESTARTS,
+    ) -> None:
+        self._spare = spare
         self._clock = clock
         self._ledger = ledger
         self._logs = logs
@@ -168,14 +184,15 @@ class Fleet:
 
     def _ended(self, member: Member, code: int) -> None:
         self._listen(member)  # its last words may have come since
-        if member.role == "producer" and code == 0 and not member.said.get("left"):
+        finished = member.told_to_stop or not member.said.get("left")
+        if member.role == "producer" and code == 0 and finished:
             member.expected_end = True
             return
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
         text = f"{member.name} (pid {member.child.pid}) {how}"
         if code > 0 and (said := self.log_tail(member)):
             text += f" ({said.splitlines()[-1]})"
-        if self._restarts < MAX_RESTARTS + len(self.members):
+        if self._restarts < self._spare + len(self.members):
             self._restarts += 1
             self._replace(member)
             text += f", replaced by pid {member.child.pid}"
@@ -188,6 +205,7 @@ class Fleet:
         for key in _TOTALS:
             member.before[key] = member.total(key)
         member.said.clear()  # also its phase: the new process has to enter it first
+        member.told_to_stop = False
         member.replacements += 1
         more = ["--resume"] if member.role == "producer" else []
         member.child = self._spawn(
@@ -223,6 +241,23 @@ class Fleet:
             if self._clock.monotonic_ns() > deadline_ns:
                 return False
             await self._clock.sleep(_POLL_S)
+
+    async def finish(self, members: list[Member], timeout_s: float) -> bool:
+        """SIGTERM to producers; whether each ended well in time.
+
+        Whoever dies instead is replaced, and the new one told, when it listens: so nothing stays
+        behind in an outbox.
+        """
+
+        def ended() -> bool:
+            for member in members:
+                if not member.told_to_stop and not member.expected_end and "index" in member.said:
+                    member.told_to_stop = True
+                    member.child.signal(signal.SIGCONT)
+                    member.child.signal(signal.SIGTERM)
+            return all(member.expected_end for member in members)
+
+        return await self._wait(ended, timeout_s)
 
     async def stop(self, members: list[Member], timeout_s: float) -> list[Member]:
         """SIGTERM, so that they finish what they have; those that had to be killed."""

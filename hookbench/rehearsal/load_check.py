@@ -11,7 +11,7 @@ class Load(NamedTuple):
     Attributes:
         held: in the ledger, by distinct ids.
         offered: what the producers say that they offered.
-        planned: what the scenario asks for.
+        planned: what the scenario asks for; ``None`` where the length of the timeline says it.
         unfinished: producers that did not get to the end of their load.
         replaced: producers that took another's place; what those before them said last is older
             than what they did last.
@@ -19,7 +19,7 @@ class Load(NamedTuple):
 
     held: int
     offered: int
-    planned: int
+    planned: int | None
     unfinished: list[str]
     replaced: int
 
@@ -38,6 +38,10 @@ def load_differences(load: Load, *, not_offered: int = 0) -> list[str]:
             f"the ledger holds {load.held:,} synthetic tasks, the producers offered"
             f" {load.offered:,}"
         )
+    if load.planned is None:
+        if load.unfinished:
+            found.append(f"{', '.join(load.unfinished)} did not get to the end of the load")
+        return found
     if load.held + not_offered < load.planned:
         who = f" ({', '.join(load.unfinished)} did not get to the end)" if load.unfinished else ""
         found.append(

@@ -59,6 +59,11 @@ class Pusher:
         self.repo_ids = [f"team/project-{number}.git" for number in range(settings.repositories)]
         self.pushes = 0
         self.failures: list[str] = []
+        self._stopping = False
+
+    def request_stop(self) -> None:
+        """Make no further push."""
+        self._stopping = True
 
     async def prepare(self, hook: HookConfig) -> None:
         """Create the bare repositories with their hooks, and a clone of each.
@@ -81,6 +86,8 @@ class Pusher:
     async def run(self, start_ns: int) -> None:
         """All pushes, one after another, each when it is due or as soon as it can be."""
         for number in range(self._settings.count):
+            if self._stopping:
+                return
             due_ns = start_ns + int(number * self._settings.interval_s * NS_PER_S)
             if (left_ns := due_ns - self._clock.monotonic_ns()) > 0:
                 await self._clock.sleep(left_ns / NS_PER_S)

@@ -20,7 +20,7 @@ from hookbench.rehearsal.arguments import hook_settings, worker_arguments
 from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
 from hookbench.rehearsal.detours import Detours
-from hookbench.rehearsal.fleet import Fleet
+from hookbench.rehearsal.fleet import MAX_RESTARTS, Fleet
 from hookbench.rehearsal.gated import open_changes
 from hookbench.rehearsal.links import Links, open_links
 from hookbench.rehearsal.observer import Observer
@@ -206,7 +206,7 @@ class Rehearsal:
             )
             check_targets(settings.faults, settings, stage)
             for fault in settings.faults:
-                self._teller.say(f"planned   {fault.at_s:5.1f} s  {fault.name}")
+                self._teller.say(f"planned   {fault.when:>7}  {fault.name}")
             links = await open_links(settings.faults, stage, folder.logs, clock=self._clock)
             try:
                 await self._on_stage(folder, manifest, stage, links, detours)
@@ -228,7 +228,13 @@ class Rehearsal:
         self._begun = True
         control = folder.work / "control"
         control.mkdir()
-        fleet = Fleet(clock=self._clock, ledger=folder.ledger, logs=folder.logs, control=control)
+        fleet = Fleet(
+            clock=self._clock,
+            ledger=folder.ledger,
+            logs=folder.logs,
+            control=control,
+            spare=MAX_RESTARTS + settings.expected_restarts,
+        )
         pusher = Pusher(_push_settings(settings, folder), clock=self._clock)
         observer = Observer(stage.redis_url, stage.nats_url, stage.names, clock=self._clock)
         meter = ResourceMeter(

@@ -8,7 +8,10 @@ import msgspec
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.topology import SINGLE, check_topology
 from hookbench.errors import SettingError
+from hookbench.faults.process import Kill, Restart
 from hookbench.faults.registry import AnyFault
+from hookbench.faults.rolling import RollingRestart
+from hookbench.faults.step import KillAtStep
 from hookbench.ledger.model import Bounds
 from hookbench.load.arrivals import ARRIVALS, check_rate
 from hookbench.load.mix import parse_mix
@@ -29,6 +32,8 @@ DEFAULT_MIX = "transactional=1,idempotent=1,plain=2"
 MAX_STEPS = 100
 PROCEDURE_SECONDS = 6.0
 """A procedure reads both queues some times: a few seconds for some 10,000 tasks."""
+MAX_PROCEDURE_SECONDS = 120.0
+"""A procedure that meets faults waits for brokers and for its gates."""
 RECORDS_PER_S = 2000.0
 """Before Redis goes, done-records are copied and compared, some times under load."""
 
@@ -53,6 +58,9 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_attempts: deliveries of a task, after which a failure makes it a dead letter.
         max_inversions: tasks that may be overtaken within their repository in one phase; ``None``:
             they are counted only.
+        load_until_end: the load ends when the last phase has had its length, so that every phase
+            has it, however long the procedures between them take. How many tasks are offered is
+            then left to the run.
     """
 
     scenario: str = "-"
@@ -85,6 +93,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[AnyFault, ...] = ()
     max_attempts: int = 3
     max_inversions: int | None = None
+    load_until_end: bool = False
 
     @property
     def bounds(self) -> Bounds:
@@ -105,6 +114,8 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         """What the load has for the procedures between phases; without gates there are none."""
         if not self.effective_measures.gates:
             return 0.0
+        if self.load_until_end:
+            return MAX_PROCEDURE_SECONDS * (len(self.phases) - 1)
         seconds = PROCEDURE_SECONDS * (len(self.phases) - 1)
         if Phase.NATS_ONLY in self.phases[1:]:
             records = self.rate_per_s * self.phase_seconds * self.phases.index(Phase.NATS_ONLY)
@@ -113,18 +124,30 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def seconds(self) -> float:
-        """Length of the timeline."""
+        """Length of the timeline; the greatest, where the load lasts as long as that takes."""
         return self.phase_seconds * len(self.phases) + self.procedure_seconds
 
     @property
     def tasks_per_producer(self) -> int:
-        """Synthetic tasks that each producer offers; the same number whatever happens."""
+        """Synthetic tasks that each producer offers; the same number whatever happens.
+
+        At most so many, where the load ends with the timeline.
+        """
         return round(self.rate_per_s / self.producers * self.seconds)
 
     @property
     def pushes(self) -> int:
-        """Pushes that are made; the same number whatever happens."""
+        """Pushes that are made; as of ``tasks_per_producer``."""
         return math.ceil(self.seconds / self.push_interval_s)
+
+    @property
+    def expected_restarts(self) -> int:
+        """How many processes the faults end, which are replaced."""
+        return sum(
+            self.workers if fault.target == "workers" else 1
+            for fault in self.faults
+            if isinstance(fault, Kill | Restart | RollingRestart | KillAtStep)
+        )
 
     def check(self) -> None:
         """Refuse what cannot be rehearsed.
@@ -140,6 +163,11 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         check_topology(self.topology)
         for fault in self.faults:
             fault.check()
+            if fault.phase_index is not None and fault.phase_index >= len(self.phases):
+                raise SettingError(
+                    f"fault {fault.name}: phase_index {fault.phase_index}: the timeline has the"
+                    f" phases 0 to {len(self.phases) - 1}"
+                )
         if not 1 <= len(self.phases) <= MAX_STEPS:
             raise SettingError(f"{len(self.phases)} phases: use between 1 and {MAX_STEPS}")
         for name, value, low, high in (

@@ -30,6 +30,8 @@ ENTER_TIMEOUT_S = 30.0
 PULSE_S = 0.25
 _LEAD_S = 0.5
 _END_TIMEOUT_S = 30.0
+_FINISH_TIMEOUT_S = 90.0
+"""Longer: one that dies meanwhile is replaced, and sends what its outbox holds."""
 _PUSHES_TIMEOUT_S = 60.0
 
 
@@ -71,6 +73,12 @@ class Timeline:
         self._note = note
         self._changes = changes
         self._faults: FaultSchedule | None = None
+        # Where the load lasts as long as it takes, nobody knows how much procedures will add.
+        self._total_s = (
+            settings.phase_seconds * len(settings.phases)
+            if settings.load_until_end
+            else settings.seconds
+        )
         self._told_faults = 0
         self._told_ns = 0
         self._told_counts = (0, 0)
@@ -101,6 +109,7 @@ class Timeline:
                 planned_ns = start_ns + plan.index * step_ns
                 if self._changes is not None:
                     begin_ns = planned_ns = max(self._clock.monotonic_ns(), start_ns)
+                faults.begin_phase(plan.index, begin_ns)
                 held = await self._enter(plan.index) if plan.index > 0 else None
                 if held is None or held.step != Step.ASK_BEFORE.value:
                     # Also if only some of the processes have changed when it is held back.
@@ -120,9 +129,7 @@ class Timeline:
                     self._note(f"held back: {held}")
                     await self._fleet.stop(self._fleet.of("producer"), _END_TIMEOUT_S)
                     return
-            if not await self._fleet.wait_for_end(self._fleet.of("producer"), _END_TIMEOUT_S):
-                self._note("a producer did not end by itself")
-            await self._end_pushes(pushes)
+            await self._end_load(pushes)
         finally:
             await cancel(pushes, faulting)
 
@@ -130,14 +137,29 @@ class Timeline:
         """When a step is to end, of which nobody knew how long the procedure into it would take.
 
         It has its length, or what it may have of the rest of the load; the last one has the rest.
+        A load that lasts until the end leaves each its length.
         """
         now_ns = max(self._clock.monotonic_ns(), start_ns)
+        if self._settings.load_until_end:
+            return now_ns + int(self._settings.phase_seconds * NS_PER_S)
         load_end_ns = start_ns + int(self._settings.seconds * NS_PER_S)
         left = len(self._steps) - index
         rest_ns = max(0, load_end_ns - now_ns) // left
         if left > 1:
             rest_ns = min(rest_ns, int(self._settings.phase_seconds * NS_PER_S))
         return now_ns + rest_ns
+
+    async def _end_load(self, pushes: "asyncio.Future[None]") -> None:
+        """Producers and pushes end by themselves, or are told to where the timeline says when."""
+        producers = self._fleet.of("producer")
+        if self._settings.load_until_end:
+            self._pusher.request_stop()
+            ended = await self._fleet.finish(producers, _FINISH_TIMEOUT_S)
+        else:
+            ended = await self._fleet.wait_for_end(producers, _END_TIMEOUT_S)
+        if not ended:
+            self._note("a producer did not end by itself")
+        await self._end_pushes(pushes)
 
     async def _end_pushes(self, pushes: "asyncio.Future[None]") -> None:
         """All pushes are made, also those that are late; what git cannot do in time is said."""
@@ -221,7 +243,7 @@ class Timeline:
             Pulse(
                 phase=phase,
                 elapsed_s=max(0.0, (now_ns - start_ns) / NS_PER_S),
-                total_s=self._settings.seconds,
+                total_s=self._total_s,
                 in_per_s=max(0.0, (sent - self._told_counts[0]) / seconds),
                 out_per_s=max(0.0, (done - self._told_counts[1]) / seconds),
                 redis_depth=latest.redis_pending or 0,

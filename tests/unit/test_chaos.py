@@ -1,18 +1,23 @@
 """Random schedules of faults: what follows from the seed, and what can fire."""
 
+from collections import Counter
+
 import msgspec
 import pytest
 
 from hookbench.brokers.topology import TOPOLOGIES
 from hookbench.errors import SettingError
 from hookbench.faults.process import Kill, Pause
+from hookbench.faults.registry import FAULTS
+from hookbench.faults.wire.rules import LINK_ACTIONS
 from hookbench.faults.wire_fault import Wire
-from hookbench.migration.phases import Phase
-from hookbench.rehearsal.chaos import chaos_schedule
+from hookbench.migration.phases import Design, Phase
+from hookbench.rehearsal.chaos import chaos_schedule, chaos_settings
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.scenarios.resolved import scenario_toml
 from hookbench.scenarios.schema import load_scenario, to_settings
 
+FRAME_ACTIONS = {"drop", "delay", "duplicate", "reset", "half_open", "trickle", "cut"}
 SETTINGS = RehearsalSettings(phase_seconds=5.0)
 
 
@@ -47,20 +52,46 @@ def test_every_fault_begins_and_ends_within_the_load(topology):
         settings = with_seed(seed, topology=topology)
         faults = chaos_schedule(settings)
         assert faults
-        assert [fault.at_s for fault in faults] == sorted(fault.at_s for fault in faults)
+        times = [(fault.phase_index, fault.at_s) for fault in faults]
+        assert times == sorted(times)
         for fault in faults:
-            assert fault.at_s - fault.lead_s + 2.0 >= 2.0
-            assert fault.at_s + fault.for_s <= settings.seconds - 4.0
+            begin_s = fault.phase_index * settings.phase_seconds + fault.at_s
+            assert fault.at_s < settings.phase_seconds
+            assert fault.at_s >= fault.lead_s
+            assert 2.0 <= begin_s <= settings.seconds - fault.for_s - 4.0
             kinds.add(fault.__struct_config__.tag)
-    single = {"wire", "power_cut"}
+    single, several = {"wire", "power_cut"}, {"promote", "step_down", "partition"}
     wanted = {
         "single": single,
-        "redis_replica": {"promote"},
-        "nats_cluster": {"step_down"},
-        "replicated": {"promote", "step_down"},
+        "redis_replica": {"promote", "partition"},
+        "nats_cluster": {"step_down", "partition"},
+        "replicated": several,
         "redis_cluster": set(),
     }[topology]
-    assert kinds & (single | {"promote", "step_down"}) == wanted
+    assert kinds == set(FAULTS) - (single | several) | wanted
+
+
+@pytest.mark.parametrize("design", Design)
+def test_no_kind_is_rare_and_the_wire_does_all_that_it_can(design):
+    kinds, actions = Counter(), Counter()
+    for seed in range(60):
+        for fault in chaos_schedule(with_seed(seed, design=design, phase_seconds=8.0)):
+            kinds[fault.__struct_config__.tag] += 1
+            actions[getattr(fault, "action", "-")] += 1
+    assert min(kinds.values()) >= 60
+    assert set(actions) == {"-", *LINK_ACTIONS, *FRAME_ACTIONS}
+
+
+def test_with_gates_the_load_lasts_until_the_last_fault_is_over():
+    guide, hardened = (chaos_settings(with_seed(1, design=design)) for design in Design)
+    assert (guide.load_until_end, hardened.load_until_end) == (False, True)
+    assert hardened.seconds > guide.seconds + 60.0
+    hardened.check()
+    late = msgspec.structs.replace(
+        hardened, faults=(Kill(target="nats", at_s=1.0, for_s=1.0, phase_index=5),)
+    )
+    with pytest.raises(SettingError, match="phase_index 5: the timeline has the phases 0 to 4"):
+        late.check()
 
 
 def test_a_broker_that_nobody_uses_yet_is_left_alone():
@@ -99,5 +130,5 @@ def test_a_schedule_is_kept_in_the_scenario_of_the_run(topology, tmp_path):
 def test_somebody_elses_broker_and_a_short_timeline_are_refused():
     with pytest.raises(SettingError, match="leave --redis-url"):
         chaos_schedule(with_seed(1, redis_url="redis://127.0.0.1:6379"))
-    with pytest.raises(SettingError, match=r"5 s: use 10 s or more"):
+    with pytest.raises(SettingError, match=r"5 s in phases of 1 s: use 10 s or more"):
         chaos_schedule(with_seed(1, phase_seconds=1.0))

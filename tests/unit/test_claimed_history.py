@@ -51,6 +51,21 @@ def test_a_delivery_that_was_not_started_is_no_attempt(history, settled):
     assert 6 not in broken(account)
 
 
+@pytest.mark.parametrize(("claims", "died", "over"), [(1, 1, 0), (1, 0, 1), (0, 1, 1)])
+def test_a_delivery_whose_worker_died_before_the_claim_is_no_attempt(history, claims, died, over):
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=4, who="worker.3")
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=1)
+    if claims:
+        claim(history, attempt=1)
+    else:
+        history.say("worker.2", Event.STARTED, 1, step=STEP, broker=NATS, attempt=1)
+    history.effect(1)
+    end(history)
+    account = history.account(effects=True, crashed=["worker.3"] if died else [])
+    assert account.over_budget == over
+
+
 def test_the_number_of_a_claimed_delivery_is_the_authoritys(history):
     history.put(1, step=STEP, nats=1)
     for attempt in range(1, 9):

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from hookbench.clock import sleep_until
-from hookbench.errors import HookbenchError, SettingError
+from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
 from hookbench.faults.base import Fault, FaultNotFiredError
 from hookbench.faults.memory import FaultMemory
 from hookbench.faults.registry import FAULTS, parse_fault
@@ -28,6 +28,8 @@ class Noted(Fault, frozen=True, kw_only=True, tag="noted"):
         targets.log.append(("inject", self.target, targets.clock.now_ns))
         if self.fails == "inject":
             raise FaultNotFiredError("nobody home")
+        if self.fails == "twice" and len(targets.log) < 4:
+            raise BrokerUnreachableError("it is down")
         if self.fails == "hang":
             await targets.clock.sleep(1e6)
 
@@ -55,12 +57,15 @@ class Targets:
 
 @pytest.fixture
 def carry_out():
-    async def run(*faults, until_s=None, roles=None):
+    async def run(*faults, until_s=None, roles=None, phases=()):
         targets, recorder = Targets(), MemoryRecorder()
         targets.roles = {} if roles is None else roles
         schedule = FaultSchedule(faults, targets, recorder)
         start_ns = targets.clock.now_ns
         running = asyncio.ensure_future(schedule.run(start_ns))
+        for phase_index, at_s in phases:
+            await sleep_until(start_ns + int(at_s * S), targets.clock)
+            schedule.begin_phase(phase_index, targets.clock.now_ns)
         if until_s is not None:
             await targets.clock.sleep(until_s)
             running.cancel()
@@ -96,6 +101,44 @@ async def test_each_fault_comes_at_its_time_and_is_healed(carry_out):
         (Event.FAULT_END, 1),
         (Event.FAULT_END, 0),
     ]
+
+
+async def test_a_fault_of_a_phase_comes_so_long_after_the_change_into_it(carry_out):
+    schedule, log, _recorder, start_ns = await carry_out(
+        Noted(target="b", at_s=1.0, phase_index=1),
+        Noted(target="a", at_s=2.5),
+        Noted(target="c", at_s=0.5, phase_index=2),
+        Noted(target="d", at_s=0.5, phase_index=3),
+        phases=[(0, 0.0), (1, 7.0), (2, 7.2)],
+        until_s=20.0,
+    )
+    assert [entry for entry in log if entry[0] == "inject"] == [
+        ("inject", "a", 2.5),
+        ("inject", "c", 7.7),
+        ("inject", "b", 8.0),
+    ]
+    assert schedule.records[0].planned_ns == start_ns + 8 * S
+    (reason,) = schedule.unknown()
+    assert reason == (
+        "fault 3 (noted d): it did not fire: planned 0.5 s into phase 3 of the timeline, when the"
+        " load had ended"
+    )
+
+
+async def test_a_broker_that_another_fault_keeps_away_is_waited_for(carry_out):
+    schedule, log, _recorder, start_ns = await carry_out(
+        Noted(target="a", at_s=1.0, for_s=2.0, fails="twice")
+    )
+    assert log == [
+        ("inject", "a", 1.0),
+        ("heal", "a", 1.0),
+        ("inject", "a", 1.5),
+        ("heal", "a", 1.5),
+        ("inject", "a", 2.0),
+        ("heal", "a", 4.0),
+    ]
+    assert schedule.records[0].begin_ns == start_ns + 2 * S
+    assert schedule.unknown() == []
 
 
 async def test_a_fault_that_did_not_fire_is_said_with_its_reason(carry_out):

@@ -1,5 +1,7 @@
 """What a fleet makes of the ends and the words of its processes."""
 
+import asyncio
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +16,7 @@ from tests.virtual import FixedClock, VirtualClock
 
 @pytest.fixture
 def fleet(tmp_path):
-    return Fleet(clock=FixedClock(), ledger=tmp_path, logs=tmp_path, control=tmp_path)
+    return Fleet(clock=FixedClock(), ledger=tmp_path, logs=tmp_path, control=tmp_path, spare=2)
 
 
 @pytest.fixture
@@ -165,8 +167,7 @@ async def test_one_that_died_as_the_phase_changes_is_replaced_in_the_new_one(fle
     assert (worker.child.pid, worker.said) == (78, {"index": 1})
 
 
-def test_what_dies_over_and_over_is_left_dead(fleet, join, monkeypatch):
-    monkeypatch.setattr("hookbench.rehearsal.fleet.MAX_RESTARTS", 2)
+def test_what_dies_over_and_over_is_left_dead(fleet, join):
     worker = join("worker", 1)
     for _ in range(5):
         worker.child.exit_code = 1
@@ -182,3 +183,39 @@ def test_half_of_a_line_is_an_incident_and_what_follows_is_heard(fleet, join):
     assert member.said == {"index": 3}
     (what,) = incidents(fleet)
     assert what.startswith('worker-0 (pid 77) said what is no JSON: b\'{"event": "phase"')
+
+
+class Stopping:
+    """A process that ends as it is told, at the first signal."""
+
+    def __init__(self, code=None, ends_with=0):
+        self.pid, self.exit_code, self.signals, self._ends_with = 79, code, [], ends_with
+
+    def signal(self, number):
+        self.signals.append(number)
+        if number == signal.SIGTERM:
+            self.exit_code = self._ends_with
+
+
+async def test_a_load_that_is_told_to_end_ends_well_with_tasks_left(fleet, join):
+    producer = join("producer", None, said=b'{"index": 1, "left": 40}\n')
+    producer.child = Stopping()
+    fleet._clock = VirtualClock()
+    assert await fleet.finish([producer], 1.0)
+    assert producer.child.signals == [signal.SIGCONT, signal.SIGTERM]
+    assert (producer.told_to_stop, producer.replacements, fleet.incidents) == (True, 0, [])
+
+
+async def test_who_dies_instead_is_replaced_and_the_new_one_is_told_when_it_listens(fleet, join):
+    fleet._clock = VirtualClock()
+    producer = join("producer", None, said=b'{"index": 1}\n')
+    producer.child = Stopping(ends_with=-9)
+    finishing = asyncio.ensure_future(fleet.finish([producer], 60.0))
+    await fleet._clock.sleep(5.0)
+    assert (producer.replacements, producer.told_to_stop) == (1, False)
+    producer.child = Stopping()
+    await fleet._clock.sleep(5.0)
+    assert producer.child.signals == []  # it would die of it
+    producer.said["index"] = 1
+    assert await finishing
+    assert producer.child.signals == [signal.SIGCONT, signal.SIGTERM]

@@ -62,3 +62,10 @@ def test_a_producer_that_was_killed_may_have_done_more_than_it_said():
 def test_each_push_has_one_task(tasks, equal, told):
     git = GitCheck(pushes=5, tasks=tasks, repositories=2, equal=equal, refs=9, differences=[])
     assert git_differences(git) == told
+
+
+def test_a_load_without_a_plan_is_held_against_what_was_offered_and_has_an_end():
+    assert load_differences(load(70, 70, None)) == []
+    assert load_differences(load(69, 70, None)) == [HELD.format(69, 70)]
+    (difference,) = load_differences(load(70, 70, None, unfinished=["producer-1"]))
+    assert difference == "producer-1 did not get to the end of the load"
