@@ -9,6 +9,7 @@ __all__ = [
     "DecodeError",
     "EffectStoreError",
     "FaultError",
+    "FaultTargetMissingError",
     "HazardError",
     "HeldBackError",
     "HookbenchError",
@@ -109,6 +110,10 @@ class EffectStoreError(HookbenchError):
 
 class FaultError(HookbenchError):
     """A fault that cannot be injected as it is described, or whose injector is gone."""
+
+
+class FaultTargetMissingError(FaultError):
+    """What a fault is aimed at is not there: not yet, or not at the moment."""
 
 
 class RepositoryError(HookbenchError):

@@ -167,6 +167,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """How long before ``at_s`` it is prepared; 0 where there is nothing to prepare."""
         return 0.0
 
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may be healed and tried again when a broker did not answer it."""
+        return True
+
     def check(self) -> None:
         """Refuse what makes no sense, before a run begins.
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hookbench.errors import FaultError
+from hookbench.errors import FaultError, FaultTargetMissingError
 from hookbench.faults.administration import Administration
 from hookbench.faults.base import FaultNotFiredError
 
@@ -49,9 +49,10 @@ def _checked(request: str, answer: dict[str, Any]) -> dict[str, Any]:
     error = answer.get("error")
     if not error:
         return answer
-    missing = error.get("err_code") in _NOT_FOUND
-    hint = ": no phase has made it yet; use a later at_s" if missing else ""
-    raise FaultError(f"JetStream refused {request}: {error.get('description', error)}{hint}")
+    text = f"JetStream refused {request}: {error.get('description', error)}"
+    if error.get("err_code") in _NOT_FOUND:
+        raise FaultTargetMissingError(f"{text}: no phase has made it yet; use a later at_s")
+    raise FaultError(text)
 
 
 async def stream_info(administration: Administration) -> dict[str, Any]:

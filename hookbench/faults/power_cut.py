@@ -60,6 +60,11 @@ class PowerCut(Fault, frozen=True, kw_only=True, tag="power_cut"):
         """The copy is taken before."""
         return self.rollback_s
 
+    @property
+    def may_repeat(self) -> bool:
+        """What was prepared before is used up by the first try."""
+        return False
+
     def check(self) -> None:
         """Refuse another target, and a copy that would be taken before the load."""
         if self.target not in ("redis", "nats"):

@@ -34,6 +34,11 @@ class Promote(Fault, frozen=True, kw_only=True, tag="promote"):
         """The replication is paused before."""
         return self.pause_s
 
+    @property
+    def may_repeat(self) -> bool:
+        """What was prepared before is used up by the first try."""
+        return False
+
     def check(self) -> None:
         """Refuse another target, and a pause that would begin before the load."""
         if self.target != "redis":

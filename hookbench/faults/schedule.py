@@ -8,6 +8,7 @@ import msgspec
 from hookbench.clock import NS_PER_S, sleep_until
 from hookbench.errors import (
     BrokerUnreachableError,
+    FaultTargetMissingError,
     HookbenchError,
     PublishRefusedError,
     PublishUnknownError,
@@ -17,7 +18,13 @@ from hookbench.ledger.events import Event, Recorder
 
 __all__ = ["FaultSchedule"]
 
-_AWAY = (BrokerUnreachableError, PublishRefusedError, PublishUnknownError)
+_AWAY = (
+    BrokerUnreachableError,
+    FaultTargetMissingError,
+    PublishRefusedError,
+    PublishUnknownError,
+)
+"""Another fault, or the fleet's own change of consumers, may be behind it, and soon be over."""
 _TRIES = 20
 _TRY_S = 0.5
 _log = logging.getLogger(__name__)
@@ -102,8 +109,8 @@ class FaultSchedule:
             begin_ns = clock.monotonic_ns()
             try:
                 await fault.inject(self._targets)
-            except _AWAY:  # another fault may keep the broker away
-                if attempt == _TRIES:
+            except _AWAY:
+                if attempt == _TRIES or not fault.may_repeat:
                     raise
                 await fault.heal(self._targets)  # what it did in part
                 await clock.sleep(_TRY_S)
