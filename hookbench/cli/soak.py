@@ -24,8 +24,11 @@ def soak(
     design: Annotated[str, typer.Option(help="guide or hardened.")] = "guide",
     topology: Annotated[str, typer.Option(help="Embedded nodes, as of rehearse.")] = "single",
     durability: Annotated[str, typer.Option(help="memory, lazy, fsync or replicated.")] = "lazy",
-    phase_seconds: Annotated[float, typer.Option(help="Length of each of the five phases.")] = 5.0,
+    phase_seconds: Annotated[float, typer.Option(help="Length of each phase.")] = 5.0,
     rate: Annotated[float, typer.Option(help="Synthetic tasks per second.")] = 300.0,
+    rollbacks: Annotated[
+        bool, typer.Option("--rollbacks", help="Every other seed has a timeline with rollbacks.")
+    ] = False,
     without: Annotated[
         list[str] | None,
         typer.Option("--without", help="Kinds of faults that are left out, such as power_cut."),
@@ -54,8 +57,8 @@ def soak(
     from hookbench.faults.registry import check_kinds
     from hookbench.migration.phases import Design
     from hookbench.rehearsal.chaos import chaos_settings
-    from hookbench.rehearsal.settings import RehearsalSettings
-    from hookbench.rehearsal.soak import SoakBook
+    from hookbench.rehearsal.settings import FULL_TIMELINE, RehearsalSettings
+    from hookbench.rehearsal.soak import TIMELINES, SoakBook
 
     clock = SystemClock()
     left_out = tuple(without or ())
@@ -65,10 +68,12 @@ def soak(
     deadline_ns = clock.monotonic_ns() + int(minutes * 60 * NS_PER_S)
     failing = 0
     for _ in range(MAX_RUNS):
+        next_seed = book.next_seed(seed, design=chosen, topology=topology)
         settings = RehearsalSettings(
             scenario="soak",
             design=chosen,
-            seed=book.next_seed(seed, design=chosen, topology=topology),
+            phases=TIMELINES[next_seed % len(TIMELINES)] if rollbacks else FULL_TIMELINE,
+            seed=next_seed,
             topology=topology,
             durability=choice(Durability, durability, "--durability"),
             phase_seconds=phase_seconds,
@@ -142,5 +147,6 @@ def _totals(book: "SoakBook") -> None:
             f"  unexplained effects {item.unexplained:,}"
             + (f"  without {', '.join(item.without)}" if item.without else "")
         )
-        print(f"  {', '.join(f'{kind} {count:,}' for kind, count in item.fired.items())}")
+        for counts in (item.fired, item.moves):
+            print(f"  {', '.join(f'{name} {count:,}' for name, count in counts.items())}")
     print(f"totals in {book.path.with_name('soak.json')}")

@@ -1,5 +1,6 @@
 """A soak: chaos rehearsals with one seed after the other, and what they came to."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Collection
@@ -9,11 +10,13 @@ import msgspec
 
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Account, Verdict
-from hookbench.migration.phases import Design
+from hookbench.migration.phases import Design, Phase
+from hookbench.rehearsal.settings import FULL_TIMELINE
 from hookbench.results.store import Manifest, remove_run, write_aside
 
 __all__ = [
     "BOOK_NAME",
+    "TIMELINES",
     "TOTALS_NAME",
     "SoakBook",
     "SoakEntry",
@@ -24,6 +27,19 @@ __all__ = [
 
 BOOK_NAME = "soak.jsonl"
 TOTALS_NAME = "soak.json"
+_P = Phase
+TIMELINES = (
+    FULL_TIMELINE,
+    (_P.REDIS_ONLY, _P.DUAL_WRITE, _P.REDIS_ONLY, _P.DUAL_WRITE, _P.DUAL_READ, _P.DUAL_WRITE),
+    FULL_TIMELINE,
+    (_P.REDIS_ONLY, _P.DUAL_WRITE, _P.DUAL_READ, _P.REDIS_ONLY, _P.DUAL_WRITE, _P.DUAL_READ),
+    FULL_TIMELINE,
+    (_P.DUAL_WRITE, _P.DUAL_READ, _P.NATS_PRIMARY, _P.DUAL_READ, _P.NATS_PRIMARY, _P.REDIS_ONLY),
+    FULL_TIMELINE,
+    (_P.DUAL_READ, _P.NATS_PRIMARY, _P.NATS_ONLY, _P.NATS_PRIMARY, _P.NATS_ONLY, _P.REDIS_ONLY),
+)
+"""By seed, one after the other: every transition and every rollback."""
+
 _NO_CAUSE = (2, 3, 8)
 """Invariants that no hazard and no fault excuses: a loss or a repeat without a cause, what nobody
 put, a task with two ends."""
@@ -39,6 +55,7 @@ class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         run: its folder if it was kept.
         faults: how many fired.
         fired: how many of each kind.
+        moves: transitions and rollbacks that it got through, each with how often.
         without: kinds that were left out of the schedule.
         accepted: tasks that were acknowledged to their caller.
         unexplained: effects beyond the first of a task that nothing explains.
@@ -57,6 +74,7 @@ class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     stuck: int = 0
     duplicated: int = 0
     fired: dict[str, int] = {}
+    moves: dict[str, int] = {}
     without: tuple[str, ...] = ()
     accepted: int = 0
     unexplained: int = 0
@@ -69,6 +87,7 @@ class SoakTotals(msgspec.Struct, kw_only=True):
 
     Attributes:
         fired: faults of each kind.
+        moves: transitions and rollbacks that were got through.
         failing: the seeds of the failing ones.
     """
 
@@ -87,6 +106,7 @@ class SoakTotals(msgspec.Struct, kw_only=True):
     stuck: int = 0
     duplicated: int = 0
     fired: dict[str, int] = {}
+    moves: dict[str, int] = {}
     accepted: int = 0
     unexplained: int = 0
     failing: list[int] = []
@@ -174,8 +194,9 @@ class SoakBook:
             totals.seconds = round(totals.seconds + item.seconds, 1)
             totals.verdicts[item.verdict] = totals.verdicts.get(item.verdict, 0) + 1
             totals.failing += [item.seed] if item.failing else []
-            for kind, count in item.fired.items():
-                totals.fired[kind] = totals.fired.get(kind, 0) + count
+            for mine, its in ((totals.fired, item.fired), (totals.moves, item.moves)):
+                for name, count in its.items():
+                    mine[name] = mine.get(name, 0) + count
             for name in _ADDED_UP:
                 setattr(totals, name, getattr(totals, name) + getattr(item, name))
         return list(found.values())
@@ -192,6 +213,8 @@ def entry_of(
     """The entry of a run; the folder of one that is not failing is removed."""
     failing = why_failing(manifest)
     account = manifest.account
+    labels = [step.plan.phase for step in manifest.steps]
+    moves = Counter(f"{old} to {new}" for old, new in itertools.pairwise(labels))
     fired = Counter(item.kind for item in manifest.faults if item.begin_ns is not None)
     if not failing:
         remove_run(folder)
@@ -204,6 +227,7 @@ def entry_of(
         seconds=round(seconds, 1),
         faults=fired.total(),
         fired=dict(sorted(fired.items())),
+        moves=dict(sorted(moves.items())),
         without=tuple(sorted(without)),
         tasks=account.tasks if account else 0,
         accepted=account.accepted if account else 0,

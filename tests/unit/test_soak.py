@@ -1,6 +1,8 @@
 """The book of a soak: it goes on, it adds up, and it knows a failing run."""
 
+import itertools
 import json
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -8,7 +10,8 @@ import pytest
 
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Finding, Verdict
-from hookbench.rehearsal.soak import SoakBook, SoakEntry, entry_of, why_failing
+from hookbench.migration.reconcile import PROCEDURES
+from hookbench.rehearsal.soak import TIMELINES, SoakBook, SoakEntry, entry_of, why_failing
 from hookbench.results.store import MANIFEST_NAME, load_manifest
 
 RECORDED = Path(__file__).parent / "data" / "manifests"
@@ -134,3 +137,20 @@ def test_what_counts_as_failing(manifest, design, verdict, findings, failing, tm
     assert made.run == (str(folder) if failing else None)
     assert made.accepted == account.accepted
     assert made.fired == {}
+
+
+def test_the_timelines_of_a_soak_have_every_transition_and_every_rollback():
+    moves = {pair for phases in TIMELINES for pair in itertools.pairwise(phases)}
+    assert moves == set(PROCEDURES)
+
+
+def test_the_moves_of_a_run_are_counted(tmp_path, manifest):
+    book = SoakBook(tmp_path / "soak")
+    made = entry_of(manifest, tmp_path / "recorded", topology="single", seconds=1.0)
+    labels = [step.plan.phase for step in manifest.steps]
+    assert made.moves == Counter(f"{old} to {new}" for old, new in itertools.pairwise(labels))
+    assert made.moves
+    for seed in (1, 2):
+        book.add(msgspec.structs.replace(made, seed=seed))
+    (totals,) = json.loads((tmp_path / "soak" / "soak.json").read_text())
+    assert totals["moves"] == {name: 2 * count for name, count in made.moves.items()}
