@@ -74,11 +74,10 @@ def _attempts(columns: TaskColumns, allowed: int) -> tuple[Ints, Bools]:
     key = key * len(Broker) + columns.broker[rows]
     order = np.argsort(key, kind="stable")  # records are sorted by time
     ordered = rows[order]
-    following = np.full(len(attempt), -1, dtype=np.int64)
-    same = key[order][1:] == key[order][:-1]
-    following[ordered[:-1][same]] = ordered[1:][same]
-    deliveries = rows[columns.event[rows] == Event.RECEIVED]
-    after = following[deliveries]
+    places = np.flatnonzero(columns.event[ordered] == Event.RECEIVED)
+    deliveries = ordered[places]
+    after = _following(key[order], places)
+    after = np.where(after >= 0, ordered[after], -1)
     known = after >= 0
     if columns.where(Event.CLAIMED).any():
         unstarted[deliveries[~known & columns.died[deliveries]]] = True
@@ -87,6 +86,26 @@ def _attempts(columns: TaskColumns, allowed: int) -> tuple[Ints, Bools]:
     claimed = columns.event[after] == Event.CLAIMED
     attempt[deliveries[claimed]] = attempt[after[claimed]]
     return attempt, unstarted
+
+
+def _following(key: Ints, places: Ints) -> Ints:
+    """Per delivery the place of what its worker says next of it; -1 for nothing.
+
+    A task that was put back may come again before the worker has said that it put it back: of
+    several deliveries one after the other, the first is the first that something is said of.
+
+    Args:
+        key: per record who says it, and of what.
+        places: where the deliveries are among them.
+    """
+    begins = np.diff(places, prepend=-2) != 1
+    begins |= np.diff(key[places], prepend=-1) != 0
+    begins[:1] = True
+    starts = np.flatnonzero(begins)
+    lengths = np.diff(starts, append=len(places))
+    after = places + np.repeat(lengths, lengths)
+    after = np.where(after < len(key), after, 0)
+    return np.where(key[after] == key[places], after, -1) if len(places) else after
 
 
 def _uncounted(columns: TaskColumns, allowed: int, deliveries: Bools) -> Bools:

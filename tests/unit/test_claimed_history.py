@@ -66,6 +66,32 @@ def test_a_delivery_whose_worker_died_before_the_claim_is_no_attempt(history, cl
     assert account.over_budget == over
 
 
+def test_a_task_may_come_again_before_its_worker_has_said_that_it_put_it_back(history):
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=4)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=5)
+    for _ in range(2):
+        history.say("worker.2", Event.NAK, 1, step=STEP, broker=NATS)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=6)
+    history.take(1, step=STEP, broker=NATS, sequence=1, attempt=7)
+    history.say("worker.2", Event.NAK, 1, step=STEP, broker=NATS)
+    claim(history, attempt=1)
+    history.effect(1)
+    end(history)
+    assert history.account(effects=True).over_budget == 0
+
+
+def test_of_two_deliveries_at_once_each_is_held_against_the_budget(history):
+    history.put(1, step=STEP, nats=1)
+    for attempt in (4, 5):
+        history.take(1, step=STEP, broker=NATS, sequence=1, attempt=attempt)
+    history.say("worker.2", Event.NAK, 1, step=STEP, broker=NATS)
+    claim(history, attempt=4)
+    history.effect(1)
+    end(history)
+    assert history.account(effects=True).over_budget == 1
+
+
 def test_the_number_of_a_claimed_delivery_is_the_authoritys(history):
     history.put(1, step=STEP, nats=1)
     for attempt in range(1, 9):
