@@ -209,8 +209,12 @@ class MovingStore:
         Raises:
             BrokerUnreachableError: one of both is away; it can be called again.
         """
-        self._next = target
+        self.mirror_to(target)
         return await move_records(self, target)
+
+    def mirror_to(self, target: RecordTarget | None) -> None:
+        """Tell ``target``, too, what is completed from now on; ``None`` for nobody."""
+        self._next = target
 
     async def claim(
         self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""

@@ -6,7 +6,6 @@ import msgspec
 
 from hookbench.clock import Clock
 from hookbench.errors import BrokerUnreachableError, SettingError
-from hookbench.queues.addresses import REPLICA_SCHEME
 from hookbench.queues.advisories import ensure_advisory_stream
 from hookbench.queues.epochs import (
     FIRST_ENTRY,
@@ -25,6 +24,7 @@ from hookbench.queues.jetstream import (
 )
 from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
 from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.task_types import ensure_typed_consumer
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import EndedFn
@@ -110,12 +110,8 @@ class Connections:
 
     @property
     def redis_replicas(self) -> int:
-        """How many replicas a write can wait for: one where the URL names a master's replicas.
-
-        What a URL does not name is not looked for: a replica that is down when a process starts
-        would then be waited for by no one.
-        """
-        return int(self.redis_url.startswith(f"{REPLICA_SCHEME}:")) if self._redis_url else 0
+        """How many replicas a write can wait for, see ``replicas_of``."""
+        return replicas_of(self._redis_url)
 
     async def nats(self) -> AppTransport:
         """The NATS transport, with the hook stream created or checked.

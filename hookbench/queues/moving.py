@@ -19,6 +19,7 @@ from hookbench.ids import uuid7_wall_ms
 from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
 from hookbench.queues.redis_client import RedisClient, broker_errors
 from hookbench.queues.redis_lists import ListEntry, RedisLists
+from hookbench.queues.replica_wait import write_replicated
 from hookbench.queues.stored import last_sequence, read_stream
 from hookbench.queues.stream_windows import read_windows
 from hookbench.queues.transport import AppTransport, NatsMessage
@@ -34,9 +35,12 @@ _BATCH = 100
 _PULL_WAIT_S = 0.5
 _MOVED = "reconcile:moved"
 
-# KEYS: moved ids, list. ARGV: id, payload. The note and the push are one step.
+# KEYS: moved ids, list. ARGV: id, payload. The note and the push are one step. The note is written
+# anew where it is there, for replicas may not have it yet (see ``write_replicated``).
 _PUSH_ONCE = """
-if redis.call('SADD', KEYS[1], ARGV[1]) == 0 then return 0 end
+local moved = redis.call('SREM', KEYS[1], ARGV[1])
+redis.call('SADD', KEYS[1], ARGV[1])
+if moved == 1 then return 0 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
 return 1
 """
@@ -95,6 +99,7 @@ class Mover:
         settle_s: younger tasks may be on their way to the second broker, and are let alone where
             it matters.
         recorder: is told each put, so that the ledger knows where a task lies.
+        replicas: how many replicas of Redis must have a task before it is acknowledged to NATS.
     """
 
     def __init__(
@@ -108,7 +113,9 @@ class Mover:
         task_types: Sequence[str] = KNOWN_TASK_TYPES,
         settle_s: float = 5.0,
         recorder: Recorder | None = None,
+        replicas: int = 0,
     ) -> None:
+        self._replicas = replicas
         self._client = client
         self._transport = transport
         self._names: Names = transport.names
@@ -271,12 +278,14 @@ class Mover:
 
     async def _push_once(self, task_id: uuid.UUID, payload: bytes, task_type: str) -> int:
         key = self._names.pending_key(task_type)
-        with broker_errors(f"LPUSH {key}"):
-            pushed = int(
-                await self._client.eval(
-                    _PUSH_ONCE, 2, moved_key(self._names), key, task_id.bytes, payload
-                )
-            )
+        arguments = (moved_key(self._names), key, task_id.bytes, payload)
+        if self._replicas:
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.eval(_PUSH_ONCE, 2, *arguments)
+            pushed = int(await write_replicated(pipeline, self._replicas, f"LPUSH {key}"))
+        else:
+            with broker_errors(f"LPUSH {key}"):
+                pushed = int(await self._client.eval(_PUSH_ONCE, 2, *arguments))
         if pushed:
             self._recorder.record(Event.PUT_OK, task_id.bytes, broker=Broker.REDIS)
         return pushed

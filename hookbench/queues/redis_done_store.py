@@ -32,6 +32,7 @@ from hookbench.queues.authority import (
 )
 from hookbench.queues.batches import Batches
 from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.replica_wait import write_replicated
 from hookbench.task import Names
 
 __all__ = ["RedisDoneStore"]
@@ -40,21 +41,23 @@ _BATCH = 256
 _US_PER_S = 1_000_000
 _MS_PER_S = 1_000
 _ENDED = (b"d|", b"s|")
+_WHAT = "the done-store"
 
 # KEYS: the last token, then per request a task and its repository (the first key for none). ARGV:
-# retention in ms, then six per request: what is asked, token, lease in us, owner, failure, and the
-# time of the task in ms, 0 where it has no order. The answer to each request is a list of texts:
-# state, token, us left, failures, losses, failure.
+# retention in ms, 1 where replicas are waited for (an answer may tell what they do not have yet, so
+# something is written with each), then six per request: what is asked, token, lease in us, owner,
+# failure, and the time of the task in ms, 0 where it has no order. The answer to each request is a
+# list of texts: state, token, us left, failures, losses, failure.
 _ASK = """#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
-local keep = ARGV[1]
+local keep, replicated = ARGV[1], ARGV[2] == '1'
 local first = tonumber(redis.call('GET', KEYS[1]) or '0')
 local last = first
 local function text(number) return string.format('%.0f', number) end
 local answers = {}
 for i = 2, #KEYS, 2 do
-  local at = (i - 2) * 3 + 1
+  local at = (i - 2) * 3 + 2
   local what, mine, lease = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
   local owner, failure, born = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
   local latest = 0
@@ -105,7 +108,7 @@ for i = 2, #KEYS, 2 do
   end
   answers[i / 2] = answer
 end
-if last > first then redis.call('SET', KEYS[1], text(last)) end
+if last > first or replicated then redis.call('SET', KEYS[1], text(last)) end
 return answers
 """
 
@@ -123,6 +126,8 @@ for i = 1, #KEYS do
   if string.match(raw, '^[ds]|') then
     redis.call('SET', KEYS[i], 'r|' .. string.sub(raw, 3) .. '|0|0|0||', 'PX', ARGV[1])
     count = count + 1
+  elseif raw ~= '' then
+    redis.call('PEXPIRE', KEYS[i], ARGV[1])
   end
 end
 return count
@@ -145,6 +150,8 @@ class RedisDoneStore:
     Args:
         client: the commands.
         names: prefix of the keys.
+        replicas: how many must have a claim or a record before it counts: what a failover forgets
+            is executed again.
         retention_s: how long records are kept, see ``migration/done_store.py``.
         timeout_s: after which the store counts as away.
     """
@@ -156,6 +163,7 @@ class RedisDoneStore:
         names: Names | None = None,
         retention_s: float,
         timeout_s: float = ANSWER_TIMEOUT_S,
+        replicas: int = 0,
     ) -> None:
         if retention_s <= 0:
             raise SettingError(f"retention of {retention_s} s: use more than 0")
@@ -166,6 +174,7 @@ class RedisDoneStore:
         self._last_key = f"{prefix}:last:"
         self._retention_ms = max(1, int(retention_s * _MS_PER_S))
         self._timeout_s = timeout_s
+        self._replicas = replicas
         self._batches: Batches[_Request, list[bytes]] = Batches(self._ask, limit=_BATCH)
 
     async def claim(
@@ -258,7 +267,7 @@ class RedisDoneStore:
 
     async def _ask(self, requests: Sequence[_Request]) -> list[list[bytes]]:
         keys = [self._token_key]
-        arguments: list[str | int] = [self._retention_ms]
+        arguments: list[str | int] = [self._retention_ms, int(self._replicas > 0)]
         for request in requests:
             born_ms = (uuid7_wall_ms(request.task_id) or 0) if request.repository else 0
             keys += (
@@ -279,10 +288,15 @@ class RedisDoneStore:
         return answers
 
     async def _eval(self, script: str, keys: Sequence[str], *arguments: str | int) -> Any:
-        with broker_errors("the done-store"):
+        with broker_errors(_WHAT):
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    answer = await self._client.eval(script, len(keys), *keys, *arguments)
+                    if self._replicas and script is not _READ:
+                        pipeline = self._client.pipeline(transaction=False)
+                        pipeline.eval(script, len(keys), *keys, *arguments)
+                        answer = await write_replicated(pipeline, self._replicas, _WHAT)
+                    else:
+                        answer = await self._client.eval(script, len(keys), *keys, *arguments)
             except TimeoutError as error:
                 raise BrokerUnreachableError(
                     f"Redis did not answer the done-store within {self._timeout_s:g} s"

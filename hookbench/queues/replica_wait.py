@@ -5,10 +5,20 @@ each put of it would be unknown for as long as that lasts, and written once more
 So the write is a script that looks first, and what is refused is told with its reason.
 """
 
-from hookbench.errors import PublishUnknownError
-from hookbench.queues.redis_client import RedisPipeline, put_errors
+from typing import Any
 
-__all__ = ["IF_REPLICATED", "PUSH", "REPLICA_TIMEOUT_S", "put_replicated"]
+from hookbench.errors import BrokerUnreachableError, PublishUnknownError
+from hookbench.queues.addresses import REPLICA_SCHEME
+from hookbench.queues.redis_client import RedisPipeline, broker_errors, put_errors
+
+__all__ = [
+    "IF_REPLICATED",
+    "PUSH",
+    "REPLICA_TIMEOUT_S",
+    "put_replicated",
+    "replicas_of",
+    "write_replicated",
+]
 
 REPLICA_TIMEOUT_S = 1.0
 _MS_PER_S = 1000
@@ -54,3 +64,35 @@ async def put_replicated(pipeline: RedisPipeline, key: str, payload: bytes, repl
             " a failover may lose it"
         )
     return int(length)
+
+
+async def write_replicated(pipeline: RedisPipeline, replicas: int, what: str) -> Any:
+    """Send the one write of ``pipeline``, and wait for the replicas as above; what it answered.
+
+    For what may be written again, as a record of the done-store: a master without a replica has
+    it, and it is not known to last. It must write something each time, for WAIT waits for the last
+    write of its own connection.
+
+    Raises:
+        BrokerUnreachableError: no answer, or too few replicas had it in time.
+    """
+    pipeline.wait(replicas, round(REPLICA_TIMEOUT_S * _MS_PER_S))
+    with broker_errors(what):
+        answer, had_it = await pipeline.execute(raise_on_error=False)
+        if isinstance(answer, Exception):
+            raise answer
+    if isinstance(had_it, Exception) or had_it < replicas:
+        raise BrokerUnreachableError(
+            f"{what}: {had_it} of {replicas} replicas had it within {REPLICA_TIMEOUT_S:g} s;"
+            " a failover may lose it"
+        )
+    return answer
+
+
+def replicas_of(redis_url: str | None) -> int:
+    """How many replicas a write can wait for: one where the URL names a master's replicas.
+
+    What a URL does not name is not looked for: a replica that is down when a process starts would
+    then be waited for by no one.
+    """
+    return int(redis_url.startswith(f"{REPLICA_SCHEME}:")) if redis_url else 0

@@ -9,6 +9,7 @@ from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
+from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 
@@ -24,6 +25,7 @@ class BothStores:
         names: of the queue; by default those of the transport.
         stream: settings of the hook stream; the bucket is stored alike.
         clock: of leases.
+        replicas: how many replicas of Redis must have what is written there.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class BothStores:
         names: Names | None = None,
         stream: StreamSettings,
         clock: Clock,
+        replicas: int = 0,
     ) -> None:
         self._transport = transport
         self._stream = stream
@@ -45,7 +48,9 @@ class BothStores:
         if redis is not None:
             if names is None and transport is not None:
                 names = transport.names
-            self._redis = RedisDoneStore(redis, names=names, retention_s=self._retention_s)
+            self._redis = RedisDoneStore(
+                redis, names=names, retention_s=self._retention_s, replicas=replicas
+            )
 
     async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
         """Which of these tasks have ended, by either store; nothing is created.
@@ -127,6 +132,7 @@ class OpenedStores:
         self._stream = stream
         self._clock = clock
         self._redis = connect_redis(redis_url) if redis_url else None
+        self._replicas = replicas_of(redis_url)
         self._transport: AppTransport | None = None
         self._both: BothStores | None = None
 
@@ -142,6 +148,7 @@ class OpenedStores:
                 names=self._names,
                 stream=self._stream,
                 clock=self._clock,
+                replicas=self._replicas,
             )
         return self._both
 

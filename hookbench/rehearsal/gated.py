@@ -21,6 +21,7 @@ from hookbench.migration.snapshot import Announcement
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.moving import AreDone, Mover
 from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.done_stores import BothStores
 from hookbench.rehearsal.fleet import Fleet, Member
@@ -239,6 +240,7 @@ class GatedChanges:
             move_records=stores.move_records,
             settle_s=self._bounds.settle_s,
             recorder=self._recorder,
+            replicas=replicas_of(self._redis_url),
         )
         self._tools = survey, mover
         return self._tools

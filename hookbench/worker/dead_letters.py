@@ -8,6 +8,7 @@ import msgspec
 from hookbench.errors import SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.replica_wait import write_replicated
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 
@@ -98,17 +99,24 @@ class MemoryDeadLetters:
 
 
 class RedisDeadLetters:
-    """The list ``{hook}:{task_type}:dead``, newest first."""
+    """The list ``{hook}:{task_type}:dead``, newest first; with ``replicas``, so many have it."""
 
-    def __init__(self, client: RedisClient, names: Names) -> None:
+    def __init__(self, client: RedisClient, names: Names, *, replicas: int = 0) -> None:
         self._client = client
         self._names = names
+        self._replicas = replicas
 
     async def bury(self, letter: DeadLetter) -> None:
         """LPUSH."""
         key = self._names.dead_key(letter.task_type)
+        data = msgspec.json.encode(letter)
+        if self._replicas:
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.lpush(key, data)
+            await write_replicated(pipeline, self._replicas, f"LPUSH {key}")
+            return
         with broker_errors(f"LPUSH {key}"):
-            await self._client.lpush(key, msgspec.json.encode(letter))
+            await self._client.lpush(key, data)
 
 
 class NatsDeadLetters:

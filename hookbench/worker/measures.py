@@ -147,6 +147,8 @@ class MeasuredParts:
     async def _claims_of(self, phase: Phase) -> Claims:
         authority = authority_of(phase, self._settings.authority)
         claims = self._claims.get(authority)
+        if authority is Authority.REDIS and claims is not None:
+            await self._mirror(phase)
         if claims is None:
             store = await self._store(authority)
             if authority is Authority.NATS and self._old is not None:
@@ -159,7 +161,25 @@ class MeasuredParts:
                 recorder=self._recorder,
                 ordered_type=_ORDERED_TYPE if self._measures.repository_order else None,
             )
+            if authority is Authority.REDIS:
+                await self._mirror(phase)
         return claims
+
+    async def _mirror(self, phase: Phase) -> None:
+        """Before Redis goes, what is done is told to the store on JetStream as well.
+
+        Else a worker that is in ``nats_only`` already, as one that has just started, would not
+        know what the others have done since the records were copied; a consumer that is made anew
+        then delivers it again.
+        """
+        if self._old is None:
+            return
+        if phase is not Phase.NATS_PRIMARY:
+            self._old.mirror_to(None)
+            return
+        store = await self._store(Authority.NATS)
+        assert isinstance(store, KvDoneStore)
+        self._old.mirror_to(store)
 
     async def _take_along(self, old: MovingStore, store: DoneStore) -> None:
         """Records of the former authority go along; what is claimed there is told on its end."""
@@ -167,11 +187,17 @@ class MeasuredParts:
             moved = await old.hand_over(store)
             _log.info("the authority moves to JetStream: %s", moved)
 
+    @property
+    def _replicas(self) -> int:
+        return self._connections.redis_replicas if self._measures.replica_wait else 0
+
     async def _store(self, authority: Authority) -> DoneStore:
         kept_s = retention_s(self._stream.max_age_s)
         if authority is Authority.REDIS:
             redis = self._connections.redis()
-            store = RedisDoneStore(redis, names=self._names, retention_s=kept_s)
+            store = RedisDoneStore(
+                redis, names=self._names, retention_s=kept_s, replicas=self._replicas
+            )
             self._old = MovingStore(store)
             return self._old
         transport = await self._connections.nats()

@@ -331,7 +331,8 @@ class WorkerService:
         consume = None
         if route is not ReadRoute.NATS:
             pool = self._connections.redis()
-            self._dead_letters.redis = RedisDeadLetters(pool, settings.names)
+            replicas = self._connections.redis_replicas if settings.measures.replica_wait else 0
+            self._dead_letters.redis = RedisDeadLetters(pool, settings.names, replicas=replicas)
         if route is not ReadRoute.REDIS:
             consume = await self._nats_consume(index, phase, task_type)
         consumer = RedisConsumer.for_phase(
