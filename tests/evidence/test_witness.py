@@ -3,34 +3,41 @@
 import pytest
 
 from tests.witness.compare import compare
+from tests.witness.hardened import compare_hardened
+from tests.witness.hardened_run import witness_hardened
 from tests.witness.rehearsal import witness_run
 
 RATE_PER_S = 300
 PHASE_S = 3
+CHANGES = [
+    f"timeline.phase_seconds={PHASE_S}",
+    f"producers.rate_per_s={RATE_PER_S}",
+    "pushes.interval_s=0.5",
+]
+
+
+def _witnessed(folder, measures, seed):
+    """The run, and what the comparison finds."""
+    changes = [*CHANGES, f"seed={seed}"]
+    if measures == "hardened":
+        run = witness_hardened(folder, "migration", changes, timeout_s=400)
+        return run, compare_hardened(run.seen, run.told)
+    changes.append(f"measures=['{measures}']")
+    run = witness_run(folder, "migration", changes, timeout_s=240)
+    return run, compare(run.seen, run.told)
 
 
 @pytest.mark.evidence(
-    claim="On a whole migration with a rollback and a re-entry, what Redis' MONITOR, a core NATS"
-    " subscription and the brokers' own counts saw is the ledger, task by task.",
+    claim="On a whole migration with a rollback and a re-entry, what the brokers themselves tell"
+    " of every task is the ledger: Redis its MONITOR and lists, with all measures also its own log,"
+    " and NATS a subscription, with all measures both sides of every connection.",
     seed=11,
 )
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("measures", ["none", "ack_after"])
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("measures", ["none", "ack_after", "hardened"])
 def test_witness(proof, tmp_path, measures):
-    """The guide, and with the acknowledgement after processing; the witness knows its lists."""
-    run = witness_run(
-        tmp_path,
-        "migration",
-        [
-            f"timeline.phase_seconds={PHASE_S}",
-            f"producers.rate_per_s={RATE_PER_S}",
-            "pushes.interval_s=0.5",
-            f"seed={proof.seed}",
-            f"measures=['{measures}']",
-        ],
-        timeout_s=240,
-    )
-    found = compare(run.seen, run.told)
+    """The guide, with the acknowledgement after processing, and with all measures."""
+    run, found = _witnessed(tmp_path, measures, proof.seed)
     proof.record_versions(**run.versions)
     proof.record(
         measures=measures,
