@@ -14,6 +14,7 @@ from hookbench.migration.received import decode_delivery
 from hookbench.migration.sweeper import PutOutcome
 from hookbench.queues import redis_reaper
 from hookbench.queues.kv_done_store import KvDoneStore
+from hookbench.queues.moving import Mover
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_hands import RedisHands
 from hookbench.queues.redis_lease import RedisLease
@@ -22,7 +23,7 @@ from hookbench.queues.transport import NatsMessage
 from hookbench.worker.claims import Claims
 from hookbench.worker.loop import Worker
 from hookbench.worker.measures import MeasuredParts
-from tests.witness.small import PHASES
+from tests.witness.small import BACK, PHASES
 
 __all__ = ["BUGS", "Bug"]
 
@@ -34,6 +35,7 @@ class Bug(NamedTuple):
 
     plant: Callable[[], AbstractContextManager[Any]]
     seen_by: tuple[str, ...]
+    phases: tuple[Phase, ...] = PHASES
 
 
 def _in_place_of(owner: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], Any]:
@@ -129,6 +131,21 @@ def _leave_records(_original: Any) -> Any:
     return take_along
 
 
+def _push_unrecorded(original: Any) -> Any:
+    async def push(self: Any, *arguments: Any) -> int:
+        self._recorder = NullRecorder()
+        return await original(self, *arguments)
+
+    return push
+
+
+def _push_nothing(_original: Any) -> Any:
+    async def push(_self: Any, *_arguments: Any) -> int:
+        return 0
+
+    return push
+
+
 BUGS = {
     "claim from Redis not recorded": Bug(
         _in_place_of(consumer, "decode_delivery", _unrecorded_from(Broker.REDIS)),
@@ -170,5 +187,11 @@ BUGS = {
     ),
     "records not moved to NATS": Bug(
         _in_place_of(MeasuredParts, "_take_along", _leave_records), ("records_moved",)
+    ),
+    "moved by a procedure and not recorded": Bug(
+        _in_place_of(Mover, "_push_once", _push_unrecorded), ("redis_moves",), BACK
+    ),
+    "taken from NATS and not moved": Bug(
+        _in_place_of(Mover, "_push_once", _push_nothing), ("nats_drained",), BACK
     ),
 }

@@ -132,17 +132,23 @@ class Forward:
         while True:
             try:
                 client, _address = self._listener.accept()
-                server = socket.create_connection(
-                    ("127.0.0.1", self._server_port), _CONNECT_TIMEOUT_S
-                )
             except OSError as error:
                 if not self._closing:
                     self._talk.doubt(f"the tap on NATS takes no connection: {error}")
                 return
+            self._sockets.append(client)
+            try:
+                server = socket.create_connection(
+                    ("127.0.0.1", self._server_port), _CONNECT_TIMEOUT_S
+                )
+            except OSError as error:
+                self._talk.doubt(f"the tap on NATS gets no connection: {error}")
+                client.shutdown(socket.SHUT_RDWR)
+                continue
+            self._sockets.append(server)
             server.settimeout(None)
             for item in (client, server):
                 item.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._sockets += [client, server]
             for source, target in ((client, server), (server, client)):
                 thread = threading.Thread(
                     target=self._carry, args=(source, target, number), daemon=True

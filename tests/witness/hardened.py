@@ -70,6 +70,7 @@ def compare_hardened(seen: HardenedSeen, told: HardenedTold) -> Comparison:
         *_answers(seen.nats, told),
         *_deliveries(seen.nats, told, figures),
         _consumers(seen.nats),
+        _drained(seen),
         _routes(seen, told, figures),
     ]
     empty = [
@@ -227,13 +228,18 @@ def _answers(seen: NatsSeen, told: HardenedTold) -> list[Check]:
         return found
 
     def answered(what: str) -> list[Handed]:
-        return [item for item, answer in seen.answers.items() if answer == what]
+        found = [item for item, answer in seen.answers.items() if answer == what]
+        return [item for item in found if item not in seen.drained]
 
     acks = tasks(answered("ack"))
     naks = tasks(item for item in answered("nak") if seen.handed.get(item) in told.received)
     return [
         same("nats_acks", acks, told.of(nats, Event.ACK_SENT)),
-        same("nats_confirmed", tasks(seen.confirmed), told.of(nats, Event.ACK_CONFIRMED)),
+        same(
+            "nats_confirmed",
+            tasks(seen.confirmed - seen.drained.keys()),
+            told.of(nats, Event.ACK_CONFIRMED),
+        ),
         same("nats_ended", acks, told.of(nats, *_ENDED)),
         same("nats_naks", naks, told.of(nats, Event.NAK)),
         same("nats_terms", tasks(answered("term")), told.of(nats, Event.TERM)),
@@ -265,7 +271,7 @@ def _deliveries(seen: NatsSeen, told: HardenedTold, figures: dict[str, int]) -> 
     figures["nats_given_back"] = given_back.total()
     figures["nats_redelivered"] = sum(n for item, n in wire.items() if item.attempt > 1)
     check = same(name, wire, told.received + given_back)
-    unasked = seen.answers.keys() - seen.handed.keys()
+    unasked = seen.answers.keys() - seen.handed.keys() - seen.drained.keys()
     settled = _within(
         "nats_settled",
         [*seen.handed, *unasked],
@@ -283,7 +289,7 @@ def _consumers(seen: NatsSeen) -> Check:
     name = "nats_consumers"
     numbers: defaultdict[str, set[int]] = defaultdict(set)
     first: dict[str, int] = {}
-    for handed, item in seen.handed.items():
+    for handed, item in (seen.handed | seen.drained).items():
         numbers[handed.consumer].add(handed.number)
         first[handed.consumer] = min(item.sequence, first.get(handed.consumer, item.sequence))
     problems = [
@@ -303,7 +309,23 @@ def _consumers(seen: NatsSeen) -> Check:
         if start is None or sequence < start:
             problems.append(f"{name}: {consumer} delivers {sequence}, its epoch begins at {start}")
     total = sum(map(len, numbers.values()))
-    return Check(name=name, seen=total, told=len(seen.handed), problems=problems)
+    told = len(seen.handed) + len(seen.drained)
+    return Check(name=name, seen=total, told=told, problems=problems)
+
+
+def _drained(seen: HardenedSeen) -> Check:
+    """What a procedure takes from NATS is in Redis, or has ended, before it is acknowledged."""
+    nats, name = seen.nats, "nats_drained"
+    tasks = {item: nats.stored.get(found.sequence, "?") for item, found in nats.drained.items()}
+    there = {task for task, _length in seen.redis.puts} | seen.redis.moved.keys()
+    check = _within(
+        name, tasks.values(), there | seen.redis.ended | nats.ended, "drained that Redis has not"
+    )
+    left = [item for item in tasks if nats.answers.get(item) != "ack" or item not in nats.confirmed]
+    if left:
+        text = f"{name}: {len(left)} taken and not acknowledged, e.g. {examples(left)}"
+        check = msgspec.structs.replace(check, problems=[*check.problems, text])
+    return check
 
 
 def _routes(seen: HardenedSeen, told: HardenedTold, figures: dict[str, int]) -> Check:

@@ -20,8 +20,9 @@ _ACKS = f"$JS.ACK.{STREAM}."
 BUCKET = "HOOK_QUEUE_DONE"
 _LETTERS = "dead.queue.hook."
 _EPOCHS = "epoch.queue.hook."
+_SLOTS = "worker.queue.hook."
 _RECORDS = f"$KV.{BUCKET}."
-_WANTED = (SUBJECT, _RECORDS, _LETTERS, _EPOCHS)
+_WANTED = (SUBJECT, _RECORDS, _LETTERS, _EPOCHS, _SLOTS)
 _SMALL_BYTES = 512
 _NO_RESPONDERS = b"NATS/1.0 503"
 
@@ -40,7 +41,8 @@ class NatsSeen(msgspec.Struct, kw_only=True):
         puts: sequence and task of each publish that the stream acknowledged, repeats included.
         repeats: of these, those that the stream knew already.
         unanswered: publishes of a task without an acknowledgement.
-        handed: sequence and attempt of each delivery of a durable consumer.
+        handed: sequence and attempt of each delivery of a durable consumer to a worker; whoever
+            announces slots is one. drained: likewise to somebody else, which is a procedure.
         answers: the last word of the client about it: ``ack``, ``nak`` or ``term``.
         confirmed: acknowledgements that the server answered.
         writes: key and entry of each write to the bucket that was taken, by its sequence.
@@ -56,6 +58,7 @@ class NatsSeen(msgspec.Struct, kw_only=True):
     repeats: int = 0
     unanswered: Counter[str] = msgspec.field(default_factory=Counter)
     handed: dict[Handed, Delivery] = {}
+    drained: dict[Handed, Delivery] = {}
     answers: dict[Handed, str] = {}
     confirmed: set[Handed] = set()
     writes: dict[int, tuple[str, dict[str, object]]] = {}
@@ -118,6 +121,7 @@ def read_talk(frames: list[Frame]) -> NatsSeen:
     """Publishes with their answers, deliveries with theirs, in the order of arrival."""
     seen = NatsSeen()
     asked: dict[tuple[int, str], Frame] = {}
+    workers = {item.connection for item in frames if item.subject.startswith(_SLOTS)}
     for frame in frames:
         if frame.from_client:
             if frame.subject.startswith(_ACKS):
@@ -128,7 +132,8 @@ def read_talk(frames: list[Frame]) -> NatsSeen:
         elif frame.reply:
             found = _settlement(frame.reply)
             handed = Handed(found.consumer, found.delivery)
-            seen.handed[handed] = Delivery(found.sequence, found.attempt)
+            target = seen.handed if frame.connection in workers else seen.drained
+            target[handed] = Delivery(found.sequence, found.attempt)
         elif question := asked.pop((frame.connection, frame.subject), None):
             _hear_answer(seen, question, frame)
     seen.unanswered = +seen.unanswered
@@ -171,6 +176,6 @@ def _hear_answer(seen: NatsSeen, question: Frame, answer: Frame) -> None:
     elif subject.startswith(_EPOCHS):
         entry = json.loads(question.payload)
         seen.epochs[entry["number"]] = entry["start_sequence"]
-    else:
+    elif subject.startswith(_RECORDS):
         key = subject.removeprefix(_RECORDS)
         seen.writes[said["seq"]] = (key, json.loads(question.payload))
