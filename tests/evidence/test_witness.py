@@ -51,3 +51,45 @@ def test_witness(proof, tmp_path, measures):
         **found.sides,
     )
     proof.conclude(found.refuted, found.unknown)
+
+
+@pytest.mark.evidence(
+    claim="On the way back from NATS with a backlog, with all measures, each task that a procedure"
+    " takes from NATS is pushed to Redis once and acknowledged, and what the brokers themselves"
+    " tell of every task is the ledger.",
+    seed=11,
+)
+@pytest.mark.timeout(300)
+def test_witness_moves(proof, tmp_path):
+    """The workers are slower than the load, so that every procedure finds something to move."""
+    rate_per_s, service_ms, phases = 130, 600, ("dual_read", "nats_primary", "redis_only")
+    run = witness_hardened(
+        tmp_path,
+        "rollback_from_nats_primary",
+        [
+            f"timeline.phases={list(phases)}",
+            "timeline.phase_seconds=2",
+            f"producers.rate_per_s={rate_per_s}",
+            f"workers.service_ms={service_ms}",
+            f"seed={proof.seed}",
+        ],
+        timeout_s=240,
+    )
+    found = compare_hardened(run.seen, run.told)
+    proof.record_versions(**run.versions)
+    proof.record(
+        tasks=run.tasks,
+        pushes=run.pushes,
+        verdict_of_the_run=run.verdict,
+        phases=", ".join(phases),
+        rate_per_s=rate_per_s,
+        service_ms=service_ms,
+        **found.figures,
+        **found.sides,
+    )
+    moved = {
+        "pushed to Redis": found.sides["redis_moves"]["seen"],
+        "taken out of Redis": found.figures["redis_taken_out"],
+    }
+    idle = [f"nothing was {what}" for what, count in moved.items() if not count]
+    proof.conclude(found.refuted, [*found.unknown, *idle])

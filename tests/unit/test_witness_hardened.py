@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import eventually
+from tests.witness import forward as forward_module
 from tests.witness.aof import AofError, read_units, wait_for_mark
 from tests.witness.forward import Forward, Frame, Talk, read_frames
 from tests.witness.monitor import Command
@@ -184,6 +185,15 @@ def test_a_copied_record_is_no_completion():
     answer = Frame(1, "MSG", "i", "", b"", b'{"stream":"KV_HOOK_QUEUE_DONE","seq":1}')
     seen = read_talk([copied, answer])
     assert (seen.done, seen.ended) == ({}, {A})
+
+
+def test_a_talk_has_an_end(monkeypatch):
+    monkeypatch.setattr(forward_module, "MOST_FRAMES", 1)
+    talk = Talk(lambda frame: frame.payload != b"no")
+    frames = [Frame(1, "PUB", "a", "", b"", text) for text in (b"no", b"1", b"2")]
+    for frame in frames:
+        talk.hear([frame])
+    assert (talk.frames, talk.troubles) == ([frames[1]], ["more than 1 messages of NATS"])
 
 
 async def test_every_byte_goes_on_and_is_heard():

@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 
 __all__ = ["Forward", "Frame", "Talk", "read_frames"]
 
+MOST_FRAMES = 10_000_000
 _READ_BYTES = 1 << 18
 _CONNECT_TIMEOUT_S = 5.0
 _JOIN_TIMEOUT_S = 10.0
@@ -68,6 +69,7 @@ class Talk:
     def __init__(self, wanted: Callable[[Frame], bool]) -> None:
         self._wanted = wanted
         self._lock = threading.Lock()
+        self._full = False
         self.frames: list[Frame] = []
         self.troubles: list[str] = []
 
@@ -75,7 +77,11 @@ class Talk:
         """Take what one side has said."""
         kept = [frame for frame in frames if self._wanted(frame)]
         with self._lock:
-            self.frames += kept
+            if len(self.frames) < MOST_FRAMES:
+                self.frames += kept
+            elif kept and not self._full:
+                self._full = True
+                self.troubles.append(f"more than {MOST_FRAMES} messages of NATS")
 
     def doubt(self, why: str) -> None:
         """Something may have been missed."""

@@ -137,7 +137,6 @@ def _trims(seen: HardenedSeen, told: HardenedTold, figures: dict[str, int]) -> C
     known = set(seen.nats.stored.values()) | seen.redis.ended | seen.nats.ended
     lost = seen.redis.taken_out.keys() - known
     problems = []
-    # On NATS the end may be known by the acknowledgement alone; it comes after the record.
     if early:
         problems.append(f"{name}: {len(early)} before their end, e.g. {examples(early)}")
     if lost:
