@@ -9,7 +9,7 @@ import msgspec
 from hookbench.ledger.events import Broker, Event
 from tests.witness.accounts import Delivery, Seen, Told
 
-__all__ = ["Check", "Comparison", "compare"]
+__all__ = ["Check", "Comparison", "compare", "examples", "same"]
 
 EXAMPLES = 3
 
@@ -68,20 +68,20 @@ def compare(seen: Seen, told: Told) -> Comparison:
     )
 
 
-def _examples(items: Iterable[Any]) -> str:
+def examples(items: Iterable[Any]) -> str:
     return ", ".join(str(item) for item in sorted(items)[:EXAMPLES])
 
 
-def _same(name: str, seen: Counter[Any], told: Counter[Any]) -> Check:
+def same(name: str, seen: Counter[Any], told: Counter[Any]) -> Check:
     """Equal as multisets."""
     problems = []
     if missing := told - seen:
         problems.append(
-            f"{name}: {missing.total()} of the ledger were not seen, e.g. {_examples(missing)}"
+            f"{name}: {missing.total()} of the ledger were not seen, e.g. {examples(missing)}"
         )
     if extra := seen - told:
         problems.append(
-            f"{name}: {extra.total()} that were seen are not in the ledger, e.g. {_examples(extra)}"
+            f"{name}: {extra.total()} that were seen are not in the ledger, e.g. {examples(extra)}"
         )
     return Check(name=name, seen=seen.total(), told=told.total(), problems=problems)
 
@@ -99,16 +99,16 @@ def _redis(seen: Seen, told: Told) -> list[Check]:
     trimmed = (into - received - seen.pending_left) & once
     return [
         *_trims(seen, told, trimmed),
-        _same("redis_puts", seen.pushed, told.of(Event.PUT_OK, Broker.REDIS)),
-        _same("redis_removals", seen.removed, finished),
-        _same("redis_retries", seen.requeued, naks),
-        _same("redis_retries_removed", seen.taken_back, naks),
-        _same(
+        same("redis_puts", seen.pushed, told.of(Event.PUT_OK, Broker.REDIS)),
+        same("redis_removals", seen.removed, finished),
+        same("redis_retries", seen.requeued, naks),
+        same("redis_retries_removed", seen.taken_back, naks),
+        same(
             "redis_pending_list",
             into,
             received + seen.pending_left + trimmed,
         ),
-        _same(
+        same(
             "redis_work_list",
             seen.removed + seen.taken_back + seen.work_left,
             received,
@@ -122,7 +122,7 @@ def _trims(seen: Seen, told: Told, trimmed: Counter[str]) -> list[Check]:
         return []
     ended = told.of(Event.ACK_SENT, Broker.NATS) + told.of(Event.TERM, Broker.NATS)
     strange = seen.looked_for.keys() - ended.keys()
-    text = f"redis_trims: {len(strange)} trimmed that NATS had not done, e.g. {_examples(strange)}"
+    text = f"redis_trims: {len(strange)} trimmed that NATS had not done, e.g. {examples(strange)}"
     return [
         Check(
             name="redis_trims",
@@ -153,8 +153,8 @@ def _stream(seen: Seen, told: Told) -> list[Check]:
         if count != seen.last_sequence
     ]
     return [
-        _same("nats_puts", seen.published, told.of(Event.PUT_OK, Broker.NATS)),
-        _same("nats_stream", stored, once),
+        same("nats_puts", seen.published, told.of(Event.PUT_OK, Broker.NATS)),
+        same("nats_stream", stored, once),
         msgspec.structs.replace(length, problems=problems),
     ]
 
@@ -170,9 +170,9 @@ def _answers(seen: Seen, told: Told) -> list[Check]:
         )
 
     return [
-        _same("nats_acks", tasks("ack"), told.of(Event.ACK_SENT, Broker.NATS)),
-        _same("nats_naks", tasks("nak", received_only=True), told.of(Event.NAK, Broker.NATS)),
-        _same("nats_terms", tasks("term"), told.of(Event.TERM, Broker.NATS)),
+        same("nats_acks", tasks("ack"), told.of(Event.ACK_SENT, Broker.NATS)),
+        same("nats_naks", tasks("nak", received_only=True), told.of(Event.NAK, Broker.NATS)),
+        same("nats_terms", tasks("term"), told.of(Event.TERM, Broker.NATS)),
     ]
 
 
@@ -194,10 +194,10 @@ def _deliveries(seen: Seen, told: Told) -> tuple[Check, dict[str, int]]:
     dropped = every - received - answered.keys()
     problems = []
     if twice := {item for item, count in told.received.items() if count > 1}:
-        problems.append(f"{name}: {len(twice)} received twice, e.g. {_examples(twice)}")
+        problems.append(f"{name}: {len(twice)} received twice, e.g. {examples(twice)}")
     if strange := answered.keys() - received - given_back:
         problems.append(
-            f"{name}: {len(strange)} acknowledged and not received, e.g. {_examples(strange)}"
+            f"{name}: {len(strange)} acknowledged and not received, e.g. {examples(strange)}"
         )
     if len(every) != seen.deliveries:
         problems.append(

@@ -1,7 +1,6 @@
 """A real rehearsal on brokers of its own, with a witness on each."""
 
 import asyncio
-import json
 import subprocess
 import sys
 from collections import Counter
@@ -17,9 +16,10 @@ from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.results.store import load_manifest, resolve_run
 from tests.witness.accounts import Answer, Delivery, Seen, Told, read_told
 from tests.witness.monitor import Command, RedisMonitor
+from tests.witness.redis_log import task_of
 from tests.witness.wire import NatsWitness, Publish, Settlement
 
-__all__ = ["Witnessed", "see_commands", "see_messages", "witness_run"]
+__all__ = ["Witnessed", "rehearse", "see_commands", "see_messages", "task_of", "witness_run"]
 
 # The names of the migration guide.
 PENDING = b"{hook}:sync"
@@ -44,14 +44,6 @@ class Witnessed(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
 
-def task_of(payload: bytes) -> str:
-    """The id in the JSON of a task; other bytes are named as they are."""
-    try:
-        return str(json.loads(payload)["id"])
-    except (ValueError, KeyError, TypeError):
-        return f"bytes {payload[:40]!r}"
-
-
 def witness_run(folder: Path, scenario: str, changes: list[str], timeout_s: float) -> Witnessed:
     """Carry out a scenario under observation.
 
@@ -71,7 +63,8 @@ def witness_run(folder: Path, scenario: str, changes: list[str], timeout_s: floa
                 RedisMonitor(redis_broker.port) as monitor,
                 NatsWitness(nats_broker.port, SUBJECT) as wire,
             ):
-                _rehearse(folder, scenario, changes, timeout_s, redis_broker.url, nats_broker.url)
+                urls = [f"--redis-url={redis_broker.url}", f"--nats-url={nats_broker.url}"]
+                rehearse(folder, scenario, changes, timeout_s, urls)
                 commands, redis_missed = monitor.finish()
                 published, answers, nats_missed = wire.finish()
             seen.incomplete = [*redis_missed, *nats_missed]
@@ -95,17 +88,16 @@ def witness_run(folder: Path, scenario: str, changes: list[str], timeout_s: floa
     )
 
 
-def _rehearse(
-    folder: Path,
-    scenario: str,
-    changes: list[str],
-    timeout_s: float,
-    redis_url: str,
-    nats_url: str,
+def rehearse(
+    folder: Path, scenario: str, changes: list[str], timeout_s: float, urls: list[str]
 ) -> None:
-    """With the real names, for a run removes what stands under names of its own."""
-    options = [f"--redis-url={redis_url}", f"--nats-url={nats_url}", "--real-names"]
-    options += [f"--out={folder / 'results'}", *(f"--set={change}" for change in changes)]
+    """Run a scenario with the real names, for a run removes what stands under names of its own.
+
+    Raises:
+        RuntimeError: it came to no verdict; the text has the end of what it said.
+    """
+    options = [*urls, "--real-names", f"--out={folder / 'results'}"]
+    options += [f"--set={change}" for change in changes]
     done = subprocess.run(
         [sys.executable, "-m", "hookbench", "run", scenario, *options],
         capture_output=True,
