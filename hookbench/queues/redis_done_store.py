@@ -32,6 +32,7 @@ from hookbench.queues.authority import (
 )
 from hookbench.queues.batches import Batches
 from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_scripts import run_often
 from hookbench.task import Names
 
 __all__ = ["RedisDoneStore"]
@@ -282,7 +283,7 @@ class RedisDoneStore:
         with broker_errors("the done-store"):
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    answer = await self._client.eval(script, len(keys), *keys, *arguments)
+                    answer = await run_often(self._client, script, keys, arguments)
             except TimeoutError as error:
                 raise BrokerUnreachableError(
                     f"Redis did not answer the done-store within {self._timeout_s:g} s"
