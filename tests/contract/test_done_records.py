@@ -192,7 +192,9 @@ async def test_a_question_does_not_carry_its_script(source, monkeypatch):
 
 async def test_the_last_task_of_a_repository_is_read_once(target, monkeypatch):
     entropy = random.Random(7)
-    older, newer = (uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy) for ms in (1_000, 2_000))
+    older, newer, newest = (
+        uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy) for ms in (1_000, 2_000, 3_000)
+    )
     jetstream, read = target._transport.jetstream, []
 
     async def counted(*arguments, send=jetstream.get_msg, **options):
@@ -206,5 +208,7 @@ async def test_the_last_task_of_a_repository_is_read_once(target, monkeypatch):
     second = await target.claim(newer, "a", LEASE_S, repository="repo-1")
     third = await target.claim(newer, "a", LEASE_S, repository="repo-1")
     assert await target.complete(third)
-    assert not await target.complete(second), "claimed by another since"
+    assert not await target.complete(second), "claimed once more since"
+    fourth = await target.claim(newest, "a", LEASE_S, repository="repo-1")
+    assert await target.release(fourth)
     assert (target._held, target._latest) == ({}, {})
