@@ -16,6 +16,7 @@ round opens a queue of its own, warms it up, and then does two things with it:
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import shutil
 import statistics
 import sys
@@ -35,7 +36,7 @@ from tests.evidence.price_variants import BUDGETS, MARGIN, RECONCILED, VARIANTS
 from tests.evidence.turns import ROLES, Meter, Tally
 
 ROUNDS = 7
-AT_ONCE = 1_500
+AT_ONCE = 1_000
 IN_TURN = 50
 WARM_UP = 60
 RECONCILED_TASKS = 200
@@ -72,6 +73,14 @@ async def monitored(redis_url, master_port, broker):
         await monitor.aclose()
 
 
+def in_order(variants, number):
+    """Those of a situation after each other, near their guide, and in each round another first."""
+    for _situation, group in itertools.groupby(variants, lambda item: item.situation):
+        found = list(group)
+        start = number % len(found)
+        yield from (*found[start:], *found[:start])
+
+
 async def measure(redis, replicated, broker, folder, sizes, *, variants=VARIANTS, told=None):
     """The rounds of each variant; those of one round follow each other, in changing order."""
     ports = {redis.port: "redis", broker.port: "nats"}
@@ -83,8 +92,7 @@ async def measure(redis, replicated, broker, folder, sizes, *, variants=VARIANTS
         monitored(replicated.url, master.port, broker) as double,
     ):
         for number in range(sizes.rounds):
-            start = number * len(variants) // sizes.rounds
-            for variant in (*variants[start:], *variants[:start]):
+            for variant in in_order(variants, number):
                 brokers = double if variant.has_replica else single
                 with Meter(ports).counting() as meter:
                     figures = await one_round(variant, brokers, meter, folder / "round", sizes)

@@ -15,7 +15,7 @@ from tests.evidence.price_rig import SENDERS, SLOTS
     " bytes are within their budget; and every task of every variant was done exactly once.",
     seed=7,
 )
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_price(proof, tmp_path):
     sizes, loads = Sizes(), []
     found = run(tmp_path, sizes, told=lambda _number: loads.append(os.getloadavg()[0]))
