@@ -170,11 +170,9 @@ def refuted(found):
             wanted, got = getattr(budget, name), getattr(turn, name)
             if abs(got - wanted) > MARGIN:
                 wrong.append(f"{variant.label}: {got:.2f} {name} a task in turn, not {wanted}")
-            if getattr(once, name) > wanted + MARGIN:
-                wrong.append(
-                    f"{variant.label}: {getattr(once, name):.2f} {name} a task at once, more than"
-                    f" {wanted}"
-                )
+            got, most = getattr(once, name), budget.at_once(name)
+            if got > most + MARGIN:
+                wrong.append(f"{variant.label}: {got:.2f} {name} a task at once, more than {most}")
         if turn.wire_bytes > budget.wire_bytes:
             wrong.append(
                 f"{variant.label}: {turn.wire_bytes:.0f} bytes a task in turn, more than"

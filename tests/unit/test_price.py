@@ -36,9 +36,13 @@ def tally_of(variant):
 def round_of(variant):
     counts = {PRODUCER: Tally(), WORKER: tally_of(variant)}
     reconciled = Tally(**RECONCILED) if variant == RECONCILES else None
+    once = copy.deepcopy(counts)
+    if variant.situation != "nats_only":
+        mine, guide = (BUDGETS[item].at_once("redis_turns") for item in (variant, variant.guide))
+        once[WORKER].redis_turns = mine if variant.measures == GUIDE else mine + guide
     return Round(
         put_per_s=1.0, done_per_s=1.0, put_ms={}, done_ms=[], executed={}, reconciled=reconciled,
-        counts={"in_turn": counts, "at_once": copy.deepcopy(counts)},
+        counts={"in_turn": counts, "at_once": once},
     )  # fmt: skip
 
 
@@ -78,6 +82,14 @@ def test_fewer_at_once_are_allowed_and_one_bad_round_is_noise(found):
     assert worst(found, KEPT, add("at_once", "nats_out", -1)) == []
     add("in_turn", "nats_out", 9)(found[KEPT][0])
     assert refuted(found) == []
+
+
+def test_claims_that_share_no_turn_are_refuted(found):
+    variant = Variant(situation="redis_only", measures="done_store")
+    assert worst(found, variant, add("at_once", "redis_turns", 0.2)) == []
+    assert worst(found, variant, add("at_once", "redis_turns", 1.8)) == [
+        "redis_only: done_store: 2.25 redis_turns a task at once, more than 0.25"
+    ]
 
 
 def test_more_bytes_are_refuted(found):
