@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.evidence.price_findings import FINDINGS
+from tests.evidence.price_findings import conclusion, remarks
 from tests.evidence.price_variants import BUDGETS, GUIDE, LEFT_OUT
 
 __all__ = ["EVIDENCE", "document"]
@@ -15,23 +15,23 @@ _HEAD = """# The price of the hardened design
 
 What each measure costs beside the guide: `evidence/price.json`, commit {commit}, {rounds} rounds \
 in one run, in which all variants take turns, {tasks:,} tasks, each of them done exactly once by \
-the ledger. The machine has {cpus} cores and was used by others (load {load_least} to \
+the ledger. The machine has {cpus} cores and was shared with others (load {load_least} to \
 {load_most}). Written by `python -m tests.evidence.price_table`; `make evidence ARGS="-k price"` \
 measures anew, and `python -m tests.evidence.price --quick` in half a minute.
 
 The reference producer and a whole `WorkerService` run in one process, on brokers of durability \
-class `lazy`, ledgers on, a handler that does nothing. So the rates are the worst case: a handler \
-of 5 ms hides most of what is lost here. A measure stands with what it needs.
+class `lazy`, ledgers on, a handler that does nothing. So the rates are the worst case: nothing \
+is done but what the queue needs. A measure stands with what it needs.
 
-- **Counts are exact, and proven**: per task, producer and worker together. *Turns* are requests \
-to Redis whose answer is waited for, a pipeline being one; *out* and *in* are NATS messages to and \
-from the broker, acknowledgements and pull requests included; *bytes* are those of both brokers \
-and both ways. *In turn*: a task is put when the one before is finished. *At once*: {senders} \
+- **Counts are exact, and proven**: per task, producer and worker together. _Turns_ are requests \
+to Redis whose answer is waited for, a pipeline being one; _out_ and _in_ are NATS messages to and \
+from the broker, acknowledgements and pull requests included; _bytes_ are those of both brokers \
+and both ways. _In turn_: a task is put when the one before is finished. _At once_: {senders} \
 senders, {slots} slots, a backlog of {tasks_at_once:,} tasks.
-- **Rates and latencies are this run's**: *x* is the rate beside the guide's of the same round, \
+- **Rates and latencies are this run's**: _x_ is the rate beside the guide's of the same round, \
 median and range; put until the brokers have it, done until it is acknowledged, confirmed and \
-trimmed. Latencies (p50 and p99, ms) are of tasks in turn: until the put is acknowledged to its \
-caller, and from there on until the handler has returned.
+trimmed. Latencies (p50 and p99, ms) are of tasks in turn: from the beginning of the put until it \
+is acknowledged to its caller, and until the handler has returned.
 """
 
 _COLUMNS = (
@@ -57,15 +57,16 @@ def document():
     figures = evidence["figures"]
     settings = {name: value for name, value in figures.items() if not isinstance(value, dict)}
     lines = [_HEAD.format(commit=evidence["commit"], cpus=evidence["cpus"], **settings)]
-    situation = ""
+    said, situation = remarks(figures), ""
     for variant in BUDGETS:
         if variant.situation != situation:
             situation = variant.situation
-            lines += ["", f"## {situation}", "", FINDINGS.get(situation, ""), ""]
+            lines += ["", f"## {situation}", "", said[situation], ""]
             lines += [_row(_COLUMNS), _row(["---", *["---:"] * (len(_COLUMNS) - 1)])]
         lines.append(_row(_cells(variant, figures[variant.label])))
-    lines += ["", "## What it comes to", "", FINDINGS["all"], ""]
-    lines += [f"Not measured: **{name}** {why}." for name, why in LEFT_OUT.items()]
+    lines += ["", "## What it comes to", ""]
+    lines += [f"- {text}" for text in conclusion(figures)]
+    lines += [f"- Not measured: **{name}**, {why}." for name, why in LEFT_OUT.items()]
     return "\n".join(lines) + "\n"
 
 

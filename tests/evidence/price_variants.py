@@ -146,8 +146,8 @@ _BUDGETS = {
 }
 
 LEFT_OUT = {
-    "gates": "asked by a procedure between two phases, not by a producer or a worker",
-    "replica_wait in all": "waits for no replica where there is none",
+    "gates": "which a procedure asks between two phases, and no producer or worker",
+    "replica_wait in all": "for there is no replica to wait for",
 }
 
 BUDGETS = {

@@ -10,9 +10,9 @@ from tests.evidence.price_rig import SENDERS, SLOTS
 
 
 @pytest.mark.evidence(
-    claim="Of each measure alone and of all, Redis turns and NATS messages per task are the guide's and"
-    " what its budget says, in turn, and no more than that at once; bytes are within it, too; and"
-    " every task of every variant was accepted, started and done exactly once.",
+    claim="Of each measure alone and of all, Redis turns and NATS messages per task are the guide's"
+    " and what its budget says, in turn, and no more than that at once; bytes are within it, too;"
+    " and every task of every variant was accepted, started and done exactly once.",
     seed=7,
 )
 @pytest.mark.timeout(1800)

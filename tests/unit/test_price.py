@@ -210,4 +210,4 @@ def test_the_document_is_what_the_file_says():
 
 
 def plain(text):
-    return [re.sub(r"[ -]+", " ", line).strip() for line in text.splitlines()]
+    return [re.sub(r"[ -]+", " ", line).strip() for line in text.splitlines() if line]
