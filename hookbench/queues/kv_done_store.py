@@ -167,6 +167,8 @@ class KvDoneStore:
         self._subject = f"$KV.{transport.names.done_bucket}."
         self._held: dict[tuple[uuid.UUID, int], _Stored] = {}
         """What this process wrote last under each of its claims: saves a read per write."""
+        self._latest: dict[tuple[uuid.UUID, int], _Stored] = {}
+        """What each of its claims found of the repository: as a rule still so when it ends."""
 
     async def claim(
         self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
@@ -177,7 +179,8 @@ class KvDoneStore:
         later task that is completed between the two is not seen.
         """
         born_ms = _born_ms(task_id, repository)
-        superseded = born_ms > 0 and await self._last_ms(repository) > born_ms
+        latest = await self._read_key(_last_key(repository)) if born_ms else _NOTHING
+        superseded = latest.entry.done_ms > born_ms
         found = await self._read(task_id) if superseded else _NOTHING
         for _ in range(_TRIES):
             held_for_s = self._held_for_s(found, owner)
@@ -203,6 +206,8 @@ class KvDoneStore:
             if revision is not None:
                 stored = _Stored(entry, revision)
                 self._held[task_id, stored.token] = stored
+                if born_ms:
+                    self._latest[task_id, stored.token] = latest
                 return Claim(
                     task_id=task_id,
                     outcome=ClaimOutcome.GRANTED,
@@ -224,7 +229,8 @@ class KvDoneStore:
         """Record the task as ended; before it the repository, for its effect has happened."""
         born_ms = _born_ms(claim.task_id, claim.repository)
         if born_ms:
-            await self._advance(claim.repository, born_ms)
+            latest = self._latest.pop((claim.task_id, claim.token), None)
+            await self._advance(claim.repository, born_ms, latest)
         return await self._replace(claim, state=_DONE)
 
     async def release(self, claim: Claim, *, failure: str = "") -> bool:
@@ -284,14 +290,14 @@ class KvDoneStore:
             f"record {record.task_id}: others write it all the time; stop the workers first"
         )
 
-    async def _last_ms(self, repository: str) -> int:
-        return (await self._read_key(_last_key(repository))).entry.done_ms
+    async def _advance(self, repository: str, born_ms: int, known: _Stored | None) -> None:
+        """Note that a task of that time is done, unless a later one is.
 
-    async def _advance(self, repository: str, born_ms: int) -> None:
-        """Note that a task of that time is done, unless a later one is."""
+        A write over what was ``known`` is refused where that is not the last record any more.
+        """
         key = _last_key(repository)
         for _ in range(_TRIES):
-            found = await self._read_key(key)
+            found, known = known or await self._read_key(key), None
             if found.entry.done_ms >= born_ms:
                 return
             entry = _Entry(state=_RELEASED, done_ms=born_ms)
@@ -317,7 +323,7 @@ class KvDoneStore:
             if found.token != claim.token or before.state not in (_CLAIMED, _DONE):
                 break
             if before.state == _DONE:
-                self._held.pop(key, None)
+                self._drop(key)
                 return state == _DONE
             failed = bool(failure)
             entry = _Entry(
@@ -335,11 +341,16 @@ class KvDoneStore:
                 if state == _CLAIMED:
                     self._held[key] = _Stored(entry, revision)
                 else:
-                    self._held.pop(key, None)
+                    self._drop(key)
                 return True
             found = await self._read(claim.task_id)
-        self._held.pop(key, None)
+        self._drop(key)
         return False
+
+    def _drop(self, key: tuple[uuid.UUID, int]) -> None:
+        """A claim of ours has ended."""
+        self._held.pop(key, None)
+        self._latest.pop(key, None)
 
     async def _write(self, key: str, entry: _Entry, *, over: int) -> int | None:
         """The new revision; ``None`` if the key has another revision than ``over``."""

@@ -32,6 +32,7 @@ from hookbench.queues.authority import (
 )
 from hookbench.queues.batches import Batches
 from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_scripts import run_often
 from hookbench.queues.replica_wait import write_replicated
 from hookbench.task import Names
 
@@ -296,7 +297,7 @@ class RedisDoneStore:
                         pipeline.eval(script, len(keys), *keys, *arguments)
                         answer = await write_replicated(pipeline, self._replicas, _WHAT)
                     else:
-                        answer = await self._client.eval(script, len(keys), *keys, *arguments)
+                        answer = await run_often(self._client, script, keys, arguments)
             except TimeoutError as error:
                 raise BrokerUnreachableError(
                     f"Redis did not answer the done-store within {self._timeout_s:g} s"

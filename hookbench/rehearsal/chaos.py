@@ -438,7 +438,7 @@ def _frames(now: _Moment) -> dict[str, tuple[tuple[str, str], ...]]:
     if now.reads_redis:
         redis += (("reply", "EVALSHA" if scripts else "BLMOVE"), *_both_ways("LREM"))
     if now.claims_on_redis:
-        redis += _both_ways("EVAL")
+        redis += _both_ways("EVALSHA")
     return {
         "producers-redis": _both_ways("LPUSH") if now.writes_redis else (),
         "producers-nats": (

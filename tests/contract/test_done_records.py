@@ -1,6 +1,7 @@
 """What one authority hands over to the other, and what a full Redis still takes."""
 
 import asyncio
+import random
 import uuid
 
 import pytest
@@ -10,6 +11,7 @@ from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_redis
 from hookbench.brokers.resolve import resolve_redis
 from hookbench.errors import ConfigDriftError, SettingError
+from hookbench.ids import uuid7
 from hookbench.migration.done_store import (
     Authority,
     ClaimOutcome,
@@ -23,6 +25,7 @@ from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.transport import AppTransport
 from tests.contract.test_done_store import LEASE_S, RETENTION_S, SHORT_S, granted, open_store
+from tests.virtual import FixedClock
 
 
 @pytest.fixture
@@ -167,3 +170,45 @@ async def test_an_owner_that_would_break_the_record_is_refused(source):
         with pytest.raises(SettingError, match="owner"):
             await source.claim(uuid.uuid4(), owner, LEASE_S)
     assert (await source.claim(uuid.uuid4(), "a", LEASE_S)).outcome is ClaimOutcome.GRANTED
+
+
+async def test_a_question_does_not_carry_its_script(source, monkeypatch):
+    """Its text is larger than all the rest of a claim; a server that forgot it is sent it again."""
+    client, texts = source._client, []
+
+    async def counted(script, *arguments, send=client.eval):
+        texts.append(script)
+        return await send(script, *arguments)
+
+    monkeypatch.setattr(client, "eval", counted)
+    await done(source, 3)
+    texts.clear()
+    await done(source, 3)
+    assert texts == []
+    await client.script_flush()
+    await done(source, 3)
+    assert len(texts) == 1
+
+
+async def test_the_last_task_of_a_repository_is_read_once(target, monkeypatch):
+    entropy = random.Random(7)
+    older, newer, newest = (
+        uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy) for ms in (1_000, 2_000, 3_000)
+    )
+    jetstream, read = target._transport.jetstream, []
+
+    async def counted(*arguments, send=jetstream.get_msg, **options):
+        read.append(options["subject"].rpartition(".")[0])
+        return await send(*arguments, **options)
+
+    monkeypatch.setattr(jetstream, "get_msg", counted)
+    first = await target.claim(older, "a", LEASE_S, repository="repo-1")
+    assert await target.complete(first)
+    assert len(read) == 1
+    second = await target.claim(newer, "a", LEASE_S, repository="repo-1")
+    third = await target.claim(newer, "a", LEASE_S, repository="repo-1")
+    assert await target.complete(third)
+    assert not await target.complete(second), "claimed once more since"
+    fourth = await target.claim(newest, "a", LEASE_S, repository="repo-1")
+    assert await target.release(fourth)
+    assert (target._held, target._latest) == ({}, {})

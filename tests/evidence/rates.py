@@ -41,22 +41,23 @@ QUEUES = ("redis_list", "redis_stream", "jetstream")
 
 
 class Counting:
-    """A ledger that knows when so many acknowledgements were sent."""
+    """A ledger that knows when so many of each of some events were recorded."""
 
-    def __init__(self, ledger):
+    def __init__(self, ledger, events=(Event.ACK_SENT,)):
         self._ledger = ledger
-        self._missing = 0
+        self._events = events
+        self._missing = {}
         self.reached = asyncio.Event()
 
     def expect(self, count):
-        self._missing = count
+        self._missing = dict.fromkeys(self._events, count)
         self.reached.clear()
 
     def record(self, event, task=bytes(16), **facts):
         self._ledger.record(event, task, **facts)
-        if event is Event.ACK_SENT:
-            self._missing -= 1
-            if self._missing == 0:
+        if event in self._missing:
+            self._missing[event] -= 1
+            if not any(left > 0 for left in self._missing.values()):
                 self.reached.set()
 
 
