@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from hookbench.errors import FaultError, FaultTargetMissingError
+from hookbench.errors import BrokerUnreachableError, FaultError, FaultTargetMissingError
 from hookbench.faults.administration import Administration
 from hookbench.faults.base import FaultNotFiredError
 
@@ -28,6 +28,7 @@ __all__ = [
 
 _CONSUMER_NOT_FOUND = 10014
 _NO_RECORD = (10037, 10059)  # JSNoMessageFoundErr, JSStreamNotFoundErr
+_UNAVAILABLE = 503
 _NOT_FOUND = (_CONSUMER_NOT_FOUND, 10059)
 _START_FIELDS = ("opt_start_seq", "opt_start_time")
 Config = dict[str, Any]
@@ -52,6 +53,8 @@ def _checked(request: str, answer: dict[str, Any]) -> dict[str, Any]:
     text = f"JetStream refused {request}: {error.get('description', error)}"
     if error.get("err_code") in _NOT_FOUND:
         raise FaultTargetMissingError(f"{text}: no phase has made it yet; use a later at_s")
+    if error.get("code") == _UNAVAILABLE:  # no leader, of the stream or of JetStream
+        raise BrokerUnreachableError(text)
     raise FaultError(text)
 
 

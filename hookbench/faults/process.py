@@ -46,12 +46,20 @@ async def end_process(
 ) -> None:
     """Send a signal, and wait until the process is gone.
 
+    One that has just ended by itself, or of another fault, is met in who takes its place.
+
     Raises:
-        FaultNotFiredError: it had ended before, or lives on.
+        FaultNotFiredError: it had ended before and nobody took its place, or it lives on.
     """
     process = targets.process(target)
+
+    def runs() -> bool:
+        return process.exit_code is None
+
+    if not runs() and process.replaced:
+        await wait_until(runs, targets.clock, tries=tries)
     pid = process.pid
-    if process.exit_code is not None:
+    if not runs():
         raise FaultNotFiredError(f"{target}: it had ended before")
     process.signal(number)
 

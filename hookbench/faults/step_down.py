@@ -2,7 +2,12 @@
 
 from typing import Any, Literal
 
-from hookbench.errors import BrokerUnreachableError, FaultError, SettingError
+from hookbench.errors import (
+    BrokerUnreachableError,
+    FaultError,
+    FaultTargetMissingError,
+    SettingError,
+)
 from hookbench.faults.administration import Administration
 from hookbench.faults.base import Fault, FaultNotFiredError, Targets, wait_for
 from hookbench.faults.jetstream_api import ask, consumer_info, consumer_name, stream_info
@@ -41,7 +46,7 @@ class StepDown(Fault, frozen=True, kw_only=True, tag="step_down"):
         administration = targets.administration
         former = _leader(await self._info(administration))
         if former is None:
-            raise FaultNotFiredError(f"the {self.of} has no leader that could step down")
+            raise FaultTargetMissingError(f"the {self.of} has no leader that could step down")
         names = administration.names
         request = f"STREAM.LEADER.STEPDOWN.{names.stream}"
         if self.of == "consumer":

@@ -465,7 +465,13 @@ _ACTIONS = (
 
 def _slow(rng: random.Random, now: _Moment) -> AnyFault | None:
     service_ms = float(rng.randint(20, 200))
-    return SlowHandler(target="workers", at_s=now.at_s, for_s=now.for_s, service_ms=service_ms)
+    return SlowHandler(
+        target="workers",
+        at_s=now.at_s,
+        for_s=now.for_s,
+        service_ms=service_ms,
+        within_s=_WITHIN_S,
+    )
 
 
 def _failing(rng: random.Random, now: _Moment) -> AnyFault | None:
@@ -474,6 +480,7 @@ def _failing(rng: random.Random, now: _Moment) -> AnyFault | None:
         at_s=now.at_s,
         for_s=now.for_s,
         probability=round(rng.uniform(0.05, 0.3), 2),
+        within_s=_WITHIN_S,
         seed=rng.getrandbits(31),
     )
 
@@ -490,12 +497,14 @@ def _equal(rng: random.Random, now: _Moment) -> AnyFault | None:
 
 
 def _oversize(_rng: random.Random, now: _Moment) -> AnyFault | None:
-    return Oversize(target="producers", at_s=now.at_s, for_s=now.for_s)
+    return Oversize(target="producers", at_s=now.at_s, for_s=now.for_s, within_s=_WITHIN_S)
 
 
 def _hot(rng: random.Random, now: _Moment) -> AnyFault | None:
     seed = rng.getrandbits(31)
-    return HotRepository(target="producers", at_s=now.at_s, for_s=now.for_s, seed=seed)
+    return HotRepository(
+        target="producers", at_s=now.at_s, for_s=now.for_s, seed=seed, within_s=_WITHIN_S
+    )
 
 
 _LANES: dict[str, tuple[_Maker, ...]] = {

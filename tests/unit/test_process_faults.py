@@ -1,14 +1,18 @@
 """Faults of processes, on real ones."""
 
+import asyncio
 import signal
 import subprocess
 import sys
+import types
 
 import psutil
 import pytest
 
 from hookbench.clock import SystemClock
-from hookbench.faults.process import Pause
+from hookbench.faults.base import FaultNotFiredError
+from hookbench.faults.process import Pause, end_process
+from tests.virtual import VirtualClock
 
 
 class Place:
@@ -68,3 +72,22 @@ async def test_who_has_the_place_is_paused(dies):
         for child in place.children:
             child.send_signal(signal.SIGKILL)
             child.wait()
+
+
+async def test_one_that_has_just_ended_is_met_in_who_takes_its_place():
+    clock, signals = VirtualClock(), []
+    process = types.SimpleNamespace(pid=7, exit_code=1, replaced=True)
+
+    def kill(number):
+        signals.append((process.pid, number))
+        process.exit_code = -number
+
+    process.signal = kill
+    targets = types.SimpleNamespace(clock=clock, process=lambda _name: process)
+    ending = asyncio.ensure_future(end_process(targets, "worker-0", signal.SIGKILL))
+    await clock.sleep(1.0)
+    process.pid, process.exit_code = 8, None
+    await ending
+    assert signals == [(8, signal.SIGKILL)]
+    with pytest.raises(FaultNotFiredError, match="worker-0: it had ended before"):
+        await end_process(targets, "worker-0", signal.SIGKILL, tries=100)
