@@ -194,11 +194,13 @@ class MeasuredParts:
     async def _store(self, authority: Authority) -> DoneStore:
         kept_s = retention_s(self._stream.max_age_s)
         if authority is Authority.REDIS:
-            redis = self._connections.redis()
-            store = RedisDoneStore(
-                redis, names=self._names, retention_s=kept_s, replicas=self._replicas
-            )
-            self._old = MovingStore(store)
+            # One for whoever asks: what is told to the next authority is told by this very one.
+            if self._old is None:
+                redis = self._connections.redis()
+                store = RedisDoneStore(
+                    redis, names=self._names, retention_s=kept_s, replicas=self._replicas
+                )
+                self._old = MovingStore(store)
             return self._old
         transport = await self._connections.nats()
         await ensure_bucket(

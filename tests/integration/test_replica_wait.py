@@ -1,15 +1,28 @@
 """A put that waits for the replica of a Redis master (hazard R7)."""
 
+import contextlib
+
 import pytest
 
-from hookbench.errors import PublishRefusedError, PublishUnknownError, SendError
+from hookbench.errors import (
+    BrokerUnreachableError,
+    PublishRefusedError,
+    PublishUnknownError,
+    SendError,
+)
+from hookbench.ledger.events import Broker
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase
 from hookbench.migration.service import open_service
+from hookbench.queues.authority import ClaimOutcome
 from hookbench.queues.connections import Connections
+from hookbench.queues.moving import Mover
 from hookbench.queues.redis_absent import push_if_absent
+from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_list import RedisListQueue
+from hookbench.queues.transport import AppTransport
 from hookbench.task import Names, encode_task
+from hookbench.worker.dead_letters import DeadLetter, RedisDeadLetters
 from tests.integration.topologies import opened, redis_of
 
 
@@ -95,3 +108,81 @@ async def test_a_promoted_master_takes_nothing_until_it_has_a_replica(tmp_path, 
             assert await push_if_absent(client, key, [], known, replicas=1) == 0
             assert await push_if_absent(client, key, [], new, replicas=1) == 2
             assert await queue.put(encode_task(make_task())) == 3
+
+
+@pytest.mark.timeout(60)
+async def test_a_claim_and_a_record_count_when_the_replica_has_them(tmp_path, make_task):
+    """Also an answer that tells what was written before, over a connection that wrote nothing."""
+    task = make_task()
+    async with opened("redis_replica", tmp_path) as topology:
+
+        @contextlib.asynccontextmanager
+        async def stores():
+            async with redis_of(topology.redis_url) as client:
+                yield RedisDoneStore(client, retention_s=60.0, replicas=1)
+
+        async with stores() as store, stores() as other:
+            claim = await store.claim(task.id, "a", 30.0)
+            await topology.redis.pause_replication()
+            for ask in (
+                lambda: store.complete(claim),
+                lambda: store.complete(claim),
+                lambda: other.claim(task.id, "b", 30.0),
+                lambda: other.claim(make_task().id, "b", 30.0),
+                lambda: other.forget([task.id]),
+            ):
+                with pytest.raises(BrokerUnreachableError, match="0 of 1 replicas"):
+                    await ask()
+            await topology.redis.resume_replication()
+            again = await store.claim(task.id, "a", 30.0)
+            assert again.token > claim.token
+            assert await store.complete(again)
+            old = await topology.redis.master()
+            old.kill()
+            await topology.redis.promote()
+            await topology.redis.rejoin(old)
+        async with stores() as store:
+            assert await store.are_done([task.id]) == {task.id}
+            assert (await store.claim(task.id, "c", 30.0)).outcome is ClaimOutcome.DONE
+
+
+@pytest.mark.timeout(60)
+async def test_a_dead_letter_is_buried_when_the_replica_has_it(tmp_path, make_task):
+    letter = DeadLetter.of(
+        encode_task(make_task()),
+        task_type="sync",
+        reason="it failed",
+        broker=Broker.REDIS,
+        attempts=3,
+        died_at_ns=0,
+    )
+    async with opened("redis_replica", tmp_path) as topology:
+        await topology.redis.pause_replication()
+        async with redis_of(topology.redis_url) as client:
+            letters = RedisDeadLetters(client, Names(), replicas=1)
+            with pytest.raises(BrokerUnreachableError, match="0 of 1 replicas"):
+                await letters.bury(letter)
+            await topology.redis.resume_replication()
+            await letters.bury(letter)
+            assert await client.llen(Names().dead_key("sync")) == 2
+
+
+@pytest.mark.timeout(60)
+async def test_a_procedure_pushes_once_and_waits_for_the_replica(tmp_path, make_task, clock):
+    task = make_task()
+    async with (
+        opened("redis_replica", tmp_path) as topology,
+        redis_of(topology.redis_url) as client,
+        await AppTransport.connect(topology.nats_url) as transport,
+    ):
+        await topology.redis.pause_replication()
+        payload = encode_task(task)
+        for _ in range(2):
+            async with redis_of(topology.redis_url) as fresh:
+                mover = Mover(fresh, transport, clock=clock, replicas=1)
+                with pytest.raises(BrokerUnreachableError, match="0 of 1 replicas"):
+                    await mover._push_once(task.id, payload, "sync")
+        await topology.redis.resume_replication()
+        mover = Mover(client, transport, clock=clock, replicas=1)
+        assert await mover._push_once(task.id, payload, "sync") == 0
+        assert await client.lrange(Names().pending_key("sync"), 0, -1) == [payload]

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from hookbench.ledger.events import Event
@@ -130,6 +131,30 @@ async def test_the_authority_moves_between_two_phases(scene):
     account = (await scene.conclude())()
     assert (account.done, account.duplicated, broken(account)) == (3, 0, [])
     assert count(scene, Event.SKIPPED) == 3
+
+
+async def test_who_starts_without_redis_knows_what_was_done_just_before(scene):
+    """Nothing was copied: in nats_primary each end is told to the next authority as well."""
+    scene.enter(Phase.DUAL_READ)
+    with environment(lease_s=LEASE_S):
+        earlier, later = scene.tasks(), scene.tasks()
+        await scene.put(*earlier)
+        async with scene.worker(1, measures=msgspec.structs.replace(CLAIMED, trim=True)) as worker:
+            await scene.quiet(leases=True)
+            scene.enter(Phase.NATS_PRIMARY)
+            await entered(worker, 1)
+            await scene.put(*later)
+            await scene.quiet(leases=True)
+        opened = scene.connections()
+        try:
+            transport = await opened.nats()
+            target = KvDoneStore(transport, clock=scene.clock)
+            every = {task.id for task in (*earlier, *later)}
+            assert await target.are_done(every) == {task.id for task in later}
+        finally:
+            await opened.close()
+    account = (await scene.conclude())()
+    assert broken(account) == []
 
 
 async def test_a_task_that_fails_on_both_brokers_has_one_budget(scene):
