@@ -26,7 +26,8 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
             attempts are counted (R1, R2, R3, and with them R4 and R5).
         oom_claims: Redis tasks can be taken at maxmemory; a Redis that evicts is refused at the
             start, one that begins to later is told of (R6). Needs Redis 7.
-        replica_wait: where Redis has a replica, a task is accepted once that has it, too (R7).
+        replica_wait: where Redis has a replica, a task is accepted once that has it, too (R7); so
+            are claims, records of what is done and dead letters.
         done_store: a task is claimed before it is started, and a copy of one that has ended is
             acknowledged without being executed (P5, B1, B2, N7, R8 and the harm of P4, N2 and P8).
             The authority counts the attempts, so the consumer has no bound (as of own_attempts).
