@@ -29,6 +29,8 @@ __all__ = [
 _CONSUMER_NOT_FOUND = 10014
 _NO_RECORD = (10037, 10059)  # JSNoMessageFoundErr, JSStreamNotFoundErr
 _UNAVAILABLE = 503
+_OTHER_ONE = "can not be updated"
+"""What the server says of an update that was read from another consumer of the name."""
 _NOT_FOUND = (_CONSUMER_NOT_FOUND, 10059)
 _START_FIELDS = ("opt_start_seq", "opt_start_time")
 Config = dict[str, Any]
@@ -53,6 +55,8 @@ def _checked(request: str, answer: dict[str, Any]) -> dict[str, Any]:
     text = f"JetStream refused {request}: {error.get('description', error)}"
     if error.get("err_code") in _NOT_FOUND:
         raise FaultTargetMissingError(f"{text}: no phase has made it yet; use a later at_s")
+    if _OTHER_ONE in text:
+        raise FaultTargetMissingError(f"{text}: it was made anew meanwhile")
     if error.get("code") == _UNAVAILABLE:  # no leader, of the stream or of JetStream
         raise BrokerUnreachableError(text)
     raise FaultError(text)
