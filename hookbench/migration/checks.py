@@ -57,13 +57,12 @@ class GateBounds(msgspec.Struct, frozen=True, kw_only=True):
     """What the conditions hold a snapshot against.
 
     Attributes:
-        settle_s: tasks that are younger may be on their way to the second broker.
+        settle_s: tasks that are younger may be on their way to the second broker; so may the
+            records of those that ended later than that.
         oldest_s: a task that has waited for longer shows that nobody works on the queue.
         redelivered: deliveries beyond the first that are under way.
         used_share: of memory, or of a limit of the stream.
         age_share: of the stream's max-age that a waiting task may have.
-        unmoved_share: of the tasks that have ended; their records may be missing on NATS before
-            the workers change. Under load each copy leaves what was done meanwhile.
     """
 
     settle_s: float = 5.0
@@ -71,7 +70,6 @@ class GateBounds(msgspec.Struct, frozen=True, kw_only=True):
     redelivered: int = 100
     used_share: float = 0.8
     age_share: float = 0.8
-    unmoved_share: float = 0.25
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

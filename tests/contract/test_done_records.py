@@ -14,11 +14,11 @@ from hookbench.migration.done_store import (
     Authority,
     ClaimOutcome,
     authority_of,
-    move_records,
     parse_authority,
 )
 from hookbench.migration.phases import Phase
-from hookbench.queues.kv_done_store import ensure_bucket
+from hookbench.migration.records import move_records
+from hookbench.queues.kv_bucket import ensure_bucket
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.transport import AppTransport
@@ -36,7 +36,7 @@ async def source(redis_broker, names):
 async def target(nats_broker, names):
     async with open_store("kv", nats_broker.url, names) as store:
         yield store
-        await store._transport.jetstream.delete_stream(f"KV_{names.done_bucket}")
+        await store._bucket._transport.jetstream.delete_stream(f"KV_{names.done_bucket}")
 
 
 async def done(store, count):
@@ -59,7 +59,9 @@ async def test_a_move_can_be_repeated(source, target):
     await move_records(source, target)
     second = await done(source, 5)
     moved = await move_records(source, target)
-    assert (moved.read, moved.done, moved.copied, moved.complete) == (25, 25, 5, True)
+    assert (moved.read, moved.done, moved.copied, moved.complete) == (5, 5, 5, True)
+    moved = await move_records(source, target, whole=True)
+    assert (moved.read, moved.done, moved.copied, moved.complete) == (25, 25, 0, True)
     assert (await move_records(source, target)).copied == 0
     assert await target.are_done([*first, *second]) == {*first, *second}
 
@@ -99,6 +101,12 @@ async def test_a_record_that_is_missing_is_told(source):
         async def are_done(self, task_ids):
             return set(list(task_ids)[1:])
 
+        async def read_mark(self):
+            return None
+
+        async def write_mark(self, mark):
+            pytest.fail(f"{mark}: what is missing would not be read again")
+
     await done(source, 10)
     moved = await move_records(source, Forgetful())
     assert (moved.missing, moved.complete, len(moved.examples)) == (1, False, 1)
@@ -132,7 +140,7 @@ async def test_a_token_grows_although_the_last_one_is_lost(source, redis_broker,
     client = connect_redis(redis_broker.url)
     try:
         keys = [key async for key in client.scan_iter(match=f"{names.prefix}:*", count=10)]
-        assert len(keys) == 2
+        assert len(keys) == 3
         await client.delete(*keys)
     finally:
         await client.aclose()

@@ -32,7 +32,8 @@ from hookbench.queues.jetstream import (
     ensure_consumer,
     ensure_stream,
 )
-from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
+from hookbench.queues.kv_bucket import ensure_bucket
+from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.transport import AppTransport, make_nats_consume

@@ -23,6 +23,7 @@ from hookbench.migration.gates import decide
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import PhaseFile, parse_phase
 from hookbench.migration.reconcile import Patience, Procedure
+from hookbench.migration.records import Unmoved
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
@@ -298,9 +299,9 @@ BUGS = {
 """Planted into the process of the procedure, by name."""
 
 
-async def nothing_to_move():
+async def nothing_to_move(*, whole):
     """The store of these tests outlives every phase."""
-    return set()
+    return Unmoved(ages_s={}, whole=whole)
 
 
 async def carry_out(order):
