@@ -178,11 +178,10 @@ async def find_unmoved(
     """
     since = await _since_the_mark(source, target)
     if since is not None:
-        mark, changes = since
-        ages_s = changes.ages_s
-        missing = await _missing(source.records_of({*mark.open, *ages_s}), target)
+        _mark, changes = since
+        missing = await _missing(source.records_of(changes.ages_s), target)
         if missing or not whole:
-            found = {task: ages_s.get(task, math.inf) for task in missing}
+            found = {task: changes.ages_s[task] for task in missing}
             return Unmoved(ages_s=found, whole=False)
     missing = await _missing(source.records(), target)
     return Unmoved(ages_s=dict.fromkeys(missing, math.inf), whole=True)

@@ -180,19 +180,19 @@ class RedisDoneStore:
     async def changes_after(self, place: LogPlace) -> Changes | None:
         """What changed after a place, up to the end of the log as it is now."""
         end = await self.log_end()
-        if end is None or not await self._has(place):
+        if end is None:
             return None
         ages_s: dict[uuid.UUID, float] = {}
         after = place.entry
         while after != end.entry:
             now_us, entries = await self._entries(f"({after}", end.entry, _LOG_PART)
-            if not entries:  # the log was lost meanwhile
+            if not entries:
                 return None
             for entry in entries:
                 age_s = max(0.0, (now_us - int(_id_of(entry).split("-")[0]) * 1000) / _US_PER_S)
                 ages_s.update(dict.fromkeys(_ids_in(entry), age_s))
             after = _id_of(entries[-1])
-        # A log that was lost while it was read has not this place any more.
+        # Asked at the end, for it may be lost while it is read: no other log has this place.
         return Changes(ages_s=ages_s, end=end) if await self._has(place) else None
 
     async def _has(self, place: LogPlace) -> bool:

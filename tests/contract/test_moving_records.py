@@ -99,6 +99,39 @@ async def test_what_is_superseded_or_forgotten_is_a_change_too(source, target, m
     assert (await granted(target, later.id)).token > claim.token
 
 
+async def test_every_change_but_a_renewal_is_in_the_log(source):
+    await done(source, 1)
+    task = uuid.uuid4()
+
+    async def changed(work):
+        place = await source.log_end()
+        answer = await work
+        return answer, (await source.changes_after(place)).ages_s.keys()
+
+    claim, ids = await changed(granted(source, task))
+    assert ids == {task}
+    assert await changed(source.renew(claim, LEASE_S)) == (True, set())
+    assert (await changed(source.claim(task, "b", LEASE_S)))[1] == set()
+    assert await changed(source.release(claim, failure="no luck")) == (True, {task})
+    assert await changed(source.complete(claim)) == (False, set())
+    claim = await granted(source, task)
+    assert await changed(source.complete(claim)) == (True, {task})
+    assert await changed(source.forget([task, uuid.uuid4()])) == (1, {task})
+
+
+async def test_a_worker_that_was_taken_for_dead_and_completes_is_seen(source, target):
+    """Its claim was copied as one that is lost, and is not open any more."""
+    await done(source, 1)
+    claim = await granted(source, uuid.uuid4(), lease_s=SHORT_S)
+    await asyncio.sleep(2 * SHORT_S)
+    moved = await move_records(source, target)
+    assert (moved.live, moved.copied) == (0, 2)
+    assert await source.complete(claim)
+    assert (await find_unmoved(source, target)).ages_s.keys() == {claim.task_id}
+    assert (await move_records(source, target)).copied == 1
+    assert await target.are_done([claim.task_id]) == {claim.task_id}
+
+
 @pytest.mark.parametrize("ends", ["completed", "expired"])
 async def test_a_claim_that_was_open_is_looked_at_again(source, target, ends):
     """One that nobody ends is not in the log once more."""
@@ -288,6 +321,22 @@ async def test_under_load_a_copy_comes_close_and_the_last_one_leaves_nothing(sou
     assert moved.complete
     assert await target.are_done(tasks) == set(tasks)
     assert (await find_unmoved(source, target, whole=True)).ages_s == {}
+
+
+async def test_what_ends_during_a_copy_is_copied_by_its_next_pass(source, target):
+    await done(source, 200)
+    late, begun = [], asyncio.Event()
+
+    class Meanwhile(Dying):
+        async def put_record(self, record):
+            if not begun.is_set():
+                begun.set()
+                late.extend(await done(source, 20))
+            return await self.target.put_record(record)
+
+    moved = await catch_up(source, Meanwhile(target, "", 0))
+    assert (moved.copied, moved.whole, moved.complete) == (220, True, True)
+    assert await target.are_done(late) == set(late)
 
 
 async def test_a_worker_that_changes_reads_what_changed(source, target):
