@@ -112,11 +112,12 @@ def gate(
             task_types=task_type or KNOWN_TASK_TYPES,
         )
         try:
-            snapshot = await survey.look(announcements)
+            whole = move.moment is Moment.AFTER
+            snapshot = await survey.look(announcements, whole=whole)
             if snapshot.nats is not None and _looks_twice(conditions):
                 await clock.sleep(_BETWEEN_LOOKS_S)
                 earlier = snapshot.nats.last_sequence
-                snapshot = await survey.look(announcements, earlier_sequence=earlier)
+                snapshot = await survey.look(announcements, earlier_sequence=earlier, whole=whole)
             return decide(snapshot, move)
         finally:
             await survey.close()

@@ -57,7 +57,8 @@ class GateBounds(msgspec.Struct, frozen=True, kw_only=True):
     """What the conditions hold a snapshot against.
 
     Attributes:
-        settle_s: tasks that are younger may be on their way to the second broker.
+        settle_s: tasks that are younger may be on their way to the second broker; so may the
+            records of those that ended later than that.
         oldest_s: a task that has waited for longer shows that nobody works on the queue.
         redelivered: deliveries beyond the first that are under way.
         used_share: of memory, or of a limit of the stream.

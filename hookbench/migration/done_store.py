@@ -5,20 +5,18 @@ every claim. A claim is held for a lease; whoever claims after that is given a h
 what the former holder says is refused from then on. A record of a task that has ended is kept
 until no copy of the task can come any more: at least the stream's max-age plus the retry horizon.
 
-There is one authority at a time, on Redis or on JetStream. ``move_records`` copies what Redis
-knows to JetStream before the authority is moved there.
+There is one authority at a time, on Redis or on JetStream. What Redis knows is copied to JetStream
+before the authority is moved there, see ``migration/records.py``.
 """
 
-import asyncio
 import enum
 import uuid
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import Collection
 from typing import Protocol
-
-import msgspec
 
 from hookbench.errors import SettingError
 from hookbench.migration.phases import Phase
+from hookbench.migration.records import MovedRecords, catch_up
 from hookbench.queues.authority import (
     Claim,
     ClaimOutcome,
@@ -36,20 +34,14 @@ __all__ = [
     "DoneRecord",
     "DoneStore",
     "HeldClaim",
-    "MovedRecords",
     "MovingStore",
     "authority_of",
-    "in_groups",
-    "move_records",
     "parse_authority",
     "retention_s",
 ]
 
 RETRY_HORIZON_S = 24 * 3600.0
 """How long after a task has left the stream somebody may still put a copy of it."""
-_EXAMPLES = 5
-_AT_ONCE = 64
-_GROUP = 200_000
 
 
 class Authority(enum.StrEnum):
@@ -119,74 +111,6 @@ class HeldClaim:
         return ours
 
 
-class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the records that were to be moved.
-
-    Attributes:
-        read: records of the source.
-        copied: those that the target took now; the others it had before.
-        done: ended tasks of the source.
-        live: claims whose lease has not ended: they were left out.
-        missing: ended tasks that the target, asked again, does not know as ended.
-        examples: ids of some live or missing tasks.
-    """
-
-    read: int = 0
-    copied: int = 0
-    done: int = 0
-    live: int = 0
-    missing: int = 0
-    examples: tuple[uuid.UUID, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether the authority may be moved: nothing is claimed, and all that ended is known."""
-        return self.live == 0 and self.missing == 0
-
-
-async def in_groups(source: RecordSource) -> AsyncIterator[list[DoneRecord]]:
-    """All records in long lists: asked about many, a target reads through what it has."""
-    group: list[DoneRecord] = []
-    async for part in source.records():
-        group += part
-        if len(group) >= _GROUP:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
-async def move_records(source: RecordSource, target: RecordTarget) -> MovedRecords:
-    """Copy all records, and ask the target afterwards what it knows.
-
-    It can be repeated, after a crash too: what the target has already is not written again. The
-    workers must stand still, or use the target, when it is called for the last time; a worker that
-    changes its authority calls it too, for what it did itself (see ``MovingStore``).
-
-    Raises:
-        BrokerUnreachableError: one of both is away; nothing has to be undone.
-    """
-    counts = dict.fromkeys(("read", "copied", "done", "live", "missing"), 0)
-    examples: list[uuid.UUID] = []
-    async for part in in_groups(source):
-        live = [record.task_id for record in part if record.live]
-        done = {record.task_id for record in part if record.done}
-        known = await target.are_done(done)
-        new = [item for item in part if not item.live and item.task_id not in known]
-        for start in range(0, len(new), _AT_ONCE):
-            taken = await asyncio.gather(*map(target.put_record, new[start : start + _AT_ONCE]))
-            counts["copied"] += sum(taken)
-        if new:
-            known = await target.are_done(done)
-        missing = sorted(done - known)
-        counts["read"] += len(part)
-        counts["done"] += len(done)
-        counts["live"] += len(live)
-        counts["missing"] += len(missing)
-        examples += [*live, *missing]
-    return MovedRecords(**counts, examples=tuple(examples[:_EXAMPLES]))
-
-
 class _Movable(DoneStore, RecordSource, Protocol):
     """A store that can be asked, and whose records can be read out."""
 
@@ -204,13 +128,13 @@ class MovingStore:
         self._next: RecordTarget | None = None
 
     async def hand_over(self, target: RecordTarget) -> MovedRecords:
-        """Copy all records, and from now on what is completed.
+        """Copy the records, and from now on what is completed.
 
         Raises:
             BrokerUnreachableError: one of both is away; it can be called again.
         """
         self.mirror_to(target)
-        return await move_records(self, target)
+        return await catch_up(self._store, target)
 
     def mirror_to(self, target: RecordTarget | None) -> None:
         """Tell ``target``, too, what is completed from now on; ``None`` for nobody."""
@@ -245,7 +169,3 @@ class MovingStore:
     async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
         """As the store does."""
         return await self._store.forget(task_ids)
-
-    def records(self) -> AsyncIterator[Sequence[DoneRecord]]:
-        """As the store does."""
-        return self._store.records()

@@ -136,7 +136,8 @@ def authority_moved(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check
     """What is done is known on NATS before Redis goes.
 
     Before the workers change they go on with the records of Redis, and tell NATS of each end as
-    well, so what is younger than ``settle_s`` may be missing. When they have changed nothing may.
+    well, so what ended within the last ``settle_s`` may be missing. When they have changed nothing
+    may be missing.
     """
     name = "authority"
     if snapshot.announcements is None:
@@ -149,13 +150,13 @@ def authority_moved(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check
     if snapshot.unmoved is None:
         why = snapshot.problems.get("records", "nobody compared the records of both brokers")
         return make_check(name, Answer.UNKNOWN, why)
-    missing = snapshot.unmoved
+    late = list(snapshot.unmoved)
     if move.moment is not Moment.AFTER:
-        missing = frozenset(snapshot.settled(missing, bounds.settle_s))
+        late = [task for task, age_s in snapshot.unmoved.items() if age_s > bounds.settle_s]
     told = f"{len(snapshot.unmoved)} records are on Redis and not on NATS"
-    if len(missing) < len(snapshot.unmoved):
-        told += f", {len(missing)} of them of tasks older than {bounds.settle_s:g} s"
-    return make_check(name, go_if(not missing), told, missing)
+    if len(late) < len(snapshot.unmoved):
+        told += f", {len(late)} of them of tasks that ended more than {bounds.settle_s:g} s ago"
+    return make_check(name, go_if(not late), told, late)
 
 
 def types_have_consumers(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Check:

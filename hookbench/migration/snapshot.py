@@ -151,8 +151,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         announcements: ``None`` where nobody listened to the processes.
         ended: of the tasks on both brokers those that are done or dead; ``None`` without a
             done-store.
-        unmoved: tasks whose record the done-store of Redis has and the one of NATS has not;
-            ``None`` where nobody compared them.
+        unmoved: tasks whose record the done-store of Redis has and the one of NATS has not, with
+            the seconds since they ended; ``None`` where nobody compared them.
         problems: what could not be read, and why.
         wall_ms: Unix milliseconds of the look.
         earlier_sequence: the stream's highest sequence at an earlier look, ``NEVER`` for none.
@@ -162,7 +162,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     nats: NatsView | None = None
     announcements: tuple[Announcement, ...] | None = None
     ended: frozenset[uuid.UUID] | None = None
-    unmoved: frozenset[uuid.UUID] | None = None
+    unmoved: dict[uuid.UUID, float] | None = None
     problems: dict[str, str] = {}
     wall_ms: int = 0
     earlier_sequence: int = NEVER

@@ -15,10 +15,13 @@ import msgspec
 __all__ = [
     "ANSWER_TIMEOUT_S",
     "MAX_FAILURE_CHARACTERS",
+    "Changes",
     "Claim",
     "ClaimOutcome",
     "DoneRecord",
     "DoneStore",
+    "LogPlace",
+    "MoveMark",
     "RecordSource",
     "RecordTarget",
     "sequence_key",
@@ -147,11 +150,65 @@ class DoneRecord(msgspec.Struct, frozen=True, kw_only=True):
     last_failure: str = ""
 
 
+class LogPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of a log of changes.
+
+    Attributes:
+        entry: its id, which orders it among those of its log.
+        digest: of what it holds. A log that was lost and begun again, or that lost its end in a
+            failover, may have another entry of that id.
+    """
+
+    entry: str
+    digest: str
+
+
+class MoveMark(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the records of one store are known to another one.
+
+    Attributes:
+        place: all that changed up to there is, but for ``open``.
+        open: claims whose lease had not ended then. They end without an entry in the log when
+            their worker is dead.
+    """
+
+    place: LogPlace
+    open: tuple[uuid.UUID, ...] = ()
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What a log of changes holds after a place.
+
+    Attributes:
+        ages_s: by task, how long ago its record last changed, by the clock of the log's server.
+        end: the last entry.
+    """
+
+    ages_s: dict[uuid.UUID, float]
+    end: LogPlace
+
+
 class RecordSource(Protocol):
-    """A store whose records can be read out."""
+    """A store whose records can be read out: all of them, or those that a log says changed.
+
+    Every change but a renewed lease is in the log, in one step with the change itself: whatever
+    loses the one loses the other, or the place by which the log is read.
+    """
 
     def records(self) -> AsyncIterator[Sequence[DoneRecord]]:
         """All records, in parts; one that is written meanwhile may be missing."""
+        ...
+
+    def records_of(self, task_ids: Collection[uuid.UUID]) -> AsyncIterator[Sequence[DoneRecord]]:
+        """The records of these tasks, in parts; there may be none of some."""
+        ...
+
+    async def log_end(self) -> LogPlace | None:
+        """The last entry of the log; ``None`` if there is none."""
+        ...
+
+    async def changes_after(self, place: LogPlace) -> Changes | None:
+        """What changed after a place; ``None`` if the log does not reach back to it."""
         ...
 
 
@@ -164,4 +221,12 @@ class RecordTarget(Protocol):
 
     async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
         """Which of these tasks have ended."""
+        ...
+
+    async def read_mark(self) -> MoveMark | None:
+        """What was marked last; ``None`` for nothing."""
+        ...
+
+    async def write_mark(self, mark: MoveMark) -> None:
+        """Keep a mark; whatever loses records that were put before it, loses it too."""
         ...

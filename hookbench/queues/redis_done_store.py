@@ -1,8 +1,10 @@
 """The done-store on Redis: a small key per task, one script for whatever is asked.
 
 Keys, all with the tag of the queue and so in one slot of a cluster: ``{hook}:task:<id>`` for each
-task, ``{hook}:token`` for the last token, and ``{hook}:last:<repository>`` for the time (ms) of
-the last task done of a repository. A task's key holds ``d|token`` or ``s|token`` if it has ended,
+task, ``{hook}:token`` for the last token, ``{hook}:last:<repository>`` for the time (ms) of the
+last task done of a repository, and the stream ``{hook}:changes``, whose entries have the ids of the
+tasks that one script changed, 16 bytes each, so that who copies the records reads what is new. A
+renewed lease is no change. A task's key holds ``d|token`` or ``s|token`` if it has ended,
 done or superseded, else ``state|token|until|failures|losses|owner|failure`` with ``c`` for a
 claim, until a time of the server in us, and ``r`` for one that was given up. All of them go when
 the retention is over.
@@ -15,6 +17,7 @@ evicts keys that expire, records go before their time.
 """
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -25,13 +28,16 @@ from hookbench.ids import uuid7_wall_ms
 from hookbench.queues.authority import (
     ANSWER_TIMEOUT_S,
     MAX_FAILURE_CHARACTERS,
+    Changes,
     Claim,
     ClaimOutcome,
     DoneRecord,
+    LogPlace,
     sequence_key,
 )
 from hookbench.queues.batches import Batches
 from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_done_scripts import ASK, FORGET, LOG, LOG_END, READ
 from hookbench.queues.redis_scripts import run_often
 from hookbench.queues.replica_wait import write_replicated
 from hookbench.task import Names
@@ -39,100 +45,14 @@ from hookbench.task import Names
 __all__ = ["RedisDoneStore"]
 
 _BATCH = 256
+_SCAN = 1_000
+_LOG_PART = 200
 _US_PER_S = 1_000_000
 _MS_PER_S = 1_000
 _ENDED = (b"d|", b"s|")
 _WHAT = "the done-store"
-
-# KEYS: the last token, then per request a task and its repository (the first key for none). ARGV:
-# retention in ms, 1 where replicas are waited for (an answer may tell what they do not have yet, so
-# something is written with each), then six per request: what is asked, token, lease in us, owner,
-# failure, and the time of the task in ms, 0 where it has no order. The answer to each request is a
-# list of texts: state, token, us left, failures, losses, failure.
-_ASK = """#!lua flags=allow-oom
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local keep, replicated = ARGV[1], ARGV[2] == '1'
-local first = tonumber(redis.call('GET', KEYS[1]) or '0')
-local last = first
-local function text(number) return string.format('%.0f', number) end
-local answers = {}
-for i = 2, #KEYS, 2 do
-  local at = (i - 2) * 3 + 2
-  local what, mine, lease = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
-  local owner, failure, born = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
-  local latest = 0
-  if born > 0 then latest = tonumber(redis.call('GET', KEYS[i + 1]) or '0') end
-  local raw = redis.call('GET', KEYS[i]) or ''
-  local state, token, till, failed, lost, holder, why =
-    string.match(raw, '^(%a)|(%d+)|(%d+)|(%d+)|(%d+)|([^|]*)|(.*)$')
-  local ended = string.match(raw, '^([ds])|')
-  if ended then state, token = ended, string.sub(raw, 3) end
-  state = state or 'n'
-  failed, lost = tonumber(failed or '0'), tonumber(lost or '0')
-  why = why or ''
-  local answer = {'no', '0', '0', '0', '0', ''}
-  if what == 'claim' then
-    local left = tonumber(till or '0') - now
-    if state == 'd' then
-      answer[1] = 'done'
-    elseif state == 's' then
-      answer[1] = 'superseded'
-    elseif state == 'c' and left > 0 and holder ~= owner then
-      answer = {'held', '0', text(left), '0', '0', ''}
-    elseif latest > born then
-      last = math.max(last + 1, now, tonumber(token or '0') + 1)
-      redis.call('SET', KEYS[i], 's|' .. text(last), 'PX', keep)
-      answer[1] = 'superseded'
-    else
-      if state == 'c' and holder ~= owner then lost = lost + 1 end
-      last = math.max(last + 1, now, tonumber(token or '0') + 1)
-      redis.call('SET', KEYS[i], table.concat({'c', text(last), text(now + lease), failed, lost,
-        owner, why}, '|'), 'PX', keep)
-      answer = {'granted', text(last), '0', text(failed), text(lost), why}
-    end
-  elseif token == mine then
-    if what == 'complete' and (state == 'c' or state == 'd') then
-      redis.call('SET', KEYS[i], 'd|' .. token, 'PX', keep)
-      if born > latest then redis.call('SET', KEYS[i + 1], text(born), 'PX', keep) end
-      answer[1] = 'yes'
-    elseif what == 'renew' and state == 'c' then
-      redis.call('SET', KEYS[i], table.concat({'c', token, text(now + lease), failed, lost,
-        holder, why}, '|'), 'PX', keep)
-      answer[1] = 'yes'
-    elseif what == 'release' and state == 'c' then
-      if failure ~= '' then failed, why = failed + 1, failure end
-      redis.call('SET', KEYS[i], table.concat({'r', token, '0', failed, lost, '', why}, '|'),
-        'PX', keep)
-      answer[1] = 'yes'
-    end
-  end
-  answers[i / 2] = answer
-end
-if last > first or replicated then redis.call('SET', KEYS[1], text(last)) end
-return answers
-"""
-
-_READ = """#!lua flags=no-writes
-local time = redis.call('TIME')
-local answers = {time[1] * 1000000 + time[2]}
-for i = 1, #KEYS do answers[i + 1] = redis.call('GET', KEYS[i]) or '' end
-return answers
-"""
-
-_FORGET = """#!lua flags=allow-oom
-local count = 0
-for i = 1, #KEYS do
-  local raw = redis.call('GET', KEYS[i]) or ''
-  if string.match(raw, '^[ds]|') then
-    redis.call('SET', KEYS[i], 'r|' .. string.sub(raw, 3) .. '|0|0|0||', 'PX', ARGV[1])
-    count = count + 1
-  elseif raw ~= '' then
-    redis.call('PEXPIRE', KEYS[i], ARGV[1])
-  end
-end
-return count
-"""
+_ID_BYTES = 16
+_WRITING = (ASK, FORGET)
 
 
 class _Request(NamedTuple):
@@ -173,6 +93,7 @@ class RedisDoneStore:
         self._task_key = f"{prefix}:task:"
         self._token_key = f"{prefix}:token"
         self._last_key = f"{prefix}:last:"
+        self._log_key = f"{prefix}:changes"
         self._retention_ms = max(1, int(retention_s * _MS_PER_S))
         self._timeout_s = timeout_s
         self._replicas = replicas
@@ -225,14 +146,19 @@ class RedisDoneStore:
         """Which of these tasks have ended."""
         done = set()
         for part in _parts(list(task_ids)):
-            _now_us, *values = await self._eval(_READ, self._keys(part))
+            _now_us, *values = await self._eval(READ, self._keys(part))
             done |= {task for task, raw in zip(part, values, strict=True) if raw[:2] in _ENDED}
         return done
 
     async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
         """Remove the records of ended tasks."""
         counts = [
-            await self._eval(_FORGET, self._keys(part), self._retention_ms)
+            await self._eval(
+                FORGET,
+                [self._log_key, *self._keys(part)],
+                self._retention_ms,
+                *[task_id.bytes for task_id in part],
+            )
             for part in _parts(list(task_ids))
         ]
         return sum(map(int, counts))
@@ -241,23 +167,61 @@ class RedisDoneStore:
         """All records, in parts."""
         keys = await self._found(self._task_key)
         ids = [uuid.UUID(key.removeprefix(self._task_key)) for key in dict.fromkeys(keys)]
-        for part in _parts(ids):
-            now_us, *values = await self._eval(_READ, self._keys(part))
+        async for part in self.records_of(ids):
+            yield part
+
+    async def records_of(
+        self, task_ids: Collection[uuid.UUID]
+    ) -> AsyncIterator[Sequence[DoneRecord]]:
+        """The records of these tasks, in parts."""
+        for part in _parts(list(task_ids)):
+            now_us, *values = await self._eval(READ, self._keys(part))
             yield [
                 _record(task, raw, now_us) for task, raw in zip(part, values, strict=True) if raw
             ]
 
+    async def log_end(self) -> LogPlace | None:
+        """The last entry of the log of changes."""
+        found = await self._eval(LOG_END, [self._log_key])
+        return _place(found[0]) if found else None
+
+    async def changes_after(self, place: LogPlace) -> Changes | None:
+        """What changed after a place, up to the end of the log as it is now."""
+        end = await self.log_end()
+        if end is None:
+            return None
+        ages_s: dict[uuid.UUID, float] = {}
+        after = place.entry
+        while after != end.entry:
+            now_us, entries = await self._entries(f"({after}", end.entry, _LOG_PART)
+            if not entries:
+                return None
+            for entry in entries:
+                age_s = max(0.0, (now_us - int(_id_of(entry).split("-")[0]) * 1000) / _US_PER_S)
+                ages_s.update(dict.fromkeys(_ids_in(entry), age_s))
+            after = _id_of(entries[-1])
+        # Asked at the end, for it may be lost while it is read: no other log has this place.
+        return Changes(ages_s=ages_s, end=end) if await self._has(place) else None
+
+    async def _has(self, place: LogPlace) -> bool:
+        _now_us, entries = await self._entries(place.entry, place.entry, 1)
+        return [_place(entry) for entry in entries] == [place]
+
+    async def _entries(self, first: str, last: str, count: int) -> tuple[int, list[Any]]:
+        now_us, entries = await self._eval(LOG, [self._log_key], first, last, count)
+        return int(now_us), entries
+
     async def remove_all(self) -> None:
         """Delete every key of this store: for a run that cleans up after itself."""
         keys = [*await self._found(self._task_key), *await self._found(self._last_key)]
-        keys.append(self._token_key)
+        keys += [self._token_key, self._log_key]
         with broker_errors("DEL"):
             for part in _parts(keys):
                 await self._client.delete(*part)
 
     async def _found(self, prefix: str) -> list[str]:
         with broker_errors("SCAN"):
-            keys = self._client.scan_iter(match=f"{prefix}*", count=_BATCH)
+            keys = self._client.scan_iter(match=f"{prefix}*", count=_SCAN)
             return [key.decode() async for key in keys]
 
     def _keys(self, task_ids: Sequence[uuid.UUID]) -> list[str]:
@@ -267,8 +231,8 @@ class RedisDoneStore:
         return (await self._batches.ask(request))[0] == b"yes"
 
     async def _ask(self, requests: Sequence[_Request]) -> list[list[bytes]]:
-        keys = [self._token_key]
-        arguments: list[str | int] = [self._retention_ms, int(self._replicas > 0)]
+        keys = [self._token_key, self._log_key]
+        arguments: list[str | bytes | int] = [self._retention_ms, int(self._replicas > 0)]
         for request in requests:
             born_ms = (uuid7_wall_ms(request.task_id) or 0) if request.repository else 0
             keys += (
@@ -278,6 +242,7 @@ class RedisDoneStore:
                 else self._token_key,
             )
             arguments += (
+                request.task_id.bytes,
                 request.what,
                 request.token,
                 request.lease_us,
@@ -285,14 +250,14 @@ class RedisDoneStore:
                 request.failure,
                 born_ms,
             )
-        answers: list[list[bytes]] = await self._eval(_ASK, keys, *arguments)
+        answers: list[list[bytes]] = await self._eval(ASK, keys, *arguments)
         return answers
 
-    async def _eval(self, script: str, keys: Sequence[str], *arguments: str | int) -> Any:
+    async def _eval(self, script: str, keys: Sequence[str], *arguments: str | bytes | int) -> Any:
         with broker_errors(_WHAT):
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    if self._replicas and script is not _READ:
+                    if self._replicas and script in _WRITING:
                         pipeline = self._client.pipeline(transaction=False)
                         pipeline.eval(script, len(keys), *keys, *arguments)
                         answer = await write_replicated(pipeline, self._replicas, _WHAT)
@@ -309,6 +274,21 @@ class RedisDoneStore:
 def _parts(items: list[Any]) -> Iterator[list[Any]]:
     for start in range(0, len(items), _BATCH):
         yield items[start : start + _BATCH]
+
+
+def _id_of(entry: Any) -> str:
+    return str(entry[0].decode())
+
+
+def _ids_in(entry: Any) -> Iterator[uuid.UUID]:
+    data = entry[1][1]
+    for start in range(0, len(data), _ID_BYTES):
+        yield uuid.UUID(bytes=data[start : start + _ID_BYTES])
+
+
+def _place(entry: Any) -> LogPlace:
+    digest = hashlib.blake2b(entry[1][1], digest_size=8).hexdigest()
+    return LogPlace(entry=_id_of(entry), digest=digest)
 
 
 def _record(task_id: uuid.UUID, raw: bytes, now_us: int) -> DoneRecord:

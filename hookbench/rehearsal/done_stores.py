@@ -4,9 +4,11 @@ import uuid
 from collections.abc import Collection
 
 from hookbench.clock import Clock
-from hookbench.migration.done_store import in_groups, move_records, retention_s
+from hookbench.migration.done_store import retention_s
+from hookbench.migration.records import Unmoved, catch_up, find_unmoved
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
+from hookbench.queues.kv_bucket import ensure_bucket
+from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.replica_wait import replicas_of
@@ -41,6 +43,8 @@ class BothStores:
         self._transport = transport
         self._stream = stream
         self._retention_s = retention_s(stream.max_age_s)
+        self._compared = False
+        """Whether this process has once compared all records, and what it saw since agrees."""
         self._redis: RedisDoneStore | None = None
         self._kv: KvDoneStore | None = None
         if transport is not None:
@@ -80,6 +84,9 @@ class BothStores:
     async def move_records(self) -> int:
         """Copy what Redis knows to NATS; how many records were new there.
 
+        The first time in a process everything is compared, and again after a comparison in
+        which something was missing; else what changed since.
+
         Raises:
             BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: see ``ensure_bucket``.
         """
@@ -91,21 +98,22 @@ class BothStores:
             storage=self._stream.storage,
             replicas=self._stream.replicas,
         )
-        return (await move_records(self._redis, self._kv)).copied
+        moved = await catch_up(self._redis, self._kv, whole=not self._compared)
+        self._compared = moved.missing == 0
+        return moved.copied
 
-    async def unmoved(self) -> set[uuid.UUID]:
-        """Tasks that Redis knows as ended and NATS does not.
+    async def unmoved(self, *, whole: bool = True) -> Unmoved:
+        """Tasks that Redis knows as ended and NATS does not, by what changed or by all records.
 
         Raises:
             BrokerUnreachableError: one of them did not answer.
         """
-        missing: set[uuid.UUID] = set()
         if self._redis is None or self._kv is None:
-            return missing
-        async for part in in_groups(self._redis):
-            done = {record.task_id for record in part if record.done}
-            missing |= done - await self._kv.are_done(done)
-        return missing
+            return Unmoved(ages_s={}, whole=True)
+        found = await find_unmoved(self._redis, self._kv, whole=whole)
+        if found.whole and found.ages_s:
+            self._compared = False
+        return found
 
 
 class OpenedStores:
@@ -156,9 +164,9 @@ class OpenedStores:
         """See ``BothStores``."""
         return await (await self._open()).are_done(task_ids)
 
-    async def unmoved(self) -> set[uuid.UUID]:
+    async def unmoved(self, *, whole: bool = True) -> Unmoved:
         """See ``BothStores``."""
-        return await (await self._open()).unmoved()
+        return await (await self._open()).unmoved(whole=whole)
 
     async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
         """See ``BothStores``."""

@@ -1,6 +1,5 @@
 """Changes of phase by procedure: the gates are asked, and what they say is kept."""
 
-import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -11,7 +10,7 @@ from hookbench import __version__
 from hookbench.clock import Clock
 from hookbench.ledger.events import Recorder
 from hookbench.migration.announcements import announcement_of
-from hookbench.migration.checks import GateBounds, Move
+from hookbench.migration.checks import GateBounds, Moment, Move
 from hookbench.migration.fleet_conditions import authority_moved
 from hookbench.migration.gates import GateAnswer, conditions_of, decide
 from hookbench.migration.measures import Measures
@@ -28,7 +27,7 @@ from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.progress import Teller
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
-from hookbench.rehearsal.survey import BrokerSurvey
+from hookbench.rehearsal.survey import BrokerSurvey, FindUnmoved
 from hookbench.results.store import GateRecord
 from hookbench.task import Names
 
@@ -125,7 +124,7 @@ class DoneStores(msgspec.Struct, frozen=True, kw_only=True):
 
     are_done: AreDone | None = None
     move_records: Callable[[], Awaitable[int]] | None = None
-    unmoved: Callable[[], Awaitable[set[uuid.UUID]]] | None = None
+    unmoved: FindUnmoved | None = None
 
 
 OpenStores = Callable[[RedisClient, AppTransport], DoneStores]
@@ -196,6 +195,7 @@ class GatedChanges:
                 fleet.announcements(),
                 earlier_sequence=earlier_sequence,
                 records=authority_moved in conditions_of(move),
+                whole=move.moment is Moment.AFTER,
             )
             answer = decide(snapshot, move, self._bounds)
             self._keep(index, answer)

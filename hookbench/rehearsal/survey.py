@@ -2,7 +2,8 @@
 
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import nats.errors
 import nats.js.errors
@@ -10,6 +11,7 @@ import nats.js.errors
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_MS, Clock
 from hookbench.errors import BrokerUnreachableError, ConfigDriftError, HookbenchError
+from hookbench.migration.records import Unmoved
 from hookbench.migration.snapshot import (
     NEVER,
     Announcement,
@@ -34,10 +36,18 @@ from hookbench.worker.letters import (
     read_letters,
 )
 
-__all__ = ["BrokerSurvey"]
+__all__ = ["BrokerSurvey", "FindUnmoved"]
 
 MAX_TASKS = 1_000_000
 """Entries that are read of a list and of the stream; with more the survey is not whole."""
+
+
+class FindUnmoved(Protocol):
+    """Compares the records of both done-stores."""
+
+    async def __call__(self, *, whole: bool) -> Unmoved:
+        """Which of Redis are missing on NATS, by all records or by what changed last."""
+        ...
 
 
 class BrokerSurvey:
@@ -65,7 +75,7 @@ class BrokerSurvey:
         stream: StreamSettings | None = None,
         consumer: ConsumerSettings | None = None,
         are_done: AreDone | None = None,
-        unmoved: Callable[[], Awaitable[set[uuid.UUID]]] | None = None,
+        unmoved: FindUnmoved | None = None,
         task_types: Sequence[str] = KNOWN_TASK_TYPES,
     ) -> None:
         self._redis: RedisClient | None = connect_redis(redis_url) if redis_url else None
@@ -85,15 +95,24 @@ class BrokerSurvey:
         *,
         earlier_sequence: int = NEVER,
         records: bool = True,
+        whole: bool = True,
     ) -> Snapshot:
         """Everything that a gate decides by, as it is now.
 
         Args:
             announcements: what the processes say of themselves.
             earlier_sequence: the stream's last sequence at an earlier look.
-            records: whether the records of both done-stores are compared, which reads all of them.
+            records: whether the records of both done-stores are compared.
+            whole: whether all of them are, and not only what changed last.
         """
         problems: dict[str, str] = {}
+        unmoved = None
+        try:
+            # Before the queues, which take longer: soon after a copy little is missing.
+            if records and self._unmoved is not None:
+                unmoved = (await self._unmoved(whole=whole)).ages_s
+        except HookbenchError as error:
+            problems["records"] = str(error)
         redis = nats_view = None
         try:
             redis = await self._look_at_redis()
@@ -105,16 +124,11 @@ class BrokerSurvey:
             problems["nats"] = str(error)
         raise_if_cancelled()
         ids = (redis.ids if redis else frozenset()) | (nats_view.ids if nats_view else frozenset())
-        ended = unmoved = None
+        ended = None
         try:
             ended = await self._ended(ids)
         except HookbenchError as error:
             problems["done-store"] = str(error)
-        try:
-            if records and self._unmoved is not None:
-                unmoved = frozenset(await self._unmoved())
-        except HookbenchError as error:
-            problems["records"] = str(error)
         return Snapshot(
             redis=redis,
             nats=nats_view,

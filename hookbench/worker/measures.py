@@ -18,7 +18,8 @@ from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
-from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
+from hookbench.queues.kv_bucket import ensure_bucket
+from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.task import Names
 from hookbench.worker.claims import Claims, ClaimSettings

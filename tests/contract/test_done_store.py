@@ -14,7 +14,8 @@ from hookbench.clock import SystemClock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ids import uuid7
 from hookbench.migration.done_store import ClaimOutcome
-from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
+from hookbench.queues.kv_bucket import ensure_bucket
+from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.transport import AppTransport

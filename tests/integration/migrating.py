@@ -18,17 +18,19 @@ from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.read import read_ledger
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
 from hookbench.migration.announcements import read_announced
-from hookbench.migration.checks import GateBounds
+from hookbench.migration.checks import GateBounds, Moment
 from hookbench.migration.gates import decide
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import PhaseFile, parse_phase
 from hookbench.migration.reconcile import Patience, Procedure
+from hookbench.migration.records import Unmoved
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.moving import Mover, id_in
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
+from hookbench.rehearsal.done_stores import BothStores
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.survey import BrokerSurvey
 from hookbench.results.steps import plan_steps
@@ -78,6 +80,8 @@ class Scene:
         self.wait_s = 15.0
         """Of the procedure, for gates, announcements and drains."""
         self.rest_s = 60.0
+        self.records = False
+        """Whether workers claim, so that the records of a done-store have to be moved."""
         self.bug = None
         """Planted into the procedure, see ``BUGS``."""
         self.executed = []
@@ -122,6 +126,10 @@ class Scene:
 
     async def handle(self, task, _execution):
         """Once for each task, whatever its copies; the second of two waits for the first."""
+        if self.records:
+            await self.clock.sleep(0.02)
+            self.executed.append(task.id)
+            return
         async with self.claims.setdefault(task.id, asyncio.Lock()):
             if not await self.store.are_done([task.id]):
                 await self.clock.sleep(0.02)
@@ -139,7 +147,7 @@ class Scene:
                 phase_file=self.folder / "worker.json",
                 names=self.names,
                 block_timeout_secs=0.2,
-                measures=Measures(ack_after=True, read_both=True),
+                measures=Measures(ack_after=True, read_both=True, done_store=self.records),
                 redis_age_s=1.0,
                 stream=STREAM,
                 consumer=CONSUMER,
@@ -180,6 +188,7 @@ class Scene:
             "target": target.label,
             "death": death,
             "wait_s": self.wait_s,
+            "records": self.records,
             "bug": self.bug,
         }
         process = await asyncio.create_subprocess_exec(
@@ -242,8 +251,9 @@ class Scene:
 class FileFleet:
     """Tells the scene's processes their phase, and reads what they announce."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *, records):
         self.folder = folder
+        self.records = records
 
     async def enter(self, role, phase):
         PhaseFile(self.folder / f"{role}.json").write(1, phase)
@@ -257,7 +267,9 @@ class FileFleet:
 
     def announcements(self):
         return [
-            msgspec.structs.replace(item, measures=ASSUMED, authority="nats")
+            msgspec.structs.replace(
+                item, measures=ASSUMED, authority=item.authority if self.records else "nats"
+            )
             for item in read_announced([self.folder / "said"])
         ]
 
@@ -290,7 +302,12 @@ async def noted_before_it_is_done(self):
     return self._progress
 
 
+async def nothing_is_copied(self):  # noqa: ARG001
+    return 0
+
+
 BUGS = {
+    "nothing_is_copied": (BothStores, "move_records", nothing_is_copied),
     "acknowledged_before_the_push": (Mover, "_take_over", acknowledged_before_the_push),
     "removed_before_the_publish": (Mover, "redis_to_nats", removed_before_the_publish),
     "noted_before_it_is_done": (Procedure, "run", noted_before_it_is_done),
@@ -298,40 +315,57 @@ BUGS = {
 """Planted into the process of the procedure, by name."""
 
 
-async def nothing_to_move():
+async def nothing_to_move(*, whole):
     """The store of these tests outlives every phase."""
-    return set()
+    return Unmoved(ages_s={}, whole=whole)
 
 
 async def carry_out(order):
+    if order["bug"]:
+        owner, attribute, planted = BUGS[order["bug"]]
+        setattr(owner, attribute, planted)
+    if order["death"]:
+        place, when, number = order["death"]
+        plant(place, when, number)
     names = msgspec.convert(order["names"], Names)
     folder = Path(order["folder"])
     clock = SystemClock()
     client = connect_redis(order["redis_url"])
     transport = await AppTransport.connect(order["nats_url"], names=names)
-    store = SetOfDone(client, names)
+    stores = SetOfDone(client, names)
+    if order["records"]:
+        stores = BothStores(client, transport, stream=STREAM, clock=clock)
     survey = BrokerSurvey(
         order["redis_url"],
         order["nats_url"],
         names,
         clock=clock,
         stream=STREAM,
-        are_done=store.are_done,
-        unmoved=nothing_to_move,
+        are_done=stores.are_done,
+        unmoved=stores.unmoved if order["records"] else nothing_to_move,
     )
-    fleet = FileFleet(folder)
+    fleet = FileFleet(folder, records=order["records"])
     bounds = GateBounds(settle_s=1.0)
     wait_s = order["wait_s"]
 
     async def ask(move, earlier):
-        snapshot = await survey.look(fleet.announcements(), earlier_sequence=earlier)
+        snapshot = await survey.look(
+            fleet.announcements(), earlier_sequence=earlier, whole=move.moment is Moment.AFTER
+        )
         return decide(snapshot, move, bounds)
 
     procedure = Procedure(
         parse_phase(order["source"]),
         parse_phase(order["target"]),
         fleet=fleet,
-        movers=Mover(client, transport, clock=clock, are_done=store.are_done, settle_s=1.0),
+        movers=Mover(
+            client,
+            transport,
+            clock=clock,
+            are_done=stores.are_done,
+            move_records=stores.move_records if order["records"] else None,
+            settle_s=1.0,
+        ),
         ask=ask,
         progress=folder / "progress.json",
         clock=clock,
@@ -340,12 +374,6 @@ async def carry_out(order):
         ),
         tell=lambda text: sys.stdout.write(f"{text}\n"),
     )
-    if order["bug"]:
-        owner, attribute, planted = BUGS[order["bug"]]
-        setattr(owner, attribute, planted)
-    if order["death"]:
-        place, when, number = order["death"]
-        plant(place, when, number)
     try:
         await procedure.run()
     finally:

@@ -8,10 +8,12 @@ import pytest
 from hookbench.ledger.events import Event
 from hookbench.ledger.model import Verdict
 from hookbench.ledger.read import read_ledger
-from hookbench.migration.done_store import Authority, move_records
+from hookbench.migration.done_store import Authority
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase
-from hookbench.queues.kv_done_store import KvDoneStore, ensure_bucket
+from hookbench.migration.records import move_records
+from hookbench.queues.kv_bucket import ensure_bucket
+from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.redis_done_store import RedisDoneStore
 from tests.conftest import eventually
 from tests.mutations.scenarios import Failing, Gate

@@ -1,0 +1,197 @@
+"""Copies done-records from one authority to the next one, and tells which it does not have.
+
+The source has a log of what changed, the target a mark of how far it knows that log. A copy and a
+check read what changed since the mark, and the claims that were open then. Where there is no mark,
+or the log does not reach back to it (a Redis that lost data, a bucket that is new), all records
+are compared; whoever wants the last word asks for that too. A mark is moved only when the target,
+asked again, knows all that was read, so a copy that is killed anywhere is repeated from there.
+"""
+
+import asyncio
+import math
+import uuid
+from collections.abc import AsyncIterator, Sequence
+
+import msgspec
+
+from hookbench.queues.authority import Changes, DoneRecord, MoveMark, RecordSource, RecordTarget
+
+__all__ = ["MovedRecords", "Unmoved", "catch_up", "find_unmoved", "move_records"]
+
+_EXAMPLES = 5
+_AT_ONCE = 64
+_GROUP = 200_000
+_MAX_OPEN = 10_000
+"""Claims that a mark names; where more are open it stays where it is."""
+_PASSES = 8
+_FEW = 50
+
+
+class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the records that were to be moved.
+
+    Attributes:
+        read: records of the source.
+        copied: those that the target took now; the others it had before.
+        done: ended tasks of the source.
+        live: claims whose lease has not ended: they were left out.
+        missing: ended tasks that the target, asked again, does not know as ended.
+        examples: ids of some live or missing tasks.
+        whole: whether all records were read, and not only what changed.
+    """
+
+    read: int = 0
+    copied: int = 0
+    done: int = 0
+    live: int = 0
+    missing: int = 0
+    examples: tuple[uuid.UUID, ...] = ()
+    whole: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the authority may be moved: nothing is claimed, and all that ended is known."""
+        return self.live == 0 and self.missing == 0
+
+
+class Unmoved(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks that one store knows as ended and the next one does not.
+
+    Attributes:
+        ages_s: by task, how long ago it ended, by the source's clock; infinite where only the
+            records were read, which do not tell.
+        whole: whether all records were compared.
+    """
+
+    ages_s: dict[uuid.UUID, float]
+    whole: bool
+
+
+async def _in_groups(
+    parts: AsyncIterator[Sequence[DoneRecord]],
+) -> AsyncIterator[list[DoneRecord]]:
+    """In long lists: asked about many, a target reads through what it has."""
+    group: list[DoneRecord] = []
+    async for part in parts:
+        group += part
+        if len(group) >= _GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+async def _since_the_mark(
+    source: RecordSource, target: RecordTarget
+) -> tuple[MoveMark, Changes] | None:
+    """What changed since the target was marked; ``None`` if that is not known."""
+    mark = await target.read_mark()
+    if mark is None:
+        return None
+    changes = await source.changes_after(mark.place)
+    return None if changes is None else (mark, changes)
+
+
+async def move_records(
+    source: RecordSource, target: RecordTarget, *, whole: bool = False
+) -> MovedRecords:
+    """Copy what changed since the target was marked, or all, and ask the target what it knows.
+
+    It can be repeated, after a crash too: what the target has already is not written again. The
+    workers must stand still, or use the target, when it is called for the last time; a worker that
+    changes its authority calls it too, for what it did itself (see ``MovingStore``).
+
+    Raises:
+        BrokerUnreachableError: one of both is away; nothing has to be undone.
+    """
+    since = None if whole else await _since_the_mark(source, target)
+    if since is None:
+        # The end before the records: what changes while they are read is read the next time.
+        end = await source.log_end()
+        parts = source.records()
+    else:
+        mark, changes = since
+        end = changes.end
+        parts = source.records_of({*mark.open, *changes.ages_s})
+    counts = dict.fromkeys(("read", "copied", "done", "missing"), 0)
+    live: list[uuid.UUID] = []
+    examples: list[uuid.UUID] = []
+    async for group in _in_groups(parts):
+        live += [record.task_id for record in group if record.live]
+        done = {record.task_id for record in group if record.done}
+        known = await target.are_done(done)
+        new = [item for item in group if not item.live and item.task_id not in known]
+        for start in range(0, len(new), _AT_ONCE):
+            taken = await asyncio.gather(*map(target.put_record, new[start : start + _AT_ONCE]))
+            counts["copied"] += sum(taken)
+        if new:
+            known = await target.are_done(done)
+        missing = sorted(done - known)
+        counts["read"] += len(group)
+        counts["done"] += len(done)
+        counts["missing"] += len(missing)
+        examples += missing
+    if end is not None and not counts["missing"] and len(live) <= _MAX_OPEN:
+        await target.write_mark(MoveMark(place=end, open=tuple(live)))
+    return MovedRecords(
+        **counts,
+        live=len(live),
+        examples=tuple([*live, *examples][:_EXAMPLES]),
+        whole=since is None,
+    )
+
+
+async def catch_up(
+    source: RecordSource, target: RecordTarget, *, whole: bool = False
+) -> MovedRecords:
+    """Copy again what ended during a copy, until there is little of it, or it gets no less.
+
+    Each pass takes as long as what the one before left, so that under load the last one leaves
+    what ended within moments. Told is what all of them copied, and else what the last one saw.
+
+    Raises:
+        BrokerUnreachableError: one of both is away; nothing has to be undone.
+    """
+    moved = await move_records(source, target, whole=whole)
+    copied, compared = moved.copied, moved.whole
+    for _ in range(_PASSES):
+        last = moved.copied
+        if last <= _FEW:
+            break
+        moved = await move_records(source, target)
+        copied += moved.copied
+        compared |= moved.whole
+        if moved.copied > last // 2:
+            break
+    return msgspec.structs.replace(moved, copied=copied, whole=compared)
+
+
+async def find_unmoved(
+    source: RecordSource, target: RecordTarget, *, whole: bool = False
+) -> Unmoved:
+    """Which tasks have ended that the target does not know as ended; nothing is written.
+
+    With ``whole`` all records are compared, unless what changed last tells enough already.
+
+    Raises:
+        BrokerUnreachableError: one of both is away.
+    """
+    since = await _since_the_mark(source, target)
+    if since is not None:
+        _mark, changes = since
+        missing = await _missing(source.records_of(changes.ages_s), target)
+        if missing or not whole:
+            found = {task: changes.ages_s[task] for task in missing}
+            return Unmoved(ages_s=found, whole=False)
+    missing = await _missing(source.records(), target)
+    return Unmoved(ages_s=dict.fromkeys(missing, math.inf), whole=True)
+
+
+async def _missing(
+    parts: AsyncIterator[Sequence[DoneRecord]], target: RecordTarget
+) -> set[uuid.UUID]:
+    missing: set[uuid.UUID] = set()
+    async for group in _in_groups(parts):
+        done = {record.task_id for record in group if record.done}
+        missing |= done - await target.are_done(done)
+    return missing

@@ -1,0 +1,135 @@
+"""The authority moves to NATS under traffic, by a procedure that is killed while it copies."""
+
+import pytest
+
+from hookbench.ledger.events import Event
+from hookbench.ledger.read import read_ledger
+from hookbench.migration.done_store import retention_s
+from hookbench.migration.phases import Phase
+from hookbench.queues.kv_done_store import KvDoneStore
+from hookbench.queues.redis_done_store import RedisDoneStore
+from hookbench.task import encode_task
+from tests.conftest import eventually
+from tests.integration.migrating import HELD_BACK, STREAM, Scene
+
+pytestmark = pytest.mark.timeout(170)
+
+KILLED = -9
+LEASE_S = 120.0
+WAY = (Phase.NATS_PRIMARY, Phase.NATS_ONLY)
+PUT = "hookbench.queues.kv_done_store:KvDoneStore.put_record"
+ASKED = "hookbench.queues.kv_bucket:Bucket.ended_among"
+MARKED = "hookbench.queues.kv_done_store:KvDoneStore.write_mark"
+COPIED = "hookbench.rehearsal.done_stores:BothStores.move_records"
+COMPARED = "hookbench.rehearsal.done_stores:BothStores.unmoved"
+PLACES = {
+    "before a record is put": (PUT, "before", 1),
+    "amid the records": (PUT, "before", 15),
+    "before nats is asked": (ASKED, "before", 1),
+    "before nats is asked again": (ASKED, "before", 2),
+    "before the mark": (MARKED, "before", 1),
+    "after the mark": (MARKED, "after", 1),
+    "after a copy": (COPIED, "after", 1),
+    "before a check": (COMPARED, "before", 1),
+}
+LATER = {
+    "before a mark": (MARKED, "before", 2),
+    "after a copy": (COPIED, "after", 2),
+    "before a check": (COMPARED, "before", 2),
+}
+"""When the workers have changed, if not before."""
+
+
+@pytest.fixture
+async def scene(redis_broker, nats_broker, names, tmp_path):
+    opened = Scene(redis_broker.url, nats_broker.url, names, tmp_path)
+    opened.records = True
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def store(scene):
+    """As another worker has it."""
+    kept_s = retention_s(STREAM.max_age_s)
+    return RedisDoneStore(scene.client, names=scene.names, retention_s=kept_s)
+
+
+async def begin(scene, store, transport, make_task):
+    """Traffic, and the claim of another worker whose task NATS delivers again and again."""
+    await scene.put(Phase.NATS_PRIMARY, [make_task() for _ in range(40)], writer=10)
+    for _ in range(30):  # of phases before, whose ends were told to Redis alone
+        earlier = await store.claim(make_task().id, "worker-elsewhere", LEASE_S)
+        assert await store.complete(earlier)
+    scene.start(Phase.NATS_PRIMARY)
+    late = make_task()
+    claim = await store.claim(late.id, "worker-elsewhere", LEASE_S)
+    await transport.publish(scene.names.subject("sync"), encode_task(late))
+    await eventually(lambda: len(scene.done()) > 20, timeout_s=20)
+    return claim
+
+
+def skipped(scene):
+    ledger = read_ledger(scene.folder / "ledger", lenient=True)
+    rows = ledger.records["event"] == Event.SKIPPED
+    return {ledger.ids[task].tobytes() for task in ledger.task[rows]}
+
+
+async def check(scene, transport):
+    """Nothing is lost, nothing was executed twice, and NATS knows all of it."""
+    await scene.come_to_rest()
+    account = await scene.account(Phase.NATS_ONLY)
+    assert account.accepted > 40
+    assert account.lost == 0, account.findings
+    assert len(scene.executed) == len(set(scene.executed))
+    ended = set(scene.executed)
+    assert await KvDoneStore(transport, clock=scene.clock).are_done(ended) == ended
+
+
+@pytest.mark.parametrize("where", list(PLACES))
+async def test_killed_while_it_copies_and_a_late_completion_is_not_executed_again(
+    scene, store, make_task, transport, where
+):
+    claim = await begin(scene, store, transport, make_task)
+    code, said = await scene.migrate(*WAY, *PLACES[where])
+    assert code == KILLED, said
+    assert await store.complete(claim)
+    code, said = await scene.migrate(*WAY)
+    assert code == 0, said
+    await eventually(lambda: claim.task_id.bytes in skipped(scene), timeout_s=40)
+    await check(scene, transport)
+    assert claim.task_id not in scene.executed
+    assert await KvDoneStore(transport, clock=scene.clock).are_done([claim.task_id])
+
+
+@pytest.mark.parametrize("where", list(LATER))
+async def test_killed_when_workers_have_changed_what_ended_on_redis_is_known(
+    scene, store, make_task, transport, where
+):
+    claim = await begin(scene, store, transport, make_task)
+    assert await store.complete(claim)
+    code, said = await scene.migrate(*WAY, *LATER[where])
+    assert code == KILLED, said
+    code, said = await scene.migrate(*WAY)
+    assert code == 0, said
+    await check(scene, transport)
+    assert claim.task_id not in scene.executed
+
+
+async def test_workers_do_not_change_while_their_records_are_on_redis_alone(
+    scene, store, make_task, transport
+):
+    scene.bug = "nothing_is_copied"
+    scene.wait_s = 3.0
+    claim = await begin(scene, store, transport, make_task)
+    assert await store.complete(claim)
+    code, said = await scene.migrate(*WAY)
+    assert code == HELD_BACK, said
+    assert "authority no-go" in said
+    scene.bug = None
+    scene.wait_s = 15.0
+    code, said = await scene.migrate(*WAY)
+    assert code == 0, said
+    await scene.come_to_rest()
+    assert claim.task_id not in scene.executed
+    assert len(scene.executed) == len(set(scene.executed))
