@@ -155,7 +155,7 @@ def _done_store(seen: HardenedSeen, told: HardenedTold) -> list[Check]:
     claimed = seen.redis.claimed + seen.nats.claimed
     done = seen.redis.done + seen.nats.done
     superseded = seen.redis.superseded.keys() | seen.nats.superseded.keys()
-    copied = {key for key, entry in seen.nats.writes.values() if entry["s"] == "d"}
+    copied = {key for key, entry in seen.nats.writes.values() if entry.get("s") == "d"}
     return [
         same("claims", claimed, told.claimed),
         same(

@@ -45,7 +45,8 @@ class NatsSeen(msgspec.Struct, kw_only=True):
             announces slots is one. drained: likewise to somebody else, which is a procedure.
         answers: the last word of the client about it: ``ack``, ``nak`` or ``term``.
         confirmed: acknowledgements that the server answered.
-        writes: key and entry of each write to the bucket that was taken, by its sequence.
+        writes: key and entry of each write to the bucket that was taken, by its sequence; a mark of
+            what was copied is one without a state (``s``).
         letters: dead letters that were stored.
         epochs: first sequence by the number of the epoch.
         stored: task by sequence, read back after the run.
@@ -78,7 +79,7 @@ class NatsSeen(msgspec.Struct, kw_only=True):
             {
                 (key, int(entry.get("b", 0)) + sequence): 1
                 for sequence, (key, entry) in self.writes.items()
-                if entry["s"] == "c" and not entry.get("t")
+                if entry.get("s") == "c" and not entry.get("t")
             }
         )
 
@@ -89,19 +90,19 @@ class NatsSeen(msgspec.Struct, kw_only=True):
             {
                 (key, int(entry["t"])): 1
                 for key, entry in self.writes.values()
-                if entry["s"] == "d" and entry["t"] != entry.get("b", 0)
+                if entry.get("s") == "d" and entry["t"] != entry.get("b", 0)
             }
         )
 
     @property
     def superseded(self) -> Counter[str]:
         """Tasks that were ended without an execution."""
-        return Counter({key: 1 for key, entry in self.writes.values() if entry["s"] == "s"})
+        return Counter({key: 1 for key, entry in self.writes.values() if entry.get("s") == "s"})
 
     @property
     def ended(self) -> set[str]:
         """Tasks whose last record is that of an end."""
-        last = {key: entry["s"] for _sequence, (key, entry) in sorted(self.writes.items())}
+        last = {key: entry.get("s") for _sequence, (key, entry) in sorted(self.writes.items())}
         return {key for key, state in last.items() if state in ("d", "s")}
 
 
