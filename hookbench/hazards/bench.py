@@ -1,67 +1,51 @@
 """What a scenario of a hazard works with: brokers, the reference producer, worker processes."""
 
-import random
 import signal
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hookbench.brokers.topology import Topology
-from hookbench.clock import NS_PER_S, Clock
+from hookbench.clock import Clock
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import seal_effects
-from hookbench.errors import BrokerUnreachableError, HazardError
+from hookbench.errors import HazardError
 from hookbench.faults.wire.client import ProxyControl, start_proxy
 from hookbench.faults.wire.model import LinkSettings
 from hookbench.hazards.findings import observe
 from hookbench.hazards.gated import enter_by_procedure
 from hookbench.hazards.model import Observation, Protection
 from hookbench.hazards.producer import Producer, fitting_patience, open_producer
+from hookbench.hazards.site import REDIS_LEASE_S, WAIT_S, Site
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import Event, LedgerWriter
-from hookbench.ledger.model import Account, Bounds, Residue
-from hookbench.ledger.read import Ledger, read_ledger
-from hookbench.migration.measures import Measures, measures_of, parse_measures
+from hookbench.ledger.model import Account, Bounds
 from hookbench.migration.phases import AckMode, Design, Phase
 from hookbench.migration.publishing import PublishPatience
 from hookbench.migration.redis_reads import RedisReads
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.queues.redis_client import RedisClient, connect_redis
-from hookbench.queues.transport import AppTransport
-from hookbench.rehearsal.fleet import Fleet, Member
-from hookbench.rehearsal.observer import Observer
+from hookbench.rehearsal.fleet import Member
 from hookbench.results.steps import plan_steps
-from hookbench.task import HookTask, Names, new_task
+from hookbench.task import HookTask, new_task
 
 __all__ = ["Bench"]
 
-WAIT_S = 30.0
-_POLL_S = 0.02
 _STOP_S = 20.0
-_REDIS_LEASE_S = 2.0
 _FIRST_WRITER = 1_000
 """Writers below are the fleet's."""
 _FILLING = "x" * 32
 
 
-class Bench:
+class Bench(Site):
     """Everything that one scenario may use; all of it ends with ``close``.
 
     Phases are entered with ``enter``, in order; producers and workers that are started afterwards
     are in that phase, and workers that run change to it one after the other.
 
     Args:
-        topology: brokers that nobody else uses.
-        folder: an empty one.
-        design: whose behaviour is looked at.
-        switches: measures that are on although the design has them off, see ``has``.
-        changes: further changes to the measures, see ``parse_measures``.
         gated: with the measure ``gates``, phases are entered by procedure.
-        clock: of everything in this process.
-        seed: of the task ids.
 
-    Attributes:
-        steps: what was done so far, with its time.
+    The other arguments are those of ``Site``.
     """
 
     def __init__(
@@ -76,45 +60,20 @@ class Bench:
         clock: Clock,
         seed: int = 0,
     ) -> None:
-        self.topology = topology
-        self.folder = folder
-        self.design = design
-        self.clock = clock
-        self.names = Names()
-        self.stream = topology.stream
-        self.steps: list[str] = []
-        self.phases: list[Phase] = []
-        self._switches = frozenset(switches)
-        self._changes = changes
+        super().__init__(
+            topology,
+            folder,
+            design=design,
+            switches=switches,
+            changes=changes,
+            clock=clock,
+            seed=seed,
+        )
         self._gated = gated
         self._starts_ns: list[int] = []
-        self._entropy = random.Random(seed)
-        self._begin_ns = clock.monotonic_ns()
         self._writers = 0
         self._proxy: ProxyControl | None = None
         self._producers: list[Producer] = []
-        for name in ("ledger", "logs", "control"):
-            (folder / name).mkdir()
-        self.ledger_folder = folder / "ledger"
-        self.effects = folder / "effects.sqlite"
-        self.fleet = Fleet(
-            clock=clock,
-            ledger=self.ledger_folder,
-            logs=folder / "logs",
-            control=folder / "control",
-        )
-        self.redis: RedisClient = connect_redis(topology.redis_url)
-        self._transport: AppTransport | None = None
-
-    def has(self, switch: str) -> bool:
-        """Whether a measure is on for this row, such as ``ack_after``."""
-        return switch in self._switches
-
-    @property
-    def measures(self) -> Measures:
-        """Those of the design, and those that the row switches on."""
-        on = [switch for switch in self._switches if switch in Measures.__struct_fields__]
-        return parse_measures(self._changes, parse_measures(",".join(on), measures_of(self.design)))
 
     @property
     def _monitors(self) -> str:
@@ -130,24 +89,6 @@ class Bench:
     def producers(self) -> Sequence[Producer]:
         """All that were started."""
         return self._producers
-
-    @property
-    def ack(self) -> AckMode:
-        """When workers acknowledge NATS."""
-        return self.measures.ack_mode
-
-    def note(self, text: str) -> None:
-        """Write down what was done or seen."""
-        seconds = (self.clock.monotonic_ns() - self._begin_ns) / NS_PER_S
-        self.steps.append(f"{seconds:6.2f} s  {text}")
-
-    async def nats(self) -> AppTransport:
-        """A connection for injecting and observing; the reference code has its own."""
-        if self._transport is None:
-            self._transport = await AppTransport.connect(
-                self.topology.nats_url, names=self.names, clock=self.clock
-            )
-        return self._transport
 
     async def enter(
         self, phase: Phase, *, workers: Sequence[Member] | None = None, asked: bool = True
@@ -293,7 +234,7 @@ class Bench:
     def launch(self, arguments: Sequence[str]) -> Member:
         """Start a worker process in the current phase, whether or not it gets there."""
         common = ["--effects", str(self.effects), "--block-timeout", "0.5"]
-        common += ["--redis-lease", str(_REDIS_LEASE_S)]
+        common += ["--redis-lease", str(REDIS_LEASE_S)]
         return self.fleet.start(
             "worker",
             len(self.fleet.of("worker")),
@@ -308,7 +249,7 @@ class Bench:
             self.measures,
             names=self.names,
             owner=f"{self._entropy.getrandbits(64):016x}",
-            lease_s=_REDIS_LEASE_S,
+            lease_s=REDIS_LEASE_S,
             clock=self.clock,
         )
 
@@ -350,63 +291,6 @@ class Bench:
         self._proxy = await start_proxy(self.folder / "logs", links, clock=self.clock)
         return self._proxy
 
-    async def wait_until(
-        self, condition: Callable[[], Awaitable[bool]], what: str, *, timeout_s: float = WAIT_S
-    ) -> None:
-        """Ask until it is so.
-
-        Raises:
-            HazardError: not in time; the text names ``what``.
-        """
-        deadline_ns = self.clock.monotonic_ns() + int(timeout_s * NS_PER_S)
-        while not await condition():
-            self.fleet.poll()
-            if self.clock.monotonic_ns() > deadline_ns:
-                raise HazardError(f"not within {timeout_s:g} s: {what}")
-            await self.clock.sleep(_POLL_S)
-
-    async def wait_until_done(self, count: int, *, timeout_s: float = WAIT_S) -> None:
-        """Until the workers say so many executions."""
-
-        async def enough() -> bool:
-            return self.count(Event.DONE) >= count
-
-        await self.wait_until(enough, f"{count} tasks are done", timeout_s=timeout_s)
-
-    def ledger(self) -> Ledger:
-        """All records so far."""
-        return read_ledger(
-            self.ledger_folder, same_boot=True, lenient=True, steps=max(1, len(self.phases))
-        )
-
-    def count(self, event: Event) -> int:
-        """How many such records there are so far."""
-        return int((self.ledger().records["event"] == event).sum())
-
-    async def quiesce(self, *, quiet_s: float = 1.0, timeout_s: float = WAIT_S) -> None:
-        """Wait until nothing happens any more: no new record for ``quiet_s``.
-
-        With leases on Redis lists, for so long that one that has ended would have been noticed.
-        Puts in vain do not count: an outbox repeats them for as long as a broker is away.
-        """
-        if self.measures.leases:
-            quiet_s = max(quiet_s, 2 * _REDIS_LEASE_S)
-        deadline_ns = self.clock.monotonic_ns() + int(timeout_s * NS_PER_S)
-        seen, still_ns = -1, self.clock.monotonic_ns()
-        while True:
-            self.fleet.poll()
-            now_ns = self.clock.monotonic_ns()
-            events = self.ledger().records["event"]
-            in_vain = (events == Event.PUT_FAIL) | (events == Event.PUT_UNKNOWN)
-            records = int((~in_vain).sum())
-            if records != seen:
-                seen, still_ns = records, now_ns
-            if now_ns - still_ns > quiet_s * NS_PER_S:
-                return
-            if now_ns > deadline_ns:
-                raise HazardError(f"something still happens after {timeout_s:g} s")
-            await self.clock.sleep(_POLL_S * 2)
-
     async def conclude(self) -> list[Observation]:
         """What the checkers say after ``account``; where they find nothing, that it was prevented.
 
@@ -444,25 +328,6 @@ class Bench:
             effects=effects,
             bounds=Bounds(max_inversions=0),
         )
-
-    async def residue(self, spooled: Sequence[str] = ()) -> Residue:
-        """What lies on the brokers; after a fault one of them may be electing for a while.
-
-        Args:
-            spooled: ids of the tasks in outboxes.
-        """
-        deadline_ns = self.clock.monotonic_ns() + int(WAIT_S * NS_PER_S)
-        urls = (self.topology.redis_url, self.topology.nats_url)
-        while True:
-            observer = Observer(*urls, self.names, clock=self.clock)
-            try:
-                return await observer.residue([*spooled])
-            except BrokerUnreachableError:
-                if self.clock.monotonic_ns() > deadline_ns:
-                    raise
-                await self.clock.sleep(_POLL_S)
-            finally:
-                await observer.close()
 
     async def close(self) -> None:
         """End every process and connection; the brokers are the caller's."""

@@ -14,6 +14,7 @@ from hookbench.hazards.rows import (
     nats_cluster,
     nats_consumer,
     nats_delivery,
+    nats_window,
     redis_read,
     redis_server,
     redis_write,
@@ -41,6 +42,7 @@ _ROWS = (
     early_ack.ROWS,
     cutover_and_back.ROWS,
     nats_cluster.ROWS,
+    nats_window.ROWS,
     nats_delivery.ROWS,
     nats_consumer.ROWS,
 )

@@ -9,13 +9,7 @@ from typing import Any, Protocol
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.effects.classes import Execution
-from hookbench.errors import (
-    BrokerUnreachableError,
-    HookbenchError,
-    LeaseLostError,
-    PublishRefusedError,
-    PublishUnknownError,
-)
+from hookbench.errors import HookbenchError
 from hookbench.ledger.events import NO_TASK, Broker, Event, NullRecorder, Recorder
 from hookbench.migration.done_store import ClaimOutcome
 from hookbench.migration.received import Received
@@ -27,14 +21,11 @@ from hookbench.worker.confirmations import Confirmations
 from hookbench.worker.dead_letters import DeadLetter, DeadLetters
 from hookbench.worker.limits import WorkerLimits, WorkerTotals
 from hookbench.worker.protections import NO_PROTECTIONS, Protections
+from hookbench.worker.settling import BROKER_TROUBLE, settle
 
 __all__ = ["Handler", "Source", "Worker", "WorkerLimits", "WorkerTotals"]
 
 _log = logging.getLogger(__name__)
-
-_BROKER_TROUBLE = (BrokerUnreachableError, PublishRefusedError, PublishUnknownError)
-_SETTLE_RETRIES = 5
-_SETTLE_PAUSE_S = 0.2
 
 Handler = Callable[[HookTask, Execution], Awaitable[None]]
 """Does the work of one task; whatever it raises counts as a failed attempt."""
@@ -125,7 +116,7 @@ class Worker:
                 continue
             try:
                 received = await self._source.receive(self._task_type, free)
-            except _BROKER_TROUBLE as error:
+            except BROKER_TROUBLE as error:
                 _log.warning("read failed, again in %.2f s: %s", pause_s, error)
                 await self._pause(pause_s)
                 pause_s = min(pause_s * 2, self._limits.read_pause_max_s)
@@ -367,25 +358,8 @@ class Worker:
         self, call: Callable[[], Awaitable[None]], task: HookTask | None, what: str
     ) -> bool:
         """Call the broker, again a few times if it does not answer; whether it went through."""
-        for attempt in range(1, _SETTLE_RETRIES + 1):
-            try:
-                await call()
-            except _BROKER_TROUBLE as error:
-                _log.warning(
-                    "%s of task %s, try %d of %d: %s",
-                    what,
-                    task.id if task else "-",
-                    attempt,
-                    _SETTLE_RETRIES,
-                    error,
-                )
-                await self._clock.sleep(_SETTLE_PAUSE_S * attempt)
-            except LeaseLostError as error:
-                _log.warning("%s of task %s: %s", what, task.id if task else "-", error)
-                return False
-            else:
-                return True
-        return False
+        told = f"{what} of task {task.id if task else '-'}"
+        return await settle(call, told, self._clock)
 
     async def _drain(self) -> None:
         """Wait for the tasks in work; after the timeout give their deliveries back."""

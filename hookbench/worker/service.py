@@ -5,7 +5,6 @@ import os
 import socket
 from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,12 +17,11 @@ from hookbench.ids import Entropy, system_entropy
 from hookbench.ledger.events import Event, LedgerWriter, NullRecorder, Recorder
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.done_store import DoneStore, authority_of
-from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.migration.preflight import check_brokers, check_sync_interval
-from hookbench.migration.read_both import DEFAULT_REDIS_AGE_S, AgedTasks
+from hookbench.migration.read_both import AgedTasks
 from hookbench.migration.reconcile_loop import ReconcileLoop, open_reconciler
 from hookbench.migration.reconciliation import Reconciler
 from hookbench.migration.redis_reads import RedisReads
@@ -31,19 +29,17 @@ from hookbench.queues.base import NatsConsumeFn
 from hookbench.queues.connections import Connections
 from hookbench.queues.epoch_reading import make_epoch_consume
 from hookbench.queues.epochs import NEVER, Entry
-from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.queues.redis_client import RedisClient
-from hookbench.queues.redis_lease import DEFAULT_LEASE_S
 from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.transport import make_nats_consume
-from hookbench.task import Names
 from hookbench.worker.chores import Chores
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
 from hookbench.worker.ended import EndedTasks
-from hookbench.worker.loop import Handler, Worker, WorkerLimits, WorkerTotals
-from hookbench.worker.measures import MeasuredParts, MeasureSettings, consumer_of
+from hookbench.worker.loop import Handler, Worker, WorkerTotals
+from hookbench.worker.measures import MeasuredParts, consumer_of
 from hookbench.worker.memory_watch import watch_memory
 from hookbench.worker.protections import Protections
+from hookbench.worker.settings import WorkerSettings
 
 __all__ = ["Announce", "WorkerService", "WorkerSettings"]
 
@@ -51,48 +47,6 @@ _PROGRESS_S = 1.0
 
 Announce = Callable[[dict[str, Any]], None]
 """Tells the outside what a process does: one flat, JSON-able object per event."""
-
-
-class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker process is told.
-
-    Attributes:
-        phase: the phase, fixed; or
-        phase_file: a file that is watched.
-        block_timeout_secs: the longest wait of one read on either broker.
-        task_type: of the tasks to work on; several are separated by commas, and each has slots,
-            and with ``consumer_per_type`` a consumer, of its own.
-        measures: those of the hardened design that are on.
-        redis_lease_s: with ``leases``, how long the process may be silent before its tasks on Redis
-            are put back.
-        nats_monitor_url: where NATS tells its sync settings, for ``synced_only``.
-        nats_sync_interval_s: those settings as the operator says, where they cannot be read.
-        bounds: of what those do.
-        redis_age_s: with ``read_both``, how long a task has lain in Redis before it is taken there
-            in ``dual_read``.
-    """
-
-    redis_url: str | None = None
-    nats_url: str | None = None
-    phase: Phase | None = None
-    phase_file: Path | None = None
-    names: Names = msgspec.field(default_factory=Names)
-    task_type: str = "sync"
-    block_timeout_secs: float = 5.0
-    measures: Measures = NO_MEASURES
-    redis_lease_s: float = DEFAULT_LEASE_S
-    bounds: MeasureSettings = msgspec.field(default_factory=MeasureSettings)
-    redis_age_s: float = DEFAULT_REDIS_AGE_S
-    stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
-    consumer: ConsumerSettings = msgspec.field(default_factory=ConsumerSettings)
-    limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
-    nats_monitor_url: str | None = None
-    nats_sync_interval_s: float | None = None
-
-    @property
-    def task_types(self) -> list[str]:
-        """The task types, one by one."""
-        return self.task_type.split(",")
 
 
 class WorkerService:

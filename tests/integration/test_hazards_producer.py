@@ -5,7 +5,7 @@ import pytest
 from hookbench.clock import SystemClock
 from hookbench.hazards.model import Harm, Outcome
 from hookbench.hazards.registry import HAZARDS
-from hookbench.hazards.rows import nats_delivery
+from hookbench.hazards.rows import nats_window
 from hookbench.hazards.suite import run_hazard
 from hookbench.migration.phases import Design
 
@@ -49,7 +49,7 @@ async def test_nothing_is_stuck(row, measures, tmp_path):
 @pytest.mark.parametrize("measures", ["message_ids", "outbox"])
 async def test_a_repeat_within_the_window_is_stored_once(measures, tmp_path, monkeypatch):
     """A producer that could repeat outside of it is refused; what a caller repeats is not."""
-    monkeypatch.setattr(nats_delivery, "_WINDOW_S", 5.0)  # for a machine that is busy
+    monkeypatch.setattr(nats_window, "_WINDOW_S", 5.0)  # for a machine that is busy
     result = await look("N2", measures, tmp_path)
     texts = [item.text for item in result.observations]
     assert any(text.startswith("refused at its start") for text in texts)
