@@ -34,7 +34,8 @@ class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):
         read: records of the source.
         copied: those that the target took now; the others it had before.
         done: ended tasks of the source.
-        live: claims whose lease has not ended: they were left out.
+        live: claims whose lease has not ended: the target has only learnt their tokens, so that
+            its own are above them.
         missing: ended tasks that the target, asked again, does not know as ended.
         examples: ids of some live or missing tasks.
         whole: whether all records were read, and not only what changed.
@@ -120,10 +121,8 @@ async def move_records(
         live += [record.task_id for record in group if record.live]
         done = {record.task_id for record in group if record.done}
         known = await target.are_done(done)
-        new = [item for item in group if not item.live and item.task_id not in known]
-        for start in range(0, len(new), _AT_ONCE):
-            taken = await asyncio.gather(*map(target.put_record, new[start : start + _AT_ONCE]))
-            counts["copied"] += sum(taken)
+        new = [item for item in group if item.task_id not in known]
+        counts["copied"] += await _put(new, target)
         if new:
             known = await target.are_done(done)
         missing = sorted(done - known)
@@ -139,6 +138,16 @@ async def move_records(
         examples=tuple([*live, *examples][:_EXAMPLES]),
         whole=since is None,
     )
+
+
+async def _put(records: Sequence[DoneRecord], target: RecordTarget) -> int:
+    """How many the target took, but for those that are still claimed."""
+    count = 0
+    for start in range(0, len(records), _AT_ONCE):
+        part = records[start : start + _AT_ONCE]
+        taken = await asyncio.gather(*map(target.put_record, part))
+        count += sum(took and not item.live for took, item in zip(taken, part, strict=True))
+    return count
 
 
 async def catch_up(

@@ -138,7 +138,7 @@ class DoneRecord(msgspec.Struct, frozen=True, kw_only=True):
         done: the task has ended; superseded counts as that.
         live: it is claimed, and the lease has not ended: its worker must stop first.
         token: the highest so far.
-        failures, losses, last_failure: see ``Claim``; an open claim counts as lost.
+        failures, losses, last_failure: see ``Claim``; a claim whose lease has ended counts as lost.
     """
 
     task_id: uuid.UUID

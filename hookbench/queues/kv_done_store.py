@@ -164,7 +164,7 @@ class KvDoneStore:
         for _ in range(_TRIES):
             if found.entry.state != State.RELEASED:
                 return False
-            if found.revision and not record.done and found.token >= record.token:
+            if found.revision and not record.done and _weight(found) >= _weight_of(record):
                 return False
             entry.base = max(entry.base, found.entry.base)
             if await self._write(str(record.task_id), entry, over=found.revision) is not None:
@@ -250,6 +250,15 @@ class KvDoneStore:
     async def _write(self, key: str, entry: Entry, *, over: int) -> int | None:
         """The new revision; ``None`` if the key has another revision than ``over``."""
         return await self._bucket.write(key, msgspec.json.encode(entry), over=over)
+
+
+def _weight(found: StoredEntry) -> tuple[int, int]:
+    """What a record that has not ended says: more of the same token is later."""
+    return found.token, found.entry.failures + found.entry.losses
+
+
+def _weight_of(record: DoneRecord) -> tuple[int, int]:
+    return record.token, record.failures + record.losses
 
 
 def _last_key(repository: str) -> str:

@@ -295,13 +295,14 @@ def _record(task_id: uuid.UUID, raw: bytes, now_us: int) -> DoneRecord:
     if raw[:2] in _ENDED:
         return DoneRecord(task_id=task_id, done=True, token=int(raw[2:]))
     state, token, till, failures, losses, _owner, failure = raw.split(b"|", 6)
-    claimed = state == b"c"
+    open_until_us = int(till) if state == b"c" else None
+    live = open_until_us is not None and open_until_us > now_us
     return DoneRecord(
         task_id=task_id,
         done=False,
-        live=claimed and int(till) > now_us,
+        live=live,
         token=int(token),
         failures=int(failures),
-        losses=int(losses) + claimed,
+        losses=int(losses) + (open_until_us is not None and not live),
         last_failure=failure.decode(errors="replace"),
     )

@@ -157,6 +157,31 @@ async def test_a_claim_that_was_open_is_looked_at_again(source, target, ends):
         assert again.token > claim.token
 
 
+async def test_the_token_of_a_claim_that_is_held_is_known_to_the_next_authority(source, target):
+    """Its effect has that token; a lower one would be refused when the task comes again."""
+    task = uuid.uuid4()
+    held = await granted(source, task)
+    assert (await move_records(source, target)).live == 1
+    again = await granted(target, task)
+    assert again.token > held.token
+    assert (again.failures, again.losses) == (0, 0), "it may not be lost"
+
+
+async def test_what_became_of_a_claim_that_was_held_is_copied(source, target):
+    await done(source, 1)
+    lost, failed, released = (uuid.uuid4() for _ in range(3))
+    claims = [await granted(source, task) for task in (lost, failed, released)]
+    assert (await move_records(source, target)).live == 3
+    assert await source.renew(claims[0], SHORT_S)
+    assert await source.release(claims[1], failure="no luck")
+    assert await source.release(claims[2])
+    await asyncio.sleep(2 * SHORT_S)
+    assert (await move_records(source, target)).copied == 2, "what says no more is left"
+    answers = [await granted(target, task) for task in (lost, failed, released)]
+    assert [(item.losses, item.failures) for item in answers] == [(1, 0), (0, 1), (0, 0)]
+    assert all(new.token > old.token for new, old in zip(answers, claims, strict=True))
+
+
 @pytest.mark.parametrize("lost", ["all", "its end", "all, and begun with the same id"])
 async def test_a_log_that_lost_something_is_not_relied_on(source, target, redis, log, lost):
     """A task is done and its change is not to be found behind the mark."""
