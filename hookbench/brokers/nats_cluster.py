@@ -30,7 +30,6 @@ from hookbench.errors import BrokerUnreachableError, SettingError
 __all__ = ["ClusterAddresses", "NatsCluster", "RouteUrl"]
 
 NODES = 3
-CLUSTER_NAME = "hookbench"
 _NOWHERE = f"{LOOPBACK}:1"  # nothing listens there: a route that gossip tells of leads nowhere
 
 RouteUrl = Callable[[int, int, int], str]
@@ -269,9 +268,12 @@ def _cluster_lines(addresses: ClusterAddresses, ports: list[_Ports], index: int)
         for other in range(NODES)
         if other != index
     ]
+    # A name of its own: a node of another cluster, whose routes lead to ports that are ours by now,
+    # is turned away by it.
+    name = "-".join(str(node.routes) for node in ports)
     lines = [
         "cluster {",
-        f"  name: {CLUSTER_NAME}",
+        f"  name: hookbench-{name}",
         f"  listen: {json.dumps(f'{LOOPBACK}:{own.routes}')}",
         f"  routes: [{', '.join(routes)}]",
     ]

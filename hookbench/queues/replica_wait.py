@@ -53,16 +53,10 @@ async def put_replicated(pipeline: RedisPipeline, key: str, payload: bytes, repl
         PublishRefusedError: too few replicas are connected (``IF_REPLICATED``).
         PublishUnknownError: too few replicas had it in time; the master has it.
     """
-    pipeline.wait(replicas, round(REPLICA_TIMEOUT_S * _MS_PER_S))
     with put_errors(f"LPUSH {key}", payload):
-        length, had_it = await pipeline.execute(raise_on_error=False)
-        if isinstance(length, Exception):
-            raise length
-    if isinstance(had_it, Exception) or had_it < replicas:
-        raise PublishUnknownError(
-            f"{key}: {had_it} of {replicas} replicas had the task within {REPLICA_TIMEOUT_S:g} s;"
-            " a failover may lose it"
-        )
+        length, problem = await _execute(pipeline, replicas)
+    if problem:
+        raise PublishUnknownError(f"{key}: {problem}")
     return int(length)
 
 
@@ -76,17 +70,25 @@ async def write_replicated(pipeline: RedisPipeline, replicas: int, what: str) ->
     Raises:
         BrokerUnreachableError: no answer, or too few replicas had it in time.
     """
-    pipeline.wait(replicas, round(REPLICA_TIMEOUT_S * _MS_PER_S))
     with broker_errors(what):
-        answer, had_it = await pipeline.execute(raise_on_error=False)
-        if isinstance(answer, Exception):
-            raise answer
-    if isinstance(had_it, Exception) or had_it < replicas:
-        raise BrokerUnreachableError(
-            f"{what}: {had_it} of {replicas} replicas had it within {REPLICA_TIMEOUT_S:g} s;"
-            " a failover may lose it"
-        )
+        answer, problem = await _execute(pipeline, replicas)
+    if problem:
+        raise BrokerUnreachableError(f"{what}: {problem}")
     return answer
+
+
+async def _execute(pipeline: RedisPipeline, replicas: int) -> tuple[Any, str]:
+    """What the write answered, and why it may not last; empty where the replicas have it."""
+    pipeline.wait(replicas, round(REPLICA_TIMEOUT_S * _MS_PER_S))
+    answer, had_it = await pipeline.execute(raise_on_error=False)
+    if isinstance(answer, Exception):
+        raise answer
+    if not isinstance(had_it, Exception) and had_it >= replicas:
+        return answer, ""
+    return answer, (
+        f"{had_it} of {replicas} replicas had it within {REPLICA_TIMEOUT_S:g} s; a failover may"
+        " lose it"
+    )
 
 
 def replicas_of(redis_url: str | None) -> int:

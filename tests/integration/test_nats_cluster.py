@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections import Counter
 
 import pytest
@@ -91,7 +92,7 @@ async def test_the_class_of_a_stream_with_replicas_is_read_back(tmp_path):
                 node.url, origin="test", monitor_url=node.monitor_url, names=Names()
             )
             assert report.durability == "replicated"
-            assert report.configuration["cluster"] == "hookbench"
+            assert report.configuration["cluster"] .startswith("hookbench-")
         assert topology.durabilities == {"redis": "lazy", "nats": "replicated"}
 
 
@@ -120,6 +121,23 @@ async def test_without_a_quorum_there_is_no_leader_and_with_one_again_there_is(
         followers[0].restart()
         await group.wait_until_current(stream)
         assert await ids_in(transport) == ["id-0"]
+
+
+async def test_a_node_of_another_cluster_is_turned_away(tmp_path):
+    """Its routes lead to a port that was somebody else's before."""
+    async with opened("nats_cluster", tmp_path / "one") as one:
+        text = (tmp_path / "one" / "nats-2.conf").read_text()
+        ours = re.search(r'listen: "127\.0\.0\.1:(\d+)"\n  routes', text)[1]
+
+        def astray(source, target, port):
+            return f"nats://127.0.0.1:{ours if (source, target) == (0, 1) else port}"
+
+        addresses = ClusterAddresses(route_url=astray)
+        async with opened("nats_cluster", tmp_path / "other", addresses=addresses) as other:
+            log = tmp_path / "one" / "nats-2.log"
+            await eventually(lambda: "does not match" in log.read_text(), what="the refusal")
+            for topology in (one, other):
+                await topology.nats.wait_until_ready()
 
 
 def told_of(client):
