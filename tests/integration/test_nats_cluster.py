@@ -92,7 +92,7 @@ async def test_the_class_of_a_stream_with_replicas_is_read_back(tmp_path):
                 node.url, origin="test", monitor_url=node.monitor_url, names=Names()
             )
             assert report.durability == "replicated"
-            assert report.configuration["cluster"] .startswith("hookbench-")
+            assert report.configuration["cluster"].startswith("hookbench-")
         assert topology.durabilities == {"redis": "lazy", "nats": "replicated"}
 
 
