@@ -5,7 +5,6 @@ step goes on where it was, or does that step again. What moves tasks, tells proc
 and asks the gates is passed in.
 """
 
-import enum
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,129 +21,24 @@ from hookbench.errors import (
     PublishUnknownError,
     SettingError,
 )
-from hookbench.migration.checks import Answer, Moment, Move
+from hookbench.migration.checks import Answer, Move
 from hookbench.migration.gates import GateAnswer, is_known
 from hookbench.migration.phases import Phase
+from hookbench.migration.procedures import MOMENTS, PROCEDURES, REPEATED, Step
 from hookbench.migration.snapshot import NEVER
 
 __all__ = [
-    "PROCEDURES",
     "AskGate",
     "FleetControl",
     "Movers",
     "Patience",
     "Procedure",
     "Progress",
-    "Step",
     "read_progress",
 ]
 
 
-class Step(enum.StrEnum):
-    """What a procedure is made of."""
-
-    ASK_BEFORE = "ask_before"
-    REROUTE_PRODUCERS = "reroute_producers"
-    REROUTE_WORKERS = "reroute_workers"
-    WAIT_UNTIL_DRAINED = "wait_until_drained"
-    WAIT_FOR_WORK = "wait_for_work"
-    TRIM_COPIES = "trim_copies"
-    REDIS_TO_NATS = "redis_to_nats"
-    LETTERS_TO_NATS = "letters_to_nats"
-    RECORDS_TO_NATS = "records_to_nats"
-    LATE_RECORDS_TO_NATS = "late_records_to_nats"
-    NATS_ONLY_TO_REDIS = "nats_only_to_redis"
-    DRAIN_TO_REDIS = "drain_to_redis"
-    ASK_BETWEEN = "ask_between"
-    ASK_AFTER = "ask_after"
-    FORGET_MOVES = "forget_moves"
-
-
-_P, _S = Phase, Step
-_CHANGE = (_S.REROUTE_PRODUCERS, _S.REROUTE_WORKERS)
-_PLAIN = (_S.ASK_BEFORE, *_CHANGE, _S.ASK_AFTER)
-_OUT_OF_NATS = (
-    _S.ASK_BEFORE,
-    *_CHANGE,
-    _S.DRAIN_TO_REDIS,
-    _S.ASK_AFTER,
-    _S.FORGET_MOVES,
-)
-PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
-    (_P.REDIS_ONLY, _P.DUAL_WRITE): _PLAIN,
-    (_P.DUAL_WRITE, _P.DUAL_READ): _PLAIN,
-    # Workers first: none may be left in a fallback to what is not written any more (P12).
-    (_P.DUAL_READ, _P.NATS_PRIMARY): (
-        _S.ASK_BEFORE,
-        _S.REROUTE_WORKERS,
-        _S.ASK_BETWEEN,
-        _S.REROUTE_PRODUCERS,
-        _S.WAIT_FOR_WORK,
-        _S.REDIS_TO_NATS,
-        _S.ASK_AFTER,
-    ),
-    (_P.NATS_PRIMARY, _P.NATS_ONLY): (
-        _S.ASK_BEFORE,
-        _S.WAIT_FOR_WORK,
-        _S.REDIS_TO_NATS,
-        _S.LETTERS_TO_NATS,
-        _S.RECORDS_TO_NATS,
-        _S.ASK_BETWEEN,
-        *_CHANGE,
-        # What was done since, by workers that still asked the done-store of Redis.
-        _S.LATE_RECORDS_TO_NATS,
-        _S.ASK_AFTER,
-    ),
-    (_P.DUAL_WRITE, _P.REDIS_ONLY): (
-        _S.ASK_BEFORE,
-        *_CHANGE,
-        _S.NATS_ONLY_TO_REDIS,
-        _S.ASK_AFTER,
-        _S.FORGET_MOVES,
-    ),
-    (_P.DUAL_READ, _P.DUAL_WRITE): (
-        _S.ASK_BEFORE,
-        _S.REROUTE_WORKERS,
-        _S.REROUTE_PRODUCERS,
-        _S.NATS_ONLY_TO_REDIS,
-        _S.ASK_AFTER,
-        _S.FORGET_MOVES,
-    ),
-    # The workers finish what NATS has, so that its copies in Redis are known to be finished.
-    (_P.DUAL_READ, _P.REDIS_ONLY): (
-        _S.ASK_BEFORE,
-        _S.REROUTE_PRODUCERS,
-        _S.WAIT_UNTIL_DRAINED,
-        _S.TRIM_COPIES,
-        _S.ASK_BETWEEN,
-        _S.REROUTE_WORKERS,
-        _S.ASK_AFTER,
-    ),
-    (_P.NATS_PRIMARY, _P.DUAL_READ): _PLAIN,
-    (_P.NATS_PRIMARY, _P.REDIS_ONLY): _OUT_OF_NATS,
-    (_P.NATS_ONLY, _P.NATS_PRIMARY): _PLAIN,
-    (_P.NATS_ONLY, _P.REDIS_ONLY): _OUT_OF_NATS,
-}
-"""The steps of each transition and rollback, in order."""
-
 _MOST_PAUSES = 8
-_MOMENTS = {
-    Step.ASK_BEFORE: Moment.BEFORE,
-    Step.ASK_BETWEEN: Moment.BETWEEN,
-    Step.ASK_AFTER: Moment.AFTER,
-}
-_REPEATED = frozenset(
-    {
-        Step.TRIM_COPIES,
-        Step.REDIS_TO_NATS,
-        Step.LETTERS_TO_NATS,
-        Step.RECORDS_TO_NATS,
-        Step.LATE_RECORDS_TO_NATS,
-        Step.NATS_ONLY_TO_REDIS,
-        Step.DRAIN_TO_REDIS,
-    }
-)
-"""What is done again before a gate is asked again: a straggler may have come since."""
 
 
 class FleetControl(Protocol):
@@ -351,7 +245,7 @@ class Procedure:
             await self._clock.sleep(self._patience.ask_every_s)
 
     async def _do(self, step: Step) -> None:
-        if step in _MOMENTS:
+        if step in MOMENTS:
             await self._pass_gate(step)
         elif step is Step.REROUTE_PRODUCERS:
             await self._reroute(step, "producer")
@@ -382,7 +276,7 @@ class Procedure:
 
     async def _pass_gate(self, step: Step) -> None:
         """Ask until it says go; before it is asked again the moves are made again."""
-        move = Move(source=self._source, target=self._target, moment=_MOMENTS[step])
+        move = Move(source=self._source, target=self._target, moment=MOMENTS[step])
         deadline_ns = self._clock.monotonic_ns() + int(self._patience.gate_s * NS_PER_S)
         pause_s = self._patience.ask_every_s
         while True:
@@ -403,7 +297,7 @@ class Procedure:
             await self._clock.sleep(pause_s)
             pause_s = min(pause_s * 2, self._patience.ask_every_s * _MOST_PAUSES)
             for done in self.steps[: self.steps.index(step)]:
-                if done in _REPEATED:
+                if done in REPEATED:
                     await self._move(done)
 
     async def _note_sequence(self) -> None:

@@ -12,7 +12,7 @@ from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.ledger.model import StepPlan
 from hookbench.migration.gates import is_known
 from hookbench.migration.phases import Phase, PhaseFile
-from hookbench.migration.reconcile import Step
+from hookbench.migration.procedures import Step
 from hookbench.rehearsal.arguments import producer_arguments
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.gated import FleetPhases, GatedChanges

@@ -6,7 +6,8 @@ import pytest
 from hookbench import __version__
 from hookbench.ledger.events import Broker
 from hookbench.migration.phases import Phase
-from hookbench.migration.reconcile import PROCEDURES, Step, read_progress
+from hookbench.migration.procedures import PROCEDURES, Step
+from hookbench.migration.reconcile import read_progress
 from hookbench.queues.jetstream import ensure_dead_stream
 from hookbench.queues.stored import read_stream
 from hookbench.task import encode_task

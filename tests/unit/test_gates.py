@@ -11,7 +11,7 @@ from hookbench.ids import uuid7
 from hookbench.migration.checks import Answer, GateBounds, Moment, Move
 from hookbench.migration.gates import GATES, conditions_of, decide
 from hookbench.migration.phases import Phase
-from hookbench.migration.reconcile import PROCEDURES, Step
+from hookbench.migration.procedures import PROCEDURES, Step
 from hookbench.migration.snapshot import (
     Announcement,
     ConsumerView,

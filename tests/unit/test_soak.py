@@ -10,7 +10,7 @@ import pytest
 
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Finding, Verdict
-from hookbench.migration.reconcile import PROCEDURES
+from hookbench.migration.procedures import PROCEDURES
 from hookbench.rehearsal.soak import TIMELINES, SoakBook, SoakEntry, entry_of, why_failing
 from hookbench.results.store import MANIFEST_NAME, load_manifest
 
