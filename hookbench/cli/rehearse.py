@@ -120,10 +120,11 @@ def _with_chaos(settings: "RehearsalSettings", without: list[str]) -> "Rehearsal
     import msgspec
 
     from hookbench.faults.registry import check_kinds
-    from hookbench.rehearsal.chaos import chaos_settings
+    from hookbench.rehearsal.chaos import chaos_schedule
 
     check_kinds(without)
-    return chaos_settings(msgspec.structs.replace(settings, scenario="chaos"), without=without)
+    faults = chaos_schedule(settings, without=without)
+    return msgspec.structs.replace(settings, scenario="chaos", faults=faults)
 
 
 def _expected(text: str | None, designs: "list[Design]") -> dict[str, str] | None:

@@ -51,12 +51,14 @@ def soak(
 
     Example: hookbench soak --minutes 60 --topology replicated --durability replicated
     """
+    import msgspec
+
     from hookbench.brokers.durability import Durability
     from hookbench.cli.worker import choice
     from hookbench.clock import NS_PER_S, SystemClock
     from hookbench.faults.registry import check_kinds
     from hookbench.migration.phases import Design
-    from hookbench.rehearsal.chaos import chaos_settings
+    from hookbench.rehearsal.chaos import chaos_schedule
     from hookbench.rehearsal.settings import FULL_TIMELINE, RehearsalSettings
     from hookbench.rehearsal.soak import TIMELINES, SoakBook
 
@@ -80,7 +82,8 @@ def soak(
             rate_per_s=rate,
             out=out,
         )
-        entry = _one(chaos_settings(settings, without=left_out), book, left_out)
+        faults = chaos_schedule(settings, without=left_out)
+        entry = _one(msgspec.structs.replace(settings, faults=faults), book, left_out)
         failing += bool(entry.failing)
         _say(entry, json=json)
         if clock.monotonic_ns() >= deadline_ns:

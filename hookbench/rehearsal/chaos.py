@@ -17,7 +17,7 @@ from hookbench.rehearsal.chaos_lanes import LANES
 from hookbench.rehearsal.chaos_moment import Maker, Moment
 from hookbench.rehearsal.settings import RehearsalSettings
 
-__all__ = ["MIN_PHASE_SECONDS", "chaos_schedule", "chaos_settings"]
+__all__ = ["MIN_PHASE_SECONDS", "chaos_schedule"]
 
 MIN_PHASE_SECONDS = 2.0
 _MIN_SECONDS = 10.0
@@ -31,19 +31,6 @@ _MAX_FOR_S = 2.0
 _ENTERED_S = 2.0
 """So long after its beginning every worker is in a phase; with a procedure nobody knows."""
 _MAX_FAULTS = 1_000
-
-
-def chaos_settings(
-    settings: RehearsalSettings, *, without: Collection[str] = ()
-) -> RehearsalSettings:
-    """The same rehearsal with the faults of its seed, under load until all of them are over.
-
-    Raises:
-        SettingError: see ``chaos_schedule``.
-    """
-    gates = settings.effective_measures.gates
-    settings = msgspec.structs.replace(settings, load_until_end=gates)
-    return msgspec.structs.replace(settings, faults=chaos_schedule(settings, without=without))
 
 
 def chaos_schedule(

@@ -30,12 +30,8 @@ FULL_TIMELINE = (
 DEFAULT_MIX = "transactional=1,idempotent=1,plain=2"
 """Every class, so that each of their rules is held against every run."""
 MAX_STEPS = 100
-PROCEDURE_SECONDS = 6.0
-"""A procedure reads both queues some times: a few seconds for some 10,000 tasks."""
 MAX_PROCEDURE_SECONDS = 120.0
-"""A procedure that meets faults waits for brokers and for its gates."""
-RECORDS_PER_S = 2000.0
-"""Before Redis goes, done-records are copied and compared, some times under load."""
+"""A procedure reads both queues some times, and waits for its gates and for brokers."""
 
 
 class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,9 +54,6 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_attempts: deliveries of a task, after which a failure makes it a dead letter.
         max_inversions: tasks that may be overtaken within their repository in one phase; ``None``:
             they are counted only.
-        load_until_end: the load ends when the last phase has had its length, so that every phase
-            has it, however long the procedures between them take. How many tasks are offered is
-            then left to the run.
     """
 
     scenario: str = "-"
@@ -93,7 +86,6 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[AnyFault, ...] = ()
     max_attempts: int = 3
     max_inversions: int | None = None
-    load_until_end: bool = False
 
     @property
     def bounds(self) -> Bounds:
@@ -110,21 +102,22 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         return parse_measures(self.measures, measures_of(self.design))
 
     @property
+    def load_until_end(self) -> bool:
+        """Whether the load ends when the last phase has had its length, and not at its time.
+
+        With gates nobody knows how long the procedures take, and every phase is to have its load.
+        How many tasks are offered is then left to the run.
+        """
+        return self.effective_measures.gates
+
+    @property
     def procedure_seconds(self) -> float:
-        """What the load has for the procedures between phases; without gates there are none."""
-        if not self.effective_measures.gates:
-            return 0.0
-        if self.load_until_end:
-            return MAX_PROCEDURE_SECONDS * (len(self.phases) - 1)
-        seconds = PROCEDURE_SECONDS * (len(self.phases) - 1)
-        if Phase.NATS_ONLY in self.phases[1:]:
-            records = self.rate_per_s * self.phase_seconds * self.phases.index(Phase.NATS_ONLY)
-            seconds += records / RECORDS_PER_S
-        return seconds
+        """The most that the procedures between phases may take; without gates there are none."""
+        return MAX_PROCEDURE_SECONDS * (len(self.phases) - 1) if self.load_until_end else 0.0
 
     @property
     def seconds(self) -> float:
-        """Length of the timeline; the greatest, where the load lasts as long as that takes."""
+        """Length of the timeline, at the most."""
         return self.phase_seconds * len(self.phases) + self.procedure_seconds
 
     @property

@@ -116,8 +116,8 @@ class Timeline:
                     ledger.phase = plan.index
                     ledger.record(Event.PHASE, value=plan.index)
                     end_ns = max(begin_ns, planned_ns + step_ns)
-                    if self._changes is not None:
-                        end_ns = self._share(plan.index, start_ns)
+                    if self._changes is not None:  # it has its length, however long the way was
+                        end_ns = max(self._clock.monotonic_ns(), start_ns) + step_ns
                     if held is None:
                         await self._watch(plan.phase, start_ns, end_ns)
                     self.records.append(
@@ -132,22 +132,6 @@ class Timeline:
             await self._end_load(pushes)
         finally:
             await cancel(pushes, faulting)
-
-    def _share(self, index: int, start_ns: int) -> int:
-        """When a step is to end, of which nobody knew how long the procedure into it would take.
-
-        It has its length, or what it may have of the rest of the load; the last one has the rest.
-        A load that lasts until the end leaves each its length.
-        """
-        now_ns = max(self._clock.monotonic_ns(), start_ns)
-        if self._settings.load_until_end:
-            return now_ns + int(self._settings.phase_seconds * NS_PER_S)
-        load_end_ns = start_ns + int(self._settings.seconds * NS_PER_S)
-        left = len(self._steps) - index
-        rest_ns = max(0, load_end_ns - now_ns) // left
-        if left > 1:
-            rest_ns = min(rest_ns, int(self._settings.phase_seconds * NS_PER_S))
-        return now_ns + rest_ns
 
     async def _end_load(self, pushes: "asyncio.Future[None]") -> None:
         """Producers and pushes end by themselves, or are told to where the timeline says when."""

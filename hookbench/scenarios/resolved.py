@@ -34,7 +34,6 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
         timeline=Timeline(
             phases=tuple(phase.label for phase in settings.phases),
             phase_seconds=settings.phase_seconds,
-            load_until_end=settings.load_until_end,
         ),
         brokers=Brokers(topology=settings.topology, durability=settings.durability),
         producers=Producers(

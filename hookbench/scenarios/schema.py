@@ -63,14 +63,10 @@ class Pushes(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Timeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The phases one after another, each ``phase_seconds`` long.
-
-    With ``load_until_end`` the load lasts until then, also if procedures take longer than planned.
-    """
+    """The phases one after another, each ``phase_seconds`` long; with gates, from its entry on."""
 
     phases: tuple[str, ...]
     phase_seconds: float = 12.0
-    load_until_end: bool = False
 
 
 class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -249,7 +245,6 @@ def to_settings(
         measures=",".join(scenario.measures),
         phases=phases,
         phase_seconds=scenario.timeline.phase_seconds,
-        load_until_end=scenario.timeline.load_until_end,
         rate_per_s=scenario.producers.rate_per_s,
         producers=scenario.producers.processes,
         arrivals=scenario.producers.arrivals,

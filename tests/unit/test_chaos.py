@@ -12,7 +12,7 @@ from hookbench.faults.registry import FAULTS
 from hookbench.faults.wire.rules import LINK_ACTIONS
 from hookbench.faults.wire_fault import Wire
 from hookbench.migration.phases import Design, Phase
-from hookbench.rehearsal.chaos import chaos_schedule, chaos_settings
+from hookbench.rehearsal.chaos import chaos_schedule
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.scenarios.resolved import scenario_toml
 from hookbench.scenarios.schema import load_scenario, to_settings
@@ -83,7 +83,7 @@ def test_no_kind_is_rare_and_the_wire_does_all_that_it_can(design):
 
 
 def test_with_gates_the_load_lasts_until_the_last_fault_is_over():
-    guide, hardened = (chaos_settings(with_seed(1, design=design)) for design in Design)
+    guide, hardened = (with_seed(1, design=design) for design in Design)
     assert (guide.load_until_end, hardened.load_until_end) == (False, True)
     assert hardened.seconds > guide.seconds + 60.0
     hardened.check()
