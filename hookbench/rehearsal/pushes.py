@@ -8,12 +8,13 @@ import signal
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import RepositoryError
 from hookbench.githook.config import HookConfig
 from hookbench.githook.install import install_hook
-from hookbench.githook.receive import flush_is_running, lock_path
+from hookbench.githook.receive import flush_is_running
 from hookbench.migration.spool import Spool
 from hookbench.results.store import GitCheck
 from hookbench.task import decode_task
@@ -23,6 +24,8 @@ __all__ = ["PushSettings", "Pusher", "check_mirrors"]
 
 _PUSH_TIMEOUT_S = 60.0
 _POLL_S = 0.05
+_SECOND_LOOK_S = 0.1
+_END_S = 2.0
 _IDENTITY = {
     "GIT_AUTHOR_NAME": "Rehearsal",
     "GIT_AUTHOR_EMAIL": "rehearsal@example.com",
@@ -173,15 +176,26 @@ class Pusher:
         with Spool(self._settings.spool) as spool:
             return [str(decode_task(row.task).id) for row in spool.oldest(1_000_000)]
 
-    def stop_flush(self) -> None:
-        """End a flush that still runs, by the process id in its lock file."""
-        spool_path = self._settings.spool
-        if not spool_path.exists() or not flush_is_running(spool_path):
-            return
-        text = lock_path(spool_path).read_text().strip()
-        if text.isdigit():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(text), signal.SIGKILL)
+    async def stop_flushes(self) -> None:
+        """End the flushes of these repositories' hooks that still run; no push may be under way.
+
+        Each is found by the settings file on its command line. One that a hook had just begun when
+        it was killed with its push has neither that yet nor the lock, so there is a second look.
+        """
+        self._kill_flushes()
+        await self._clock.sleep(_SECOND_LOOK_S)
+        self._kill_flushes()
+
+    def _kill_flushes(self) -> None:
+        origins = f"{self._settings.origins.resolve()}{os.sep}"
+        killed = []
+        for process in psutil.process_iter(["cmdline"]):
+            words = process.info["cmdline"] or []
+            if "flush" in words and any(word.startswith(origins) for word in words):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+                    killed.append(process)
+        psutil.wait_procs(killed, timeout=_END_S)
 
 
 async def check_mirrors(

@@ -290,7 +290,7 @@ class Rehearsal:
                 await observer.remove_own_data()
         finally:
             fleet.kill_all()
-            pusher.stop_flush()
+            await pusher.stop_flushes()
             await cancel(*watching)
             ledger.close()
             self._incidents += fleet.incidents
