@@ -122,6 +122,7 @@ class NatsCluster:
 
     async def _missing(self) -> str | None:
         leaders = set()
+        away: set[str] = set()
         for node in self.nodes:
             state = await meta_state(node)
             if state is None:
@@ -129,11 +130,13 @@ class NatsCluster:
             if state.get("cluster_size") != len(self.nodes):
                 return f"{node.name} knows {state.get('cluster_size')} nodes"
             leaders.add(state.get("leader") or "")
+            # The leader places no stream on a peer that it has not heard of; only it tells "offline".
+            away |= {peer["name"] for peer in state.get("replicas") or [] if peer.get("offline")}
             if not await is_healthy(node):
                 return f"{node.name} is not current"
         if len(leaders) != 1 or "" in leaders:
             return f"meta leaders are {sorted(leaders)}"
-        return None
+        return f"{', '.join(sorted(away))} is away in the leader's eyes" if away else None
 
     async def stream_leader(
         self, stream: str, *, timeout_s: float = READY_TIMEOUT_S

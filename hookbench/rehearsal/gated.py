@@ -308,7 +308,7 @@ def open_changes(
         folder=folder,
         open_stores=open_done_stores(settings.effective_measures, stage.stream, clock),
         # Where faults meet a procedure, a gate has to wait until they are over.
-        patience=Patience(gate_s=120.0, announce_s=60.0) if settings.load_until_end else None,
+        patience=Patience(gate_s=120.0, announce_s=60.0) if settings.faults else None,
         recorder=recorder,
         say=lambda text: teller.say(f"gate      {text}"),
     )

@@ -127,8 +127,7 @@ class Timeline:
                     )
                 if held is not None:
                     self._note(f"held back: {held}")
-                    await self._fleet.stop(self._fleet.of("producer"), _END_TIMEOUT_S)
-                    return
+                    break
             await self._end_load(pushes)
         finally:
             await cancel(pushes, faulting)
