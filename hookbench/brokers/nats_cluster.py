@@ -130,7 +130,7 @@ class NatsCluster:
             if state.get("cluster_size") != len(self.nodes):
                 return f"{node.name} knows {state.get('cluster_size')} nodes"
             leaders.add(state.get("leader") or "")
-            # The leader places no stream on a peer that it has not heard of; only it tells "offline".
+            # The leader, which alone tells, places no stream on a peer that it has not heard of.
             away |= {peer["name"] for peer in state.get("replicas") or [] if peer.get("offline")}
             if not await is_healthy(node):
                 return f"{node.name} is not current"

@@ -70,12 +70,13 @@ def gate(
     --redis-url redis://127.0.0.1:6379 --nats-url nats://127.0.0.1:4222
     """
     import asyncio
+    from functools import partial
 
     from hookbench.cli.worker import choice, storage_of
     from hookbench.clock import SystemClock
     from hookbench.migration.announcements import read_announced
     from hookbench.migration.checks import Moment, Move
-    from hookbench.migration.gates import conditions_of, decide
+    from hookbench.migration.gates import conditions_of, decide, records_to
     from hookbench.migration.phases import parse_phase
     from hookbench.queues.jetstream import StreamSettings
     from hookbench.rehearsal.done_stores import OpenedStores
@@ -112,12 +113,17 @@ def gate(
             task_types=task_type or KNOWN_TASK_TYPES,
         )
         try:
-            whole = move.moment is Moment.AFTER
-            snapshot = await survey.look(announcements, whole=whole)
+            look = partial(
+                survey.look,
+                announcements,
+                records_to=records_to(move),
+                whole=move.moment is Moment.AFTER or move.target < move.source,
+            )
+            snapshot = await look()
             if snapshot.nats is not None and _looks_twice(conditions):
                 await clock.sleep(_BETWEEN_LOOKS_S)
                 earlier = snapshot.nats.last_sequence
-                snapshot = await survey.look(announcements, earlier_sequence=earlier, whole=whole)
+                snapshot = await look(earlier_sequence=earlier)
             return decide(snapshot, move)
         finally:
             await survey.close()

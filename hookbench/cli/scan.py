@@ -24,7 +24,7 @@ def scan(
     authority: Annotated[
         str | None,
         typer.Option(
-            help="Where done-records are kept, redis or nats; without it nothing is done."
+            help="Where done-records are kept, redis, nats or both; without it nothing is done."
         ),
     ] = None,
     prefix: Prefix = "{hook}",
@@ -69,6 +69,7 @@ async def _look(
     from hookbench.clock import SystemClock
     from hookbench.errors import SettingError
     from hookbench.migration.done_store import Authority, DoneStore, parse_authority
+    from hookbench.migration.joint_store import JointStore
     from hookbench.queues.kv_done_store import KvDoneStore
     from hookbench.queues.redis_client import connect_redis
     from hookbench.queues.redis_done_store import RedisDoneStore
@@ -79,13 +80,16 @@ async def _look(
     clock, redis = SystemClock(), None
     done: DoneStore | None = None
     async with await AppTransport.connect(nats_url, names=names, clock=clock) as transport:
-        if authority is not None and parse_authority(authority) is Authority.REDIS:
+        chosen = None if authority is None else parse_authority(authority)
+        kv = KvDoneStore(transport, clock=clock)
+        if chosen in (Authority.REDIS, Authority.BOTH):
             if not redis_url:
-                raise SettingError("--authority redis: give --redis-url or HOOKBENCH_REDIS_URL")
+                raise SettingError(f"--authority {chosen}: give --redis-url or HOOKBENCH_REDIS_URL")
             redis = connect_redis(redis_url)
-            done = RedisDoneStore(redis, names=names, retention_s=1.0)  # it is only read
-        elif authority is not None:
-            done = KvDoneStore(transport, clock=clock)
+            store = RedisDoneStore(redis, names=names, retention_s=1.0)  # it is only read
+            done = store if chosen is Authority.REDIS else JointStore(store, kv)
+        elif chosen is Authority.NATS:
+            done = kv
         try:
             report = await scan_stream(transport, done=done, clock=clock, task_type=task_type)
             return report, await types_without_consumer(transport, redis_url)

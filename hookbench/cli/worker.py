@@ -66,8 +66,8 @@ def worker(
     authority: Annotated[
         str | None,
         typer.Option(
-            help="done_store: where claims and done-records are kept, redis or nats, the same for"
-            " all workers; by default Redis for as long as the phase has it."
+            help="done_store: where claims and done-records are kept, redis, nats or both, the same"
+            " for all workers; by default redis, from nats_primary on both, in nats_only nats."
         ),
     ] = None,
     lease: Annotated[

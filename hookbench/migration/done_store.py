@@ -5,11 +5,10 @@ every claim. A claim is held for a lease; whoever claims after that is given a h
 what the former holder says is refused from then on. A record of a task that has ended is kept
 until no copy of the task can come any more: at least the stream's max-age plus the retry horizon.
 
-There is one authority at a time, on Redis or on JetStream. What Redis knows is copied to JetStream
-before the authority is moved there, see ``migration/records.py``.
+The authority is on Redis, on JetStream, or on both between the two, see ``joint_store.py``. What
+the one knows is copied to the other before that one is asked alone, see ``records.py``.
 """
 
-import enum
 import uuid
 from collections.abc import Collection
 from typing import Protocol
@@ -18,6 +17,7 @@ from hookbench.errors import SettingError
 from hookbench.migration.phases import Phase
 from hookbench.migration.records import MovedRecords, catch_up
 from hookbench.queues.authority import (
+    Authority,
     Claim,
     ClaimOutcome,
     DoneRecord,
@@ -44,13 +44,6 @@ RETRY_HORIZON_S = 24 * 3600.0
 """How long after a task has left the stream somebody may still put a copy of it."""
 
 
-class Authority(enum.StrEnum):
-    """Where claims and done-records are kept."""
-
-    REDIS = "redis"
-    NATS = "nats"
-
-
 def parse_authority(text: str) -> Authority:
     """An authority by its name.
 
@@ -64,12 +57,15 @@ def parse_authority(text: str) -> Authority:
 
 
 def authority_of(phase: Phase, chosen: Authority | None = None) -> Authority:
-    """The one that was chosen; else Redis for as long as a phase has it.
+    """The one that was chosen; else as the phase has it.
 
-    All processes of a fleet must use the same one.
+    ``nats_primary`` has both, since the phases before ask Redis and the one after asks JetStream,
+    and a fleet is in two phases while it changes. What was chosen is for the whole fleet.
     """
     if chosen is not None:
         return chosen
+    if phase is Phase.NATS_PRIMARY:
+        return Authority.BOTH
     return Authority.NATS if phase is Phase.NATS_ONLY else Authority.REDIS
 
 
@@ -116,29 +112,29 @@ class _Movable(DoneStore, RecordSource, Protocol):
 
 
 class MovingStore:
-    """An authority that hands over to another one while its claims are still held.
+    """An authority whose claims may still be held when it is asked no more.
 
-    From ``hand_over`` on, what is completed under an old claim is told to the new authority too.
-    It covers what one worker does. That no other worker claims under the old authority meanwhile
-    is for the procedure that changes a fleet to see to.
+    What is completed under such a claim is told to those that are asked from then on.
     """
 
     def __init__(self, store: _Movable) -> None:
         self._store = store
-        self._next: RecordTarget | None = None
+        self._others: tuple[RecordTarget, ...] = ()
 
     async def hand_over(self, target: RecordTarget) -> MovedRecords:
-        """Copy the records, and from now on what is completed.
+        """Copy the records to one that shares no claim with this one, before that is asked.
+
+        It covers what one worker does. That no other worker claims here meanwhile is for the
+        procedure that changes a fleet to see to, or for ``JointStore``.
 
         Raises:
             BrokerUnreachableError: one of both is away; it can be called again.
         """
-        self.mirror_to(target)
         return await catch_up(self._store, target)
 
-    def mirror_to(self, target: RecordTarget | None) -> None:
-        """Tell ``target``, too, what is completed from now on; ``None`` for nobody."""
-        self._next = target
+    def tell(self, *others: RecordTarget) -> None:
+        """Tell these, too, what is completed here from now on."""
+        self._others = others
 
     async def claim(
         self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
@@ -151,11 +147,12 @@ class MovingStore:
         return await self._store.renew(claim, lease_s)
 
     async def complete(self, claim: Claim) -> bool:
-        """As the store does; then the next authority is told."""
+        """As the store does; then the others are told."""
         done = await self._store.complete(claim)
-        if done and self._next is not None:
+        if done:
             record = DoneRecord(task_id=claim.task_id, done=True, token=claim.token)
-            await self._next.put_record(record)
+            for other in self._others:
+                await other.put_record(record)
         return done
 
     async def release(self, claim: Claim, *, failure: str = "") -> bool:

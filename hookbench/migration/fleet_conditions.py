@@ -133,11 +133,11 @@ def head_room(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check:
 
 
 def authority_moved(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check:
-    """What is done is known on NATS before Redis goes.
+    """What is done or claimed is known to the done-store that is to be asked alone.
 
-    Before the workers change they go on with the records of Redis, and tell NATS of each end as
-    well, so what ended within the last ``settle_s`` may be missing. When they have changed nothing
-    may be missing.
+    Forward that is the one of NATS, before Redis goes; back it is the one of Redis. While every
+    worker asks both, a task that has just ended, within the last ``settle_s``, may be known to one
+    alone. When nobody asks the other one any more nothing may be missing, nor before the way back.
     """
     name = "authority"
     if snapshot.announcements is None:
@@ -145,15 +145,17 @@ def authority_moved(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check
     using = [item for item in snapshot.of("worker") if item.has("done_store")]
     if not using:
         return make_check(name, Answer.GO, "no worker has a done-store")
-    if move.moment is not Moment.AFTER and all(item.authority == "nats" for item in using):
-        return make_check(name, Answer.GO, f"{len(using)} workers ask the done-store of NATS")
+    forward = move.target > move.source
+    old, new = ("Redis", "NATS") if forward else ("NATS", "Redis")
+    if move.moment is not Moment.AFTER and all(item.authority == new.lower() for item in using):
+        return make_check(name, Answer.GO, f"{len(using)} workers ask the done-store of {new}")
     if snapshot.unmoved is None:
         why = snapshot.problems.get("records", "nobody compared the records of both brokers")
         return make_check(name, Answer.UNKNOWN, why)
     late = list(snapshot.unmoved)
-    if move.moment is not Moment.AFTER:
+    if forward and move.moment is not Moment.AFTER:
         late = [task for task, age_s in snapshot.unmoved.items() if age_s > bounds.settle_s]
-    told = f"{len(snapshot.unmoved)} records are on Redis and not on NATS"
+    told = f"{len(snapshot.unmoved)} records are on {old} and not on {new}"
     if len(late) < len(snapshot.unmoved):
         told += f", {len(late)} of them of tasks that ended more than {bounds.settle_s:g} s ago"
     return make_check(name, go_if(not late), told, late)

@@ -12,8 +12,9 @@ from hookbench.migration import task_conditions as tasks
 from hookbench.migration.checks import Answer, Check, Condition, GateBounds, Moment, Move
 from hookbench.migration.phases import Phase
 from hookbench.migration.snapshot import Snapshot
+from hookbench.queues.authority import Authority
 
-__all__ = ["GATES", "GateAnswer", "conditions_of", "decide", "is_known"]
+__all__ = ["GATES", "GateAnswer", "conditions_of", "decide", "is_known", "records_to"]
 
 _FLEET: tuple[Condition, ...] = (fleet.both_answer, fleet.no_old_producer, fleet.homogeneous_fleet)
 _LEFT_NATS: tuple[Condition, ...] = (*_FLEET, tasks.nats_is_drained, tasks.nobody_publishes)
@@ -82,10 +83,11 @@ GATES: dict[tuple[Phase, Phase], dict[Moment, tuple[Condition, ...]]] = {
     },
     (_P.NATS_ONLY, _P.NATS_PRIMARY): {
         Moment.BEFORE: (*_FLEET, fleet.no_drift),
-        Moment.AFTER: _FLEET,
+        Moment.AFTER: (*_FLEET, fleet.authority_moved),
     },
     (_P.NATS_ONLY, _P.REDIS_ONLY): {
         Moment.BEFORE: (*_FLEET, fleet.head_room, tasks.no_stale_copies),
+        Moment.BETWEEN: (fleet.both_answer, fleet.authority_moved),
         Moment.AFTER: _LEFT_NATS,
     },
 }
@@ -143,6 +145,17 @@ def conditions_of(move: Move) -> tuple[Condition, ...]:
     if move.moment not in moments:
         raise SettingError(f"{move.label}: asked {', '.join(moments)} only")
     return moments[move.moment]
+
+
+def records_to(move: Move) -> Authority | None:
+    """Which done-store has to know what the other one does; ``None`` where it does not matter.
+
+    Raises:
+        SettingError: see ``conditions_of``.
+    """
+    if fleet.authority_moved not in conditions_of(move):
+        return None
+    return Authority.NATS if move.target > move.source else Authority.REDIS
 
 
 def decide(snapshot: Snapshot, move: Move, bounds: GateBounds | None = None) -> GateAnswer:

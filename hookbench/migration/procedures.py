@@ -5,7 +5,7 @@ import enum
 from hookbench.migration.checks import Moment
 from hookbench.migration.phases import Phase
 
-__all__ = ["MOMENTS", "PROCEDURES", "REPEATED", "Step"]
+__all__ = ["JOINED", "MOMENTS", "PROCEDURES", "REPEATED", "Step"]
 
 
 class Step(enum.StrEnum):
@@ -14,6 +14,7 @@ class Step(enum.StrEnum):
     ASK_BEFORE = "ask_before"
     REROUTE_PRODUCERS = "reroute_producers"
     REROUTE_WORKERS = "reroute_workers"
+    JOIN_WORKERS = "join_workers"
     WAIT_UNTIL_DRAINED = "wait_until_drained"
     WAIT_FOR_WORK = "wait_for_work"
     TRIM_COPIES = "trim_copies"
@@ -21,6 +22,7 @@ class Step(enum.StrEnum):
     LETTERS_TO_NATS = "letters_to_nats"
     RECORDS_TO_NATS = "records_to_nats"
     LATE_RECORDS_TO_NATS = "late_records_to_nats"
+    RECORDS_TO_REDIS = "records_to_redis"
     NATS_ONLY_TO_REDIS = "nats_only_to_redis"
     DRAIN_TO_REDIS = "drain_to_redis"
     ASK_BETWEEN = "ask_between"
@@ -59,7 +61,7 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
         _S.RECORDS_TO_NATS,
         _S.ASK_BETWEEN,
         *_CHANGE,
-        # What was done since, by workers that still asked the done-store of Redis.
+        # What was done since, by workers that still asked both done-stores, and died in between.
         _S.LATE_RECORDS_TO_NATS,
         _S.ASK_AFTER,
     ),
@@ -90,10 +92,29 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
     ),
     (_P.NATS_PRIMARY, _P.DUAL_READ): _PLAIN,
     (_P.NATS_PRIMARY, _P.REDIS_ONLY): _OUT_OF_NATS,
-    (_P.NATS_ONLY, _P.NATS_PRIMARY): _PLAIN,
-    (_P.NATS_ONLY, _P.REDIS_ONLY): _OUT_OF_NATS,
+    # Who asks both done-stores has one in common with who asks that of NATS; when all do, what
+    # only NATS knows is copied.
+    (_P.NATS_ONLY, _P.NATS_PRIMARY): (
+        _S.ASK_BEFORE,
+        *_CHANGE,
+        _S.RECORDS_TO_REDIS,
+        _S.ASK_AFTER,
+    ),
+    (_P.NATS_ONLY, _P.REDIS_ONLY): (
+        _S.ASK_BEFORE,
+        _S.JOIN_WORKERS,
+        _S.RECORDS_TO_REDIS,
+        _S.ASK_BETWEEN,
+        *_CHANGE,
+        _S.DRAIN_TO_REDIS,
+        _S.ASK_AFTER,
+        _S.FORGET_MOVES,
+    ),
 }
 """The steps of each transition and rollback, in order."""
+
+JOINED = Phase.NATS_PRIMARY
+"""Where workers go by way of, who are to ask both done-stores: ``Step.JOIN_WORKERS``."""
 
 MOMENTS = {
     Step.ASK_BEFORE: Moment.BEFORE,
@@ -107,6 +128,7 @@ REPEATED = frozenset(
         Step.LETTERS_TO_NATS,
         Step.RECORDS_TO_NATS,
         Step.LATE_RECORDS_TO_NATS,
+        Step.RECORDS_TO_REDIS,
         Step.NATS_ONLY_TO_REDIS,
         Step.DRAIN_TO_REDIS,
     }

@@ -24,7 +24,7 @@ from hookbench.errors import (
 from hookbench.migration.checks import Answer, Move
 from hookbench.migration.gates import GateAnswer, is_known
 from hookbench.migration.phases import Phase
-from hookbench.migration.procedures import MOMENTS, PROCEDURES, REPEATED, Step
+from hookbench.migration.procedures import JOINED, MOMENTS, PROCEDURES, REPEATED, Step
 from hookbench.migration.snapshot import NEVER
 
 __all__ = [
@@ -66,6 +66,10 @@ class Movers(Protocol):
 
     async def records_to_nats(self) -> int:
         """What the done-store of Redis knows, to the one of NATS."""
+        ...
+
+    async def records_to_redis(self) -> int:
+        """What the done-store of NATS knows, to the one of Redis."""
         ...
 
     async def nats_only_to_redis(self) -> int:
@@ -251,6 +255,8 @@ class Procedure:
             await self._reroute(step, "producer")
         elif step is Step.REROUTE_WORKERS:
             await self._reroute(step, "worker")
+        elif step is Step.JOIN_WORKERS:
+            await self._reroute(step, "worker", JOINED)
         elif step is Step.WAIT_UNTIL_DRAINED:
             await self._wait_until_drained()
         elif step is Step.WAIT_FOR_WORK:
@@ -270,6 +276,7 @@ class Procedure:
                 Step.LETTERS_TO_NATS: self._movers.letters_to_nats,
                 Step.RECORDS_TO_NATS: self._movers.records_to_nats,
                 Step.LATE_RECORDS_TO_NATS: self._movers.records_to_nats,
+                Step.RECORDS_TO_REDIS: self._movers.records_to_redis,
                 Step.NATS_ONLY_TO_REDIS: self._movers.nats_only_to_redis,
             }[step]()
         self._progress.moved[step.value] = self._progress.moved.get(step.value, 0) + count
@@ -307,16 +314,17 @@ class Procedure:
         except HookbenchError as error:
             self._tell(f"the stream's last sequence is not known: {error}")
 
-    async def _reroute(self, step: Step, role: str) -> None:
-        await self._fleet.enter(role, self._target)
+    async def _reroute(self, step: Step, role: str, phase: Phase | None = None) -> None:
+        phase = self._target if phase is None else phase
+        await self._fleet.enter(role, phase)
         behind: list[str] = []
 
         async def all_in() -> bool:
-            behind[:] = await self._fleet.not_in(role, self._target)
+            behind[:] = await self._fleet.not_in(role, phase)
             return not behind
 
         if not await self._wait(all_in, self._patience.announce_s):
-            evidence = f"{', '.join(behind)} not in {self._target.label}"
+            evidence = f"{', '.join(behind)} not in {phase.label}"
             raise HeldBackError(
                 f"{self._source.label} to {self._target.label}: {evidence}",
                 step=step.value,

@@ -1,4 +1,4 @@
-"""Copies done-records from one authority to the next one, and tells which it does not have.
+"""Copies done-records from one authority to another one, and tells which it does not have.
 
 The source has a log of what changed, the target a mark of how far it knows that log. A copy and a
 check read what changed since the mark, and the claims that were open then. Where there is no mark,
@@ -56,11 +56,11 @@ class MovedRecords(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unmoved(msgspec.Struct, frozen=True, kw_only=True):
-    """Tasks that one store knows as ended and the next one does not.
+    """Tasks that one store knows as ended, or claimed, and the next one does not.
 
     Attributes:
-        ages_s: by task, how long ago it ended, by the source's clock; infinite where only the
-            records were read, which do not tell.
+        ages_s: by task, how long ago that was recorded, by the source's clock; infinite where only
+            the records were read, or the claim was open at the mark, which do not tell.
         whole: whether all records were compared.
     """
 
@@ -178,7 +178,7 @@ async def catch_up(
 async def find_unmoved(
     source: RecordSource, target: RecordTarget, *, whole: bool = False
 ) -> Unmoved:
-    """Which tasks have ended that the target does not know as ended; nothing is written.
+    """Which tasks have ended, or are claimed, without the target knowing; nothing is written.
 
     With ``whole`` all records are compared, unless what changed last tells enough already.
 
@@ -187,20 +187,40 @@ async def find_unmoved(
     """
     since = await _since_the_mark(source, target)
     if since is not None:
-        _mark, changes = since
-        missing = await _missing(source.records_of(changes.ages_s), target)
+        mark, changes = since
+        changed = source.records_of({*mark.open, *changes.ages_s})
+        missing = await _missing(source, changed, target)
         if missing or not whole:
-            found = {task: changes.ages_s[task] for task in missing}
+            found = {task: changes.ages_s.get(task, math.inf) for task in missing}
             return Unmoved(ages_s=found, whole=False)
-    missing = await _missing(source.records(), target)
+    missing = await _missing(source, source.records(), target)
     return Unmoved(ages_s=dict.fromkeys(missing, math.inf), whole=True)
 
 
 async def _missing(
-    parts: AsyncIterator[Sequence[DoneRecord]], target: RecordTarget
+    source: RecordSource, parts: AsyncIterator[Sequence[DoneRecord]], target: RecordTarget
 ) -> set[uuid.UUID]:
     missing: set[uuid.UUID] = set()
     async for group in _in_groups(parts):
         done = {record.task_id for record in group if record.done}
         missing |= done - await target.are_done(done)
+        missing |= await _claimed_alone(source, group, target)
     return missing
+
+
+async def _claimed_alone(
+    source: RecordSource, group: Sequence[DoneRecord], target: RecordTarget
+) -> set[uuid.UUID]:
+    """Those that are claimed on the source, and neither claimed nor ended on the target.
+
+    A claim that ends while it is looked at is none: so the source is asked once more.
+    """
+    tokens = {record.task_id: record.token for record in group if record.live}
+    async for part in target.records_of([*tokens]):
+        for record in part:
+            if record.live or record.done:
+                tokens.pop(record.task_id, None)
+    still: set[uuid.UUID] = set()
+    async for part in source.records_of([*tokens]):
+        still |= {item.task_id for item in part if item.live and item.token == tokens[item.task_id]}
+    return still

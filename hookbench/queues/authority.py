@@ -15,6 +15,7 @@ import msgspec
 __all__ = [
     "ANSWER_TIMEOUT_S",
     "MAX_FAILURE_CHARACTERS",
+    "Authority",
     "Changes",
     "Claim",
     "ClaimOutcome",
@@ -24,12 +25,21 @@ __all__ = [
     "MoveMark",
     "RecordSource",
     "RecordTarget",
+    "TokenBehindError",
     "sequence_key",
 ]
 
 ANSWER_TIMEOUT_S = 3.0
 """An authority that does not answer for so long is away: well below a lease."""
 MAX_FAILURE_CHARACTERS = 200
+
+
+class Authority(enum.StrEnum):
+    """Where claims and done-records are kept; ``BOTH`` grant a claim, or it is not granted."""
+
+    REDIS = "redis"
+    BOTH = "both"
+    NATS = "nats"
 
 
 class ClaimOutcome(enum.StrEnum):
@@ -43,6 +53,14 @@ class ClaimOutcome(enum.StrEnum):
     HELD = "held"
     DONE = "done"
     SUPERSEDED = "superseded"
+
+
+class TokenBehindError(Exception):
+    """A claim was to have a token that is not above ``token``, which was given before."""
+
+    def __init__(self, token: int) -> None:
+        super().__init__(f"token {token} was given before")
+        self.token = token
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -216,7 +234,15 @@ class RecordTarget(Protocol):
     """A store that takes the records of another one."""
 
     async def put_record(self, record: DoneRecord) -> bool:
-        """Take a record over; ``False`` if what is there says at least as much."""
+        """Take a record over; ``False`` if what is there says at least as much.
+
+        An end is taken over a claim too: whoever holds that is told that it is lost, unless it is
+        the very claim that the record is of.
+        """
+        ...
+
+    def records_of(self, task_ids: Collection[uuid.UUID]) -> AsyncIterator[Sequence[DoneRecord]]:
+        """What it has of these tasks, in parts."""
         ...
 
     async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:

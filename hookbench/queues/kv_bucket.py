@@ -5,9 +5,10 @@ it replaces, and is refused if another came first.
 """
 
 import asyncio
+import contextlib
 import enum
 import uuid
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from nats.js.api import DiscardPolicy, RawStreamMsg, StorageType, StreamConfig
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError
-from hookbench.queues.authority import ANSWER_TIMEOUT_S
+from hookbench.queues.authority import ANSWER_TIMEOUT_S, LogPlace
 from hookbench.queues.stream_windows import read_windows
 from hookbench.queues.transport import AppTransport
 
@@ -251,6 +252,44 @@ class Bucket:
             found.update(zip(part, stored, strict=True))
         return found
 
+    async def entries(
+        self, first_sequence: int = 1
+    ) -> AsyncGenerator[list[tuple[uuid.UUID, StoredEntry]], None]:
+        """The entries of tasks that were written from a sequence on, in parts.
+
+        Whoever does not read to the end closes it, with ``contextlib.aclosing``.
+
+        Raises:
+            BrokerUnreachableError: no answer.
+        """
+        windows = read_windows(
+            self._transport, self.stream, first_sequence=first_sequence, window=_WINDOW
+        )
+        async with contextlib.aclosing(windows):
+            async for window in windows:
+                part = []
+                for item in window:
+                    key = item.subject.removeprefix(self._subject)
+                    if is_task_key(key):
+                        entry = _decoder.decode(item.payload)
+                        stored = StoredEntry(entry, item.sequence, item.stored_ns)
+                        part.append((uuid.UUID(key), stored))
+                yield part
+
+    async def end(self) -> LogPlace | None:
+        """The last sequence, with what tells this bucket from another; ``None`` of no bucket.
+
+        Raises:
+            BrokerUnreachableError: no answer.
+        """
+        try:
+            info = await self._transport.jetstream.stream_info(self.stream)
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BrokerUnreachableError(f"{self.stream}: no answer ({error!r})") from error
+        return LogPlace(entry=str(info.state.last_seq), digest=str(info.created))
+
     async def ended_among(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
         """Which of these tasks have ended: a read each, or all entries where that is quicker.
 
@@ -273,12 +312,6 @@ class Bucket:
 
     async def _ended_of_all(self, wanted: set[uuid.UUID]) -> set[uuid.UUID]:
         ended: set[uuid.UUID] = set()
-        async for window in read_windows(self._transport, self.stream, window=_WINDOW):
-            for item in window:
-                key = item.subject.removeprefix(self._subject)
-                if not is_task_key(key):
-                    continue
-                task_id = uuid.UUID(key)
-                if task_id in wanted and _decoder.decode(item.payload).state in ENDED:
-                    ended.add(task_id)
-        return ended
+        async for part in self.entries():
+            ended |= {task for task, stored in part if stored.entry.state in ENDED}
+        return ended & wanted

@@ -10,12 +10,14 @@ client could ask for. A clock that is ahead by more than ``skew_s`` takes claims
 lease has ended; the fencing tokens then keep the effects right, but the work is done twice. A
 clock that is behind waits longer. Redis' backend has no such assumption.
 
+The bucket is also the log of what changed, by its sequences: of each task it has the last change.
+
 Records go when the bucket's max-age has passed since their last write.
 """
 
 import contextlib
 import uuid
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 
 import msgspec
 
@@ -25,10 +27,13 @@ from hookbench.ids import uuid7_wall_ms
 from hookbench.queues.authority import (
     ANSWER_TIMEOUT_S,
     MAX_FAILURE_CHARACTERS,
+    Changes,
     Claim,
     ClaimOutcome,
     DoneRecord,
+    LogPlace,
     MoveMark,
+    TokenBehindError,
     sequence_key,
 )
 from hookbench.queues.kv_bucket import ENDED, NOTHING, Bucket, Entry, State, StoredEntry
@@ -40,6 +45,7 @@ SKEW_S = 0.5
 _LAST_PREFIX = "last."
 _MARK_KEY = "move.mark"
 _TRIES = 8
+_PART = 1_000
 
 
 class KvDoneStore:
@@ -69,12 +75,23 @@ class KvDoneStore:
         """What each of its claims found of the repository: as a rule still so when it ends."""
 
     async def claim(
-        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+        self,
+        task_id: uuid.UUID,
+        owner: str,
+        lease_s: float,
+        *,
+        repository: str = "",
+        token: int = 0,
     ) -> Claim:
         """Claim a task: one write where nobody has it, else a read first.
 
         The order of a repository takes a read more, and is not of one piece with the claim: a
         later task that is completed between the two is not seen.
+
+        With a ``token``, of another store that granted the claim as well, it is this one's too.
+
+        Raises:
+            TokenBehindError: a token was given here that is as high.
         """
         born_ms = _born_ms(task_id, repository)
         latest = await self._bucket.read(_last_key(repository)) if born_ms else NOTHING
@@ -88,10 +105,13 @@ class KvDoneStore:
                 return Claim(task_id=task_id, outcome=ClaimOutcome.SUPERSEDED)
             if held_for_s > 0:
                 return Claim(task_id=task_id, outcome=ClaimOutcome.HELD, held_for_s=held_for_s)
+            if 0 < token <= found.token:
+                raise TokenBehindError(found.token)
             lost = found.entry.state == State.CLAIMED and found.entry.owner != owner
             entry = Entry(
                 state=State.SUPERSEDED if superseded else State.CLAIMED,
-                base=found.entry.base,
+                base=token or found.entry.base,
+                token=token,
                 owner=owner,
                 lease_s=lease_s,
                 failures=found.entry.failures,
@@ -162,11 +182,15 @@ class KvDoneStore:
         )
         found = NOTHING
         for _ in range(_TRIES):
-            if found.entry.state != State.RELEASED:
+            if found.entry.state in ENDED:
                 return False
-            if found.revision and not record.done and _weight(found) >= _weight_of(record):
-                return False
+            if found.revision and not record.done:
+                claimed = found.entry.state == State.CLAIMED
+                if claimed or _weight(found) >= _weight_of(record):
+                    return False
             entry.base = max(entry.base, found.entry.base)
+            if record.done and record.token != found.token:
+                entry.token = max(record.token, found.token + bool(found.revision))
             if await self._write(str(record.task_id), entry, over=found.revision) is not None:
                 return True
             found = await self._bucket.read(str(record.task_id))
@@ -184,6 +208,58 @@ class KvDoneStore:
     async def write_mark(self, mark: MoveMark) -> None:
         """Keep a mark, behind the records in the one stream that a bucket is."""
         await self._bucket.write(_MARK_KEY, msgspec.json.encode(mark), over=None)
+
+    async def records(self) -> AsyncIterator[Sequence[DoneRecord]]:
+        """All records, in parts."""
+        async with contextlib.aclosing(self._bucket.entries()) as parts:
+            async for part in parts:
+                yield [self._record(task, stored) for task, stored in part]
+
+    async def records_of(
+        self, task_ids: Collection[uuid.UUID]
+    ) -> AsyncIterator[Sequence[DoneRecord]]:
+        """The records of these tasks, in parts."""
+        ids = list(task_ids)
+        for start in range(0, len(ids), _PART):
+            found = await self._bucket.read_all(ids[start : start + _PART])
+            yield [self._record(task, stored) for task, stored in found.items() if stored.revision]
+
+    async def log_end(self) -> LogPlace | None:
+        """The bucket's last sequence."""
+        return await self._bucket.end()
+
+    async def changes_after(self, place: LogPlace) -> Changes | None:
+        """What changed after a place, by the sequences of the bucket.
+
+        ``None`` if it is not the same bucket, or ends before that place: one that lost its end in
+        a power cut, and got as far again, is taken for whole.
+        """
+        end = await self._bucket.end()
+        if end is None or end.digest != place.digest or int(end.entry) < int(place.entry):
+            return None
+        ages_s: dict[uuid.UUID, float] = {}
+        changed = self._bucket.entries(int(place.entry) + 1)
+        async with contextlib.aclosing(changed) as parts:
+            async for part in parts:
+                for task, stored in part:
+                    ages_s[task] = max(0.0, self._age_s(stored))
+        return Changes(ages_s=ages_s, end=end)
+
+    def _record(self, task_id: uuid.UUID, stored: StoredEntry) -> DoneRecord:
+        entry = stored.entry
+        live = self._held_for_s(stored, "") > 0
+        return DoneRecord(
+            task_id=task_id,
+            done=entry.state in ENDED,
+            live=live,
+            token=stored.token,
+            failures=entry.failures,
+            losses=entry.losses + (entry.state == State.CLAIMED and not live),
+            last_failure=entry.last_failure,
+        )
+
+    def _age_s(self, stored: StoredEntry) -> float:
+        return (self._clock.wall_ns() - stored.written_ns) / NS_PER_S
 
     async def _advance(self, repository: str, born_ms: int, known: StoredEntry | None) -> None:
         """Note that a task of that time is done, unless a later one is.
@@ -204,8 +280,7 @@ class KvDoneStore:
         entry = found.entry
         if entry.state != State.CLAIMED or entry.owner == owner:
             return 0.0
-        age_s = (self._clock.wall_ns() - found.written_ns) / NS_PER_S
-        return entry.lease_s + self._skew_s - age_s
+        return entry.lease_s + self._skew_s - self._age_s(found)
 
     async def _replace(
         self, claim: Claim, *, state: State = State.CLAIMED, lease_s: float = 0.0, failure: str = ""

@@ -17,6 +17,7 @@ from hookbench.clock import NS_PER_MS, NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ids import uuid7_wall_ms
 from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
+from hookbench.queues.authority import Authority
 from hookbench.queues.redis_client import RedisClient, broker_errors
 from hookbench.queues.redis_lists import ListEntry, RedisLists
 from hookbench.queues.replica_wait import write_replicated
@@ -25,10 +26,13 @@ from hookbench.queues.stream_windows import read_windows
 from hookbench.queues.transport import AppTransport, NatsMessage
 from hookbench.task import KNOWN_TASK_TYPES, Names
 
-__all__ = ["AreDone", "Mover", "id_in", "moved_key", "newest_consumers"]
+__all__ = ["AreDone", "MoveRecords", "Mover", "id_in", "moved_key", "newest_consumers"]
 
 AreDone = Callable[[Collection[uuid.UUID]], Awaitable[set[uuid.UUID]]]
 """Which of these tasks have ended; of a done-store."""
+
+MoveRecords = Callable[[Authority], Awaitable[int]]
+"""Copies done-records to that store; how many."""
 
 MAX_ENTRIES = 1_000_000
 _BATCH = 100
@@ -93,8 +97,8 @@ class Mover:
         transport: of NATS.
         clock: for waits.
         are_done: who knows which tasks have ended; ``None``: nobody.
-        move_records: copies what the done-store of Redis knows to the one of NATS; how many
-            records it copied. ``None`` where there are not both.
+        move_records: copies what the other done-store knows to the one that it is given; how
+            many records it copied. ``None`` where there are not both.
         task_types: whose lists are looked at.
         settle_s: younger tasks may be on their way to the second broker, and are let alone where
             it matters.
@@ -109,7 +113,7 @@ class Mover:
         *,
         clock: Clock,
         are_done: AreDone | None = None,
-        move_records: Callable[[], Awaitable[int]] | None = None,
+        move_records: MoveRecords | None = None,
         task_types: Sequence[str] = KNOWN_TASK_TYPES,
         settle_s: float = 5.0,
         recorder: Recorder | None = None,
@@ -320,8 +324,15 @@ class Mover:
         return moved
 
     async def records_to_nats(self) -> int:
-        """Copy the records of the done-store; how many were copied."""
-        return 0 if self._move_records is None else await self._move_records()
+        """Copy the records of the done-store of Redis; how many were copied."""
+        return await self._copy_records(Authority.NATS)
+
+    async def records_to_redis(self) -> int:
+        """Copy the records of the done-store of NATS; how many were copied."""
+        return await self._copy_records(Authority.REDIS)
+
+    async def _copy_records(self, target: Authority) -> int:
+        return 0 if self._move_records is None else await self._move_records(target)
 
     async def last_sequence(self) -> int:
         """The highest that the hook stream has given."""

@@ -1,6 +1,6 @@
 """What the done-store on Redis runs there; its keys are told in ``redis_done_store.py``."""
 
-__all__ = ["ASK", "FORGET", "LOG", "LOG_END", "READ"]
+__all__ = ["ASK", "FORGET", "LOG", "LOG_END", "MARK", "PUT", "READ"]
 
 # Notes the ids in ``changed``; the log keeps what is as old as the records, and goes with them.
 # One of a store that nobody uses any more has an end, like the rest of its keys.
@@ -14,10 +14,10 @@ end
 
 # KEYS: the last token, the log, then per request a task and its repository (the first key for
 # none). ARGV: retention in ms, 1 where replicas are waited for (an answer may tell what they do
-# not have yet, so something is written with each), then seven per request: the bytes of its task,
-# what is asked, token, lease in us, owner, failure, and the time of the task in ms, 0 where it has
-# no order. The answer to each request is a list of texts: state, token, us left, failures, losses,
-# failure.
+# not have yet, so something is written with each), then eight per request: the bytes of its task,
+# what is asked, token, lease in us, owner, failure, the time of the task in ms, 0 where it has no
+# order, and what a new token has to be above. The answer to each request is a list of texts: state,
+# token, us left, failures, losses, failure.
 ASK = """#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -29,9 +29,10 @@ local function text(number) return string.format('%.0f', number) end
 local function note(at) changed[#changed + 1] = ARGV[at] end
 local answers = {}
 for i = 3, #KEYS, 2 do
-  local at = (i - 3) / 2 * 7 + 3
+  local at = (i - 3) / 2 * 8 + 3
   local what, mine, lease = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
   local owner, failure, born = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
+  local above = tonumber(ARGV[at + 7])
   local latest = 0
   if born > 0 then latest = tonumber(redis.call('GET', KEYS[i + 1]) or '0') end
   local raw = redis.call('GET', KEYS[i]) or ''
@@ -52,13 +53,13 @@ for i = 3, #KEYS, 2 do
     elseif state == 'c' and left > 0 and holder ~= owner then
       answer = {'held', '0', text(left), '0', '0', ''}
     elseif latest > born then
-      last = math.max(last + 1, now, tonumber(token or '0') + 1)
+      last = math.max(last + 1, now, tonumber(token or '0') + 1, above + 1)
       redis.call('SET', KEYS[i], 's|' .. text(last), 'PX', keep)
       note(at)
       answer[1] = 'superseded'
     else
       if state == 'c' and holder ~= owner then lost = lost + 1 end
-      last = math.max(last + 1, now, tonumber(token or '0') + 1)
+      last = math.max(last + 1, now, tonumber(token or '0') + 1, above + 1)
       redis.call('SET', KEYS[i], table.concat({'c', text(last), text(now + lease), failed, lost,
         owner, why}, '|'), 'PX', keep)
       note(at)
@@ -113,6 +114,53 @@ for i = 2, #KEYS do
 end
 """
 FORGET += f"{_NOTE}return count\n"
+
+# KEYS: the last token, the log, then tasks. ARGV: retention in ms, 1 where replicas are waited for,
+# then six per record: the bytes of its task, 1 if it has ended, token, failures, losses, failure.
+# The answer to each is 1 if it was taken: one that has ended, over all but an end; another, over
+# what says less and is not claimed.
+PUT = """#!lua flags=allow-oom
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local keep, replicated = ARGV[1], ARGV[2] == '1'
+local log, changed = KEYS[2], {}
+local first = tonumber(redis.call('GET', KEYS[1]) or '0')
+local last = first
+local function text(number) return string.format('%.0f', number) end
+local answers = {}
+for i = 3, #KEYS do
+  local at = (i - 3) * 6 + 3
+  local token, failed, lost = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
+  local raw = redis.call('GET', KEYS[i]) or ''
+  local state, mine, _, times, losses =
+    string.match(raw, '^(%a)|(%d+)|(%d+)|(%d+)|(%d+)|')
+  mine = tonumber(mine or '0')
+  local value
+  if string.match(raw, '^[ds]|') then
+    value = nil
+  elseif ARGV[at + 1] == '1' then
+    value = 'd|' .. text(token == mine and token or math.max(token, mine + 1))
+  elseif state == 'c' or state and (mine > token or mine == token and
+      tonumber(times) + tonumber(losses) >= failed + lost) then
+    value = nil
+  else
+    value = table.concat({'r', text(token), '0', failed, lost, '', ARGV[at + 5]}, '|')
+  end
+  if value then
+    redis.call('SET', KEYS[i], value, 'PX', keep)
+    changed[#changed + 1] = ARGV[at]
+    last = math.max(last, token, mine + 1)
+  end
+  answers[i - 2] = value and 1 or 0
+end
+if last > first or replicated then redis.call('SET', KEYS[1], text(last)) end
+"""
+PUT += f"{_NOTE}return answers\n"
+
+# KEYS: the mark. ARGV: retention in ms, the mark.
+MARK = """#!lua flags=allow-oom
+return redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[1])
+"""
 
 # KEYS: the log. ARGV: the first and last entry that are wanted, and how many. The answer is the
 # server's time in us, and the entries.

@@ -3,8 +3,9 @@
 Keys, all with the tag of the queue and so in one slot of a cluster: ``{hook}:task:<id>`` for each
 task, ``{hook}:token`` for the last token, ``{hook}:last:<repository>`` for the time (ms) of the
 last task done of a repository, and the stream ``{hook}:changes``, whose entries have the ids of the
-tasks that one script changed, 16 bytes each, so that who copies the records reads what is new. A
-renewed lease is no change. A task's key holds ``d|token`` or ``s|token`` if it has ended,
+tasks that one script changed, 16 bytes each, so that who copies the records reads what is new, and
+``{hook}:mark`` tells how far the log of another store is known here. A renewed lease is no change.
+A task's key holds ``d|token`` or ``s|token`` if it has ended,
 done or superseded, else ``state|token|until|failures|losses|owner|failure`` with ``c`` for a
 claim, until a time of the server in us, and ``r`` for one that was given up. All of them go when
 the retention is over.
@@ -17,10 +18,13 @@ evicts keys that expire, records go before their time.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import uuid
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
+
+import msgspec
 
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, SettingError
@@ -33,11 +37,12 @@ from hookbench.queues.authority import (
     ClaimOutcome,
     DoneRecord,
     LogPlace,
+    MoveMark,
     sequence_key,
 )
 from hookbench.queues.batches import Batches
 from hookbench.queues.redis_client import RedisClient, broker_errors
-from hookbench.queues.redis_done_scripts import ASK, FORGET, LOG, LOG_END, READ
+from hookbench.queues.redis_done_scripts import ASK, FORGET, LOG, LOG_END, MARK, PUT, READ
 from hookbench.queues.redis_scripts import run_often
 from hookbench.queues.replica_wait import write_replicated
 from hookbench.task import Names
@@ -52,7 +57,7 @@ _MS_PER_S = 1_000
 _ENDED = (b"d|", b"s|")
 _WHAT = "the done-store"
 _ID_BYTES = 16
-_WRITING = (ASK, FORGET)
+_WRITING = (ASK, FORGET, MARK, PUT)
 
 
 class _Request(NamedTuple):
@@ -63,6 +68,7 @@ class _Request(NamedTuple):
     owner: str = ""
     failure: str = ""
     repository: str = ""
+    above: int = 0
 
 
 class RedisDoneStore:
@@ -94,15 +100,23 @@ class RedisDoneStore:
         self._token_key = f"{prefix}:token"
         self._last_key = f"{prefix}:last:"
         self._log_key = f"{prefix}:changes"
+        self._mark_key = f"{prefix}:mark"
         self._retention_ms = max(1, int(retention_s * _MS_PER_S))
         self._timeout_s = timeout_s
         self._replicas = replicas
         self._batches: Batches[_Request, list[bytes]] = Batches(self._ask, limit=_BATCH)
+        self._puts: Batches[DoneRecord, int] = Batches(self._put, limit=_BATCH)
 
     async def claim(
-        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+        self,
+        task_id: uuid.UUID,
+        owner: str,
+        lease_s: float,
+        *,
+        repository: str = "",
+        above: int = 0,
     ) -> Claim:
-        """Claim a task."""
+        """Claim a task; its token is higher than ``above``, one that another store has given."""
         if "|" in owner or not owner:
             raise SettingError(f"owner {owner!r}: use a text without '|'")
         answer = await self._batches.ask(
@@ -112,6 +126,7 @@ class RedisDoneStore:
                 lease_us=int(lease_s * _US_PER_S),
                 owner=owner,
                 repository=repository,
+                above=above,
             )
         )
         state, token, left_us, failures, losses, failure = answer
@@ -211,10 +226,26 @@ class RedisDoneStore:
         now_us, entries = await self._eval(LOG, [self._log_key], first, last, count)
         return int(now_us), entries
 
+    async def put_record(self, record: DoneRecord) -> bool:
+        """Take the record of another store over; tokens go on above its token."""
+        return bool(await self._puts.ask(record))
+
+    async def read_mark(self) -> MoveMark | None:
+        """What was marked last; what is no mark counts as none, for then all is compared."""
+        found = await self._eval(READ, [self._mark_key])
+        data = found[1] or None
+        with contextlib.suppress(msgspec.MsgspecError):
+            return None if data is None else msgspec.json.decode(data, type=MoveMark)
+        return None
+
+    async def write_mark(self, mark: MoveMark) -> None:
+        """Keep a mark, as long as the records."""
+        await self._eval(MARK, [self._mark_key], self._retention_ms, msgspec.json.encode(mark))
+
     async def remove_all(self) -> None:
         """Delete every key of this store: for a run that cleans up after itself."""
         keys = [*await self._found(self._task_key), *await self._found(self._last_key)]
-        keys += [self._token_key, self._log_key]
+        keys += [self._token_key, self._log_key, self._mark_key]
         with broker_errors("DEL"):
             for part in _parts(keys):
                 await self._client.delete(*part)
@@ -249,8 +280,24 @@ class RedisDoneStore:
                 request.owner,
                 request.failure,
                 born_ms,
+                request.above,
             )
         answers: list[list[bytes]] = await self._eval(ASK, keys, *arguments)
+        return answers
+
+    async def _put(self, records: Sequence[DoneRecord]) -> list[int]:
+        keys = [self._token_key, self._log_key, *self._keys([item.task_id for item in records])]
+        arguments: list[str | bytes | int] = [self._retention_ms, int(self._replicas > 0)]
+        for record in records:
+            arguments += (
+                record.task_id.bytes,
+                int(record.done),
+                record.token,
+                record.failures,
+                record.losses,
+                record.last_failure,
+            )
+        answers: list[int] = await self._eval(PUT, keys, *arguments)
         return answers
 
     async def _eval(self, script: str, keys: Sequence[str], *arguments: str | bytes | int) -> Any:

@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection
 
 from hookbench.clock import Clock
-from hookbench.migration.done_store import retention_s
+from hookbench.migration.done_store import Authority, retention_s
 from hookbench.migration.records import Unmoved, catch_up, find_unmoved
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.kv_bucket import ensure_bucket
@@ -43,8 +43,8 @@ class BothStores:
         self._transport = transport
         self._stream = stream
         self._retention_s = retention_s(stream.max_age_s)
-        self._compared = False
-        """Whether this process has once compared all records, and what it saw since agrees."""
+        self._compared: set[Authority] = set()
+        """Where this process has once compared all records, and what it saw since agrees."""
         self._redis: RedisDoneStore | None = None
         self._kv: KvDoneStore | None = None
         if transport is not None:
@@ -81,8 +81,8 @@ class BothStores:
                 count += await store.forget(task_ids)
         return count
 
-    async def move_records(self) -> int:
-        """Copy what Redis knows to NATS; how many records were new there.
+    async def move_records(self, target: Authority) -> int:
+        """Copy what the other store knows to that one; how many records were new there.
 
         The first time in a process everything is compared, and again after a comparison in
         which something was missing; else what changed since.
@@ -90,7 +90,8 @@ class BothStores:
         Raises:
             BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: see ``ensure_bucket``.
         """
-        if self._redis is None or self._kv is None or self._transport is None:
+        stores = self._from_and_to(target)
+        if stores is None or self._transport is None:
             return 0
         await ensure_bucket(
             self._transport,
@@ -98,22 +99,37 @@ class BothStores:
             storage=self._stream.storage,
             replicas=self._stream.replicas,
         )
-        moved = await catch_up(self._redis, self._kv, whole=not self._compared)
-        self._compared = moved.missing == 0
+        moved = await catch_up(*stores, whole=target not in self._compared)
+        self._note(target, whole=True, agrees=not moved.missing)
         return moved.copied
 
-    async def unmoved(self, *, whole: bool = True) -> Unmoved:
-        """Tasks that Redis knows as ended and NATS does not, by what changed or by all records.
+    async def unmoved(self, target: Authority, *, whole: bool = True) -> Unmoved:
+        """Tasks that the other store knows as ended or claimed, and that one does not.
 
         Raises:
             BrokerUnreachableError: one of them did not answer.
         """
-        if self._redis is None or self._kv is None:
+        stores = self._from_and_to(target)
+        if stores is None:
             return Unmoved(ages_s={}, whole=True)
-        found = await find_unmoved(self._redis, self._kv, whole=whole)
-        if found.whole and found.ages_s:
-            self._compared = False
+        found = await find_unmoved(*stores, whole=whole)
+        self._note(target, whole=False, agrees=not (found.whole and found.ages_s))
         return found
+
+    def _from_and_to(
+        self, target: Authority
+    ) -> tuple[RedisDoneStore | KvDoneStore, RedisDoneStore | KvDoneStore] | None:
+        """``None`` where there are not both."""
+        if self._redis is None or self._kv is None:
+            return None
+        stores = (self._redis, self._kv)
+        return stores if target is Authority.NATS else stores[::-1]
+
+    def _note(self, target: Authority, *, whole: bool, agrees: bool) -> None:
+        if not agrees:
+            self._compared.discard(target)
+        elif whole:
+            self._compared.add(target)
 
 
 class OpenedStores:
@@ -164,9 +180,9 @@ class OpenedStores:
         """See ``BothStores``."""
         return await (await self._open()).are_done(task_ids)
 
-    async def unmoved(self, *, whole: bool = True) -> Unmoved:
+    async def unmoved(self, target: Authority, *, whole: bool = True) -> Unmoved:
         """See ``BothStores``."""
-        return await (await self._open()).unmoved(whole=whole)
+        return await (await self._open()).unmoved(target, whole=whole)
 
     async def forget(self, task_ids: Collection[uuid.UUID]) -> int:
         """See ``BothStores``."""

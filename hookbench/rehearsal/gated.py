@@ -1,6 +1,6 @@
 """Changes of phase by procedure: the gates are asked, and what they say is kept."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -11,14 +11,13 @@ from hookbench.clock import Clock
 from hookbench.ledger.events import Recorder
 from hookbench.migration.announcements import announcement_of
 from hookbench.migration.checks import GateBounds, Moment, Move
-from hookbench.migration.fleet_conditions import authority_moved
-from hookbench.migration.gates import GateAnswer, conditions_of, decide
+from hookbench.migration.gates import GateAnswer, decide, records_to
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.migration.reconcile import FleetControl, Patience, Procedure
 from hookbench.migration.snapshot import Announcement
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.queues.moving import AreDone, Mover
+from hookbench.queues.moving import AreDone, Mover, MoveRecords
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.transport import AppTransport
@@ -83,11 +82,13 @@ class FleetPhases:
                 self._fleet.enter(member, self._index, phase)
 
     async def not_in(self, role: str, phase: Phase) -> list[str]:
-        """Those that have not said that they are in this step."""
+        """Those that have not said that they are in this step, and in that phase of it."""
         self._fleet.poll()
-        del phase  # the step says it, and tells a phase that is entered twice apart
+        wanted = (self._index, phase.label)
         return [
-            member.name for member in self._members(role) if member.said.get("index") != self._index
+            member.name
+            for member in self._members(role)
+            if (member.said.get("index"), member.said.get("phase")) != wanted
         ]
 
     def announcements(self) -> list[Announcement]:
@@ -118,12 +119,12 @@ class DoneStores(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         are_done: which of these tasks have ended, by whichever store is the authority.
-        move_records: copies what the store of Redis knows to the one of NATS.
-        unmoved: what the store of Redis knows and the one of NATS does not.
+        move_records: copies what one store knows to the other one.
+        unmoved: what one store knows and the other one does not.
     """
 
     are_done: AreDone | None = None
-    move_records: Callable[[], Awaitable[int]] | None = None
+    move_records: MoveRecords | None = None
     unmoved: FindUnmoved | None = None
 
 
@@ -194,8 +195,8 @@ class GatedChanges:
             snapshot = await survey.look(
                 fleet.announcements(),
                 earlier_sequence=earlier_sequence,
-                records=authority_moved in conditions_of(move),
-                whole=move.moment is Moment.AFTER,
+                records_to=records_to(move),
+                whole=move.moment is Moment.AFTER or move.target < move.source,
             )
             answer = decide(snapshot, move, self._bounds)
             self._keep(index, answer)

@@ -20,6 +20,7 @@ from hookbench.migration.snapshot import (
     RedisView,
     Snapshot,
 )
+from hookbench.queues.authority import Authority
 from hookbench.queues.epochs import consumer_drift
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_stream
 from hookbench.queues.moving import AreDone, id_in, newest_consumers
@@ -45,8 +46,8 @@ MAX_TASKS = 1_000_000
 class FindUnmoved(Protocol):
     """Compares the records of both done-stores."""
 
-    async def __call__(self, *, whole: bool) -> Unmoved:
-        """Which of Redis are missing on NATS, by all records or by what changed last."""
+    async def __call__(self, target: Authority, *, whole: bool) -> Unmoved:
+        """Which of the other store that one does not know, by all or by what changed last."""
         ...
 
 
@@ -60,8 +61,8 @@ class BrokerSurvey:
         stream: settings that the stream should have, ``None`` not to compare them.
         consumer: likewise.
         are_done: of a done-store, ``None`` without one.
-        unmoved: which records the done-store of Redis has and the one of NATS has not; ``None``
-            where there are not both.
+        unmoved: which records one done-store has and the other one has not; ``None`` where there
+            are not both.
         task_types: whose lists are looked at.
     """
 
@@ -94,7 +95,7 @@ class BrokerSurvey:
         announcements: Iterable[Announcement] | None = None,
         *,
         earlier_sequence: int = NEVER,
-        records: bool = True,
+        records_to: Authority | None = None,
         whole: bool = True,
     ) -> Snapshot:
         """Everything that a gate decides by, as it is now.
@@ -102,15 +103,16 @@ class BrokerSurvey:
         Args:
             announcements: what the processes say of themselves.
             earlier_sequence: the stream's last sequence at an earlier look.
-            records: whether the records of both done-stores are compared.
+            records_to: the done-store that is to know what the other one does; ``None``: the
+                records are not compared.
             whole: whether all of them are, and not only what changed last.
         """
         problems: dict[str, str] = {}
         unmoved = None
         try:
             # Before the queues, which take longer: soon after a copy little is missing.
-            if records and self._unmoved is not None:
-                unmoved = (await self._unmoved(whole=whole)).ages_s
+            if records_to is not None and self._unmoved is not None:
+                unmoved = (await self._unmoved(records_to, whole=whole)).ages_s
         except HookbenchError as error:
             problems["records"] = str(error)
         redis = nats_view = None

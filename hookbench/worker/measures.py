@@ -1,6 +1,7 @@
 """The parts of a worker that its measures ask for, over the connections of one process."""
 
 import logging
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,6 +15,7 @@ from hookbench.migration.done_store import (
     authority_of,
     retention_s,
 )
+from hookbench.migration.joint_store import JointStore
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase, ReadRoute, read_route
 from hookbench.queues.connections import Connections
@@ -68,6 +70,13 @@ def _claims(measures: Measures) -> bool:
     return measures.done_store or measures.repository_order
 
 
+class _Side(NamedTuple):
+    """A store, and the same with the others told what is completed there."""
+
+    store: RedisDoneStore | KvDoneStore
+    moving: MovingStore
+
+
 class MeasuredParts:
     """Makes the protections of each phase, and closes what has to be closed."""
 
@@ -96,7 +105,9 @@ class MeasuredParts:
         self._recorder = recorder
         self._claims: dict[Authority, Claims] = {}
         self._owner = f"{entropy.getrandbits(_OWNER_BITS):016x}"
-        self._old: MovingStore | None = None
+        self._asked: Authority | None = None
+        self._stores: dict[Authority, _Side] = {}
+        self._joint: JointStore | None = None
         self._trimmer: Trimmer | None = None
         self._heart: Heart | None = None
         if measures.heartbeats:
@@ -147,13 +158,11 @@ class MeasuredParts:
 
     async def _claims_of(self, phase: Phase) -> Claims:
         authority = authority_of(phase, self._settings.authority)
+        store = await self._store(authority)
+        if authority is not self._asked:
+            await self._change_authority(authority)
         claims = self._claims.get(authority)
-        if authority is Authority.REDIS and claims is not None:
-            await self._mirror(phase)
         if claims is None:
-            store = await self._store(authority)
-            if authority is Authority.NATS and self._old is not None:
-                await self._take_along(self._old, store)
             claims = self._claims[authority] = Claims(
                 store,
                 owner=self._owner,
@@ -162,51 +171,64 @@ class MeasuredParts:
                 recorder=self._recorder,
                 ordered_type=_ORDERED_TYPE if self._measures.repository_order else None,
             )
-            if authority is Authority.REDIS:
-                await self._mirror(phase)
         return claims
 
-    async def _mirror(self, phase: Phase) -> None:
-        """Before Redis goes, what is done is told to the store on JetStream as well.
+    async def _change_authority(self, authority: Authority) -> None:
+        """What ends under claims that are still held is told to whoever is asked from now on.
 
-        Else a worker that is in ``nats_only`` already, as one that has just started, would not
-        know what the others have done since the records were copied; a consumer that is made anew
-        then delivers it again.
+        Records go along too, but with ``gates`` that is for the procedure to do: once, and not by
+        each worker.
         """
-        if self._old is None:
-            return
-        if phase is not Phase.NATS_PRIMARY:
-            self._old.mirror_to(None)
-            return
-        store = await self._store(Authority.NATS)
-        assert isinstance(store, KvDoneStore)
-        self._old.mirror_to(store)
-
-    async def _take_along(self, old: MovingStore, store: DoneStore) -> None:
-        """Records of the former authority go along; what is claimed there is told on its end."""
-        if isinstance(store, KvDoneStore):
-            moved = await old.hand_over(store)
-            _log.info("the authority moves to JetStream: %s", moved)
+        redis, kv = self._stores.get(Authority.REDIS), self._stores.get(Authority.NATS)
+        if redis is not None and kv is not None:
+            if not self._measures.gates and self._asked is not None:
+                if authority is Authority.NATS:
+                    moved = await redis.moving.hand_over(kv.store)
+                    _log.info("the authority moves to JetStream: %s", moved)
+                elif authority is Authority.REDIS:
+                    moved = await kv.moving.hand_over(redis.store)
+                    _log.info("the authority moves to Redis: %s", moved)
+            redis.moving.tell(*([] if authority is Authority.REDIS else [kv.store]))
+            kv.moving.tell(*([] if authority is Authority.NATS else [redis.store]))
+        self._asked = authority
 
     @property
     def _replicas(self) -> int:
         return self._connections.redis_replicas if self._measures.replica_wait else 0
 
     async def _store(self, authority: Authority) -> DoneStore:
-        kept_s = retention_s(self._stream.max_age_s)
-        if authority is Authority.REDIS:
-            # One for whoever asks: what is told to the next authority is told by this very one.
-            if self._old is None:
-                redis = self._connections.redis()
-                store = RedisDoneStore(
-                    redis, names=self._names, retention_s=kept_s, replicas=self._replicas
-                )
-                self._old = MovingStore(store)
-            return self._old
+        """The same one for whoever asks: what is told to another authority is told by this one."""
+        if authority is not Authority.BOTH:
+            return (await self._side(authority)).moving
+        if self._joint is None:
+            redis, kv = [
+                (await self._side(side)).store for side in (Authority.REDIS, Authority.NATS)
+            ]
+            assert isinstance(redis, RedisDoneStore)
+            assert isinstance(kv, KvDoneStore)
+            self._joint = JointStore(redis, kv)
+        return self._joint
+
+    async def _side(self, authority: Authority) -> _Side:
+        side = self._stores.get(authority)
+        if side is None:
+            store = await (self._redis() if authority is Authority.REDIS else self._kv())
+            side = self._stores[authority] = _Side(store, MovingStore(store))
+        return side
+
+    async def _redis(self) -> RedisDoneStore:
+        return RedisDoneStore(
+            self._connections.redis(),
+            names=self._names,
+            retention_s=retention_s(self._stream.max_age_s),
+            replicas=self._replicas,
+        )
+
+    async def _kv(self) -> KvDoneStore:
         transport = await self._connections.nats()
         await ensure_bucket(
             transport,
-            retention_s=kept_s,
+            retention_s=retention_s(self._stream.max_age_s),
             storage=self._stream.storage,
             replicas=self._stream.replicas,
         )

@@ -104,6 +104,9 @@ async def test_a_record_that_is_missing_is_told(source):
         async def are_done(self, task_ids):
             return set(list(task_ids)[1:])
 
+        async def records_of(self, _task_ids):
+            yield []
+
         async def read_mark(self):
             return None
 
@@ -164,12 +167,12 @@ def test_redis_is_the_authority_for_as_long_as_a_phase_has_it():
         Phase.REDIS_ONLY: Authority.REDIS,
         Phase.DUAL_WRITE: Authority.REDIS,
         Phase.DUAL_READ: Authority.REDIS,
-        Phase.NATS_PRIMARY: Authority.REDIS,
+        Phase.NATS_PRIMARY: Authority.BOTH,
         Phase.NATS_ONLY: Authority.NATS,
     }
     assert authority_of(Phase.DUAL_READ, Authority.NATS) is Authority.NATS
     assert parse_authority("nats") is Authority.NATS
-    with pytest.raises(SettingError, match="authority 'etcd': use one of redis, nats"):
+    with pytest.raises(SettingError, match="authority 'etcd': use one of redis, both, nats"):
         parse_authority("etcd")
 
 

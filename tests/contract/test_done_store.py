@@ -14,6 +14,7 @@ from hookbench.clock import SystemClock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ids import uuid7
 from hookbench.migration.done_store import ClaimOutcome
+from hookbench.migration.joint_store import JointStore
 from hookbench.queues.kv_bucket import ensure_bucket
 from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.redis_client import connect_redis
@@ -23,7 +24,7 @@ from tests.conftest import eventually
 from tests.fakes import MemoryDoneStore
 from tests.virtual import FixedClock
 
-KINDS = ("redis", "kv", "memory")
+KINDS = ("redis", "kv", "joint", "memory")
 LEASE_S = 30.0
 SHORT_S = 0.05
 RETENTION_S = 3600.0
@@ -32,8 +33,14 @@ GRANTED, HELD, DONE, SUPERSEDED = ClaimOutcome
 
 @contextlib.asynccontextmanager
 async def open_store(kind, url, names, *, retention_s=RETENTION_S):
-    """A store with a connection of its own."""
-    if kind == "redis":
+    """A store with connections of its own; ``url`` is a pair for the joint one."""
+    if kind == "joint":
+        async with (
+            open_store("redis", url[0], names, retention_s=retention_s) as first,
+            open_store("kv", url[1], names, retention_s=retention_s) as second,
+        ):
+            yield JointStore(first, second)
+    elif kind == "redis":
         client = connect_redis(url)
         try:
             yield RedisDoneStore(client, names=names, retention_s=retention_s, timeout_s=1.0)
@@ -55,6 +62,8 @@ def kind(request):
 def url(kind, request):
     if kind == "memory":
         return None
+    if kind == "joint":
+        return [request.getfixturevalue(f"{name}_broker").url for name in ("redis", "nats")]
     return request.getfixturevalue("redis_broker" if kind == "redis" else "nats_broker").url
 
 
@@ -69,12 +78,18 @@ async def opened(kind, url, names):
             return await stack.enter_async_context(open_store(kind, url, names, **settings))
 
         yield open_one
-    if kind == "redis":
-        client = connect_redis(url)
+    urls = {"redis": (url, None), "kv": (None, url), "joint": url}.get(kind, (None, None))
+    await remove_stores(*urls, names)
+
+
+async def remove_stores(redis_url, nats_url, names):
+    """What these tests leave on the session's brokers."""
+    if redis_url is not None:
+        client = connect_redis(redis_url)
         await RedisDoneStore(client, names=names, retention_s=RETENTION_S).remove_all()
         await client.aclose()
-    elif kind == "kv":
-        async with await AppTransport.connect(url, names=names) as transport:
+    if nats_url is not None:
+        async with await AppTransport.connect(nats_url, names=names) as transport:
             await transport.jetstream.delete_stream(f"KV_{names.done_bucket}")
 
 
@@ -315,15 +330,22 @@ async def silent(store):
 async def test_a_broker_that_is_away_is_told(kind, names, task, tmp_path):
     if kind == "memory":
         pytest.skip("memory lives in this process: it has no broker that could be away")
-    start, resolve = (start_redis, resolve_redis) if kind == "redis" else (start_nats, resolve_nats)
-    broker = start(resolve(env={"PATH": ""}), tmp_path, Durability.MEMORY)
+    started = {}
     try:
-        async with open_store(kind, broker.url, names) as store:
+        if kind != "kv":
+            redis = resolve_redis(env={"PATH": ""})
+            started["redis"] = start_redis(redis, tmp_path / "redis", Durability.MEMORY)
+        if kind != "redis":  # the one of both that is asked last is the one that goes
+            nats = resolve_nats(env={"PATH": ""})
+            started["nats"] = start_nats(nats, tmp_path / "nats", Durability.MEMORY)
+        *_, broker = started.values()
+        url = [item.url for item in started.values()] if kind == "joint" else broker.url
+        async with open_store(kind, url, names) as store:
             claim = await granted(store, task)
             broker.pause()
             try:
                 await eventually(lambda: silent(store), what="the silence of a paused broker")
-                for ask in (store.complete(claim), store.are_done([task])):
+                for ask in (store.complete(claim), store.are_done([uuid.uuid4()])):
                     with pytest.raises(BrokerUnreachableError):
                         await ask
             finally:
@@ -337,4 +359,5 @@ async def test_a_broker_that_is_away_is_told(kind, names, task, tmp_path):
                 with pytest.raises(BrokerUnreachableError):
                     await ask
     finally:
-        broker.stop()
+        for broker in started.values():
+            broker.stop()

@@ -11,7 +11,7 @@ from hookbench.clock import SystemClock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.migration.done_store import MovingStore
 from hookbench.migration.records import catch_up, find_unmoved, move_records
-from hookbench.queues.authority import ClaimOutcome
+from hookbench.queues.authority import Authority, ClaimOutcome
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
@@ -312,19 +312,19 @@ async def test_the_last_word_is_a_comparison_of_all(source, redis, nats_broker, 
     async with await AppTransport.connect(nats_broker.url, names=names) as transport:
         settings = StreamSettings(storage="memory", max_age_s=RETENTION_S)
         stores = BothStores(redis, transport, stream=settings, clock=SystemClock())
-        assert await stores.move_records() == 10
-        assert await stores.move_records() == 0
+        assert await stores.move_records(Authority.NATS) == 10
+        assert await stores.move_records(Authority.NATS) == 0
         stream = f"KV_{names.done_bucket}"
         await jetstream.purge_stream(stream, subject=f"$KV.{names.done_bucket}.{tasks[0]}")
-        assert (await stores.unmoved(whole=False)).ages_s == {}
-        assert await stores.move_records() == 0
-        assert (await stores.unmoved(whole=True)).ages_s == {tasks[0]: math.inf}
-        assert await stores.move_records() == 1
-        assert (await stores.unmoved(whole=True)).ages_s == {}
+        assert (await stores.unmoved(Authority.NATS, whole=False)).ages_s == {}
+        assert await stores.move_records(Authority.NATS) == 0
+        assert (await stores.unmoved(Authority.NATS, whole=True)).ages_s == {tasks[0]: math.inf}
+        assert await stores.move_records(Authority.NATS) == 1
+        assert (await stores.unmoved(Authority.NATS, whole=True)).ages_s == {}
         # Another process compares all records once, whatever the mark says.
         await jetstream.purge_stream(stream, subject=f"$KV.{names.done_bucket}.{tasks[1]}")
         later = BothStores(redis, transport, stream=settings, clock=SystemClock())
-        assert await later.move_records() == 1
+        assert await later.move_records(Authority.NATS) == 1
         await jetstream.delete_stream(stream)
 
 
@@ -372,6 +372,7 @@ async def test_a_worker_that_changes_reads_what_changed(source, target):
     at_work = await granted(worker, uuid.uuid4())
     moved = await worker.hand_over(target)
     assert (moved.whole, moved.read, moved.live) == (False, 1, 1)
+    worker.tell(target)
     assert await worker.complete(at_work)
     assert await target.are_done([at_work.task_id]) == {at_work.task_id}
 

@@ -19,7 +19,7 @@ from hookbench.ledger.read import read_ledger
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
 from hookbench.migration.announcements import read_announced
 from hookbench.migration.checks import GateBounds, Moment
-from hookbench.migration.gates import decide
+from hookbench.migration.gates import decide, records_to
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import PhaseFile, parse_phase
 from hookbench.migration.reconcile import Patience, Procedure
@@ -302,7 +302,7 @@ async def noted_before_it_is_done(self):
     return self._progress
 
 
-async def nothing_is_copied(self):  # noqa: ARG001
+async def nothing_is_copied(self, target):  # noqa: ARG001
     return 0
 
 
@@ -315,7 +315,7 @@ BUGS = {
 """Planted into the process of the procedure, by name."""
 
 
-async def nothing_to_move(*, whole):
+async def nothing_to_move(_target, *, whole):
     """The store of these tests outlives every phase."""
     return Unmoved(ages_s={}, whole=whole)
 
@@ -350,7 +350,10 @@ async def carry_out(order):
 
     async def ask(move, earlier):
         snapshot = await survey.look(
-            fleet.announcements(), earlier_sequence=earlier, whole=move.moment is Moment.AFTER
+            fleet.announcements(),
+            earlier_sequence=earlier,
+            records_to=records_to(move),
+            whole=move.moment is Moment.AFTER or move.target < move.source,
         )
         return decide(snapshot, move, bounds)
 

@@ -1,4 +1,4 @@
-"""The authority moves to NATS under traffic, by a procedure that is killed while it copies."""
+"""The authority moves under traffic, either way, by a procedure that is killed while it copies."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from hookbench.ledger.events import Event
 from hookbench.ledger.read import read_ledger
 from hookbench.migration.done_store import retention_s
 from hookbench.migration.phases import Phase
+from hookbench.queues.kv_bucket import ensure_bucket
 from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.task import encode_task
@@ -55,13 +56,23 @@ def store(scene):
     return RedisDoneStore(scene.client, names=scene.names, retention_s=kept_s)
 
 
-async def begin(scene, store, transport, make_task):
+@pytest.fixture
+async def bucket(scene, transport):
+    """Likewise."""
+    await ensure_bucket(
+        transport, retention_s=retention_s(STREAM.max_age_s), storage=STREAM.storage
+    )
+    return KvDoneStore(transport, clock=scene.clock)
+
+
+async def begin(scene, store, transport, make_task, phase=Phase.NATS_PRIMARY):
     """Traffic, and the claim of another worker whose task NATS delivers again and again."""
-    await scene.put(Phase.NATS_PRIMARY, [make_task() for _ in range(40)], writer=10)
-    for _ in range(30):  # of phases before, whose ends were told to Redis alone
+    await scene.put(phase, [make_task() for _ in range(40)], writer=10)
+    scene.start(phase)
+    await eventually(lambda: len(scene.done()) > 5, timeout_s=20)
+    for _ in range(30):  # of another phase, whose ends were told to that store alone
         earlier = await store.claim(make_task().id, "worker-elsewhere", LEASE_S)
         assert await store.complete(earlier)
-    scene.start(Phase.NATS_PRIMARY)
     late = make_task()
     claim = await store.claim(late.id, "worker-elsewhere", LEASE_S)
     await transport.publish(scene.names.subject("sync"), encode_task(late))
@@ -75,20 +86,20 @@ def skipped(scene):
     return {ledger.ids[task].tobytes() for task in ledger.task[rows]}
 
 
-async def check(scene, transport):
-    """Nothing is lost, nothing was executed twice, and NATS knows all of it."""
+async def check(scene, target, phase=Phase.NATS_ONLY):
+    """Nothing is lost, nothing was executed twice, and the store of that phase knows all of it."""
     await scene.come_to_rest()
-    account = await scene.account(Phase.NATS_ONLY)
+    account = await scene.account(phase)
     assert account.accepted > 40
     assert account.lost == 0, account.findings
     assert len(scene.executed) == len(set(scene.executed))
     ended = set(scene.executed)
-    assert await KvDoneStore(transport, clock=scene.clock).are_done(ended) == ended
+    assert await target.are_done(ended) == ended
 
 
 @pytest.mark.parametrize("where", list(PLACES))
 async def test_killed_while_it_copies_and_a_late_completion_is_not_executed_again(
-    scene, store, make_task, transport, where
+    scene, store, bucket, make_task, transport, where
 ):
     claim = await begin(scene, store, transport, make_task)
     code, said = await scene.migrate(*WAY, *PLACES[where])
@@ -97,14 +108,14 @@ async def test_killed_while_it_copies_and_a_late_completion_is_not_executed_agai
     code, said = await scene.migrate(*WAY)
     assert code == 0, said
     await eventually(lambda: claim.task_id.bytes in skipped(scene), timeout_s=40)
-    await check(scene, transport)
+    await check(scene, bucket)
     assert claim.task_id not in scene.executed
-    assert await KvDoneStore(transport, clock=scene.clock).are_done([claim.task_id])
+    assert await bucket.are_done([claim.task_id])
 
 
 @pytest.mark.parametrize("where", list(LATER))
 async def test_killed_when_workers_have_changed_what_ended_on_redis_is_known(
-    scene, store, make_task, transport, where
+    scene, store, bucket, make_task, transport, where
 ):
     claim = await begin(scene, store, transport, make_task)
     assert await store.complete(claim)
@@ -112,7 +123,7 @@ async def test_killed_when_workers_have_changed_what_ended_on_redis_is_known(
     assert code == KILLED, said
     code, said = await scene.migrate(*WAY)
     assert code == 0, said
-    await check(scene, transport)
+    await check(scene, bucket)
     assert claim.task_id not in scene.executed
 
 
@@ -133,3 +144,52 @@ async def test_workers_do_not_change_while_their_records_are_on_redis_alone(
     await scene.come_to_rest()
     assert claim.task_id not in scene.executed
     assert len(scene.executed) == len(set(scene.executed))
+
+
+BACK = "hookbench.queues.redis_done_store:RedisDoneStore.put_record"
+BACK_MARK = "hookbench.queues.redis_done_store:RedisDoneStore.write_mark"
+BACK_PLACES = {
+    "before a record is put": (BACK, "before", 1),
+    "amid the records": (BACK, "before", 15),
+    "before the mark": (BACK_MARK, "before", 1),
+    "after a copy": (COPIED, "after", 1),
+    "before a check": (COMPARED, "before", 1),
+}
+ROLLBACKS = (Phase.NATS_PRIMARY, Phase.REDIS_ONLY)
+
+
+@pytest.mark.parametrize("where", list(BACK_PLACES))
+@pytest.mark.parametrize("target", ROLLBACKS)
+async def test_on_the_way_back_what_nats_alone_knows_is_not_executed_again(
+    scene, store, bucket, make_task, transport, target, where
+):
+    claim = await begin(scene, bucket, transport, make_task, Phase.NATS_ONLY)
+    way = (Phase.NATS_ONLY, target)
+    code, said = await scene.migrate(*way, *BACK_PLACES[where])
+    assert code == KILLED, said
+    assert await bucket.complete(claim)
+    code, said = await scene.migrate(*way)
+    assert code == 0, said
+    if target is Phase.NATS_PRIMARY:  # else it was acknowledged when NATS was drained
+        await eventually(lambda: claim.task_id.bytes in skipped(scene), timeout_s=40)
+    await check(scene, store, target)
+    assert claim.task_id not in scene.executed
+    assert await store.are_done([claim.task_id])
+
+
+@pytest.mark.parametrize("target", ROLLBACKS)
+async def test_the_way_back_waits_for_who_has_a_task_by_nats_alone(
+    scene, store, bucket, make_task, transport, target
+):
+    scene.wait_s = 3.0
+    claim = await begin(scene, bucket, transport, make_task, Phase.NATS_ONLY)
+    way = (Phase.NATS_ONLY, target)
+    code, said = await scene.migrate(*way)
+    assert code == HELD_BACK, said
+    assert f"authority no-go: 1 records are on NATS and not on Redis, e.g. {claim.task_id}" in said
+    assert await bucket.complete(claim)
+    scene.wait_s = 15.0
+    code, said = await scene.migrate(*way)
+    assert code == 0, said
+    await check(scene, store, target)
+    assert claim.task_id not in scene.executed

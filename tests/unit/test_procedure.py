@@ -36,7 +36,8 @@ class Movers:
     async def not_of_this_way(self):
         raise AssertionError("no step of this transition")
 
-    trim_copies = letters_to_nats = records_to_nats = nats_only_to_redis = not_of_this_way
+    trim_copies = letters_to_nats = nats_only_to_redis = not_of_this_way
+    records_to_nats = records_to_redis = not_of_this_way
 
     async def left_in_work(self):
         return 0
