@@ -83,7 +83,8 @@ def soak(
             out=out,
         )
         faults = chaos_schedule(settings, without=left_out)
-        entry = _one(msgspec.structs.replace(settings, faults=faults), book, left_out)
+        settings = msgspec.structs.replace(settings, faults=faults)
+        entry = _one(settings, book, left_out, rollbacks=rollbacks)
         failing += bool(entry.failing)
         _say(entry, json=json)
         if clock.monotonic_ns() >= deadline_ns:
@@ -93,7 +94,9 @@ def soak(
     raise typer.Exit(1 if failing else 0)
 
 
-def _one(settings: "RehearsalSettings", book: "SoakBook", without: tuple[str, ...]) -> "SoakEntry":
+def _one(
+    settings: "RehearsalSettings", book: "SoakBook", without: tuple[str, ...], *, rollbacks: bool
+) -> "SoakEntry":
     from rich.console import Console
 
     from hookbench.cli.rehearse import run_or_interrupt
@@ -113,7 +116,9 @@ def _one(settings: "RehearsalSettings", book: "SoakBook", without: tuple[str, ..
     )
     folder, manifest = run_or_interrupt(rehearsal)
     seconds = (clock.monotonic_ns() - begin_ns) / NS_PER_S
-    entry = entry_of(manifest, folder, topology=settings.topology, seconds=seconds, without=without)
+    entry = entry_of(
+        manifest, folder, settings=settings, seconds=seconds, without=without, rollbacks=rollbacks
+    )
     book.add(entry)
     return entry
 

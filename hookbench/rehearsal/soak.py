@@ -11,7 +11,7 @@ import msgspec
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Account, Verdict
 from hookbench.migration.phases import Design, Phase
-from hookbench.rehearsal.settings import FULL_TIMELINE
+from hookbench.rehearsal.settings import FULL_TIMELINE, RehearsalSettings
 from hookbench.results.store import Manifest, remove_run, write_aside
 
 __all__ = [
@@ -53,6 +53,7 @@ class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Attributes:
         failing: why it counts as failing; empty if it does not.
         run: its folder if it was kept.
+        durability, rate_per_s, phase_seconds, rollbacks: as it was asked for, to make it again.
         faults: how many fired.
         fired: how many of each kind.
         moves: transitions and rollbacks that it got through, each with how often.
@@ -80,6 +81,10 @@ class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     unexplained: int = 0
     failing: str = ""
     run: str | None = None
+    durability: str = ""
+    rate_per_s: float = 0.0
+    phase_seconds: float = 0.0
+    rollbacks: bool = False
 
 
 class SoakTotals(msgspec.Struct, kw_only=True):
@@ -206,9 +211,10 @@ def entry_of(
     manifest: Manifest,
     folder: Path,
     *,
-    topology: str,
+    settings: RehearsalSettings,
     seconds: float,
     without: Collection[str] = (),
+    rollbacks: bool = False,
 ) -> SoakEntry:
     """The entry of a run; the folder of one that is not failing is removed."""
     failing = why_failing(manifest)
@@ -222,7 +228,11 @@ def entry_of(
         seed=manifest.seed,
         commit=manifest.environment.commit,
         design=manifest.design,
-        topology=topology,
+        topology=settings.topology,
+        durability=settings.durability.value,
+        rate_per_s=settings.rate_per_s,
+        phase_seconds=settings.phase_seconds,
+        rollbacks=rollbacks,
         verdict=manifest.verdict,
         seconds=round(seconds, 1),
         faults=fired.total(),

@@ -11,9 +11,11 @@ import pytest
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Finding, Verdict
 from hookbench.migration.procedures import PROCEDURES
+from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.soak import TIMELINES, SoakBook, SoakEntry, entry_of, why_failing
 from hookbench.results.store import MANIFEST_NAME, load_manifest
 
+SETTINGS = RehearsalSettings()
 RECORDED = Path(__file__).parent / "data" / "manifests"
 
 
@@ -132,7 +134,7 @@ def test_what_counts_as_failing(manifest, design, verdict, findings, failing, tm
     assert why_failing(changed) == failing
     folder = tmp_path / "0001-x"
     folder.mkdir()
-    made = entry_of(changed, folder, topology="single", seconds=1.0)
+    made = entry_of(changed, folder, settings=SETTINGS, seconds=1.0)
     assert folder.exists() == bool(failing)
     assert made.run == (str(folder) if failing else None)
     assert made.accepted == account.accepted
@@ -146,7 +148,7 @@ def test_the_timelines_of_a_soak_have_every_transition_and_every_rollback():
 
 def test_the_moves_of_a_run_are_counted(tmp_path, manifest):
     book = SoakBook(tmp_path / "soak")
-    made = entry_of(manifest, tmp_path / "recorded", topology="single", seconds=1.0)
+    made = entry_of(manifest, tmp_path / "recorded", settings=SETTINGS, seconds=1.0)
     labels = [step.plan.phase for step in manifest.steps]
     assert made.moves == Counter(f"{old} to {new}" for old, new in itertools.pairwise(labels))
     assert made.moves
