@@ -18,6 +18,7 @@ from tests.contract.test_done_store import (
     granted,
     open_store,
     remove_stores,
+    taken_over,
 )
 from tests.contract.test_moving_records import Dying, KilledError
 
@@ -227,6 +228,14 @@ async def test_failures_and_losses_count_once(both, task):
     assert not await both.complete(claim)
     assert not await both.release(claim)
     assert await both.complete(again)
+
+
+@pytest.mark.parametrize("alone", ["redis", "kv"])
+async def test_a_claim_that_one_alone_has_given_to_another_is_lost(alone, both, redis, kv, task):
+    claim = await granted(both, task, "a", SHORT_S)
+    await taken_over({"redis": redis, "kv": kv}[alone], task, "b")
+    assert not await both.renew(claim, LEASE_S)
+    assert not await both.complete(claim)
 
 
 async def test_a_claim_that_the_second_did_not_answer_is_given_back(both, redis, kv, monkeypatch):
