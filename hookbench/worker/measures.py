@@ -128,21 +128,24 @@ class MeasuredParts:
         measures = self._measures
         has_redis = has_redis and phase is not Phase.NATS_ONLY
         if not has_redis:
-            await self._close_trimmer()
-        elif measures.trim and read_route(phase) is not ReadRoute.REDIS and self._trimmer is None:
-            self._trimmer = Trimmer(
-                self._connections.redis(),
-                names=self._names,
-                task_type=self._task_type,
-                clock=self._clock,
-            )
+            # The gate of that phase has seen that Redis holds no task.
+            await self._close_trimmer(look=not measures.gates)
+        elif measures.trim and read_route(phase) is not ReadRoute.REDIS:
+            if self._trimmer is None:
+                self._trimmer = Trimmer(
+                    self._connections.redis(),
+                    names=self._names,
+                    task_type=self._task_type,
+                    clock=self._clock,
+                )
+            self._trimmer.reopen()
         return Protections(
             claims=await self._claims_of(phase) if _claims(measures) else None,
             heart=self._heart,
             nak_delays=self._settings.nak_delays if measures.growing_nak else None,
             entropy=self._entropy,
             own_attempts=measures.own_attempts or _claims(measures),
-            trim=None if self._trimmer is None else self._trimmer.trim,
+            trim=self._trimmer.trim if has_redis and self._trimmer is not None else None,
         )
 
     async def store_of(self, phase: Phase) -> DoneStore | None:
@@ -239,9 +242,9 @@ class MeasuredParts:
         if self._trimmer is not None:
             totals.trimmed, totals.untrimmed = self._trimmer.trimmed, self._trimmer.missed
 
-    async def _close_trimmer(self) -> None:
+    async def _close_trimmer(self, *, look: bool = True) -> None:
         if self._trimmer is not None:
-            await self._trimmer.close()
+            await self._trimmer.close(look=look)
 
     async def close(self) -> None:
         """Finish what happens beside the worker's loop; the connections must still be open."""

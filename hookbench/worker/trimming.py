@@ -49,6 +49,7 @@ class Trimmer:
         self._numbers = itertools.count()
         self._changed = asyncio.Event()
         self._closing = False
+        self._looks_again = True
         self._running: asyncio.Task[None] | None = None
         self.trimmed = 0
         self.missed = 0
@@ -62,12 +63,17 @@ class Trimmer:
         if self._running is None:
             self._running = asyncio.get_running_loop().create_task(self._run())
 
-    async def close(self) -> None:
+    async def close(self, *, look: bool = True) -> None:
         """Remove what is still to be removed; copies that do not come any more are given up.
 
-        It can be repeated.
+        It can be repeated. Without ``look`` nothing is looked for any more: Redis is known to be
+        empty.
         """
         self._closing = True
+        self._looks_again = look
+        if not look:
+            self.missed += len(self._waiting)
+            self._waiting.clear()
         self._changed.set()
         if self._running is None:
             return
@@ -76,6 +82,11 @@ class Trimmer:
             await cancel(self._running)
         self.missed += len(self._waiting)
         self._waiting.clear()
+
+    def reopen(self) -> None:
+        """Go on after a close: the worker reads NATS beside Redis again."""
+        if self._closing:
+            self._closing, self._looks_again, self._running = False, True, None
 
     def _push(self, payload: bytes, *, misses: int, due_ns: int) -> None:
         heapq.heappush(self._waiting, (due_ns, next(self._numbers), misses, payload))
@@ -117,7 +128,7 @@ class Trimmer:
             return
         # A worker that stops looks once more for what was put a moment ago, and not for long.
         looks = _LOOK_AGAIN_S[: _LOOKS_AT_CLOSE if self._closing else None]
-        if misses >= len(looks):
+        if misses >= len(looks) or not self._looks_again:
             self.missed += 1
             return
         due_ns = self._clock.monotonic_ns() + int(looks[misses] * NS_PER_S)

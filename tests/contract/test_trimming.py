@@ -1,11 +1,19 @@
 """The Redis copies of what NATS has done, on a real Redis."""
 
+import random
+
 import pytest
 
 from hookbench.errors import BrokerUnreachableError
+from hookbench.migration.measures import Measures
+from hookbench.migration.phases import Phase
+from hookbench.queues.connections import Connections
+from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.redis_client import connect_redis
 from hookbench.task import encode_task
 from hookbench.worker import trimming
+from hookbench.worker.limits import WorkerTotals
+from hookbench.worker.measures import MeasuredParts, MeasureSettings
 from hookbench.worker.trimming import Trimmer
 from tests.conftest import eventually
 
@@ -92,6 +100,54 @@ async def test_what_is_waited_for_is_removed_before_a_stop(trimmer, client, key,
     await trimmer.close()
     assert (trimmer.trimmed, trimmer.missed) == (10, 0)
     assert await client.client.llen(key) == 0
+
+
+async def test_where_redis_is_known_to_be_empty_nothing_is_looked_for_once_more(
+    trimmer, client, make_task
+):
+    trimmer.trim(encode_task(make_task()))
+    await eventually(lambda: client.trips)
+    await trimmer.close(look=False)
+    assert (trimmer.trimmed, trimmer.missed) == (0, 1)
+    assert client.trips <= 2, "what was under way, and no look after it"
+
+
+async def test_a_worker_that_comes_back_to_redis_removes_copies_again(
+    redis_broker, nats_broker, client, names, key, make_task, clock
+):
+    """From nats_only; else they pile up there for as long as it lives."""
+    payloads = [encode_task(make_task()) for _ in range(2)]
+    connections = Connections(
+        redis_url=redis_broker.url, nats_url=nats_broker.url, names=names, clock=clock
+    )
+    parts = MeasuredParts(
+        Measures(trim=True, gates=True),
+        MeasureSettings(),
+        connections,
+        names=names,
+        task_type="sync",
+        stream=StreamSettings(storage="memory"),
+        ack_wait_s=5.0,
+        clock=clock,
+        entropy=random.Random(1),
+    )
+    totals = WorkerTotals()
+    try:
+        for payload in payloads:
+            trim = (await parts.of(Phase.DUAL_READ, has_redis=True)).trim
+            await client.client.lpush(key, payload)
+            trim(payload)
+
+            async def removed():
+                return await client.client.llen(key) == 0
+
+            await eventually(removed)
+            assert (await parts.of(Phase.NATS_ONLY, has_redis=True)).trim is None
+    finally:
+        await parts.close()
+        await connections.close()
+    parts.count(totals)
+    assert (totals.trimmed, totals.untrimmed) == (2, 0)
 
 
 async def test_a_copy_that_never_comes_is_given_up_and_counted(
