@@ -10,6 +10,7 @@ from hookbench.cli.options import JsonOutput
 if TYPE_CHECKING:
     from hookbench.rehearsal.settings import RehearsalSettings
     from hookbench.rehearsal.soak import SoakBook, SoakEntry
+    from hookbench.results.store import Manifest
 
 __all__ = ["soak"]
 
@@ -32,6 +33,10 @@ def soak(
     without: Annotated[
         list[str] | None,
         typer.Option("--without", help="Kinds of faults that are left out, such as power_cut."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", help="Kinds that are drawn, in place of all, such as promote."),
     ] = None,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of soak.jsonl, soak.json and the failing runs.")
@@ -60,11 +65,12 @@ def soak(
     from hookbench.migration.phases import Design
     from hookbench.rehearsal.chaos import chaos_schedule
     from hookbench.rehearsal.settings import FULL_TIMELINE, RehearsalSettings
-    from hookbench.rehearsal.soak import TIMELINES, SoakBook
+    from hookbench.rehearsal.soak import TIMELINES, SoakBook, entry_of
 
     clock = SystemClock()
-    left_out = tuple(without or ())
+    left_out, drawn = tuple(without or ()), tuple(only or ())
     check_kinds(left_out)
+    check_kinds(drawn, "--only")
     book = SoakBook(out)
     chosen = choice(Design, design, "--design")
     deadline_ns = clock.monotonic_ns() + int(minutes * 60 * NS_PER_S)
@@ -82,9 +88,19 @@ def soak(
             rate_per_s=rate,
             out=out,
         )
-        faults = chaos_schedule(settings, without=left_out)
+        faults = chaos_schedule(settings, without=left_out, only=drawn)
         settings = msgspec.structs.replace(settings, faults=faults)
-        entry = _one(settings, book, left_out, rollbacks=rollbacks)
+        folder, manifest, seconds = _run(settings)
+        entry = entry_of(
+            manifest,
+            folder,
+            settings=settings,
+            seconds=seconds,
+            without=left_out,
+            only=drawn,
+            rollbacks=rollbacks,
+        )
+        book.add(entry)
         failing += bool(entry.failing)
         _say(entry, json=json)
         if clock.monotonic_ns() >= deadline_ns:
@@ -94,16 +110,14 @@ def soak(
     raise typer.Exit(1 if failing else 0)
 
 
-def _one(
-    settings: "RehearsalSettings", book: "SoakBook", without: tuple[str, ...], *, rollbacks: bool
-) -> "SoakEntry":
+def _run(settings: "RehearsalSettings") -> tuple[Path, "Manifest", float]:
+    """Where a run is kept, what it came to, and how long it took (s)."""
     from rich.console import Console
 
     from hookbench.cli.rehearse import run_or_interrupt
     from hookbench.clock import NS_PER_S, SystemClock
     from hookbench.rehearsal.progress import open_progress
     from hookbench.rehearsal.run import Rehearsal
-    from hookbench.rehearsal.soak import entry_of
     from hookbench.scenarios.resolved import scenario_toml
 
     clock = SystemClock()
@@ -115,12 +129,7 @@ def _one(
         scenario_toml=scenario_toml(settings),
     )
     folder, manifest = run_or_interrupt(rehearsal)
-    seconds = (clock.monotonic_ns() - begin_ns) / NS_PER_S
-    entry = entry_of(
-        manifest, folder, settings=settings, seconds=seconds, without=without, rollbacks=rollbacks
-    )
-    book.add(entry)
-    return entry
+    return folder, manifest, (clock.monotonic_ns() - begin_ns) / NS_PER_S
 
 
 def _say(entry: "SoakEntry", *, json: bool) -> None:
@@ -154,6 +163,7 @@ def _totals(book: "SoakBook") -> None:
             f"  accepted {item.accepted:,}  lost {item.lost:,}  stuck {item.stuck:,}"
             f"  unexplained effects {item.unexplained:,}"
             + (f"  without {', '.join(item.without)}" if item.without else "")
+            + (f"  only {', '.join(item.only)}" if item.only else "")
         )
         for counts in (item.fired, item.moves):
             print(f"  {', '.join(f'{name} {count:,}' for name, count in counts.items())}")

@@ -57,14 +57,19 @@ FAULTS: dict[str, type[Any]] = {
 }
 
 
-def check_kinds(names: Iterable[str]) -> None:
+def kind_of(fault: AnyFault) -> str:
+    """The name of its kind."""
+    return str(fault.__struct_config__.tag)
+
+
+def check_kinds(names: Iterable[str], where: str = "--without") -> None:
     """Refuse what is no kind of fault.
 
     Raises:
         SettingError: the text names the nearest.
     """
     for name in names:
-        _kind(name, "--without")
+        _kind(name, where)
 
 
 def _kind(name: str, where: str) -> type[Any]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import msgspec
 
 from hookbench.errors import SettingError
-from hookbench.faults.registry import AnyFault
+from hookbench.faults.registry import AnyFault, kind_of
 from hookbench.rehearsal.chaos_lanes import LANES
 from hookbench.rehearsal.chaos_moment import Maker, Moment
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -34,7 +34,7 @@ _MAX_FAULTS = 1_000
 
 
 def chaos_schedule(
-    settings: RehearsalSettings, *, without: Collection[str] = ()
+    settings: RehearsalSettings, *, without: Collection[str] = (), only: Collection[str] = ()
 ) -> tuple[AnyFault, ...]:
     """The faults of a seed, in the order of their times.
 
@@ -44,6 +44,7 @@ def chaos_schedule(
     Args:
         settings: of the rehearsal.
         without: kinds that are left out; the rest of the schedule stays as it is.
+        only: kinds that are drawn, as often as all of their lane would be; empty for all.
 
     Raises:
         SettingError: the timeline is too short for a fault and its healing, or a broker is
@@ -62,19 +63,20 @@ def chaos_schedule(
     faults: list[AnyFault] = []
     for name, makers in LANES.items():
         rng = random.Random(f"chaos:{settings.seed}:{name}")
-        faults += _lane(rng, makers, settings)
+        faults += _lane(rng, makers, settings, only)
     faults.sort(key=lambda fault: (fault.phase_index or 0, fault.at_s))
     for fault in faults:
         fault.check()
-    return tuple(fault for fault in faults if fault.__struct_config__.tag not in without)
+    return tuple(fault for fault in faults if kind_of(fault) not in without)
 
 
 class _Deck:
     """The makers of a lane in random order, each once before any comes again if it can."""
 
-    def __init__(self, rng: random.Random, makers: Sequence[Maker]) -> None:
+    def __init__(self, rng: random.Random, makers: Sequence[Maker], only: Collection[str]) -> None:
         self._rng = rng
         self._makers = makers
+        self._only = only
         self._left: list[Maker] = []
 
     def draw(self, now: Moment) -> AnyFault | None:
@@ -82,7 +84,7 @@ class _Deck:
         for _ in range(2):
             for maker in self._left:
                 fault = maker(self._rng, now)
-                if fault is not None:
+                if fault is not None and (not self._only or kind_of(fault) in self._only):
                     self._left.remove(maker)
                     return fault
             again = list(self._makers)
@@ -94,10 +96,13 @@ class _Deck:
 
 
 def _lane(
-    rng: random.Random, makers: tuple[Maker, ...], settings: RehearsalSettings
+    rng: random.Random,
+    makers: tuple[Maker, ...],
+    settings: RehearsalSettings,
+    only: Collection[str],
 ) -> list[AnyFault]:
     faults: list[AnyFault] = []
-    deck = _Deck(rng, makers)
+    deck = _Deck(rng, makers, only)
     phase_index, at_s = 0, _FIRST_S
     for _ in range(_MAX_FAULTS):
         at_s = round(at_s + rng.expovariate(1 / _MEAN_GAP_S), 2)

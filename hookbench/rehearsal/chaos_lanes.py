@@ -239,10 +239,11 @@ LANES: dict[str, tuple[Maker, ...]] = {
         _step_down,
         _cut_off_nats,
         _cut_nats,
-        _short_window,
     ),
     "consumers": (_recreate_consumer, _delete_consumer, _short_ack_wait),
+    "stream": (_short_window,),
     "fleet": (_kill_worker, _pause_worker, _kill_producer, _rolling_restart, _kill_at_step),
     "wire": WIRE_MAKERS,
-    "load": (_slow, _failing, _poison, _equal, _oversize, _hot),
+    "handlers": (_slow, _failing),
+    "load": (_poison, _equal, _oversize, _hot),
 }

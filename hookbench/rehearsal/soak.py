@@ -58,6 +58,7 @@ class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         fired: how many of each kind.
         moves: transitions and rollbacks that it got through, each with how often.
         without: kinds that were left out of the schedule.
+        only: kinds that were drawn, empty for all.
         accepted: tasks that were acknowledged to their caller.
         unexplained: effects beyond the first of a task that nothing explains.
         lost, stuck, duplicated: tasks, and executions beyond the first; caused by what fired.
@@ -85,10 +86,11 @@ class SoakEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     rate_per_s: float = 0.0
     phase_seconds: float = 0.0
     rollbacks: bool = False
+    only: tuple[str, ...] = ()
 
 
 class SoakTotals(msgspec.Struct, kw_only=True):
-    """All runs of one commit, design, topology and set of kinds that were left out.
+    """All runs of one commit, design, topology and set of kinds that were left out or drawn.
 
     Attributes:
         fired: faults of each kind.
@@ -100,6 +102,7 @@ class SoakTotals(msgspec.Struct, kw_only=True):
     design: str
     topology: str
     without: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     runs: int = 0
     first_seed: int
     last_seed: int
@@ -178,10 +181,10 @@ class SoakBook:
         write_aside(self.path.with_name(TOTALS_NAME), data + b"\n")
 
     def totals(self) -> list[SoakTotals]:
-        """By commit, design, topology and what was left out, in the order of their first runs."""
-        found: dict[tuple[str, str, str, tuple[str, ...]], SoakTotals] = {}
+        """By commit, design, topology and which kinds, in the order of their first runs."""
+        found: dict[tuple[str, str, str, tuple[str, ...], tuple[str, ...]], SoakTotals] = {}
         for item in self.entries:
-            key = (item.commit, item.design, item.topology, item.without)
+            key = (item.commit, item.design, item.topology, item.without, item.only)
             totals = found.setdefault(
                 key,
                 SoakTotals(
@@ -189,6 +192,7 @@ class SoakBook:
                     design=item.design,
                     topology=item.topology,
                     without=item.without,
+                    only=item.only,
                     first_seed=item.seed,
                     last_seed=item.seed,
                 ),
@@ -214,6 +218,7 @@ def entry_of(
     settings: RehearsalSettings,
     seconds: float,
     without: Collection[str] = (),
+    only: Collection[str] = (),
     rollbacks: bool = False,
 ) -> SoakEntry:
     """The entry of a run; the folder of one that is not failing is removed."""
@@ -239,6 +244,7 @@ def entry_of(
         fired=dict(sorted(fired.items())),
         moves=dict(sorted(moves.items())),
         without=tuple(sorted(without)),
+        only=tuple(sorted(only)),
         tasks=account.tasks if account else 0,
         accepted=account.accepted if account else 0,
         unexplained=_unexplained(account) if account else 0,

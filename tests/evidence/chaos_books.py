@@ -33,7 +33,12 @@ def read_book(path):
 
 def key_of(entry):
     """Which run it is, however often it was made."""
-    return (entry.commit, entry.topology, entry.seed, entry.rate_per_s, entry.without)
+    return (entry.commit, entry.topology, entry.seed, entry.rate_per_s, entry.without, entry.only)
+
+
+def is_counted(entry):
+    """Whether there was no power cut in it, nor could be."""
+    return APART in entry.without or (bool(entry.only) and APART not in entry.only)
 
 
 def add(paths):
@@ -79,7 +84,7 @@ def added_up(entries):
 def told():
     """How far each book is, as text."""
     for path in sorted(FOLDER.glob("*.jsonl")):
-        entries = [entry for entry in read_book(path) if APART in entry.without]
+        entries = [entry for entry in read_book(path) if is_counted(entry)]
         sums, fired, moves, missing = added_up(entries)
         failing = [f"{entry.topology} {entry.seed}" for entry in entries if entry.failing]
         yield f"{path.stem}: {len(entries)} runs, {sums}"

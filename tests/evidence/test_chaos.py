@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.evidence.chaos_books import APART, FOLDER, added_up, read_book
+from tests.evidence.chaos_books import FOLDER, added_up, is_counted, read_book
 
 CLAIM = (
     "Over a million acknowledged tasks through all phases, transitions and rollbacks under at least"
@@ -16,7 +16,7 @@ CLAIM = (
 @pytest.mark.evidence(claim=CLAIM, seed=1)
 @pytest.mark.parametrize("design", ["guide", "hardened"])
 def test_chaos(proof, design):
-    entries = [item for item in read_book(FOLDER / f"{design}.jsonl") if APART in item.without]
+    entries = [item for item in read_book(FOLDER / f"{design}.jsonl") if is_counted(item)]
     sums, fired, moves, missing = added_up(entries)
     proof.record(
         **sums,

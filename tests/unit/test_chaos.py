@@ -8,7 +8,7 @@ import pytest
 from hookbench.brokers.topology import TOPOLOGIES
 from hookbench.errors import SettingError
 from hookbench.faults.process import Kill, Pause
-from hookbench.faults.registry import FAULTS
+from hookbench.faults.registry import FAULTS, kind_of
 from hookbench.faults.wire.rules import LINK_ACTIONS
 from hookbench.faults.wire_fault import Wire
 from hookbench.migration.phases import Design, Phase
@@ -35,14 +35,22 @@ def test_a_kind_can_be_left_out_and_the_rest_stays_as_it_is():
     for seed in range(20):
         all_kinds = chaos_schedule(with_seed(seed))
         without = chaos_schedule(with_seed(seed), without=["power_cut"])
-        assert without == tuple(
-            fault for fault in all_kinds if fault.__struct_config__.tag != "power_cut"
-        )
+        assert without == tuple(fault for fault in all_kinds if kind_of(fault) != "power_cut")
     assert any(
-        fault.__struct_config__.tag == "power_cut"
+        kind_of(fault) == "power_cut"
         for seed in range(20)
         for fault in chaos_schedule(with_seed(seed))
     )
+
+
+def test_of_kinds_that_are_drawn_alone_there_are_many():
+    settings = with_seed(3, topology="replicated", phase_seconds=8.0)
+    kinds = ("promote", "partition", "step_down")
+    all_of_them = Counter(kind_of(fault) for fault in chaos_schedule(settings))
+    drawn = Counter(kind_of(fault) for fault in chaos_schedule(settings, only=kinds))
+    assert set(drawn) == set(kinds)
+    assert all(drawn[kind] > all_of_them[kind] for kind in kinds)
+    assert chaos_schedule(settings, only=kinds, without=kinds) == ()
 
 
 @pytest.mark.parametrize("topology", TOPOLOGIES)
@@ -59,7 +67,7 @@ def test_every_fault_begins_and_ends_within_the_load(topology):
             assert fault.at_s < settings.phase_seconds
             assert fault.at_s >= fault.lead_s
             assert 2.0 <= begin_s <= settings.seconds - fault.for_s - 4.0
-            kinds.add(fault.__struct_config__.tag)
+            kinds.add(kind_of(fault))
     single, several = {"wire", "power_cut"}, {"promote", "step_down", "partition"}
     wanted = {
         "single": single,
@@ -76,7 +84,7 @@ def test_no_kind_is_rare_and_the_wire_does_all_that_it_can(design):
     kinds, actions = Counter(), Counter()
     for seed in range(60):
         for fault in chaos_schedule(with_seed(seed, design=design, phase_seconds=8.0)):
-            kinds[fault.__struct_config__.tag] += 1
+            kinds[kind_of(fault)] += 1
             actions[getattr(fault, "action", "-")] += 1
     assert min(kinds.values()) >= 60
     assert set(actions) == {"-", *LINK_ACTIONS, *FRAME_ACTIONS}
