@@ -98,9 +98,10 @@ async def move_records(
 ) -> MovedRecords:
     """Copy what changed since the target was marked, or all, and ask the target what it knows.
 
-    It can be repeated, after a crash too: what the target has already is not written again. The
-    workers must stand still, or use the target, when it is called for the last time; a worker that
-    changes its authority calls it too, for what it did itself (see ``MovingStore``).
+    With all records goes the order of the repositories. It can be repeated, after a crash too: what
+    the target has already is not written again. The workers must stand still, or use the target,
+    when it is called for the last time; a worker that changes its authority calls it too, for what
+    it did itself (see ``MovingStore``).
 
     Raises:
         BrokerUnreachableError: one of both is away; nothing has to be undone.
@@ -130,6 +131,9 @@ async def move_records(
         counts["done"] += len(done)
         counts["missing"] += len(missing)
         examples += missing
+    if since is None:
+        # From then on whoever asks both stores tells both: what changed since is known.
+        await target.put_orders(await source.orders())
     if end is not None and not counts["missing"] and len(live) <= _MAX_OPEN:
         await target.write_mark(MoveMark(place=end, open=tuple(live)))
     return MovedRecords(

@@ -7,7 +7,7 @@ finds it in ``migration/done_store.py``.
 import enum
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -221,6 +221,10 @@ class RecordSource(Protocol):
         """The records of these tasks, in parts; there may be none of some."""
         ...
 
+    async def orders(self) -> dict[str, int]:
+        """By ``sequence_key``, the time (ms) in the id of the repository's last task done."""
+        ...
+
     async def log_end(self) -> LogPlace | None:
         """The last entry of the log; ``None`` if there is none."""
         ...
@@ -243,6 +247,10 @@ class RecordTarget(Protocol):
 
     def records_of(self, task_ids: Collection[uuid.UUID]) -> AsyncIterator[Sequence[DoneRecord]]:
         """What it has of these tasks, in parts."""
+        ...
+
+    async def put_orders(self, orders: Mapping[str, int]) -> None:
+        """Take over which tasks of repositories are done, where they are later than known here."""
         ...
 
     async def are_done(self, task_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:

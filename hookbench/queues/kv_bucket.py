@@ -276,6 +276,22 @@ class Bucket:
                         part.append((uuid.UUID(key), stored))
                 yield part
 
+    async def others(self, keys: str) -> AsyncGenerator[list[tuple[str, Entry]], None]:
+        """The entries of keys that are no tasks', by a pattern such as ``last.*``; likewise.
+
+        Raises:
+            BrokerUnreachableError: no answer.
+        """
+        windows = read_windows(
+            self._transport, self.stream, subject=f"{self._subject}{keys}", window=_WINDOW
+        )
+        async with contextlib.aclosing(windows):
+            async for window in windows:
+                yield [
+                    (item.subject.removeprefix(self._subject), _decoder.decode(item.payload))
+                    for item in window
+                ]
+
     async def end(self) -> LogPlace | None:
         """The last sequence, with what tells this bucket from another; ``None`` of no bucket.
 

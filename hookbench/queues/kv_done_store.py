@@ -15,9 +15,10 @@ The bucket is also the log of what changed, by its sequences: of each task it ha
 Records go when the bucket's max-age has passed since their last write.
 """
 
+import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -46,6 +47,7 @@ _LAST_PREFIX = "last."
 _MARK_KEY = "move.mark"
 _TRIES = 8
 _PART = 1_000
+_AT_ONCE = 64
 
 
 class KvDoneStore:
@@ -148,7 +150,7 @@ class KvDoneStore:
         born_ms = _born_ms(claim.task_id, claim.repository)
         if born_ms:
             latest = self._latest.pop((claim.task_id, claim.token), None)
-            await self._advance(claim.repository, born_ms, latest)
+            await self._advance(_last_key(claim.repository), born_ms, latest)
         return await self._replace(claim, state=State.DONE)
 
     async def release(self, claim: Claim, *, failure: str = "") -> bool:
@@ -261,12 +263,29 @@ class KvDoneStore:
     def _age_s(self, stored: StoredEntry) -> float:
         return (self._clock.wall_ns() - stored.written_ns) / NS_PER_S
 
-    async def _advance(self, repository: str, born_ms: int, known: StoredEntry | None) -> None:
+    async def orders(self) -> dict[str, int]:
+        """The time (ms) of the last task done of each repository."""
+        found: dict[str, int] = {}
+        async with contextlib.aclosing(self._bucket.others(f"{_LAST_PREFIX}*")) as parts:
+            async for part in parts:
+                for key, entry in part:
+                    found[key.removeprefix(_LAST_PREFIX)] = entry.done_ms
+        return found
+
+    async def put_orders(self, orders: Mapping[str, int]) -> None:
+        """Take over what is later than known here."""
+        items = list(orders.items())
+        for start in range(0, len(items), _AT_ONCE):
+            part = items[start : start + _AT_ONCE]
+            await asyncio.gather(
+                *(self._advance(f"{_LAST_PREFIX}{key}", done_ms, None) for key, done_ms in part)
+            )
+
+    async def _advance(self, key: str, born_ms: int, known: StoredEntry | None) -> None:
         """Note that a task of that time is done, unless a later one is.
 
         A write over what was ``known`` is refused where that is not the last record any more.
         """
-        key = _last_key(repository)
         for _ in range(_TRIES):
             found, known = known or await self._bucket.read(key), None
             if found.entry.done_ms >= born_ms:

@@ -1,6 +1,6 @@
 """What the done-store on Redis runs there; its keys are told in ``redis_done_store.py``."""
 
-__all__ = ["ASK", "FORGET", "LOG", "LOG_END", "MARK", "PUT", "READ"]
+__all__ = ["ASK", "FORGET", "LOG", "LOG_END", "MARK", "ORDER", "PUT", "READ"]
 
 # Notes the ids in ``changed``; the log keeps what is as old as the records, and goes with them.
 # One of a store that nobody uses any more has an end, like the rest of its keys.
@@ -156,6 +156,16 @@ end
 if last > first or replicated then redis.call('SET', KEYS[1], text(last)) end
 """
 PUT += f"{_NOTE}return answers\n"
+
+# KEYS: repositories. ARGV: retention in ms, then the time of the last task done of each, in ms.
+ORDER = """#!lua flags=allow-oom
+for i = 1, #KEYS do
+  local known = redis.call('GET', KEYS[i]) or '0'
+  local later = tonumber(ARGV[i + 1]) > tonumber(known) and ARGV[i + 1] or known
+  redis.call('SET', KEYS[i], later, 'PX', ARGV[1])
+end
+return #KEYS
+"""
 
 # KEYS: the mark. ARGV: retention in ms, the mark.
 MARK = """#!lua flags=allow-oom

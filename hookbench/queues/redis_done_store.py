@@ -21,7 +21,7 @@ import asyncio
 import contextlib
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,7 +42,7 @@ from hookbench.queues.authority import (
 )
 from hookbench.queues.batches import Batches
 from hookbench.queues.redis_client import RedisClient, broker_errors
-from hookbench.queues.redis_done_scripts import ASK, FORGET, LOG, LOG_END, MARK, PUT, READ
+from hookbench.queues.redis_done_scripts import ASK, FORGET, LOG, LOG_END, MARK, ORDER, PUT, READ
 from hookbench.queues.redis_scripts import run_often
 from hookbench.queues.replica_wait import write_replicated
 from hookbench.task import Names
@@ -57,7 +57,7 @@ _MS_PER_S = 1_000
 _ENDED = (b"d|", b"s|")
 _WHAT = "the done-store"
 _ID_BYTES = 16
-_WRITING = (ASK, FORGET, MARK, PUT)
+_WRITING = (ASK, FORGET, MARK, ORDER, PUT)
 
 
 class _Request(NamedTuple):
@@ -225,6 +225,21 @@ class RedisDoneStore:
     async def _entries(self, first: str, last: str, count: int) -> tuple[int, list[Any]]:
         now_us, entries = await self._eval(LOG, [self._log_key], first, last, count)
         return int(now_us), entries
+
+    async def orders(self) -> dict[str, int]:
+        """The time (ms) of the last task done of each repository."""
+        found: dict[str, int] = {}
+        for part in _parts(await self._found(self._last_key)):
+            _now_us, *values = await self._eval(READ, part)
+            for key, raw in zip(part, values, strict=True):
+                found[key.removeprefix(self._last_key)] = int(raw or 0)
+        return found
+
+    async def put_orders(self, orders: Mapping[str, int]) -> None:
+        """Take over what is later than known here."""
+        for part in _parts(list(orders)):
+            keys = [f"{self._last_key}{key}" for key in part]
+            await self._eval(ORDER, keys, self._retention_ms, *[orders[key] for key in part])
 
     async def put_record(self, record: DoneRecord) -> bool:
         """Take the record of another store over; tokens go on above its token."""

@@ -107,6 +107,9 @@ async def test_a_record_that_is_missing_is_told(source):
         async def records_of(self, _task_ids):
             yield []
 
+        async def put_orders(self, orders):
+            assert orders == {}
+
         async def read_mark(self):
             return None
 

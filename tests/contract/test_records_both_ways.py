@@ -1,12 +1,14 @@
 """Records that go from either store to the other one, and a third that asks both."""
 
 import asyncio
+import random
 import uuid
 
 import msgspec
 import pytest
 
 from hookbench.errors import BrokerUnreachableError
+from hookbench.ids import uuid7
 from hookbench.migration.joint_store import JointStore
 from hookbench.migration.records import catch_up, find_unmoved, move_records
 from hookbench.queues.authority import ClaimOutcome, DoneRecord, MoveMark
@@ -21,6 +23,7 @@ from tests.contract.test_done_store import (
     taken_over,
 )
 from tests.contract.test_moving_records import Dying, KilledError
+from tests.virtual import FixedClock
 
 GRANTED, HELD, DONE, SUPERSEDED = ClaimOutcome
 
@@ -94,6 +97,26 @@ async def test_what_was_tried_goes_along_and_tokens_go_on(way, task):
     assert await target.release(again, failure="no luck again")
     assert (await move_records(source, target)).copied == 0, "it had the older of two records"
     assert (await granted(target, task, "d")).failures == 2
+
+
+async def test_the_order_of_a_repository_goes_along(way):
+    """Else an earlier task of it, that comes for the first time, is executed after a later one."""
+    source, target = way
+    entropy = random.Random(7)
+    first, second, third = (
+        uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy) for ms in (1_000, 2_000, 3_000)
+    )
+    for store, task in ((source, second), (target, third)):
+        for repository in ("here", "there"):
+            if (store is target) == (repository == "there"):
+                claim = await store.claim(task, "a", LEASE_S, repository=repository)
+                assert await store.complete(claim)
+    await move_records(source, target, whole=True)
+    assert len(await source.orders()) == 1
+    assert sorted((await target.orders()).values()) == [2_000, 3_000]
+    assert (await target.claim(first, "b", LEASE_S, repository="here")).outcome is SUPERSEDED
+    await target.put_orders(dict.fromkeys(await target.orders(), 1_500))
+    assert sorted((await target.orders()).values()) == [2_000, 3_000], "what is later stays"
 
 
 async def test_an_end_is_taken_over_a_claim(way, task):
