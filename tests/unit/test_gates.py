@@ -9,7 +9,7 @@ import pytest
 from hookbench.errors import SettingError
 from hookbench.ids import uuid7
 from hookbench.migration.checks import Answer, GateBounds, Moment, Move
-from hookbench.migration.gates import GATES, conditions_of, decide
+from hookbench.migration.gates import GATES, conditions_of, decide, records_to
 from hookbench.migration.phases import Phase
 from hookbench.migration.procedures import PROCEDURES, Step
 from hookbench.migration.snapshot import (
@@ -19,6 +19,7 @@ from hookbench.migration.snapshot import (
     RedisView,
     Snapshot,
 )
+from hookbench.queues.authority import Authority
 from tests.virtual import FixedClock
 
 NOW_MS = 1_700_000_000_000
@@ -359,6 +360,28 @@ def test_records_that_redis_alone_has_are_no_go_before_it_goes():
     for age_s in (0.0, 4.9):
         assert held(good(after, unmoved={task: age_s}), after) == {"authority": Answer.NO_GO}
     assert held(on("", measures="none"), move) == {}
+
+
+@pytest.mark.parametrize(
+    ("target", "moment"),
+    [(Phase.NATS_PRIMARY, Moment.AFTER), (Phase.REDIS_ONLY, Moment.BETWEEN)],
+)
+def test_records_that_nats_alone_has_are_no_go_on_the_way_back(target, moment):
+    move = the_move(Phase.NATS_ONLY, target, moment)
+    for age_s in (0.0, 5.1, math.inf):
+        snapshot = good(move, unmoved={made(60): age_s})
+        assert held(snapshot, move) == {"authority": Answer.NO_GO}
+        assert "on NATS and not on Redis" in decide(snapshot, move).evidence
+    assert held(good(move, unmoved=None), move) == {"authority": Answer.UNKNOWN}
+    assert held(good(move, unmoved={}), move) == {}
+
+
+def test_the_records_of_which_store_are_compared_follows_the_way():
+    forward = the_move(Phase.NATS_PRIMARY, Phase.NATS_ONLY, Moment.AFTER)
+    back = the_move(Phase.NATS_ONLY, Phase.NATS_PRIMARY, Moment.AFTER)
+    assert records_to(forward) is Authority.NATS
+    assert records_to(back) is Authority.REDIS
+    assert records_to(the_move(Phase.NATS_ONLY, Phase.NATS_PRIMARY)) is None
 
 
 def test_a_type_without_a_consumer_is_no_go():
