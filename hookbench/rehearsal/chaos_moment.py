@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 
 from hookbench.faults.registry import AnyFault
+from hookbench.migration.done_store import Authority, authority_of
 from hookbench.migration.phases import Phase, ReadRoute, WriteRoute, read_route, write_route
 from hookbench.rehearsal.settings import RehearsalSettings
 
@@ -71,7 +72,14 @@ class Moment(msgspec.Struct, frozen=True):
     @property
     def claims_on_redis(self) -> bool:
         """Whether workers ask Redis for each task, whichever broker it came from."""
-        return self.settings.effective_measures.done_store and self.phase is not Phase.NATS_ONLY
+        asked = authority_of(self.phase) is not Authority.NATS
+        return self.settings.effective_measures.done_store and asked
+
+    @property
+    def claims_on_nats(self) -> bool:
+        """Whether workers ask JetStream for each task."""
+        asked = authority_of(self.phase) is not Authority.REDIS
+        return self.settings.effective_measures.done_store and asked
 
     @property
     def redis_used(self) -> bool:

@@ -69,13 +69,18 @@ def _frames(now: Moment) -> dict[str, tuple[tuple[str, str], ...]]:
         redis += (("reply", "EVALSHA" if scripts else "BLMOVE"), *_both_ways("LREM"))
     if now.claims_on_redis:
         redis += _both_ways("EVALSHA")
+    nats: tuple[tuple[str, str], ...] = ()
+    if now.reads_nats:
+        nats += (("request", "Ack"), ("request", "Fetch"))
+    if now.claims_on_nats:  # a claim and an end are publishes with a header
+        nats += (("request", "HPUB"), ("reply", "PubAck"))
     return {
         "producers-redis": _both_ways("LPUSH") if now.writes_redis else (),
         "producers-nats": (
             (("request", "HPUB" if ids else "PUB"), ("reply", "PubAck")) if now.writes_nats else ()
         ),
         "workers-redis": redis,
-        "workers-nats": (("request", "Ack"), ("request", "Fetch")) if now.reads_nats else (),
+        "workers-nats": nats,
     }
 
 

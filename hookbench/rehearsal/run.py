@@ -1,7 +1,6 @@
 """One rehearsal: start, timeline, drain, account, verdict."""
 
 import asyncio
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,26 +11,20 @@ from hookbench.brokers.resolve import redact
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.errors import BrokerUnreachableError, HookbenchError
-from hookbench.faults.schedule import FaultSchedule
-from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Verdict
-from hookbench.migration.phases import PhaseFile
-from hookbench.rehearsal.arguments import hook_settings, worker_arguments
+from hookbench.migration.phases import PhaseFile, ReadRoute, read_route
 from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
 from hookbench.rehearsal.detours import Detours
-from hookbench.rehearsal.fleet import MAX_RESTARTS, Fleet
-from hookbench.rehearsal.gated import open_changes
+from hookbench.rehearsal.equipment import Equipment, equip, prepare
+from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.links import Links, open_links
-from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Teller
-from hookbench.rehearsal.pushes import Pusher, PushSettings
-from hookbench.rehearsal.resources import ResourceMeter
 from hookbench.rehearsal.room import check_room, hold_reserve, watch_room
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage, open_stage, utc_now_label
-from hookbench.rehearsal.targets import RunTargets, check_targets
-from hookbench.rehearsal.timeline import ENTER_TIMEOUT_S, PULSE_S, Timeline
+from hookbench.rehearsal.targets import check_targets
+from hookbench.rehearsal.timeline import PULSE_S, Timeline
 from hookbench.results.check import verdict_of
 from hookbench.results.environment import read_environment
 from hookbench.results.steps import plan_steps
@@ -50,7 +43,6 @@ __all__ = ["Rehearsal"]
 
 _STOP_TIMEOUT_S = 30.0
 _FLUSH_TIMEOUT_S = 30.0
-SAMPLES_NAME = "samples.jsonl"
 SCENARIO_NAME = "scenario.toml"
 _RESERVE_NAME = "reserve"
 
@@ -217,134 +209,61 @@ class Rehearsal:
             stage.close()
 
     async def _on_stage(
-        self,
-        folder: RunFolder,
-        manifest: Manifest,
-        stage: Stage,
-        links: Links,
-        detours: Detours,
+        self, folder: RunFolder, manifest: Manifest, stage: Stage, links: Links, detours: Detours
     ) -> None:
         settings = self._settings
         self._begun = True
-        control = folder.work / "control"
-        control.mkdir()
-        fleet = Fleet(
-            clock=self._clock,
-            ledger=folder.ledger,
-            logs=folder.logs,
-            control=control,
-            spare=MAX_RESTARTS + settings.expected_restarts,
+        equipment = equip(
+            settings, folder, stage, links, detours, clock=self._clock, teller=self._teller
         )
-        pusher = Pusher(_push_settings(settings, folder), clock=self._clock)
-        observer = Observer(stage.redis_url, stage.nats_url, stage.names, clock=self._clock)
-        meter = ResourceMeter(
-            lambda: [
-                *stage.processes(),
-                *links.processes(),
-                *detours.processes(),
-                *fleet.processes(),
-                ("harness", os.getpid()),
-            ],
-            self._clock,
-        )
-        ledger = LedgerWriter(folder.ledger, role="harness", writer=0, clock=self._clock)
-        changes = open_changes(
-            settings, stage, control, clock=self._clock, teller=self._teller, recorder=ledger
-        )
+        changes, faults = equipment.changes, equipment.faults
         manifest.gates = [] if changes is None else changes.records
+        manifest.faults = faults.records
         timeline = Timeline(
             settings,
             self._steps,
             clock=self._clock,
             teller=self._teller,
-            fleet=fleet,
-            pusher=pusher,
-            observer=observer,
-            control=control,
+            fleet=equipment.fleet,
+            pusher=equipment.pusher,
+            observer=equipment.observer,
+            control=equipment.control,
             note=self._note,
             changes=changes,
         )
         self._records = timeline.records
-        watching = [
-            asyncio.ensure_future(meter.record()),
-            asyncio.ensure_future(observer.record(folder.path / SAMPLES_NAME)),
-        ]
-        targets = RunTargets(stage, fleet, links, detours, clock=self._clock)
-        faults = FaultSchedule(settings.faults, targets, ledger)
-        manifest.faults = faults.records
+        watching = equipment.watch(folder)
         try:
-            await self._prepare(folder, stage, links, fleet, pusher, control)
+            await prepare(settings, folder, equipment, self._teller)
             try:
-                await timeline.run(stage, links, ledger, faults)
+                await timeline.run(stage, links, equipment.ledger, faults)
             finally:
                 await faults.heal()
             self._unknown += [*faults.unknown(), *await links.troubles()]
-            await self._drain(fleet, pusher, observer)
+            await self._drain(equipment)
             await self._settle(stage)
             await cancel(*watching)
-            ledger.close()
-            meter.read()
-            manifest.resources = meter.uses()
-            await self._conclude(folder, manifest, stage, fleet, pusher, observer)
+            equipment.ledger.close()
+            equipment.meter.read()
+            manifest.resources = equipment.meter.uses()
+            await self._conclude(folder, manifest, equipment)
             if stage.foreign and settings.own_names:
-                await observer.remove_own_data()
+                await equipment.observer.remove_own_data()
         finally:
-            fleet.kill_all()
-            await pusher.stop_flushes()
-            await cancel(*watching)
-            ledger.close()
-            self._incidents += fleet.incidents
-            await observer.close()
-            if changes is not None:
-                await changes.close()
+            await equipment.close(*watching)
+            self._incidents += equipment.fleet.incidents
 
-    async def _conclude(
-        self,
-        folder: RunFolder,
-        manifest: Manifest,
-        stage: Stage,
-        fleet: Fleet,
-        pusher: Pusher,
-        observer: Observer,
-    ) -> None:
+    async def _conclude(self, folder: RunFolder, manifest: Manifest, equipment: Equipment) -> None:
         """From what was recorded to the verdict."""
+        fleet, settings = equipment.fleet, self._settings
         manifest.steps = self._records
         manifest.incidents = [*self._incidents, *fleet.incidents]
-        settings = self._settings
-        self._unknown += await conclude(folder, manifest, fleet, pusher, observer, settings)
-        self._unknown += await compare_brokers(manifest, stage)
+        self._unknown += await conclude(
+            folder, manifest, fleet, equipment.pusher, equipment.observer, settings
+        )
+        self._unknown += await compare_brokers(manifest, equipment.stage)
         manifest.unknown_because = self._unknown
         manifest.verdict = verdict_of(manifest)
-
-    async def _prepare(
-        self,
-        folder: RunFolder,
-        stage: Stage,
-        links: Links,
-        fleet: Fleet,
-        pusher: Pusher,
-        control: Path,
-    ) -> None:
-        """Repositories with hooks, and workers that are ready."""
-        for name in ("origins", "clones", "mirrors"):
-            (folder.work / name).mkdir()
-        hook_phase = control / "hooks.json"
-        first = self._settings.phases[0]
-        PhaseFile(hook_phase).write(0, first)
-        await pusher.prepare(hook_settings(self._settings, stage, folder, hook_phase))
-        for number in range(self._settings.workers):
-            fleet.start(
-                "worker",
-                number,
-                worker_arguments(self._settings, stage, links, folder),
-                (0, first),
-            )
-        workers = fleet.of("worker")
-        for member in workers:
-            if not await fleet.wait_until_in(member, 0, ENTER_TIMEOUT_S):
-                raise HookbenchError(f"{member.name} did not start: {fleet.log_tail(member)}")
-        pids = ", ".join(str(member.child.pid) for member in workers)
-        self._teller.say(f"workers   {len(workers)} processes: pid {pids}")
 
     def _note(self, text: str) -> None:
         """Something that happened and makes the verdict unknown."""
@@ -354,19 +273,20 @@ class Rehearsal:
     def _add_incident(self, text: str) -> None:
         self._incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
 
-    async def _drain(self, fleet: Fleet, pusher: Pusher, observer: Observer) -> None:
-        """Nothing is written any more: wait until what the last phase reads is empty."""
-        left = await pusher.wait_until_flushed(_FLUSH_TIMEOUT_S)
+    async def _drain(self, equipment: Equipment) -> None:
+        """Nothing is written any more: wait until what the workers read is empty."""
+        fleet = equipment.fleet
+        left = await equipment.pusher.wait_until_flushed(_FLUSH_TIMEOUT_S)
         if left:
             self._note(f"{left} pushed tasks could not be flushed in {_FLUSH_TIMEOUT_S:.0f} s")
-        # A rehearsal that is held back ends in an earlier step than the last one.
-        step, _phase = PhaseFile(fleet.of("worker")[0].phase_file).read()
-        last = self._steps[step]
+        # A rehearsal that is held back ends in an earlier phase than the last one.
+        _step, phase = PhaseFile(fleet.of("worker")[0].phase_file).read()
+        reads_nats = read_route(phase) is not ReadRoute.REDIS
         watching = asyncio.ensure_future(self._keep_polling(fleet))
         try:
-            problem = await observer.drain(
-                reads_redis=last.reads_redis and not last.reads_nats,
-                reads_nats=last.reads_nats,
+            problem = await equipment.observer.drain(
+                reads_redis=not reads_nats,
+                reads_nats=reads_nats,
                 timeout_s=self._settings.drain_timeout_s,
             )
         finally:
@@ -388,19 +308,6 @@ class Rehearsal:
         while True:
             fleet.poll()
             await self._clock.sleep(PULSE_S)
-
-
-def _push_settings(settings: RehearsalSettings, folder: RunFolder) -> PushSettings:
-    """Where the repositories of a run are, and how often they are pushed to."""
-    return PushSettings(
-        origins=folder.work / "origins",
-        clones=folder.work / "clones",
-        spool=folder.work / "spool.sqlite",
-        repositories=settings.repositories,
-        interval_s=settings.push_interval_s,
-        count=settings.pushes,
-        seed=settings.seed,
-    )
 
 
 def _plain_settings(settings: RehearsalSettings) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import pandas as pd
 
 from hookbench.clock import NS_PER_S
 from hookbench.errors import ResultsError
+from hookbench.rehearsal.equipment import SAMPLES_NAME
 from hookbench.rehearsal.observer import Sample
-from hookbench.rehearsal.run import SAMPLES_NAME
 
 __all__ = ["read_samples"]
 
