@@ -1,5 +1,7 @@
 """Invariants 3 and 6: nothing unexpected comes out, and no task is delivered beyond its budget."""
 
+from collections import defaultdict, deque
+
 import numpy as np
 
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
@@ -8,7 +10,19 @@ from hookbench.ledger.history import PHASE, History
 
 __all__ = ["check_budget", "check_unexpected"]
 
-_NOT_STARTED = (Event.SKIPPED, Event.SUPERSEDED, Event.NAK, Event.DEAD)
+_TOLD = (
+    Event.RECEIVED,
+    Event.CLAIMED,
+    Event.STARTED,
+    Event.FAILED,
+    Event.STALE,
+    Event.SKIPPED,
+    Event.SUPERSEDED,
+    Event.NAK,
+    Event.REQUEUED,
+    Event.DEAD,
+)
+"""What a worker says of a delivery until it is settled."""
 
 
 def check_unexpected(history: History) -> None:
@@ -66,46 +80,71 @@ def _attempts(columns: TaskColumns, allowed: int) -> tuple[Ints, Bools]:
     received = columns.where(Event.RECEIVED) & columns.real[columns.task]
     many = np.bincount(columns.task[received], minlength=columns.count) > allowed
     many[columns.task[received & (attempt > allowed)]] = True
-    rows: Ints = np.flatnonzero(many[columns.task])
+    rows: Ints = np.flatnonzero(many[columns.task] & np.isin(columns.event, _TOLD))
     if len(rows) == 0:
         return attempt, unstarted
     writers = len(columns.ledger.writers)
     key = columns.task[rows].astype(np.int64) * writers + columns.ledger.writer[rows]
     key = key * len(Broker) + columns.broker[rows]
-    order = np.argsort(key, kind="stable")  # records are sorted by time
-    ordered = rows[order]
-    places = np.flatnonzero(columns.event[ordered] == Event.RECEIVED)
-    deliveries = ordered[places]
-    after = _following(key[order], places)
-    after = np.where(after >= 0, ordered[after], -1)
-    known = after >= 0
-    if columns.where(Event.CLAIMED).any():
-        unstarted[deliveries[~known & columns.died[deliveries]]] = True
-    deliveries, after = deliveries[known], after[known]
-    unstarted[deliveries[np.isin(columns.event[after], _NOT_STARTED)]] = True
-    claimed = columns.event[after] == Event.CLAIMED
-    attempt[deliveries[claimed]] = attempt[after[claimed]]
+    hands: defaultdict[int, _Hand] = defaultdict(_Hand)
+    for row, whose in zip(rows.tolist(), key.tolist(), strict=True):  # sorted by time
+        hand = hands[whose]
+        hand.tell(Event(int(columns.event[row])), row)
+    claims = bool(columns.where(Event.CLAIMED).any())
+    for hand in hands.values():
+        unstarted[hand.unstarted] = True
+        if claims:
+            unstarted[[row for row in (*hand.waiting, *hand.claimed) if columns.died[row]]] = True
+        for delivery, claim in hand.claims:
+            attempt[delivery] = attempt[claim]
     return attempt, unstarted
 
 
-def _following(key: Ints, places: Ints) -> Ints:
-    """Per delivery the place of what its worker says next of it; -1 for nothing.
+class _Hand:
+    """The deliveries of one task from one broker that one worker has in hand.
 
-    A task that was put back may come again before the worker has said that it put it back: of
-    several deliveries one after the other, the first is the first that something is said of.
+    Several may be there at once, and then the first is the first that something is said of.
 
-    Args:
-        key: per record who says it, and of what.
-        places: where the deliveries are among them.
+    Attributes:
+        waiting: deliveries that nothing was said of yet.
+        claimed: those of which a claim was granted and nothing more was said.
+        unstarted: those that the worker did not start.
+        claims: delivery and claim, by their rows.
     """
-    begins = np.diff(places, prepend=-2) != 1
-    begins |= np.diff(key[places], prepend=-1) != 0
-    begins[:1] = True
-    starts = np.flatnonzero(begins)
-    lengths = np.diff(starts, append=len(places))
-    after = places + np.repeat(lengths, lengths)
-    after = np.where(after < len(key), after, 0)
-    return np.where(key[after] == key[places], after, -1) if len(places) else after
+
+    def __init__(self) -> None:
+        self.waiting: deque[int] = deque()
+        self.claimed: deque[int] = deque()
+        self.unstarted: list[int] = []
+        self.claims: list[tuple[int, int]] = []
+        self._failed = 0
+        """Those that were started, ended without an outcome, and are still to be settled."""
+
+    def tell(self, event: Event, row: int) -> None:
+        """What the worker says next."""
+        if event is Event.RECEIVED:
+            self.waiting.append(row)
+        elif event is Event.CLAIMED:
+            if self.waiting:
+                delivery = self.waiting.popleft()
+                self.claims.append((delivery, row))
+                self.claimed.append(delivery)
+        elif event is Event.STARTED:
+            self._next()
+        elif event in (Event.FAILED, Event.STALE):
+            self._failed += 1
+        elif event in (Event.SKIPPED, Event.SUPERSEDED):
+            self.unstarted += [self.waiting.popleft()] if self.waiting else []
+        elif self._failed:  # it is settled now
+            self._failed -= 1
+        else:
+            self.unstarted += self._next()
+
+    def _next(self) -> list[int]:
+        for held in (self.claimed, self.waiting):
+            if held:
+                return [held.popleft()]
+        return []
 
 
 def _uncounted(columns: TaskColumns, allowed: int, deliveries: Bools) -> Bools:

@@ -183,6 +183,37 @@ def test_each_copy_has_a_budget_of_its_own(history, more, over, numbers):
     assert (account.over_budget, broken(account)) == (over, numbers)
 
 
+@pytest.mark.parametrize("answer", [Event.SKIPPED, Event.SUPERSEDED, Event.NAK])
+def test_two_deliveries_at_once_that_are_not_started_are_no_attempts(history, answer):
+    """Said of by turns, with the acknowledgements between."""
+    good(history, 1)
+    for _ in range(4):
+        for event in (Event.RECEIVED, Event.RECEIVED, answer, Event.ACK_SENT, answer):
+            history.say("worker.2", event, 1, step=0, broker=Broker.REDIS)
+        for event in (Event.RECEIVED, answer, Event.RECEIVED, Event.ACK_SENT, answer):
+            history.say("worker.2", event, 1, step=0, broker=Broker.REDIS)
+    assert history.account(effects=True).over_budget == 0
+
+
+def test_a_delivery_that_is_buried_under_a_claim_is_no_attempt(history):
+    history.put(1, step=0)
+    for attempt in (1, 2, 3):
+        for event in (Event.RECEIVED, Event.CLAIMED, Event.STARTED, Event.FAILED, Event.NAK):
+            history.say("worker.2", event, 1, step=0, broker=Broker.REDIS, attempt=attempt)
+    for event in (Event.RECEIVED, Event.CLAIMED, Event.DEAD):
+        history.say("worker.2", event, 1, step=0, broker=Broker.REDIS, attempt=4)
+    assert history.account().over_budget == 0
+
+
+def test_of_two_deliveries_at_once_the_one_that_is_started_counts(history):
+    good(history, 1)
+    for _ in range(4):
+        for event in (Event.RECEIVED, Event.RECEIVED, Event.STARTED, Event.FAILED, Event.SKIPPED):
+            history.say("worker.2", event, 1, step=0, broker=Broker.REDIS)
+        history.say("worker.2", Event.NAK, 1, step=0, broker=Broker.REDIS)
+    assert history.account(effects=True).over_budget == 2
+
+
 def test_a_clean_history_breaks_none(history):
     good(history, *range(10, 40))
     account = history.account(effects=True, max_inversions=0)
