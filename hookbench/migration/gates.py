@@ -17,7 +17,12 @@ from hookbench.queues.authority import Authority
 __all__ = ["GATES", "GateAnswer", "conditions_of", "decide", "is_known", "records_to"]
 
 _FLEET: tuple[Condition, ...] = (fleet.both_answer, fleet.no_old_producer, fleet.homogeneous_fleet)
-_LEFT_NATS: tuple[Condition, ...] = (*_FLEET, tasks.nats_is_drained, tasks.nobody_publishes)
+_LEFT_NATS: tuple[Condition, ...] = (
+    *_FLEET,
+    tasks.nats_is_drained,
+    tasks.none_forgotten,
+    tasks.nobody_publishes,
+)
 
 _P = Phase
 GATES: dict[tuple[Phase, Phase], dict[Moment, tuple[Condition, ...]]] = {

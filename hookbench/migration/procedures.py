@@ -33,12 +33,12 @@ class Step(enum.StrEnum):
 _P, _S = Phase, Step
 _CHANGE = (_S.REROUTE_PRODUCERS, _S.REROUTE_WORKERS)
 _PLAIN = (_S.ASK_BEFORE, *_CHANGE, _S.ASK_AFTER)
+# What a consumer has to deliver, and what one that is gone, or was made anew, has forgotten.
+_TAKE_BACK = (_S.DRAIN_TO_REDIS, _S.NATS_ONLY_TO_REDIS, _S.ASK_AFTER, _S.FORGET_MOVES)
 _OUT_OF_NATS = (
     _S.ASK_BEFORE,
     *_CHANGE,
-    _S.DRAIN_TO_REDIS,
-    _S.ASK_AFTER,
-    _S.FORGET_MOVES,
+    *_TAKE_BACK,
 )
 PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
     (_P.REDIS_ONLY, _P.DUAL_WRITE): _PLAIN,
@@ -88,7 +88,9 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
         _S.TRIM_COPIES,
         _S.ASK_BETWEEN,
         _S.REROUTE_WORKERS,
+        _S.NATS_ONLY_TO_REDIS,
         _S.ASK_AFTER,
+        _S.FORGET_MOVES,
     ),
     (_P.NATS_PRIMARY, _P.DUAL_READ): _PLAIN,
     (_P.NATS_PRIMARY, _P.REDIS_ONLY): _OUT_OF_NATS,
@@ -106,9 +108,7 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
         _S.RECORDS_TO_REDIS,
         _S.ASK_BETWEEN,
         *_CHANGE,
-        _S.DRAIN_TO_REDIS,
-        _S.ASK_AFTER,
-        _S.FORGET_MOVES,
+        *_TAKE_BACK,
     ),
 }
 """The steps of each transition and rollback, in order."""

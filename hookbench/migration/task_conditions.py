@@ -22,6 +22,7 @@ __all__ = [
     "no_backlog",
     "no_stale_copies",
     "nobody_publishes",
+    "none_forgotten",
     "oldest_is_young",
     "redis_is_empty",
     "watermark_known",
@@ -188,7 +189,11 @@ def no_stale_copies(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Che
 
 
 def nats_is_drained(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Check:
-    """Nothing is left that only a reader of NATS would find (hazard B3)."""
+    """Nothing is left that only a reader of NATS would find (hazard B3).
+
+    Of a type without a consumer that is all that the stream holds, or, where a done-store tells
+    what has ended, nothing: see ``none_forgotten``.
+    """
     name = "nats drained"
     if snapshot.nats is None:
         return make_check(name, Answer.UNKNOWN, silent(snapshot, "nats"))
@@ -196,11 +201,29 @@ def nats_is_drained(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Che
     pending = sum(consumer.pending for consumer in nats.consumers)
     unacked = sum(consumer.ack_pending for consumer in nats.consumers)
     covered = {consumer.task_type for consumer in nats.consumers}
-    alone = {} if "" in covered else {k: n for k, n in nats.types.items() if k not in covered}
+    alone: dict[str, int] = {}
+    if "" not in covered and snapshot.ended is None:
+        alone = {kind: count for kind, count in nats.types.items() if kind not in covered}
     told = f"{pending} pending, {unacked} not acknowledged"
     if alone:
         told += ", without a consumer: " + ", ".join(f"{n} of {kind}" for kind, n in alone.items())
     return make_check(name, go_if(not (pending or unacked or alone)), told)
+
+
+def none_forgotten(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Check:
+    """The stream alone holds nothing that nobody has ended, whatever its consumers say (hazard B3).
+
+    A consumer that was deleted, or made anew, has forgotten what it had handed out.
+    """
+    name = "forgotten tasks"
+    if why := silent(snapshot, "redis", "nats"):
+        return make_check(name, Answer.UNKNOWN, why)
+    if snapshot.ended is None:
+        return make_check(name, Answer.GO, f"the consumers alone tell: {_NO_STORE}")
+    assert snapshot.redis is not None and snapshot.nats is not None  # noqa: PT018
+    alone = snapshot.open(snapshot.nats.ids - snapshot.redis.ids)
+    told = f"{len(alone)} tasks of the stream are neither in Redis nor ended"
+    return make_check(name, go_if(not alone), told, alone)
 
 
 def nobody_publishes(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Check:

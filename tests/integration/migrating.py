@@ -5,11 +5,14 @@ Run as a module it is that process: it carries the procedure out, or dies where 
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import json
 import sys
 from pathlib import Path
 
 import msgspec
+from nats.js.api import DeliverPolicy
 
 from hookbench.clock import SystemClock
 from hookbench.errors import HeldBackError
@@ -27,7 +30,7 @@ from hookbench.migration.records import Unmoved
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
-from hookbench.queues.moving import Mover, id_in
+from hookbench.queues.moving import Mover, id_in, newest_consumers
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.done_stores import BothStores
@@ -84,6 +87,8 @@ class Scene:
         """Whether workers claim, so that the records of a done-store have to be moved."""
         self.bug = None
         """Planted into the procedure, see ``BUGS``."""
+        self.work_s = 0.02
+        """How long a task takes."""
         self.executed = []
         self.tasks = []
         (folder / "ledger").mkdir()
@@ -127,12 +132,12 @@ class Scene:
     async def handle(self, task, _execution):
         """Once for each task, whatever its copies; the second of two waits for the first."""
         if self.records:
-            await self.clock.sleep(0.02)
+            await self.clock.sleep(self.work_s)
             self.executed.append(task.id)
             return
         async with self.claims.setdefault(task.id, asyncio.Lock()):
             if not await self.store.are_done([task.id]):
-                await self.clock.sleep(0.02)
+                await self.clock.sleep(self.work_s)
                 self.executed.append(task.id)
                 await self.store.add(task.id)
 
@@ -302,11 +307,29 @@ async def noted_before_it_is_done(self):
     return self._progress
 
 
+async def consumers_are_lost(self, *, timeout_s, again=False, drain=Mover.drain_to_redis):
+    """Somebody deletes them just before, and makes them anew from then on."""
+    jetstream, stream = self._transport.jetstream, self._names.stream
+    for info in (await newest_consumers(self._transport)).values():
+        await jetstream.delete_consumer(stream, info.name)
+        if again:
+            policy = DeliverPolicy.NEW
+            config = dataclasses.replace(info.config, deliver_policy=policy, opt_start_seq=None)
+            await jetstream.add_consumer(stream, config)
+    return await drain(self, timeout_s=timeout_s)
+
+
 async def nothing_is_copied(self, target):  # noqa: ARG001
     return 0
 
 
 BUGS = {
+    "consumers_are_lost": (Mover, "drain_to_redis", consumers_are_lost),
+    "consumers_are_made_anew": (
+        Mover,
+        "drain_to_redis",
+        functools.partialmethod(consumers_are_lost, again=True),
+    ),
     "nothing_is_copied": (BothStores, "move_records", nothing_is_copied),
     "acknowledged_before_the_push": (Mover, "_take_over", acknowledged_before_the_push),
     "removed_before_the_publish": (Mover, "redis_to_nats", removed_before_the_publish),

@@ -234,3 +234,22 @@ async def test_a_planted_step_that_is_noted_too_early_is_held_back_by_the_gate(s
     code, said = await scene.migrate(*way)
     assert code == HELD_BACK, said
     assert "producer-0 in nats_primary" in said
+
+
+@pytest.mark.parametrize("bug", ["consumers_are_lost", "consumers_are_made_anew"])
+@pytest.mark.parametrize("source", [Phase.NATS_PRIMARY, Phase.NATS_ONLY])
+async def test_what_a_lost_consumer_had_to_deliver_comes_to_redis_all_the_same(
+    scene, make_task, source, bug
+):
+    await set_up(scene, source, make_task, orphans=False)
+    # More than the worker gets done before it is rerouted.
+    await scene.put(source, [make_task() for _ in range(2000)], writer=12)
+    scene.bug, scene.work_s = bug, 0.5
+    code, said = await scene.migrate(source, Phase.REDIS_ONLY)
+    scene.work_s = 0.02
+    assert code == 0, said
+    moved = read_progress(scene.folder / "progress.json").moved
+    assert (moved["drain_to_redis"], moved["nats_only_to_redis"] > 0) == (0, True)
+    account = await check(scene, Phase.REDIS_ONLY)
+    assert account.stuck == 0
+    assert len(scene.executed) == len(set(scene.executed))

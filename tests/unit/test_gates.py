@@ -376,6 +376,20 @@ def test_records_that_nats_alone_has_are_no_go_on_the_way_back(target, moment):
     assert held(good(move, unmoved={}), move) == {}
 
 
+@pytest.mark.parametrize("source", [Phase.DUAL_READ, Phase.NATS_PRIMARY, Phase.NATS_ONLY])
+def test_what_a_consumer_has_forgotten_is_no_go(source):
+    move = the_move(source, Phase.REDIS_ONLY, Moment.AFTER)
+    task, ended, listed = made(60), made(61), made(0)
+    ids = [task, ended, listed]
+    nats = stream_of(ids, ack_floor=3, delivered=3)
+    redis = RedisView(pending=(listed,), used_bytes=10, max_bytes=100)
+    snapshot = good(move, nats=nats, redis=redis, ended=frozenset([ended]), earlier_sequence=3)
+    assert held(snapshot, move) == {"forgotten tasks": Answer.NO_GO}
+    assert str(task) in decide(snapshot, move).evidence
+    assert held(msgspec.structs.replace(snapshot, ended=frozenset([ended, task])), move) == {}
+    assert held(msgspec.structs.replace(snapshot, ended=None), move) == {}
+
+
 def test_the_records_of_which_store_are_compared_follows_the_way():
     forward = the_move(Phase.NATS_PRIMARY, Phase.NATS_ONLY, Moment.AFTER)
     back = the_move(Phase.NATS_ONLY, Phase.NATS_PRIMARY, Moment.AFTER)
@@ -435,7 +449,7 @@ def test_what_nats_waits_for_may_be_finished_or_not():
 )
 def test_what_is_left_on_nats_is_no_go_on_the_way_back(nats):
     move = the_move(Phase.NATS_ONLY, Phase.REDIS_ONLY, Moment.AFTER)
-    snapshot = good(move, nats=msgspec.structs.replace(nats, last_sequence=0))
+    snapshot = good(move, nats=msgspec.structs.replace(nats, last_sequence=0), ended=None)
     assert held(snapshot, move) == {"nats drained": Answer.NO_GO}
 
 
