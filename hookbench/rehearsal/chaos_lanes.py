@@ -239,9 +239,11 @@ LANES: dict[str, tuple[Maker, ...]] = {
         _step_down,
         _cut_off_nats,
         _cut_nats,
+        # Beside a broker that is away it would be put back late, over the next one.
+        _short_window,
+        _short_window,
     ),
     "consumers": (_recreate_consumer, _delete_consumer, _short_ack_wait),
-    "stream": (_short_window,),
     "fleet": (_kill_worker, _pause_worker, _kill_producer, _rolling_restart, _kill_at_step),
     "wire": WIRE_MAKERS,
     "handlers": (_slow, _failing),

@@ -135,12 +135,16 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def expected_restarts(self) -> int:
-        """How many processes the faults end, which are replaced."""
-        return sum(
+        """How many processes the faults end, at the most, which are replaced.
+
+        One that starts while another fault keeps a broker away ends again, and is replaced too.
+        """
+        ended = sum(
             self.workers if fault.target == "workers" else 1
             for fault in self.faults
             if isinstance(fault, Kill | Restart | RollingRestart | KillAtStep)
         )
+        return ended + len(self.faults)
 
     def check(self) -> None:
         """Refuse what cannot be rehearsed.
