@@ -6,9 +6,12 @@ every answer through it. A task that was cancelled there simply goes on.
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
-__all__ = ["cancel", "raise_if_cancelled"]
+__all__ = ["cancel", "raise_if_cancelled", "run_beside"]
+
+Result = TypeVar("Result")
 
 _PATIENCE_S = 0.5
 
@@ -27,6 +30,29 @@ async def cancel(*tasks: "asyncio.Future[Any]") -> None:
     for task in tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
+
+
+async def run_beside(
+    work: Coroutine[Any, Any, Result], *companions: "asyncio.Future[Any]"
+) -> Result:
+    """What ``work`` returns, with companions that end with it.
+
+    One that fails before ends it: a process that no longer follows its phase, say, is of no use,
+    and who watches it starts another one.
+
+    Raises:
+        BaseException: what ``work`` raised, or a companion.
+    """
+    task = asyncio.ensure_future(work)
+    pending: set[asyncio.Future[Any]] = {task, *companions}
+    try:
+        while not task.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for item in done - {task}:
+                item.result()
+        return task.result()
+    finally:
+        await cancel(task, *companions)
 
 
 def raise_if_cancelled() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from hookbench import __version__
-from hookbench.cancellation import cancel
+from hookbench.cancellation import run_beside
 from hookbench.clock import Clock
 from hookbench.errors import HookbenchError, OversizeError, SendError, SettingError
 from hookbench.ledger.boot import boot_id
@@ -165,18 +165,11 @@ class LoadGenerator:
             measures=settings.measures,
         )
         await self._enter(index, phase)
-        helpers = [
+        totals, spooled = await run_beside(
+            self._offer(),
             asyncio.ensure_future(self._phases.follow((index, phase), self._enter, self._clock)),
             asyncio.ensure_future(self._report()),
-        ]
-        try:
-            start_ns = settings.start_ns or self._clock.monotonic_ns()
-            totals = await self._loop.run(
-                self._offsets(), start_ns, skip=self._skip if settings.resume else None
-            )
-            spooled = 0 if self._outbox is None else await self._outbox.drain()
-        finally:
-            await cancel(*helpers)
+        )
         if spooled:
             _log.warning(
                 "%d tasks are left in the outbox %s: the next producer with it sends them",
@@ -186,6 +179,14 @@ class LoadGenerator:
         left = settings.count - totals.offered - totals.skipped
         self._announce({"event": "stopped", "left": left, "spooled": spooled, **self._progress()})
         return totals
+
+    async def _offer(self) -> tuple[LoadTotals, int]:
+        """The whole load; its totals, and how many tasks are left in the outbox."""
+        start_ns = self._settings.start_ns or self._clock.monotonic_ns()
+        totals = await self._loop.run(
+            self._offsets(), start_ns, skip=self._skip if self._settings.resume else None
+        )
+        return totals, 0 if self._outbox is None else await self._outbox.drain()
 
     def _offsets(self) -> Iterator[int]:
         settings = self._settings

@@ -5,7 +5,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
+import nats.errors
 
+from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.stream_windows import WINDOW, read_windows
 from hookbench.queues.transport import AppTransport
 
@@ -54,7 +56,10 @@ async def find_watermark(
         BrokerUnreachableError: the stream, or whoever knows, does not answer.
     """
     names = transport.names
-    state = (await transport.jetstream.stream_info(names.stream)).state
+    try:
+        state = (await transport.jetstream.stream_info(names.stream)).state
+    except (nats.errors.Error, TimeoutError) as error:
+        raise BrokerUnreachableError(f"stream {names.stream}: {error!r}") from error
     if ended is None:
         return Watermark(sequence=max(1, state.first_seq), ended=0)
     last, count = max(state.last_seq, state.first_seq - 1), 0

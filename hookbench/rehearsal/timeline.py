@@ -103,6 +103,7 @@ class Timeline:
             self._fleet.start("producer", number, arguments, (0, settings.phases[0]))
         pushes = asyncio.ensure_future(self._pusher.run(start_ns))
         faulting = asyncio.ensure_future(faults.run(start_ns))
+        polling = asyncio.ensure_future(self._keep_polling())
         try:
             for plan in self._steps:
                 begin_ns = max(self._clock.monotonic_ns(), start_ns + plan.index * step_ns)
@@ -130,7 +131,13 @@ class Timeline:
                     break
             await self._end_load(pushes)
         finally:
-            await cancel(pushes, faulting)
+            await cancel(pushes, faulting, polling)
+
+    async def _keep_polling(self) -> None:
+        """Who dies during a step of a procedure is replaced at once, however long that takes."""
+        while True:
+            self._fleet.poll()
+            await self._clock.sleep(PULSE_S)
 
     async def _end_load(self, pushes: "asyncio.Future[None]") -> None:
         """Producers and pushes end by themselves, or are told to where the timeline says when."""

@@ -11,7 +11,7 @@ import msgspec
 
 from hookbench import __version__
 from hookbench.brokers.redis_memory import read_redis_memory
-from hookbench.cancellation import cancel
+from hookbench.cancellation import run_beside
 from hookbench.clock import Clock
 from hookbench.ids import Entropy, system_entropy
 from hookbench.ledger.events import Event, LedgerWriter, NullRecorder, Recorder
@@ -159,19 +159,22 @@ class WorkerService:
                 for task_type in self._settings.task_types
             }
             self._entered(index, phase)
-            follower = asyncio.ensure_future(
-                self._phases.follow((index, phase), partial(self._switch, workers), self._clock)
+            follow = self._phases.follow(
+                (index, phase), partial(self._switch, workers), self._clock
             )
-            stopper = asyncio.ensure_future(self._stop_when_asked(workers))
-            reporter = asyncio.ensure_future(self._report(workers))
-            memory = asyncio.ensure_future(self._watch_memory())
-            reconciling = [
-                asyncio.ensure_future(self._reconcile(task_type)) for task_type in workers
+            beside = [
+                follow,
+                self._stop_when_asked(workers),
+                self._report(workers),
+                self._watch_memory(),
+                *map(self._reconcile, workers),
             ]
             try:
-                await run_together([worker.run() for worker in workers.values()])
+                await run_beside(
+                    run_together([worker.run() for worker in workers.values()]),
+                    *map(asyncio.ensure_future, beside),
+                )
             finally:
-                await cancel(follower, stopper, reporter, memory, *reconciling)
                 await self._chores.end()
                 for parts in self._parts.values():
                     await parts.close()

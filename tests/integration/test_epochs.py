@@ -2,10 +2,12 @@
 
 import asyncio
 
+import nats.errors
 import pytest
 from nats.js.api import ConsumerConfig
 
 from hookbench.clock import SystemClock
+from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.events import Broker
 from hookbench.queues.connections import Connections
 from hookbench.queues.epoch_reading import make_epoch_consume
@@ -352,3 +354,14 @@ async def test_a_running_worker_moves_on_when_its_consumer_is_deleted(
         assert await current_consumer(hook_queue) == f"{names.consumer}-e2"
     finally:
         await connections.close()
+
+
+async def test_a_server_that_does_not_answer_is_away_for_the_watermark_too(hook_queue, monkeypatch):
+    """An error of another kind would end the worker's change of phase for good."""
+
+    async def silent(*_arguments, **_settings):
+        raise nats.errors.TimeoutError
+
+    monkeypatch.setattr(hook_queue.jetstream, "stream_info", silent)
+    with pytest.raises(BrokerUnreachableError, match="HOOK|hook"):
+        await find_watermark(hook_queue, "sync", None)

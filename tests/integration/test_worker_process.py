@@ -13,7 +13,7 @@ from hookbench.brokers.embedded import start_redis
 from hookbench.brokers.resolve import resolve_redis
 from hookbench.ledger.events import Event
 from hookbench.ledger.read import read_ledger
-from hookbench.migration.phases import Phase
+from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import (
@@ -25,6 +25,7 @@ from hookbench.queues.jetstream import (
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import Names
 from hookbench.worker.dead_letters import DeadLetter
+from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
 from tests.integration.conftest import COMMAND, Fleet
 
@@ -273,3 +274,33 @@ async def test_a_worker_outlives_an_outage_of_its_broker(tmp_path, make_task, cl
     finally:
         fleet.close()
         broker.stop()
+
+
+async def test_a_worker_that_cannot_follow_its_phase_any_more_ends(
+    redis_broker, names, clock, tmp_path, monkeypatch
+):
+    """Else it would go on in the old phase, and no procedure would get any further."""
+    file = PhaseFile(tmp_path / "phase.json")
+    file.write(0, Phase.REDIS_ONLY)
+    settings = WorkerSettings(
+        redis_url=redis_broker.url,
+        phase_file=file.path,
+        names=names,
+        block_timeout_secs=0.1,
+    )
+
+    async def noop(_task, _execution):
+        pass
+
+    async def broken(_workers, _index, _phase):
+        raise ValueError("of this test")
+
+    service = WorkerService(settings, noop, clock=clock)
+    monkeypatch.setattr(service, "_switch", broken)
+    run = asyncio.ensure_future(service.run())
+    await asyncio.sleep(0.2)
+    assert not run.done()
+    file.write(1, Phase.REDIS_ONLY)
+    async with asyncio.timeout(10):
+        with pytest.raises(ValueError, match="of this test"):
+            await run
