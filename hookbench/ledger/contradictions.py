@@ -51,7 +51,8 @@ def check_budget(history: History) -> None:
     A delivery that its worker did not start is no attempt: it was skipped, superseded, given back
     since another worker had claimed the task, or buried since the budget was used up. The number
     of one that was claimed is the authority's, which counts what was started; so where tasks are
-    claimed, a worker that died before it said anything more of a delivery had not started it.
+    claimed, one of which nothing more was said was not started: its worker died, or could neither
+    claim it nor give it back.
     """
     columns = history.columns
     allowed = history.bounds.max_attempts
@@ -94,7 +95,7 @@ def _attempts(columns: TaskColumns, allowed: int) -> tuple[Ints, Bools]:
     for hand in hands.values():
         unstarted[hand.unstarted] = True
         if claims:
-            unstarted[[row for row in (*hand.waiting, *hand.claimed) if columns.died[row]]] = True
+            unstarted[[*hand.waiting, *(row for row in hand.claimed if columns.died[row])]] = True
         for delivery, claim in hand.claims:
             attempt[delivery] = attempt[claim]
     return attempt, unstarted

@@ -205,6 +205,16 @@ def test_a_delivery_that_is_buried_under_a_claim_is_no_attempt(history):
     assert history.account().over_budget == 0
 
 
+def test_a_delivery_that_could_be_neither_claimed_nor_given_back_is_no_attempt(history):
+    """The broker was away; its lease ends, and it comes again."""
+    history.put(1, step=0)
+    for attempt in range(1, 8):
+        history.say("worker.2", Event.RECEIVED, 1, step=0, broker=Broker.REDIS, attempt=attempt)
+    for event in (Event.RECEIVED, Event.CLAIMED, Event.STARTED, Event.DONE):
+        history.say("worker.2", event, 1, step=0, broker=Broker.REDIS, attempt=1)
+    assert history.account().over_budget == 0
+
+
 def test_of_two_deliveries_at_once_the_one_that_is_started_counts(history):
     good(history, 1)
     for _ in range(4):
