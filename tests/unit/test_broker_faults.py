@@ -109,16 +109,36 @@ async def test_limits_of_a_consumer_that_is_deleted_meanwhile_are_those_of_the_n
     assert servers.consumer["config"] == former
 
 
-async def test_a_recreated_consumer_that_a_worker_made_first_is_tried_again(
+async def test_a_consumer_that_a_worker_makes_before_it_is_recreated_is_another_one(
     rehearse, servers, monkeypatch
 ):
     Meddler(servers, monkeypatch, "create", made_by_a_worker)
-    (record,), seen = await rehearse(
-        nats("recreate_consumer"), look=lambda: servers.consumer, at_s=2.5
-    )
+    (record,), seen = await rehearse(nats("recreate_consumer"), look=lambda: servers.consumer)
     assert record.problem is None
-    assert seen["config"] == {"max_deliver": 9, "deliver_policy": "all"}
-    assert seen["created"] == "2"
+    assert seen["created"] == "7"
+    assert record.noted == {"delivered before": "42", "made anew by": "a worker"}
+
+
+@pytest.mark.parametrize("times", [1, 3, 1_000])
+async def test_a_consumer_that_workers_make_when_it_is_deleted_is_deleted_as_well(
+    rehearse, servers, monkeypatch, times
+):
+    delete, made = servers.consumer_delete, []
+
+    def delete_and_make(body):
+        answer = delete(body)
+        if len(made) < times:
+            made_by_a_worker(servers)
+            made.append(servers.consumer)
+        return answer
+
+    monkeypatch.setattr(servers, "consumer_delete", delete_and_make)
+    (record,), seen = await rehearse(nats("delete_consumer"), look=lambda: servers.consumer)
+    if times == 1_000:
+        assert "is there after 10 deletions" in record.problem
+        return
+    assert record.problem is None
+    assert (seen, len(made)) == (None, times)
 
 
 async def test_a_deleted_consumer_that_a_worker_makes_at_its_end_stays(
