@@ -23,6 +23,10 @@ def missing(code):
     return {"error": {"code": 404, "err_code": code, "description": "not found"}}
 
 
+def refused(code, description):
+    return {"error": {"code": 400, "err_code": code, "description": description}}
+
+
 class FakeServers:
     """A JetStream and Redis nodes as far as faults of settings need them."""
 
@@ -51,6 +55,7 @@ class FakeServers:
             "cluster": {"leader": "n1"},
         }
         self.created = 1
+        self.comes_back = None
         self.deaf = False
         self.unreachable = 0
         self.next_leader = "n2"
@@ -116,6 +121,8 @@ class FakeServers:
         return {}
 
     def consumer_info(self, _body):
+        if self.comes_back is not None:
+            self.consumer, self.comes_back = self.comes_back, None
         return self.consumer or missing(10014)
 
     def consumer_delete(self, _body):
@@ -126,10 +133,14 @@ class FakeServers:
     def consumer_durable_create(self, body):
         assert body["stream_name"] == NAMES.stream
         if body["action"] == "update":
-            assert self.consumer is not None
+            if self.consumer is None:
+                return refused(10149, "consumer does not exist")
             if not self.deaf:
                 self.consumer["config"] = body["config"]
             return {}
+        other = self.consumer is not None and self.consumer["config"] != body["config"]
+        if other and not self.deaf:
+            return refused(10148, "consumer already exists")
         if self.consumer is None:
             self.created += 1
             self.consumer = {

@@ -104,7 +104,7 @@ class History:
             state=np.array(list(self.states.items()), dtype=STATE_DTYPE),
         )
 
-    def fault(self, *, length_ms, kind="kill", target="redis"):
+    def fault(self, *, length_ms, kind="kill", target="redis", doubles=0):
         """A fault from now on; one that was not healed has no length."""
         self.faults.append(
             FaultWindow(
@@ -114,6 +114,7 @@ class History:
                 target=target,
                 begin_ns=self.clock.now_ns,
                 end_ns=None if length_ms is None else self.clock.now_ns + length_ms * MS,
+                doubles=doubles,
             )
         )
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from hookbench.clock import Clock
-from hookbench.errors import BrokerUnreachableError, HookbenchError
+from hookbench.errors import BrokerUnreachableError, FaultTargetMissingError, HookbenchError
 from hookbench.faults.administration import Administration
 from hookbench.faults.memory import FaultMemory
 from hookbench.faults.orders import Orders
@@ -248,13 +248,15 @@ async def wait_until(condition: Callable[[], bool], clock: Clock, *, tries: int)
 async def insist(call: Callable[[], Awaitable[None]], clock: Clock) -> None:
     """Do something that must be done, for 10 s: another fault may keep the broker away.
 
+    Or it may delete what is to be put back, or make it, between two requests of ``call``.
+
     Raises:
-        BrokerUnreachableError: it was out of reach all the time.
+        BrokerUnreachableError, FaultTargetMissingError: it was out of reach all the time.
     """
     for attempt in range(1, _INSIST_TRIES + 1):
         try:
             await call()
-        except BrokerUnreachableError:
+        except (BrokerUnreachableError, FaultTargetMissingError):
             if attempt == _INSIST_TRIES:
                 raise
             await clock.sleep(_INSIST_S)

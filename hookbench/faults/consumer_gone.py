@@ -1,6 +1,9 @@
 """The workers' consumer deleted, for a while or for a moment (hazard N7)."""
 
-from hookbench.errors import SettingError
+import contextlib
+
+from hookbench.errors import FaultTargetMissingError, SettingError
+from hookbench.faults.administration import Administration
 from hookbench.faults.base import Fault, FaultNotFiredError, Targets, insist
 from hookbench.faults.jetstream_api import (
     consumer_info,
@@ -11,6 +14,8 @@ from hookbench.faults.jetstream_api import (
 )
 
 __all__ = ["DeleteConsumer", "RecreateConsumer"]
+
+_TRIES = 10
 
 
 class DeleteConsumer(Fault, frozen=True, kw_only=True, tag="delete_consumer"):
@@ -30,18 +35,27 @@ class DeleteConsumer(Fault, frozen=True, kw_only=True, tag="delete_consumer"):
         return {"nats": 1}
 
     async def inject(self, targets: Targets) -> None:
-        """Delete it, and see that it is gone."""
+        """Delete it, and see that it is gone.
+
+        A worker that starts at that moment may make it anew: that one is deleted as well, and at
+        once, so that whatever it has delivered meanwhile lies within the fault.
+        """
         administration = targets.administration
         name = await consumer_name(administration)
         info = await consumer_info(administration)
         targets.memory.keep(self, info["config"])
         targets.memory.note(self, "delivered before", info["delivered"]["stream_seq"])
-        await delete_consumer(administration, name)
-        if await find_consumer(administration, name) is not None:
-            raise FaultNotFiredError(
-                f"consumer {name} is there after its deletion: a worker"
-                " that started at that moment has made it anew"
-            )
+        for _ in range(_TRIES):
+            await _delete(administration, name)
+            found = await find_consumer(administration, name)
+            if found is None:
+                return
+            if found["created"] == info["created"]:
+                raise FaultNotFiredError(f"consumer {name} is there after its deletion")
+        raise FaultNotFiredError(
+            f"consumer {name} is there after {_TRIES} deletions: workers that start make it anew"
+            " each time"
+        )
 
     async def heal(self, targets: Targets) -> None:
         """Create it again, unless a worker that started meanwhile has done so."""
@@ -86,7 +100,10 @@ class RecreateConsumer(Fault, frozen=True, kw_only=True, tag="recreate_consumer"
         targets.memory.keep(self, former["config"])
         targets.memory.note(self, "delivered before", former["delivered"]["stream_seq"])
         await delete_consumer(administration, name)
-        await create_consumer(administration, former["config"])
+        try:
+            await create_consumer(administration, former["config"])
+        except FaultTargetMissingError:  # the one that is there delivers all again as well
+            targets.memory.note(self, "made anew by", "a worker")
         targets.memory.take(self)
         now = await find_consumer(administration, name)
         if now is not None and now["created"] == former["created"]:
@@ -104,3 +121,9 @@ class RecreateConsumer(Fault, frozen=True, kw_only=True, tag="recreate_consumer"
                 await create_consumer(targets.administration, config)
 
         await insist(create, targets.clock)
+
+
+async def _delete(administration: Administration, name: str) -> None:
+    """Delete it, unless it is gone already."""
+    with contextlib.suppress(FaultTargetMissingError):
+        await delete_consumer(administration, name)

@@ -27,6 +27,8 @@ __all__ = [
 ]
 
 _CONSUMER_NOT_FOUND = 10014
+_CHANGED_HANDS = (10148, 10149)  # JSConsumerAlreadyExists, JSConsumerDoesNotExist
+"""Of a consumer that somebody made while it was to be made, or deleted while it was to change."""
 _NO_RECORD = (10037, 10059)  # JSNoMessageFoundErr, JSStreamNotFoundErr
 _UNAVAILABLE = 503
 _OTHER_ONE = "can not be updated"
@@ -55,8 +57,8 @@ def _checked(request: str, answer: dict[str, Any]) -> dict[str, Any]:
     text = f"JetStream refused {request}: {error.get('description', error)}"
     if error.get("err_code") in _NOT_FOUND:
         raise FaultTargetMissingError(f"{text}: no phase has made it yet; use a later at_s")
-    if _OTHER_ONE in text:
-        raise FaultTargetMissingError(f"{text}: it was made anew meanwhile")
+    if _OTHER_ONE in text or error.get("err_code") in _CHANGED_HANDS:
+        raise FaultTargetMissingError(f"{text}: it was deleted or made anew meanwhile")
     if error.get("code") == _UNAVAILABLE:  # no leader, of the stream or of JetStream
         raise BrokerUnreachableError(text)
     raise FaultError(text)

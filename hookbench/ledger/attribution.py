@@ -73,7 +73,8 @@ def _duplicates(history: History) -> Iterator[_Group]:
     writer = columns.ledger.writer[repeats.before].astype(np.int64)
     who = np.where(explanation.crash, writer, np.where(explanation.lease, _LEASE, _NOBODY))
     who = np.where(fault == NO_FAULT, who, _NOBODY)
-    how = 1 * repeats.by_nats + 2 * repeats.by_redis + 3 * repeats.by_fallback
+    how = 1 * repeats.by_nats + 2 * repeats.by_redis
+    how += 3 * (repeats.by_fallback | repeats.after_fallback)
     acked = _acked(columns, repeats.before)
     for (step, transition, confirmed, place, cause, kind), here in _groups(
         repeats.step, repeats.transition, acked, fault, who, how

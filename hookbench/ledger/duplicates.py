@@ -9,6 +9,7 @@ from hookbench.ledger.repeats import Repeats
 
 __all__ = ["find_duplicates", "hazards_of", "replay_hazard"]
 
+_AFTER_FALLBACK = "P8, the other way round"
 _TEXTS = {
     "P5": (
         "deliver-all replayed {{count}} tasks on entering {now}: done by redis before, delivered"
@@ -25,6 +26,10 @@ _TEXTS = {
     "P8": (
         "{{count}} tasks done again in {now} from their copies in redis, which a fallback or a"
         " worker of the phase before read after jetstream had delivered them ({origins})"
+    ),
+    _AFTER_FALLBACK: (
+        "{{count}} tasks done again in {now} from their copies in jetstream, which a fallback or a"
+        " worker of the phase before had taken from redis ({origins})"
     ),
     "-": (
         "{{count}} tasks done again in {now} without a crash, the end of a lease or a fault of the"
@@ -43,7 +48,8 @@ def find_duplicates(history: History) -> None:
         for hazard, mask in hazards_of(history, key, repeats):
             task = repeats.task[here & mask & ~explained].astype(np.int64)
             if len(task):
-                history.find(4, key, task, _text(history, row, task, hazard), hazard=hazard)
+                text = _AFTER_FALLBACK if mask is repeats.after_fallback else hazard
+                history.find(4, key, task, _text(history, row, task, text), hazard=hazard)
 
 
 def hazards_of(history: History, key: RowKey, repeats: Repeats) -> list[tuple[str, Bools]]:
@@ -52,7 +58,8 @@ def hazards_of(history: History, key: RowKey, repeats: Repeats) -> list[tuple[st
         (replay_hazard(history, key[1]), repeats.by_nats),
         ("B2", repeats.by_redis),
         ("P8", repeats.by_fallback),
-        ("-", ~repeats.by_nats & ~repeats.by_redis & ~repeats.by_fallback),
+        ("P8", repeats.after_fallback),
+        ("-", ~repeats.of_both),
     ]
 
 
@@ -61,10 +68,10 @@ def replay_hazard(history: History, step: int) -> str:
     return "B1" if any(item.reads_nats for item in history.steps[:step]) else "P5"
 
 
-def _text(history: History, row: StepAccount, task: Ints, hazard: str) -> str:
+def _text(history: History, row: StepAccount, task: Ints, text: str) -> str:
     columns, steps = history.columns, history.steps
     counts = np.bincount(columns.put_step[task].clip(0), minlength=len(steps))
     origins = ", ".join(
         f"{count:,} put in {steps[index].phase}" for index, count in enumerate(counts) if count
     )
-    return _TEXTS[hazard].format(now=steps[row.step].phase, origins=origins)
+    return _TEXTS[text].format(now=steps[row.step].phase, origins=origins)

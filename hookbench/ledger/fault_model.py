@@ -16,6 +16,7 @@ class FaultWindow(msgspec.Struct, frozen=True, kw_only=True):
         index: place in the schedule.
         kind: as in a scenario, ``power_cut``; empty for one that nothing is known of.
         end_ns: ``None`` where it was not healed.
+        doubles: how many requests of producers it has sent twice at the most; 0 for none.
     """
 
     index: int
@@ -24,6 +25,7 @@ class FaultWindow(msgspec.Struct, frozen=True, kw_only=True):
     begin_ns: int
     end_ns: int | None = None
     kind: str = ""
+    doubles: int = 0
 
     @property
     def reach(self) -> Reach:

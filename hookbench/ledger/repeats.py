@@ -19,9 +19,11 @@ class Repeats(NamedTuple):
         position: where in ``order`` the repeats stand.
         before, again: the record of the execution before, and of the repeat.
         task: the task.
-        by_nats: done by redis before and by jetstream now, in a step that reads NATS.
+        by_nats: done by redis before and by jetstream now, since a step that began to read NATS.
         by_redis: done by jetstream before and by redis now, in a step that reads Redis alone.
         by_fallback: done by jetstream before and by redis now, in any other step.
+        after_fallback: done by redis before and by jetstream now, where NATS has been read since
+            the run began: only a fallback, or a worker of a phase before, takes from redis there.
         step: the step that the repeat counts for.
         transition: whether it counts for the change into that step, or for the step itself.
     """
@@ -34,8 +36,15 @@ class Repeats(NamedTuple):
     by_nats: Bools
     by_redis: Bools
     by_fallback: Bools
+    after_fallback: Bools
     step: Ints
     transition: Bools
+
+    @property
+    def of_both(self) -> Bools:
+        """Those of the copies of both brokers, in one of the four ways above."""
+        both: Bools = self.by_nats | self.by_redis | self.by_fallback | self.after_fallback
+        return both
 
     def within(self, kind: str, index: int) -> Bools:
         """Those that count for a row: ``phase`` or ``transition``, and its index."""
@@ -67,12 +76,13 @@ def find_repeats(
     task = columns.task[again]
     step = columns.phase[again]
     first, second = columns.broker[before], columns.broker[again]
-    into_nats = _entries([item.reads_nats for item in steps])[step]
+    into_nats = _last_entries([item.reads_nats for item in steps])[step]
     into_redis = _entries([item.reads_redis and not item.reads_nats for item in steps])[step]
     by_nats = (first == Broker.REDIS) & (second == Broker.NATS)
     by_redis = (first == Broker.NATS) & (second == Broker.REDIS)
     # Not only while reads fall back: a read goes on into the next phase, and a worker may be late.
     by_fallback = by_redis & (into_redis == 0)
+    after_fallback = by_nats & (into_nats == 0)
     by_nats &= into_nats > 0
     by_redis &= into_redis > 0
     return Repeats(
@@ -84,6 +94,7 @@ def find_repeats(
         by_nats=by_nats,
         by_redis=by_redis,
         by_fallback=by_fallback,
+        after_fallback=after_fallback,
         step=np.where(by_nats, into_nats, np.where(by_redis, into_redis, step)),
         transition=by_nats | by_redis | (columns.put_step[task] < step),
     )
@@ -100,3 +111,14 @@ def _entries(reads: list[bool]) -> Ints:
             entry = index
         entries.append(entry)
     return np.array(entries or [0], dtype=np.int64)
+
+
+def _last_entries(reads: list[bool]) -> Ints:
+    """As ``_entries``, and after a reading its own entry: a worker may be late. -1 before any."""
+    entry = -1
+    entries = []
+    for index, now in enumerate(reads):
+        if now and (index == 0 or not reads[index - 1]):
+            entry = index
+        entries.append(entry)
+    return np.array(entries or [-1], dtype=np.int64)

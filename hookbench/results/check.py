@@ -7,6 +7,7 @@ import numpy as np
 
 from hookbench.effects.read import Effects, read_effects
 from hookbench.errors import EffectStoreError
+from hookbench.faults.base import FaultRecord
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import SEGMENT_SUFFIX, Event
 from hookbench.ledger.invariants import RULE_OF_THE_WHOLE
@@ -28,6 +29,8 @@ __all__ = [
 ]
 
 _MAX_DAMAGE = 10
+_EVERY = 2**31
+"""Of a rule without a bound."""
 
 
 def verdict_of(manifest: Manifest) -> Verdict:
@@ -146,10 +149,22 @@ def fault_windows(manifest: Manifest) -> list[FaultWindow]:
             begin_ns=record.begin_ns,
             end_ns=record.end_ns,
             kind=record.kind,
+            doubles=_doubles(manifest, record),
         )
         for record in manifest.faults
         if record.begin_ns is not None
     ]
+
+
+def _doubles(manifest: Manifest, record: FaultRecord) -> int:
+    """How many requests of producers a fault of the wire has sent twice at the most."""
+    planned = manifest.settings.get("faults") or []
+    fault = planned[record.index] if record.index < len(planned) else {}
+    if fault.get("action") != "duplicate" or fault.get("direction") == "reply":
+        return 0
+    if not record.target.startswith("producers"):
+        return 0
+    return int(fault.get("count", 1)) or _EVERY
 
 
 def _bounds(manifest: Manifest) -> Bounds:

@@ -64,6 +64,93 @@ async def test_limits_of_the_consumer_are_updated_in_place(rehearse, servers):
     assert servers.consumer["config"] == former
 
 
+class Meddler:
+    """Somebody who deletes or makes the consumer right before a request, so many times."""
+
+    def __init__(self, servers, monkeypatch, action, meddle, *, times=1, wait=0):
+        self.servers, self.action, self.meddle = servers, action, meddle
+        self.times, self.wait = times, wait
+        self.create = servers.consumer_durable_create
+        monkeypatch.setattr(servers, "consumer_durable_create", self)
+
+    def __call__(self, body):
+        if body["action"] == self.action and self.times:
+            if self.wait:
+                self.wait -= 1
+            else:
+                self.times -= 1
+                self.meddle(self.servers)
+        return self.create(body)
+
+
+def deleted(servers):
+    """By another fault, which makes it anew a moment later."""
+    former = servers.consumer
+    servers.consumer = None
+    servers.comes_back = former
+
+
+def made_by_a_worker(servers):
+    theirs = {"config": {"max_deliver": 9}, "created": "7", "delivered": {"stream_seq": 0}}
+    servers.consumer = theirs
+
+
+@pytest.mark.parametrize("at", ["beginning", "end"])
+async def test_limits_of_a_consumer_that_is_deleted_meanwhile_are_those_of_the_next_one(
+    rehearse, servers, monkeypatch, at
+):
+    former = copy.deepcopy(servers.consumer["config"])
+    Meddler(servers, monkeypatch, "update", deleted, wait=0 if at == "beginning" else 1)
+    (record,), seen = await rehearse(
+        nats("consumer_limits", ack_wait_s=0.5, for_s=3.0), look=lambda: servers.consumer, at_s=2.5
+    )
+    assert record.problem is None
+    assert seen["config"]["ack_wait"] == S // 2
+    assert servers.consumer["config"] == former
+
+
+async def test_a_consumer_that_a_worker_makes_before_it_is_recreated_is_another_one(
+    rehearse, servers, monkeypatch
+):
+    Meddler(servers, monkeypatch, "create", made_by_a_worker)
+    (record,), seen = await rehearse(nats("recreate_consumer"), look=lambda: servers.consumer)
+    assert record.problem is None
+    assert seen["created"] == "7"
+    assert record.noted == {"delivered before": "42", "made anew by": "a worker"}
+
+
+@pytest.mark.parametrize("times", [1, 3, 1_000])
+async def test_a_consumer_that_workers_make_when_it_is_deleted_is_deleted_as_well(
+    rehearse, servers, monkeypatch, times
+):
+    delete, made = servers.consumer_delete, []
+
+    def delete_and_make(body):
+        answer = delete(body)
+        if len(made) < times:
+            made_by_a_worker(servers)
+            made.append(servers.consumer)
+        return answer
+
+    monkeypatch.setattr(servers, "consumer_delete", delete_and_make)
+    (record,), seen = await rehearse(nats("delete_consumer"), look=lambda: servers.consumer)
+    if times == 1_000:
+        assert "is there after 10 deletions" in record.problem
+        return
+    assert record.problem is None
+    assert (seen, len(made)) == (None, times)
+
+
+async def test_a_deleted_consumer_that_a_worker_makes_at_its_end_stays(
+    rehearse, servers, monkeypatch
+):
+    Meddler(servers, monkeypatch, "create", made_by_a_worker)
+    (record,), _seen = await rehearse(nats("delete_consumer"))
+    assert record.problem is None
+    assert servers.consumer["created"] == "7"
+    assert record.noted["made anew by"] == "a worker, before its end"
+
+
 @pytest.mark.parametrize("first_ends", [1.0, 3.0])
 async def test_two_faults_of_one_setting_leave_what_was_before_both(rehearse, servers, first_ends):
     records, seen = await rehearse(
