@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["enter_by_procedure"]
 
-_PATIENCE = Patience(gate_s=4.0, ask_every_s=0.2, announce_s=4.0, drain_s=8.0, work_s=1.0)
+# A gate waits for the claim of a worker that died: longer than its lease.
+_PATIENCE = Patience(gate_s=14.0, ask_every_s=0.2, announce_s=4.0, drain_s=8.0, work_s=1.0)
 _BOUNDS = GateBounds(settle_s=0.2)
 """A scenario puts its tasks one after the other, and looks when the last is acknowledged."""
 
