@@ -172,6 +172,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Whether it may be healed and tried again when a broker did not answer it."""
         return True
 
+    @property
+    def one_at_a_time(self) -> bool:
+        """Whether it waits until the one of its kind before it is healed, however late that is."""
+        return False
+
     def check(self) -> None:
         """Refuse what makes no sense, before a run begins.
 

@@ -39,6 +39,11 @@ class Promote(Fault, frozen=True, kw_only=True, tag="promote"):
         """What was prepared before is used up by the first try."""
         return False
 
+    @property
+    def one_at_a_time(self) -> bool:
+        """There are two nodes: without its replica a master could give its place to nobody."""
+        return True
+
     def check(self) -> None:
         """Refuse another target, and a pause that would begin before the load."""
         if self.target != "redis":

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+from collections import defaultdict
+from contextlib import nullcontext
 
 import msgspec
 
@@ -46,6 +48,7 @@ class FaultSchedule:
         self._healing: dict[int, asyncio.Task[None]] = {}
         self._phases_ns: dict[int, int] = {}
         self._phase_entered = asyncio.Event()
+        self._turns: defaultdict[type[Fault], asyncio.Lock] = defaultdict(asyncio.Lock)
         self.records = [
             FaultRecord(
                 index=index,
@@ -79,6 +82,20 @@ class FaultSchedule:
                 group.create_task(self._carry_out(index))
 
     async def _carry_out(self, index: int) -> None:
+        fault = self._faults[index]
+        await self._wait_for_time(index)
+        async with self._turns[type(fault)] if fault.one_at_a_time else nullcontext():
+            await self._fire(index)
+
+    async def _wait_for_time(self, index: int) -> None:
+        """Until it is to be prepared."""
+        fault = self._faults[index]
+        while fault.phase_index is not None and fault.phase_index not in self._phases_ns:
+            await self._phase_entered.wait()
+        begin_ns = self.records[index].planned_ns - int(fault.lead_s * NS_PER_S)
+        await sleep_until(begin_ns, self._targets.clock)
+
+    async def _fire(self, index: int) -> None:
         fault, record = self._faults[index], self.records[index]
         clock = self._targets.clock
         try:
@@ -93,16 +110,12 @@ class FaultSchedule:
 
     async def _begin(self, index: int) -> int:
         """Prepare it and inject it, each at its time; when it began."""
-        fault = self._faults[index]
-        while fault.phase_index is not None and fault.phase_index not in self._phases_ns:
-            await self._phase_entered.wait()
-        planned_ns = self.records[index].planned_ns
         clock = self._targets.clock
-        await sleep_until(planned_ns - int(fault.lead_s * NS_PER_S), clock)
         fault = self._active[index] = await self._aim(index)
         if fault.lead_s > 0:
+            prepared_ns = clock.monotonic_ns()
             await fault.prepare(self._targets)
-            await sleep_until(planned_ns, clock)
+            await sleep_until(prepared_ns + int(fault.lead_s * NS_PER_S), clock)
         self._begun.append(index)
         self._recorder.record(Event.FAULT_BEGIN, value=index)
         for attempt in range(1, _TRIES + 1):

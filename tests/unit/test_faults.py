@@ -42,6 +42,23 @@ class Noted(Fault, frozen=True, kw_only=True, tag="noted"):
             targets.log.append(("healed", self.target, targets.clock.now_ns))
 
 
+class Alone(Noted, frozen=True, kw_only=True, tag="alone"):
+    """Not before the one of its kind is healed."""
+
+    lead: float = 0.0
+
+    @property
+    def one_at_a_time(self):
+        return True
+
+    @property
+    def lead_s(self):
+        return self.lead
+
+    async def prepare(self, targets):
+        targets.log.append(("prepare", self.target, targets.clock.now_ns))
+
+
 class Targets:
     def __init__(self):
         self.clock = VirtualClock()
@@ -101,6 +118,25 @@ async def test_each_fault_comes_at_its_time_and_is_healed(carry_out):
         (Event.FAULT_END, 1),
         (Event.FAULT_END, 0),
     ]
+
+
+async def test_of_a_kind_that_comes_one_at_a_time_the_next_one_waits(carry_out):
+    schedule, log, _recorder, _start_ns = await carry_out(
+        Alone(target="a", at_s=1.0, for_s=1.0, fails="slow heal"),
+        Alone(target="b", at_s=3.0, for_s=1.0, lead=0.5),
+        Noted(target="c", at_s=3.0),
+    )
+    assert log == [
+        ("inject", "a", 1.0),
+        ("heal", "a", 2.0),
+        ("inject", "c", 3.0),
+        ("heal", "c", 3.0),
+        ("healed", "a", 12.0),
+        ("prepare", "b", 12.0),
+        ("inject", "b", 12.5),
+        ("heal", "b", 13.5),
+    ]
+    assert schedule.unknown() == []
 
 
 async def test_a_fault_of_a_phase_comes_so_long_after_the_change_into_it(carry_out):
