@@ -196,10 +196,6 @@ async def test_the_progress_of_another_move_is_not_gone_on_with(scene, make_task
 
 
 PLANTED = {
-    "acknowledged_before_the_push": (
-        (Phase.NATS_ONLY, Phase.REDIS_ONLY),
-        "hookbench.queues.moving:Mover._push_once",
-    ),
     "removed_before_the_publish": (
         (Phase.NATS_PRIMARY, Phase.NATS_ONLY),
         "hookbench.queues.moving:Mover._publish",
@@ -212,8 +208,6 @@ async def test_the_ledger_finds_what_a_planted_bug_loses(scene, make_task, bug):
     (source, target), place = PLANTED[bug]
     scene.bug = bug
     await set_up(scene, source, make_task, orphans=source < target)
-    if source > target:
-        await scene.put(source, [make_task() for _ in range(2000)], writer=12)
     code, said = await scene.migrate(source, target, place, "before", 1)
     assert code == KILLED, said
     code, said = await scene.migrate(source, target)
@@ -221,6 +215,22 @@ async def test_the_ledger_finds_what_a_planted_bug_loses(scene, make_task, bug):
     scene.rest_s = 3.0  # what is lost is never done
     await scene.come_to_rest()
     assert (await scene.account(target)).lost > 0
+
+
+async def test_what_was_acknowledged_before_its_push_is_found_by_its_id(scene, make_task):
+    """The consumer has forgotten it, and the done-store knows of no end."""
+    way = (Phase.NATS_ONLY, Phase.REDIS_ONLY)
+    scene.bug, scene.work_s = "acknowledged_before_the_push", 0.5
+    await set_up(scene, way[0], make_task, orphans=False)
+    await scene.put(way[0], [make_task() for _ in range(2000)], writer=12)
+    place = "hookbench.queues.moving:Mover._push_once"
+    code, said = await scene.migrate(*way, place, "before", 1)
+    assert code == KILLED, said
+    code, said = await scene.migrate(*way)
+    scene.work_s = 0.02
+    assert code == 0, said
+    assert read_progress(scene.folder / "progress.json").moved["nats_only_to_redis"] > 0
+    assert (await check(scene, way[1])).stuck == 0
 
 
 async def test_a_planted_step_that_is_noted_too_early_is_held_back_by_the_gate(scene, make_task):

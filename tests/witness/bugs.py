@@ -8,9 +8,11 @@ from unittest import mock
 
 from hookbench.ledger.events import Broker, Event, NullRecorder
 from hookbench.migration import consumer
+from hookbench.migration.done_store import MovingStore
 from hookbench.migration.phases import Phase
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.received import decode_delivery
+from hookbench.migration.records import MovedRecords
 from hookbench.migration.sweeper import PutOutcome
 from hookbench.queues import redis_reaper
 from hookbench.queues.kv_done_store import KvDoneStore
@@ -22,7 +24,6 @@ from hookbench.queues.redis_scripts import REAP
 from hookbench.queues.transport import NatsMessage
 from hookbench.worker.claims import Claims
 from hookbench.worker.loop import Worker
-from hookbench.worker.measures import MeasuredParts
 from tests.witness.small import BACK, PHASES
 
 __all__ = ["BUGS", "Bug"]
@@ -125,10 +126,10 @@ def _say_nothing(_original: Any) -> Any:
 
 
 def _leave_records(_original: Any) -> Any:
-    async def take_along(_self: Any, _old: Any, _store: Any) -> None:
-        return None
+    async def hand_over(_self: Any, _target: Any) -> MovedRecords:
+        return MovedRecords()
 
-    return take_along
+    return hand_over
 
 
 def _push_unrecorded(original: Any) -> Any:
@@ -186,7 +187,7 @@ BUGS = {
         _in_place_of(Worker, "_process", _trim_at_once), ("redis_trims",)
     ),
     "records not moved to NATS": Bug(
-        _in_place_of(MeasuredParts, "_take_along", _leave_records), ("records_moved",)
+        _in_place_of(MovingStore, "hand_over", _leave_records), ("records_moved",)
     ),
     "moved by a procedure and not recorded": Bug(
         _in_place_of(Mover, "_push_once", _push_unrecorded), ("redis_moves",), BACK
