@@ -117,6 +117,7 @@ async def test_killed_in_the_middle_of_a_move_nothing_is_lost_or_done_twice(scen
     await set_up(scene, source, make_task, orphans=Phase.DUAL_READ <= source < target)
     if source >= Phase.NATS_PRIMARY and target is Phase.REDIS_ONLY:
         # More than the worker gets done before it is rerouted.
+        scene.work_s = 0.5
         await scene.put(source, [make_task() for _ in range(2000)], writer=12)
     if source is Phase.DUAL_WRITE:
         await scene.put(Phase.NATS_ONLY, [make_task() for _ in range(3)], writer=12)
@@ -124,6 +125,7 @@ async def test_killed_in_the_middle_of_a_move_nothing_is_lost_or_done_twice(scen
         code, said = await scene.migrate(source, target, place, when, number)
         assert code == KILLED, said
     code, said = await scene.migrate(source, target)
+    scene.work_s = 0.02
     assert code == 0, said
     account = await check(scene, target)
     assert account.stuck == 0, [row.stuck for row in account.rows]
