@@ -6,16 +6,18 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 
 from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.brokers.roles import Role
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.redis_client import closed_is_never_sent
 
-__all__ = ["SingleRedis", "ask_node", "ask_role", "ask_roles", "role_of"]
+__all__ = ["SingleRedis", "ask_node", "ask_role", "ask_roles", "ask_when_loaded", "role_of"]
 
 ASK_TIMEOUT_S = 1.0
+LOADING_TIMEOUT_S = 10.0
+_LOADING_PAUSE_S = 0.05
 
 
 async def ask_node(node: EmbeddedBroker, *words: str | int) -> Any:
@@ -40,6 +42,22 @@ async def ask_node(node: EmbeddedBroker, *words: str | int) -> Any:
         ) from error
     finally:
         await client.aclose()
+
+
+async def ask_when_loaded(node: EmbeddedBroker, *words: str | int) -> Any:
+    """The same of a node that has just started, and may still read its data.
+
+    Raises:
+        BrokerUnreachableError: likewise; or it reads for longer than ``LOADING_TIMEOUT_S``.
+    """
+    for _ in range(int(LOADING_TIMEOUT_S / _LOADING_PAUSE_S)):
+        try:
+            return await ask_node(node, *words)
+        except BrokerUnreachableError as error:
+            if not isinstance(error.__cause__, BusyLoadingError):
+                raise
+        await asyncio.sleep(_LOADING_PAUSE_S)
+    return await ask_node(node, *words)
 
 
 async def ask_role(node: EmbeddedBroker) -> list[Any]:

@@ -11,7 +11,13 @@ from typing import Any, Self
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import LOOPBACK, EmbeddedBroker, start_redis_node
-from hookbench.brokers.redis_nodes import ask_node, ask_role, ask_roles, role_of
+from hookbench.brokers.redis_nodes import (
+    ask_node,
+    ask_role,
+    ask_roles,
+    ask_when_loaded,
+    role_of,
+)
 from hookbench.brokers.resolve import Resolved
 from hookbench.brokers.roles import Role, stop_all, wait_until
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError
@@ -200,7 +206,7 @@ class RedisReplica:
         return "the replica writes its append-only file" if busy else None
 
     async def _follow(self, node: EmbeddedBroker, master: EmbeddedBroker) -> None:
-        await ask_node(node, "REPLICAOF", LOOPBACK, self._ports[master.name])
+        await ask_when_loaded(node, "REPLICAOF", LOOPBACK, self._ports[master.name])
         self._will_start(node, master=master)
 
     def _will_start(self, node: EmbeddedBroker, *, master: EmbeddedBroker | None) -> None:
