@@ -12,13 +12,9 @@ if #changed > 0 then
 end
 """
 
-# KEYS: the last token, the log, then per request a task and its repository (the first key for
-# none). ARGV: retention in ms, 1 where replicas are waited for (an answer may tell what they do
-# not have yet, so something is written with each), then eight per request: the bytes of its task,
-# what is asked, token, lease in us, owner, failure, the time of the task in ms, 0 where it has no
-# order, and what a new token has to be above. The answer to each request is a list of texts: state,
-# token, us left, failures, losses, failure.
-ASK = """#!lua flags=allow-oom
+# Of a script whose first keys are the last token and the log, and whose first arguments are the
+# retention in ms and 1 where replicas are waited for.
+_BEGIN = """#!lua flags=allow-oom
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local keep, replicated = ARGV[1], ARGV[2] == '1'
@@ -26,6 +22,20 @@ local log, changed = KEYS[2], {}
 local first = tonumber(redis.call('GET', KEYS[1]) or '0')
 local last = first
 local function text(number) return string.format('%.0f', number) end
+"""
+_FINISH = f"""
+if last > first or replicated then redis.call('SET', KEYS[1], text(last)) end
+{_NOTE}return answers
+"""
+
+# KEYS: the last token, the log, then per request a task and its repository (the first key for
+# none). ARGV: retention in ms, 1 where replicas are waited for (an answer may tell what they do
+# not have yet, so something is written with each), then eight per request: the bytes of its task,
+# what is asked, token, lease in us, owner, failure, the time of the task in ms, 0 where it has no
+# order, and what a new token has to be above. The answer to each request is a list of texts: state,
+# token, us left, failures, losses, failure.
+ASK = _BEGIN
+ASK += """
 local function note(at) changed[#changed + 1] = ARGV[at] end
 local answers = {}
 for i = 3, #KEYS, 2 do
@@ -85,9 +95,8 @@ for i = 3, #KEYS, 2 do
   end
   answers[(i - 1) / 2] = answer
 end
-if last > first or replicated then redis.call('SET', KEYS[1], text(last)) end
 """
-ASK += f"{_NOTE}return answers\n"
+ASK += _FINISH
 
 READ = """#!lua flags=no-writes
 local time = redis.call('TIME')
@@ -119,14 +128,8 @@ FORGET += f"{_NOTE}return count\n"
 # then six per record: the bytes of its task, 1 if it has ended, token, failures, losses, failure.
 # The answer to each is 1 if it was taken: one that has ended, over all but an end; another, over
 # what says less and is not claimed.
-PUT = """#!lua flags=allow-oom
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local keep, replicated = ARGV[1], ARGV[2] == '1'
-local log, changed = KEYS[2], {}
-local first = tonumber(redis.call('GET', KEYS[1]) or '0')
-local last = first
-local function text(number) return string.format('%.0f', number) end
+PUT = _BEGIN
+PUT += """
 local answers = {}
 for i = 3, #KEYS do
   local at = (i - 3) * 6 + 3
@@ -153,9 +156,8 @@ for i = 3, #KEYS do
   end
   answers[i - 2] = value and 1 or 0
 end
-if last > first or replicated then redis.call('SET', KEYS[1], text(last)) end
 """
-PUT += f"{_NOTE}return answers\n"
+PUT += _FINISH
 
 # KEYS: repositories. ARGV: retention in ms, then the time of the last task done of each, in ms.
 ORDER = """#!lua flags=allow-oom

@@ -24,7 +24,7 @@ from hookbench.queues.kv_bucket import ensure_bucket
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.transport import AppTransport
-from tests.contract.test_done_store import LEASE_S, RETENTION_S, SHORT_S, granted, open_store
+from tests.contract.test_done_store import LEASE_S, RETENTION_S, granted, open_store
 from tests.virtual import FixedClock
 
 
@@ -78,22 +78,6 @@ async def test_an_open_claim_keeps_the_authority_where_it_is(source, target):
     await source.complete(claim)
     assert (await move_records(source, target)).complete
     assert await target.are_done([task]) == {task}
-
-
-async def test_what_was_tried_is_handed_over_and_tokens_go_on(source, target):
-    task = uuid.uuid4()
-    claim = await granted(source, task)
-    await source.release(claim, failure="no luck")
-    claim = await granted(source, task, "b", SHORT_S)
-    await asyncio.sleep(2 * SHORT_S)
-    moved = await move_records(source, target)
-    assert (moved.copied, moved.done, moved.complete) == (1, 0, True)
-    again = await granted(target, task, "c")
-    assert again.token > claim.token
-    assert (again.failures, again.losses, again.last_failure) == (1, 1, "no luck")
-    assert await target.release(again, failure="no luck again")
-    assert (await move_records(source, target)).copied == 0, "it had the older of two records"
-    assert (await granted(target, task, "d")).failures == 2
 
 
 async def test_a_record_that_is_missing_is_told(source):
