@@ -77,14 +77,15 @@ async def _look(
     from hookbench.queues.transport import AppTransport
     from hookbench.worker.scan import scan_stream
 
+    chosen = None if authority is None else parse_authority(authority)
+    if chosen in (Authority.REDIS, Authority.BOTH) and not redis_url:
+        raise SettingError(f"--authority {chosen}: give --redis-url or HOOKBENCH_REDIS_URL")
     clock, redis = SystemClock(), None
     done: DoneStore | None = None
     async with await AppTransport.connect(nats_url, names=names, clock=clock) as transport:
-        chosen = None if authority is None else parse_authority(authority)
         kv = KvDoneStore(transport, clock=clock)
         if chosen in (Authority.REDIS, Authority.BOTH):
-            if not redis_url:
-                raise SettingError(f"--authority {chosen}: give --redis-url or HOOKBENCH_REDIS_URL")
+            assert redis_url  # asked for above
             redis = connect_redis(redis_url)
             store = RedisDoneStore(redis, names=names, retention_s=1.0)  # it is only read
             done = store if chosen is Authority.REDIS else JointStore(store, kv)

@@ -328,3 +328,18 @@ async def test_the_verb_says_what_was_given_up_and_which_types_nobody_serves(
     )
     assert "no consumer for type gc: 2 tasks" in shown.stdout
     assert "MAX_DELIVERIES after 1" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("authority", "message"),
+    [("etcd", "use one of redis, both, nats"), ("redis", "--redis-url"), ("both", "--redis-url")],
+)
+def test_a_wrong_authority_is_named_before_anybody_is_asked(authority, message, monkeypatch):
+    monkeypatch.delenv("HOOKBENCH_REDIS_URL", raising=False)
+    scan = [sys.executable, "-m", "hookbench", "scan", "--nats-url=nats://127.0.0.1:1"]
+    told = subprocess.run(
+        [*scan, f"--authority={authority}"], capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 2
+    assert message in told.stderr
+    assert "does not answer" not in told.stderr
