@@ -10,16 +10,15 @@ from pathlib import Path
 import msgspec
 
 from hookbench.brokers.durability import Durability
+from hookbench.brokers.ports import LOOPBACK, check_free, free_port
 from hookbench.brokers.process import Child, spawn
 from hookbench.brokers.resolve import Resolved
 from hookbench.clock import NS_PER_S, SystemClock
-from hookbench.errors import BrokerUnreachableError, PortTakenError, SettingError
+from hookbench.errors import BrokerUnreachableError, SettingError
 
 __all__ = [
-    "LOOPBACK",
     "START_ATTEMPTS",
     "EmbeddedBroker",
-    "free_port",
     "launch",
     "lost_ports",
     "nats_configuration",
@@ -30,11 +29,9 @@ __all__ = [
     "wait_until_up",
 ]
 
-LOOPBACK = "127.0.0.1"
 START_ATTEMPTS = 5
 _START_TIMEOUT_S = 15.0
 _POLL_S = 0.02
-_MAX_PORT = 65535
 _TAKEN = re.compile(r":(\d+): bind: address already in use", re.IGNORECASE)
 
 
@@ -94,28 +91,6 @@ class EmbeddedBroker(msgspec.Struct, kw_only=True):
         """Start the server again on the same port and data, after it ended."""
         self.child = launch(self.kind, self.command, self.log)
         wait_until_up(self.kind, self.child, self.port, self.log)
-
-
-def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _check_free(port: int, option: str) -> None:
-    if not 1 <= port <= _MAX_PORT:
-        raise SettingError(f"{option} {port}: use a port between 1 and {_MAX_PORT}")
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            raise PortTakenError(
-                f"port {port} on {LOOPBACK} is taken ({error.strerror}): stop what listens there,"
-                f" choose another port, or leave {option} out for a free one"
-            ) from error
 
 
 def redis_arguments(port: int, data: Path, durability: Durability) -> list[str]:
@@ -247,7 +222,7 @@ def _start(
     command_for: Callable[[int, int | None, Path], list[str]],
 ) -> EmbeddedBroker:
     if port is not None:
-        _check_free(port, f"--{kind}-port")
+        check_free(port, f"--{kind}-port")
     data = folder / name
     data.mkdir(parents=True, exist_ok=True)
     log = folder / f"{name}.log"

@@ -13,16 +13,15 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import (
-    LOOPBACK,
     START_ATTEMPTS,
     EmbeddedBroker,
-    free_port,
     launch,
     lost_ports,
     nats_configuration,
     wait_until_up,
 )
 from hookbench.brokers.nats_nodes import ask_node, ask_roles, is_healthy, meta_state
+from hookbench.brokers.ports import LOOPBACK, free_port
 from hookbench.brokers.resolve import Resolved
 from hookbench.brokers.roles import READY_TIMEOUT_S, Role, stop_all, wait_until
 from hookbench.errors import BrokerUnreachableError, SettingError

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Self
 
 from hookbench.brokers.durability import Durability
-from hookbench.brokers.embedded import LOOPBACK, EmbeddedBroker, free_port, start_redis_node
+from hookbench.brokers.embedded import EmbeddedBroker, start_redis_node
+from hookbench.brokers.ports import LOOPBACK, free_port
 from hookbench.brokers.redis_nodes import ask_node, ask_roles
 from hookbench.brokers.resolve import Resolved
 from hookbench.brokers.roles import Role, stop_all, wait_until

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from hookbench.brokers.durability import Durability
-from hookbench.brokers.embedded import LOOPBACK, EmbeddedBroker, start_redis_node
+from hookbench.brokers.embedded import EmbeddedBroker, start_redis_node
+from hookbench.brokers.ports import LOOPBACK
 from hookbench.brokers.redis_nodes import (
     ask_node,
     ask_role,

@@ -9,8 +9,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from hookbench.brokers.embedded import LOOPBACK, free_port
 from hookbench.brokers.nats_cluster import NODES, ClusterAddresses
+from hookbench.brokers.ports import LOOPBACK, free_port
 from hookbench.brokers.redis_replica import REPLICATED_NODES, ReplicationPort
 from hookbench.brokers.topology import has_nats_cluster, has_redis_replica
 from hookbench.cancellation import cancel

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from hookbench.brokers.embedded import LOOPBACK
 from hookbench.brokers.nats_cluster import ClusterAddresses
+from hookbench.brokers.ports import LOOPBACK
 from hookbench.brokers.topology import REDIS_CLUSTER, has_nats_cluster
 from hookbench.clock import Clock
 from hookbench.errors import FaultError, SettingError

@@ -14,7 +14,7 @@ import time
 import psutil
 import pytest
 
-from hookbench.brokers.embedded import free_port
+from hookbench.brokers.ports import free_port
 from hookbench.githook.config import HookConfig
 from hookbench.githook.install import install_hook
 from hookbench.githook.receive import flush_is_running, lock_path

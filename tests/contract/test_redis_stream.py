@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from hookbench.brokers.durability import Durability
-from hookbench.brokers.embedded import free_port, start_redis
+from hookbench.brokers.embedded import start_redis
+from hookbench.brokers.ports import free_port
 from hookbench.brokers.resolve import resolve_redis
 from hookbench.errors import (
     BrokerUnreachableError,

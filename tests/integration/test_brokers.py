@@ -14,7 +14,8 @@ import pytest
 import redis
 
 from hookbench.brokers.durability import Durability
-from hookbench.brokers.embedded import free_port, start_nats, start_redis
+from hookbench.brokers.embedded import start_nats, start_redis
+from hookbench.brokers.ports import free_port
 from hookbench.brokers.probe import (
     check_nats_unused,
     check_redis_unused,

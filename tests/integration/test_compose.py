@@ -23,7 +23,8 @@ import pytest
 import yaml
 
 from hookbench.brokers.durability import Durability
-from hookbench.brokers.embedded import free_port, nats_configuration, redis_arguments
+from hookbench.brokers.embedded import nats_configuration, redis_arguments
+from hookbench.brokers.ports import free_port
 from hookbench.brokers.probe import probe_nats, probe_redis
 from hookbench.brokers.process import Child, spawn
 from hookbench.brokers.resolve import resolve_nats, resolve_redis

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from hookbench.brokers.durability import Durability
-from hookbench.brokers.embedded import free_port, start_nats
+from hookbench.brokers.embedded import start_nats
+from hookbench.brokers.ports import free_port
 from hookbench.brokers.process import spawn
 from hookbench.brokers.resolve import resolve_nats
 from hookbench.errors import (

@@ -26,11 +26,19 @@ async def look(row, measures, tmp_path):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("row", "measures"),
-    [("P3", "outbox"), ("P4", "outbox"), ("P4", "message_ids"), ("N1", "outbox")],
+    [("P3", "outbox"), ("P4", "outbox"), ("P4", "message_ids")],
 )
 async def test_the_harm_is_prevented(row, measures, tmp_path):
     result = await look(row, measures, tmp_path)
     assert result.outcome is Outcome.PREVENTED, result.observations
+
+
+@pytest.mark.timeout(120)
+async def test_no_publish_stalls_while_a_leader_is_elected(tmp_path):
+    """The guide's acknowledgements may be lost with the leader, which is another measure's."""
+    result = await look("N1", "outbox", tmp_path)
+    harms = {item.harm for item in result.observations if item.count and item.harm is not None}
+    assert harms <= {Harm.DUPLICATED}, result.observations
 
 
 @pytest.mark.timeout(120)

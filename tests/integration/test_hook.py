@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from hookbench.brokers.durability import Durability
-from hookbench.brokers.embedded import free_port, start_nats, start_redis
+from hookbench.brokers.embedded import start_nats, start_redis
+from hookbench.brokers.ports import free_port
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.githook.config import CONFIG_NAME, read_config, write_config
 from hookbench.githook.locks import flush_is_running

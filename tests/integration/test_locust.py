@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from hookbench.brokers.embedded import free_port
+from hookbench.brokers.ports import free_port
 from hookbench.queues.redis_client import connect_redis
 from tests.conftest import eventually
 

@@ -10,7 +10,8 @@ import nats.js.errors
 import pytest
 
 from hookbench.brokers.durability import Durability
-from hookbench.brokers.embedded import free_port, start_nats, start_redis
+from hookbench.brokers.embedded import start_nats, start_redis
+from hookbench.brokers.ports import free_port
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.errors import PublishRefusedError, PublishUnavailableError, SettingError
 from hookbench.githook.config import HookConfig

@@ -2,9 +2,10 @@
 
 import logging
 
+import msgspec
 import pytest
 
-from hookbench.brokers.embedded import free_port
+from hookbench.brokers.ports import free_port
 from hookbench.brokers.process import spawn
 from hookbench.brokers.resolve import resolve_nats
 from hookbench.brokers.sync_check import check_synced
@@ -26,27 +27,25 @@ async def server_with(tmp_path):
     servers = []
 
     async def start(line):
-        port, monitor = free_port(), free_port()
-        configuration = tmp_path / f"nats-{port}.conf"
+        folder = tmp_path / str(len(servers))
+        folder.mkdir()
+        configuration = folder / "nats.conf"
         configuration.write_text(
-            f'listen: "127.0.0.1:{port}"\nhttp: "127.0.0.1:{monitor}"\n'
-            f'jetstream {{ store_dir: "{tmp_path}/js-{port}"\n{line}\n}}\n'
+            f'listen: "127.0.0.1:-1"\nhttp: "127.0.0.1:-1"\nports_file_dir: "{folder}"\n'
+            f'jetstream {{ store_dir: "{folder}/js"\n{line}\n}}\n'
         )
         binary = resolve_nats(env={"PATH": ""}).binary
-        servers.append(spawn("nats", [binary, "-c", str(configuration)]))
-        url = f"http://127.0.0.1:{monitor}"
+        server = spawn("nats", [binary, "-c", str(configuration)])
+        servers.append(server)
 
-        async def answers():
-            return (await check_synced(url, 0.0)).text.startswith("read from")
-
-        async def up():
+        def ports():
             try:
-                return await answers()
-            except BrokerUnsuitableError:
-                return True
+                return msgspec.json.decode(*(file.read_bytes() for file in folder.glob("*.ports")))
+            except (TypeError, msgspec.DecodeError):  # no file yet, or half of one
+                return None
 
-        await eventually(up)
-        return f"nats://127.0.0.1:{port}", url
+        found = await eventually(ports, timeout_s=30.0)
+        return found["nats"][0], found["monitoring"][0]
 
     yield start
     for server in servers:

@@ -4,7 +4,7 @@ import asyncio
 
 import redis.asyncio as redis_asyncio
 
-from hookbench.brokers.embedded import LOOPBACK
+from hookbench.brokers.ports import LOOPBACK
 from hookbench.brokers.redis_nodes import ask_node
 from hookbench.brokers.redis_replica import RedisReplica
 from hookbench.clock import NS_PER_S

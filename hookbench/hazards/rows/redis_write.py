@@ -4,7 +4,7 @@ import signal
 
 import redis.asyncio as redis_asyncio
 
-from hookbench.brokers.embedded import LOOPBACK
+from hookbench.brokers.ports import LOOPBACK
 from hookbench.brokers.redis_nodes import ask_node
 from hookbench.errors import HazardError
 from hookbench.faults.wire.model import Rule
