@@ -13,7 +13,8 @@ __all__ = ["cancel", "raise_if_cancelled", "run_beside"]
 
 Result = TypeVar("Result")
 
-_PATIENCE_S = 0.5
+_PATIENCE_S = 2.0
+"""Longer than a task needs to clean up, which another cancellation would cut short."""
 
 
 async def cancel(*tasks: "asyncio.Future[Any]") -> None:

@@ -1,7 +1,7 @@
 """What the queues on Redis share: the commands they use, a client for them, and its errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
@@ -24,6 +24,7 @@ from hookbench.queues.closed_transport import is_closed_transport
 
 __all__ = [
     "MAX_BULK_BYTES",
+    "ClosedForGood",
     "NeverSentError",
     "RedisClient",
     "RedisPipeline",
@@ -65,6 +66,47 @@ class _ClosedIsNeverSent:
             if not is_closed_transport(error):
                 raise
             raise NeverSentError(f"the connection was closed before: {error}") from error
+
+
+class ClosedForGood(redis_asyncio.BlockingConnectionPool):
+    """A pool that opens no connection any more once it is closed.
+
+    redis-py's would, for whoever still sends: an acknowledgement that is tried again, or a read
+    that must not be cancelled. Nobody would close that connection.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        kind = self.connection_class
+        bases = (_EndsWithItsPool, _ClosedIsNeverSent, kind)
+        self.connection_class = type(kind.__name__, bases, {"pool_closed": self._is_closed})
+        self._closed = False
+
+    def _is_closed(self) -> bool:
+        return self._closed
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self._closed = True
+        await super().aclose()
+
+
+class _EndsWithItsPool:
+    """Mixed into a connection of redis-py."""
+
+    pool_closed: Callable[[], bool]
+
+    async def connect(self) -> None:
+        """As redis-py's.
+
+        Raises:
+            NeverSentError: the pool was closed.
+        """
+        if not type(self).pool_closed():
+            await super().connect()  # type: ignore[misc]  # redis-py's
+        if type(self).pool_closed():
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # redis-py's
+            raise NeverSentError("this client was closed")
 
 
 class RedisPipeline(Protocol):
@@ -281,12 +323,11 @@ def connect_redis(
 
             pool = master_pool(url, **options)
         else:
-            pool = redis_asyncio.BlockingConnectionPool.from_url(url, **options)
+            pool = ClosedForGood.from_url(url, **options)
     except ValueError as error:
         raise SettingError(f"Redis URL {url!r}: {error}") from error
     # The stream commands answer in another shape under RESP3, which a URL may ask for.
     pool.connection_kwargs["protocol"] = 2
-    closed_is_never_sent(pool)
     return cast("RedisClient", redis_asyncio.Redis.from_pool(pool))
 
 

@@ -12,7 +12,7 @@ import redis.asyncio as redis_asyncio
 from redis.exceptions import ReadOnlyError, RedisError
 
 from hookbench.queues.addresses import parse_redis_nodes
-from hookbench.queues.redis_client import NeverSentError
+from hookbench.queues.redis_client import ClosedForGood, NeverSentError
 
 __all__ = ["MasterConnection", "master_pool"]
 
@@ -99,7 +99,7 @@ class MasterConnection(redis_asyncio.Connection):
             raise
 
 
-def master_pool(url: str, **options: Any) -> redis_asyncio.BlockingConnectionPool:
+def master_pool(url: str, **options: Any) -> ClosedForGood:
     """A pool of connections to the master among the nodes of a ``redis+replica://`` URL.
 
     Args:
@@ -110,6 +110,4 @@ def master_pool(url: str, **options: Any) -> redis_asyncio.BlockingConnectionPoo
         SettingError: the URL is none.
     """
     nodes = _Nodes(parse_redis_nodes(url))
-    return redis_asyncio.BlockingConnectionPool(
-        connection_class=MasterConnection, nodes=nodes, **options
-    )
+    return ClosedForGood(connection_class=MasterConnection, nodes=nodes, **options)

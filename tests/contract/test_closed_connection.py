@@ -6,6 +6,7 @@ import pytest
 import uvloop
 from nats.aio.client import Client
 from redis.asyncio.connection import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hookbench.errors import BrokerUnreachableError, PublishRefusedError
 from hookbench.queues.redis_client import connect_redis
@@ -70,3 +71,46 @@ def test_a_nats_client_goes_on_reconnecting(nats_broker, names, monkeypatch):
             await transport.close()
 
     uvloop.run(scene())
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+replica"])
+async def test_a_client_that_was_closed_opens_no_connection(redis_broker, names, scheme):
+    """A read that nobody cancels, and whatever is tried again, goes on after the close."""
+    url = f"{scheme}://127.0.0.1:{redis_broker.port}"
+    client = connect_redis(url, block_timeout_secs=5.0)
+    queue = RedisListQueue(client, names=names)
+    assert await queue.put(b"{}") == 1
+    reading = asyncio.ensure_future(client.blmove(names.prefix, "x", 5.0, "RIGHT", "LEFT"))
+    opening = asyncio.ensure_future(client.ping())  # on a connection that is not there yet
+    await asyncio.sleep(0)
+    pool = client.connection_pool
+    await client.aclose()
+    for found in await asyncio.gather(reading, opening, return_exceptions=True):
+        assert isinstance(found, ConnectionError | RedisConnectionError | bool), found
+    with pytest.raises(PublishRefusedError, match="this client was closed"):
+        await queue.put(b"{}")
+    assert not any(item.is_connected for item in pool._available_connections)
+    assert not pool._in_use_connections
+
+
+async def test_a_connection_that_is_made_during_the_close_is_closed(
+    redis_broker, names, monkeypatch
+):
+    connect = Connection._connect
+    closing = asyncio.Event()
+
+    async def connect_later(self):
+        await connect(self)
+        await closing.wait()
+
+    client = connect_redis(redis_broker.url)
+    monkeypatch.setattr(Connection, "_connect", connect_later)
+    putting = asyncio.ensure_future(RedisListQueue(client, names=names).put(b"{}"))
+    await asyncio.sleep(0.05)
+    # As a pool does for which this connection is none yet.
+    monkeypatch.setattr(type(client.connection_pool), "disconnect", lambda _self: asyncio.sleep(0))
+    await client.aclose()
+    closing.set()
+    with pytest.raises(PublishRefusedError, match="this client was closed"):
+        await putting
+    assert not any(item.is_connected for item in client.connection_pool._available_connections)
