@@ -26,8 +26,11 @@ rehearse: $(STAMP) ## rehearse the migration on embedded brokers, both designs
 	if [ $$status -eq 1 ]; then exit 0; fi; exit $$status
 
 # Three at a time: most of them wait for brokers, and a machine with two cores gets twice as far.
+# What fails is run once more and shown (RERUN), for real processes share a machine with others; not
+# more than five tests, and a plain `pytest` runs each once.
 test: $(STAMP) lint ## lint and the whole test suite
-	$(BIN)/pytest -n 3 --dist loadfile $(ARGS)
+	$(BIN)/pytest -n 3 --dist loadfile --reruns 1 --max-suite-reruns 5 \
+	  --rerun-show-tracebacks $(ARGS)
 
 # What is refuted or unknown fails. The files belong in a commit when the tree was clean.
 evidence: $(STAMP) ## the long proofs; writes evidence/*.json (ARGS="-k witness" for one)

@@ -81,7 +81,7 @@ class EmbeddedBroker(msgspec.Struct, kw_only=True):
 
     def pause(self) -> None:
         """SIGSTOP: connections stay open, nothing answers."""
-        self.child.signal(signal.SIGSTOP)
+        self.child.pause()
 
     def resume(self) -> None:
         """SIGCONT."""

@@ -8,12 +8,32 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 from hookbench.clock import NS_PER_S, SystemClock
 
-__all__ = ["Child", "spawn"]
+__all__ = ["Child", "is_stopped", "spawn"]
 
 _TETHER = Path(__file__).with_name("tether.py")
 _POLL_S = 0.01
+_STOPPED = b"Tt"
+_PROC = Path("/proc")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP has reached a process, all of its threads; False if there is none.
+
+    The signal is taken by one thread. Where all cores are busy the others go on until that one has
+    its turn, and a server answers a request that was sent after the signal.
+    """
+    try:
+        if not (_PROC / "self").exists():
+            return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+        threads = [path.read_bytes() for path in (_PROC / str(pid) / "task").glob("*/stat")]
+    except (OSError, psutil.NoSuchProcess):
+        return False
+    # The state follows the name, which is in brackets and may hold any character.
+    return bool(threads) and all(text.rpartition(b") ")[2][:1] in _STOPPED for text in threads)
 
 
 class Child:
@@ -37,6 +57,20 @@ class Child:
         """Send a signal, unless it has ended."""
         if self._process.poll() is None:
             self._process.send_signal(number)
+
+    def pause(self, *, timeout_s: float = 10.0) -> None:
+        """SIGSTOP, and wait until it is stopped, unless it has ended.
+
+        Raises:
+            TimeoutError: it goes on.
+        """
+        self.signal(signal.SIGSTOP)
+        clock = SystemClock()
+        deadline_ns = clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        while self.exit_code is None and not is_stopped(self.pid):
+            if clock.monotonic_ns() >= deadline_ns:
+                raise TimeoutError(f"{self.name} (pid {self.pid}) goes on after SIGSTOP")
+            clock.block(_POLL_S / 10)
 
     def stop(self, *, timeout_s: float = 10.0) -> int:
         """SIGTERM, then SIGKILL after ``timeout_s``; the exit code."""

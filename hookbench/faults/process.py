@@ -2,8 +2,7 @@
 
 import signal
 
-import psutil
-
+from hookbench.brokers.process import is_stopped
 from hookbench.errors import SettingError
 from hookbench.faults.base import Fault, FaultNotFiredError, Process, Targets, wait_until
 
@@ -13,10 +12,7 @@ _TRIES = 1_000  # of 10 ms each
 
 
 def _stopped(process: Process) -> bool:
-    try:
-        return bool(psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
-    except psutil.NoSuchProcess:
-        return False
+    return is_stopped(process.pid)
 
 
 async def stop_process(targets: Targets, target: str) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 
 import psutil
 import pytest
@@ -22,7 +23,7 @@ from hookbench.brokers.probe import (
     probe_nats,
     probe_redis,
 )
-from hookbench.brokers.process import spawn
+from hookbench.brokers.process import is_stopped, spawn
 from hookbench.brokers.resolve import Origin, Resolved, resolve_nats, resolve_redis
 from hookbench.errors import (
     BrokerInUseError,
@@ -335,3 +336,45 @@ def test_brokers_up_prints_urls_and_stops_with_everything(tmp_path):
     _gone, alive = psutil.wait_procs(children, timeout=5)
     assert len(children) >= 2
     assert alive == []
+
+
+THREADS = """
+import sys, threading
+for _ in range(20):
+    threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
+print("busy", flush=True)
+threading.Event().wait(60)
+"""
+
+
+def test_a_paused_process_has_no_thread_that_goes_on(tmp_path):
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        child = spawn("a) R 1", [sys.executable, "-c", THREADS], output=output)
+    try:
+        while not log.read_bytes():
+            assert child.exit_code is None
+        assert not is_stopped(child.pid)
+        child.pause()
+        process = psutil.Process(child.pid)
+        spent = process.cpu_times()
+        assert is_stopped(child.pid)
+        assert process.num_threads() == 21
+        time.sleep(0.2)
+        assert process.cpu_times() == spent
+        child.signal(signal.SIGCONT)
+        assert not is_stopped(child.pid)
+    finally:
+        child.kill()
+    assert not is_stopped(child.pid)
+    child.pause()  # of one that has ended there is nothing to wait for
+
+
+def test_a_process_that_is_not_stopped_by_sigstop_is_named(monkeypatch):
+    child = spawn("deaf", [sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        monkeypatch.setattr("hookbench.brokers.process.is_stopped", lambda _pid: False)
+        with pytest.raises(TimeoutError, match=rf"deaf \(pid {child.pid}\) goes on after SIGSTOP"):
+            child.pause(timeout_s=0.1)
+    finally:
+        child.kill()

@@ -5,6 +5,7 @@ from collections import Counter
 
 import pytest
 
+from hookbench.brokers.process import is_stopped
 from hookbench.ledger.events import Event
 from hookbench.ledger.read import read_ledger
 from hookbench.migration.phases import Phase
@@ -74,6 +75,7 @@ async def test_a_paused_worker_learns_that_its_tasks_are_done_by_another(
     paused = fleet.worker(*LEASES, "--handler=sleep", "--sleep-ms=1500")
     await eventually(lambda: hands_are(survey, 5))
     paused.popen.send_signal(signal.SIGSTOP)
+    await eventually(lambda: is_stopped(paused.popen.pid))
     other = fleet.worker(*LEASES, writer=2)
     await all_done(fleet, survey, tasks)
     assert other.stop() == 0

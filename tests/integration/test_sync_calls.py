@@ -40,7 +40,7 @@ async def test_syncs_are_counted_from_the_beginning_on(tmp_path, stopped):
     try:
         await eventually(ready.exists, what="the first sync")
         if stopped:
-            child.signal(signal.SIGSTOP)
+            child.pause()
         calls = await SyncCalls.begin([child.pid], tmp_path, clock)
         if stopped:
             child.signal(signal.SIGCONT)

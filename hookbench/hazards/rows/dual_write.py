@@ -94,7 +94,7 @@ async def _ghost(bench: Bench) -> list[Observation]:
     await bench.worker()
     (nats,) = bench.topology.nats.nodes
     (task,) = bench.tasks(1)
-    nats.child.signal(signal.SIGSTOP)
+    nats.pause()
     bench.note("NATS stopped by SIGSTOP")
     sending = asyncio.ensure_future(producer.send(task))
     await wait_until_not_put(bench, Broker.NATS)

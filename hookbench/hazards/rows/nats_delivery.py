@@ -199,7 +199,7 @@ async def _starved(bench: Bench) -> list[Observation]:
         return bench.count(Event.STARTED) >= _ACK_PENDING and depth.in_flight == in_flight
 
     await bench.wait_until(full, f"{hung.name} has {_ACK_PENDING} tasks")
-    hung.child.signal(signal.SIGSTOP)
+    hung.child.pause()
     bench.note(f"{hung.name} stopped by SIGSTOP")
     await bench.worker()
 

@@ -1,7 +1,5 @@
 """Redis writes and acknowledgements: entries that go together, come back, or come twice."""
 
-import signal
-
 import redis.asyncio as redis_asyncio
 
 from hookbench.brokers.ports import LOOPBACK
@@ -98,7 +96,7 @@ async def _requeued_twice(bench: Bench) -> list[Observation]:
         return (await proxy.stats()).rules[0].firings > 0
 
     await bench.wait_until(held, f"the retry of {stale.name} is on the wire")
-    stale.child.signal(signal.SIGSTOP)
+    stale.child.pause()
     lists = RedisSurvey(bench.redis, names=bench.names)
     if not bench.measures.leases:
         reaper = RedisListQueue(bench.redis, names=bench.names)
