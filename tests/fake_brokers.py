@@ -59,6 +59,7 @@ class FakeServers:
         self.deaf = False
         self.unreachable = 0
         self.next_leader = "n2"
+        self.steps_down = self.wins_again = 0
         self.requests = []
         self.signals = []
         self.nats_nodes = ["nats"]
@@ -151,7 +152,9 @@ class FakeServers:
         return {}
 
     def stream_leader_stepdown(self, _body):
-        self.stream["cluster"] = {"leader": self.next_leader}
+        self.steps_down += 1
+        if self.steps_down > self.wins_again:
+            self.stream["cluster"] = {"leader": self.next_leader}
         return {"success": True}
 
     def consumer_leader_stepdown(self, _body):

@@ -203,6 +203,13 @@ async def test_a_leader_that_steps_down_is_followed_by_another(rehearse, servers
     assert other["cluster"]["leader"] == "n1"
 
 
+async def test_a_leader_that_wins_again_is_asked_again(rehearse, servers):
+    servers.wins_again = 2
+    (record,), _seen = await rehearse(nats("step_down"))
+    assert record.noted == {"leader": "n1, then n2"}
+    assert servers.steps_down == 3
+
+
 async def test_a_leader_that_stays_is_no_step_down(rehearse, servers):
     servers.next_leader = "n1"
     (record,), _seen = await rehearse(nats("step_down", within_s=2.0))
