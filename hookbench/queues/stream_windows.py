@@ -24,6 +24,8 @@ WINDOW = 256
 """Tasks that are read, and held in memory, at a time."""
 _INACTIVE_S = 30.0
 _FETCH_S = 5.0
+_SILENT = 3
+"""Fetches without an answer, one after the other, after which the rest is out of reach."""
 
 
 class Stored(NamedTuple):
@@ -83,13 +85,27 @@ async def read_windows(
             return
         pull = await jetstream.pull_subscribe_bind(consumer=name, stream=stream)
         try:
-            left = info.num_pending or 0
+            left, seen, silent = info.num_pending or 0, 0, 0
             while left > 0:
                 messages = await _fetch(pull, min(window, left))
-                if not messages:  # the rest was removed meanwhile
+                if messages:
+                    # Nothing is acknowledged, so what was lost on its way is not sent again.
+                    first, last = (messages[at].metadata.sequence.consumer for at in (0, -1))
+                    _check_whole(stream, seen, first - 1)
+                    _check_whole(stream, seen + len(messages), last)
+                    seen, silent = last, 0
+                    left = min(left - len(messages), messages[-1].metadata.num_pending)
+                    yield [_stored(message) for message in messages]
+                    continue
+                info = await jetstream.consumer_info(stream, name)
+                _check_whole(stream, seen, info.delivered.consumer_seq if info.delivered else 0)
+                if not info.num_pending:  # the rest was removed meanwhile
                     break
-                left = min(left - len(messages), messages[-1].metadata.num_pending)
-                yield [_stored(message) for message in messages]
+                silent += 1
+                if silent == _SILENT:
+                    raise BrokerUnreachableError(
+                        f"stream {stream}: not read to its end: no answer to {silent} fetches"
+                    )
         finally:
             await pull.unsubscribe()
             with contextlib.suppress(nats.js.errors.NotFoundError):
@@ -97,6 +113,13 @@ async def read_windows(
     except (nats.errors.Error, TimeoutError, OSError) as error:
         raise BrokerUnreachableError(f"stream {stream}: not read to its end: {error!r}") from error
     raise_if_cancelled()
+
+
+def _check_whole(stream: str, received: int, delivered: int) -> None:
+    if received != delivered:
+        raise BrokerUnreachableError(
+            f"stream {stream}: not read to its end: of {delivered} messages {received} arrived"
+        )
 
 
 async def _fetch(pull: "nats.js.JetStreamContext.PullSubscription", count: int) -> list[Msg]:
