@@ -35,6 +35,12 @@ class Moment(msgspec.Struct, frozen=True):
     settings: RehearsalSettings
 
     @property
+    def rest_s(self) -> float:
+        """Until the load ends, at the earliest."""
+        later = len(self.settings.phases) - self.phase_index - 1
+        return self.left_s + later * self.settings.phase_seconds
+
+    @property
     def consumed(self) -> bool:
         """Whether workers have read NATS, so that there is a consumer."""
         return any(read_route(phase) is not ReadRoute.REDIS for phase in self.before)

@@ -67,6 +67,8 @@ def test_every_fault_begins_and_ends_within_the_load(topology):
             assert fault.at_s < settings.phase_seconds
             assert fault.at_s >= fault.lead_s
             assert 2.0 <= begin_s <= settings.seconds - fault.for_s - 4.0
+            if kind_of(fault) == "rolling_restart":  # it lasts as long as it takes
+                assert begin_s <= settings.seconds - 6.0 * settings.workers
             kinds.add(kind_of(fault))
     single, several = {"wire", "power_cut"}, {"promote", "step_down", "partition"}
     wanted = {
