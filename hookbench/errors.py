@@ -25,6 +25,7 @@ __all__ = [
     "SendError",
     "SettingError",
     "SpoolError",
+    "TraceError",
 ]
 
 
@@ -118,6 +119,10 @@ class FaultTargetMissingError(FaultError):
 
 class RepositoryError(HookbenchError):
     """A repository name, ref or location that is not allowed, or git failed on it."""
+
+
+class TraceError(HookbenchError):
+    """A trace of arrivals cannot be read, written or made."""
 
 
 class SpoolError(HookbenchError):

@@ -10,7 +10,7 @@ from _protocol import LEDGER_FOLDER, ProducerTotals, Ticket
 from hookbench.clock import Clock, SystemClock
 from hookbench.errors import HookbenchError, SendError
 from hookbench.ledger.events import LedgerWriter
-from hookbench.load.generator import SYNTHETIC
+from hookbench.load.workload import SYNTHETIC
 from hookbench.migration.measures import Measures, measures_of
 from hookbench.migration.phases import Design
 from hookbench.migration.producer import ReceiveSyncService

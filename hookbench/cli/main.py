@@ -23,6 +23,7 @@ from hookbench.cli import (
     scan,
     show,
     soak,
+    trace,
     worker,
 )
 from hookbench.errors import HookbenchError
@@ -70,6 +71,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(hook.app, name="hook")
 app.add_typer(dead.app, name="dead")
+app.add_typer(trace.app, name="trace")
 
 
 @app.command()

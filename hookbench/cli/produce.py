@@ -53,9 +53,31 @@ def produce(
     ] = 60.0,
     rate: Annotated[float, typer.Option(help="Tasks per second.")] = 100.0,
     count: Annotated[int, typer.Option(min=1, help="Tasks in all.")] = 1000,
-    arrivals: Annotated[str, typer.Option(help="constant or poisson.")] = "constant",
-    payload_bytes: Annotated[int, typer.Option(min=0, help="Filling of each payload.")] = 64,
+    loop: Annotated[
+        str, typer.Option(help="open; closed: callers wait; windowed: and send at once.")
+    ] = "open",
+    callers: Annotated[int, typer.Option(min=1, help="Of a closed or windowed loop.")] = 100,
+    arrivals: Annotated[
+        str,
+        typer.Option(
+            help="constant, poisson, bursts:size=20 or trace:FILE; +ramp:from=0,to=2,over=60,"
+            " +steps:0.5/1/2,each=10 or +diurnal:period=60,low=0.2 changes the rate."
+        ),
+    ] = "constant",
+    part: Annotated[
+        str, typer.Option(help="Which of several producers a trace is dealt out to, as in 0/2.")
+    ] = "0/1",
+    payload: Annotated[
+        str,
+        typer.Option(
+            help="Bytes of filling: 256, uniform:min=64,max=4096, lognormal:median=512,sigma=1 or"
+            " choice:64=9,65536=1."
+        ),
+    ] = "64",
     repositories: Annotated[int, typer.Option(min=1, help="Synthetic repositories.")] = 100,
+    skew: Annotated[
+        float, typer.Option(help="Exponent of Zipf's law over the repositories; 0: in turn.")
+    ] = 0.0,
     mix: Annotated[
         str, typer.Option(help="Handler classes: plain=2,idempotent=1,transactional=1.")
     ] = "plain=1",
@@ -77,7 +99,9 @@ def produce(
     fault_file: FaultFile = None,
     json: JsonOutput = False,
 ) -> None:
-    """Offer tasks in an open loop, until all are sent or SIGTERM or Ctrl-C.
+    """Offer tasks, until all are sent or SIGTERM or Ctrl-C.
+
+    In an open loop a task is sent when it is due, and its latency counts from there.
 
     Example: hookbench produce --phase dual_write --rate 500 --count 5000
     --redis-url redis://127.0.0.1:6379 --nats-url nats://127.0.0.1:4222
@@ -97,6 +121,7 @@ def produce(
     from hookbench.queues.jetstream import StreamSettings
     from hookbench.task import Names
 
+    number, parts = _parse_part(part)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     settings = GeneratorSettings(
         redis_url=redis_url,
@@ -117,9 +142,14 @@ def produce(
         patience=PublishPatience(horizon_s=retry_horizon),
         rate_per_s=check_rate(rate),
         count=count,
+        loop=loop,
+        callers=callers,
         arrivals=arrivals,
-        payload_bytes=payload_bytes,
+        part=number,
+        parts=parts,
+        payload=payload,
         repositories=repositories,
+        skew=skew,
         mix=mix,
         seed=seed,
         start_ns=start_ns,
@@ -146,3 +176,12 @@ def produce(
                 await cancel(*watchers)
 
         run_until_signal(main, generator.request_stop)
+
+
+def _parse_part(text: str) -> tuple[int, int]:
+    from hookbench.errors import SettingError
+
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdigit() and parts.isdigit() and int(part) < int(parts)):
+        raise SettingError(f"--part {text}: use a number and how many there are, as in 0/2")
+    return int(part), int(parts)

@@ -300,7 +300,7 @@ def _synthetic(name: str, sleep_ms: float, service_ms: float, clock: Any) -> Any
 
 
 def _with_git(synthetic: Any, origins: Path, mirrors: Path, clock: Any) -> Any:
-    from hookbench.load.generator import SYNTHETIC
+    from hookbench.load.workload import SYNTHETIC
     from hookbench.worker.handlers.git import GitMirrorHandler
     from hookbench.worker.handlers.git_maintenance import GitFsckHandler, GitGcHandler
     from hookbench.worker.handlers.routed import RoutedHandler, TypeHandler

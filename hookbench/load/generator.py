@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -16,9 +17,13 @@ from hookbench.clock import Clock
 from hookbench.errors import HookbenchError, OversizeError, SendError, SettingError
 from hookbench.ledger.boot import boot_id
 from hookbench.ledger.events import Event, LedgerWriter
-from hookbench.load.arrivals import constant, poisson
+from hookbench.load.arrivals import parse_arrivals
+from hookbench.load.closed_loop import ClosedLoop
 from hookbench.load.mix import ALL_PLAIN, parse_mix
 from hookbench.load.open_loop import LoadTotals, OpenLoop
+from hookbench.load.payloads import parse_payload
+from hookbench.load.repositories import Repositories
+from hookbench.load.workload import Workload
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.outbox import Outbox
@@ -31,16 +36,15 @@ from hookbench.migration.publishing import PublishPatience
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.task import HookTask, Names, TaskSource, new_task
+from hookbench.task import Names, TaskSource
 from hookbench.worker.service import Announce
 
-__all__ = ["GeneratorSettings", "LoadGenerator"]
+__all__ = ["LOOPS", "GeneratorSettings", "LoadGenerator"]
 
 _log = logging.getLogger(__name__)
 
-SYNTHETIC = "synthetic"
-"""First component of the repository ids of synthetic tasks; a worker routes by it."""
-
+LOOPS = ("open", "closed", "windowed")
+MAX_CALLERS = 100_000
 _PROGRESS_S = 1.0
 
 
@@ -51,11 +55,17 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
         measures: those of the hardened design that are on.
         spool: file of the outbox, which that measure needs.
         patience: how long a publish is tried, with ``message_ids``.
-        rate_per_s: tasks per second.
+        loop: ``open``: tasks are sent when they are due. ``closed``: each of ``callers`` waits for
+            the outcome of its task before it sends another, at the rate if it can. ``windowed``:
+            likewise, as fast as it goes; ``callers`` tasks are under way all the time.
+        callers: of a closed or windowed loop.
+        rate_per_s: tasks per second, over all callers.
         count: tasks in all; the same seed offers the same tasks at the same offsets.
-        arrivals: ``constant`` or ``poisson``.
-        payload_bytes: size of the filling in each payload.
+        arrivals: of an open loop, see ``parse_arrivals``.
+        part, parts: which of several processes this is that a trace is dealt out to.
+        payload: size of the filling in each payload, or their distribution, see ``parse_payload``.
         repositories: how many synthetic repositories of each class the tasks are spread over.
+        skew: exponent of Zipf's law over them, see ``Repositories``.
         mix: weights of the handler classes, see ``parse_mix``.
         start_ns: monotonic time of offset 0; 0 for now.
         resume: take the place of a producer that ended early: what was due before now was its
@@ -74,11 +84,16 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     spool: Path | None = None
     patience: PublishPatience = msgspec.field(default_factory=PublishPatience)
     stream: StreamSettings = msgspec.field(default_factory=StreamSettings)
+    loop: str = "open"
+    callers: int = 100
     rate_per_s: float = 100.0
     count: int = 1000
     arrivals: str = "constant"
-    payload_bytes: int = 64
+    part: int = 0
+    parts: int = 1
+    payload: str = "64"
     repositories: int = 100
+    skew: float = 0.0
     mix: str = ALL_PLAIN
     seed: int = 0
     start_ns: int = 0
@@ -88,7 +103,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadGenerator:
-    """Offers tasks in an open loop and follows the phase file.
+    """Offers tasks, in an open loop or another one, and follows the phase file.
 
     Args:
         settings: what the process was told.
@@ -96,6 +111,9 @@ class LoadGenerator:
         ledger: records, and is told the phase.
         announce: is told what the process does.
         wrap: puts something between the source of the tasks and their sending.
+
+    Raises:
+        SettingError, TraceError: a setting of the load cannot be used.
     """
 
     def __init__(
@@ -113,8 +131,7 @@ class LoadGenerator:
         self._ledger = ledger
         self._announce = announce or (lambda _event: None)
         self._metrics = HookMetrics()
-        self._rng = random.Random(settings.seed)
-        self._mix = parse_mix(settings.mix)
+        self._arrivals = parse_arrivals(settings.arrivals)
         self._connections = Connections(
             redis_url=settings.redis_url,
             nats_url=settings.nats_url,
@@ -127,10 +144,37 @@ class LoadGenerator:
         )
         self._service: ReceiveSyncService | None = None
         self._outbox: Outbox | None = None
-        self._loop = OpenLoop(self._send, clock=clock)
+        self._loop = self._make_loop()
         self._warned: set[type[HookbenchError]] = set()
-        self._filling = "x" * settings.payload_bytes
-        self._tasks = self._make_task if wrap is None else wrap(self._make_task)
+        workload = Workload(
+            task_type=settings.task_type,
+            mix=parse_mix(settings.mix),
+            payloads=parse_payload(settings.payload),
+            repositories=Repositories(settings.repositories, settings.skew),
+            names=self._arrivals.repositories[settings.part :: settings.parts],
+            clock=clock,
+            seed=settings.seed,
+        )
+        self._tasks: TaskSource = workload if wrap is None else wrap(workload)
+        self._skipped: TaskSource = workload
+
+    def _make_loop(self) -> OpenLoop | ClosedLoop:
+        settings = self._settings
+        if settings.loop == "open":
+            return OpenLoop(self._send, clock=self._clock)
+        if settings.loop not in LOOPS:
+            raise SettingError(f"loop {settings.loop!r}: use {', '.join(LOOPS)}")
+        if settings.resume:
+            raise SettingError(f"a {settings.loop} loop cannot be resumed: it has no schedule")
+        if settings.arrivals != "constant":
+            raise SettingError(
+                f"arrivals {settings.arrivals!r} in a {settings.loop} loop: only an open one has"
+                " arrivals"
+            )
+        if not 1 <= settings.callers <= MAX_CALLERS:
+            raise SettingError(f"{settings.callers} callers: use between 1 and {MAX_CALLERS:,}")
+        pause_s = settings.callers / settings.rate_per_s if settings.loop == "closed" else 0.0
+        return ClosedLoop(self._send, callers=settings.callers, pause_s=pause_s, clock=self._clock)
 
     def request_stop(self) -> None:
         """Send nothing more."""
@@ -183,34 +227,26 @@ class LoadGenerator:
     async def _offer(self) -> tuple[LoadTotals, int]:
         """The whole load; its totals, and how many tasks are left in the outbox."""
         start_ns = self._settings.start_ns or self._clock.monotonic_ns()
-        totals = await self._loop.run(
-            self._offsets(), start_ns, skip=self._skip if self._settings.resume else None
-        )
+        if isinstance(self._loop, ClosedLoop):
+            totals = await self._loop.run(self._settings.count, start_ns)
+        else:
+            totals = await self._loop.run(
+                self._offsets(), start_ns, skip=self._skip if self._settings.resume else None
+            )
         return totals, 0 if self._outbox is None else await self._outbox.drain()
 
     def _offsets(self) -> Iterator[int]:
         settings = self._settings
-        if settings.arrivals == "poisson":
-            # Not from the tasks' entropy: which of the two is drawn first is left to the load.
-            rng = random.Random(f"arrivals:{settings.seed}")
-            return poisson(settings.rate_per_s, settings.count, rng)
-        if settings.arrivals == "constant":
-            return constant(settings.rate_per_s, settings.count)
-        raise SettingError(f"arrivals {settings.arrivals!r}: use constant or poisson")
+        # Not from the tasks' entropy: which of the two is drawn first is left to the load.
+        rng = random.Random(f"arrivals:{settings.seed}")
+        offsets = self._arrivals.offsets(
+            settings.rate_per_s, rng, part=settings.part, parts=settings.parts
+        )
+        return itertools.islice(offsets, settings.count)
 
     def _skip(self, number: int) -> None:
         """Draw what the task would have drawn, so that the rest are the same tasks."""
-        self._make_task(number)
-
-    def _make_task(self, number: int) -> HookTask:
-        handler_class = self._mix.choose(self._rng)
-        return new_task(
-            repo_id=f"{SYNTHETIC}/{handler_class}/repo-{number % self._settings.repositories}",
-            task_type=self._settings.task_type,
-            payload={"number": number, "filling": self._filling},
-            clock=self._clock,
-            entropy=self._rng,
-        )
+        self._skipped(number)
 
     async def _send(self, number: int, intended_ns: int) -> None:
         task = self._tasks(number)

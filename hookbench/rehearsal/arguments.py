@@ -51,6 +51,11 @@ def worker_arguments(
     ]  # fmt: skip
 
 
+def share_of(total: int, number: int, parts: int) -> int:
+    """How many of ``total`` one of so many parts has."""
+    return total // parts + (number < total % parts)
+
+
 def producer_arguments(
     settings: RehearsalSettings, stage: Stage, links: Links, work: Path, number: int, start_ns: int
 ) -> list[str]:
@@ -61,9 +66,14 @@ def producer_arguments(
     return [
         *_common(settings, stage, links, "producers"),
         "--rate", str(rate),
-        "--count", str(settings.tasks_per_producer),
+        "--count", str(settings.tasks_of(number)),
+        "--loop", settings.loop,
+        "--callers", str(share_of(settings.callers, number, settings.producers)),
         "--arrivals", settings.arrivals,
-        "--payload-bytes", str(settings.payload_bytes),
+        "--part", f"{number}/{settings.producers}",
+        "--payload", settings.payload,
+        "--repositories", str(settings.synthetic_repositories),
+        "--skew", str(settings.skew),
         "--mix", settings.mix,
         "--seed", str(seed),
         "--start-ns", str(start_ns),

@@ -40,7 +40,7 @@ async def conclude(
     A checker that crashes makes the verdict unknown; its traceback goes to ``checker.log``.
     """
     unknown: list[str] = []
-    manifest.lag = _worst_lag(fleet)
+    manifest.lag = _worst_lag(fleet) if settings.loop == "open" else None
     try:
         residue = await observer.residue(pusher.spooled_ids() + _in_outboxes(folder, settings))
         manifest.residue = residue
@@ -110,7 +110,7 @@ def _compare_load(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings)
     load = Load(
         held=manifest.account.tasks - manifest.account.pushed_tasks,
         offered=sum(member.total("offered") for member in producers),
-        planned=None if until_end else settings.tasks_per_producer * settings.producers,
+        planned=None if until_end else settings.planned_tasks,
         unfinished=[
             member.name
             for member in producers

@@ -13,8 +13,11 @@ from hookbench.faults.registry import AnyFault
 from hookbench.faults.rolling import RollingRestart
 from hookbench.faults.step import KillAtStep
 from hookbench.ledger.model import Bounds
-from hookbench.load.arrivals import ARRIVALS, check_rate
+from hookbench.load.arrivals import Arrivals, check_rate, parse_arrivals
+from hookbench.load.generator import LOOPS, MAX_CALLERS
 from hookbench.load.mix import parse_mix
+from hookbench.load.payloads import parse_payload
+from hookbench.load.repositories import Repositories
 from hookbench.migration.measures import Measures, measures_of, parse_measures
 from hookbench.migration.phases import Design, Phase
 
@@ -30,6 +33,7 @@ FULL_TIMELINE = (
 DEFAULT_MIX = "transactional=1,idempotent=1,plain=2"
 """Every class, so that each of their rules is held against every run."""
 MAX_STEPS = 100
+_NO_END = 10**9
 MAX_PROCEDURE_SECONDS = 120.0
 """A procedure reads both queues some times, and waits for its gates and for brokers."""
 
@@ -42,6 +46,12 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         measures: changes to the measures of the design, see ``parse_measures``.
         phases: the timeline, ``phase_seconds`` each.
         rate_per_s: synthetic tasks per second over all producers.
+        loop: ``open``, ``closed`` or ``windowed``, see ``GeneratorSettings``.
+        callers: of a closed or windowed loop, over all producers.
+        arrivals: of an open loop, see ``parse_arrivals``.
+        payload: sizes of their payloads, see ``parse_payload``.
+        synthetic_repositories, skew: whose they are, see ``Repositories``.
+        max_lag_ms: p99 of the schedule lag above which latencies are not valid.
         service_ms: how long a worker is busy with a synthetic task.
         mix: weights of the handler classes of synthetic tasks, see ``parse_mix``.
         push_interval_s: time between two real pushes, over all repositories.
@@ -65,8 +75,12 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     producers: int = 2
     workers: int = 2
     concurrency: int = 32
+    loop: str = "open"
+    callers: int = 100
     arrivals: str = "constant"
-    payload_bytes: int = 64
+    payload: str = "64"
+    synthetic_repositories: int = 100
+    skew: float = 0.0
     service_ms: float = 5.0
     mix: str = DEFAULT_MIX
     repositories: int = 3
@@ -86,6 +100,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[AnyFault, ...] = ()
     max_attempts: int = 3
     max_inversions: int | None = None
+    max_lag_ms: float = 50.0
 
     @property
     def bounds(self) -> Bounds:
@@ -105,15 +120,17 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     def load_until_end(self) -> bool:
         """Whether the load ends when the last phase has had its length, and not at its time.
 
-        With gates nobody knows how long the procedures take, and every phase is to have its load.
-        How many tasks are offered is then left to the run.
+        With gates nobody knows how long the procedures take, and every phase is to have its load;
+        callers that wait send fewer tasks when the system is slow. How many tasks are offered is
+        then left to the run.
         """
-        return self.effective_measures.gates
+        return self.effective_measures.gates or self.loop != "open"
 
     @property
     def procedure_seconds(self) -> float:
         """The most that the procedures between phases may take; without gates there are none."""
-        return MAX_PROCEDURE_SECONDS * (len(self.phases) - 1) if self.load_until_end else 0.0
+        gated = self.effective_measures.gates
+        return MAX_PROCEDURE_SECONDS * (len(self.phases) - 1) if gated else 0.0
 
     @property
     def seconds(self) -> float:
@@ -121,16 +138,34 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.phase_seconds * len(self.phases) + self.procedure_seconds
 
     @property
-    def tasks_per_producer(self) -> int:
-        """Synthetic tasks that each producer offers; the same number whatever happens.
+    def arrival_process(self) -> Arrivals:
+        """Of an open loop.
+
+        Raises:
+            SettingError, TraceError: see ``parse_arrivals``.
+        """
+        return parse_arrivals(self.arrivals)
+
+    def tasks_of(self, number: int) -> int:
+        """Synthetic tasks that a producer offers; the same number whatever happens.
 
         At most so many, where the load ends with the timeline.
         """
-        return round(self.rate_per_s / self.producers * self.seconds)
+        if self.loop != "open":
+            return _NO_END
+        rate_per_s = self.rate_per_s / self.producers
+        return self.arrival_process.count(
+            rate_per_s, self.seconds, part=number, parts=self.producers
+        )
+
+    @property
+    def planned_tasks(self) -> int:
+        """Of all producers."""
+        return sum(self.tasks_of(number) for number in range(self.producers))
 
     @property
     def pushes(self) -> int:
-        """Pushes that are made; as of ``tasks_per_producer``."""
+        """Pushes that are made; as of ``tasks_of``."""
         return math.ceil(self.seconds / self.push_interval_s)
 
     @property
@@ -153,9 +188,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
             SettingError: the text names the value.
         """
         check_rate(self.rate_per_s)
-        if self.arrivals not in ARRIVALS:
-            raise SettingError(f"arrivals {self.arrivals!r}: use {' or '.join(ARRIVALS)}")
-        parse_mix(self.mix)
+        self._check_load()
         parse_measures(self.measures)
         check_topology(self.topology)
         for fault in self.faults:
@@ -175,7 +208,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
             ("max attempts", self.max_attempts, 1, 1_000),
             ("max inversions", self.max_inversions or 0, 0, 2**31),
             ("repositories", self.repositories, 1, 1_000),
-            ("payload bytes", self.payload_bytes, 0, 64 * 1024 * 1024),
+            ("max lag ms", self.max_lag_ms, 0.01, 60_000.0),
             ("drain timeout", self.drain_timeout_s, 1.0, 3_600.0),
             ("service ms", self.service_ms, 0.0, 60_000.0),
             ("push interval", self.push_interval_s, 0.05, 3_600.0),
@@ -183,3 +216,25 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if not low <= value <= high:
                 raise SettingError(f"{name} {value}: use between {low} and {high}")
+
+    def _check_load(self) -> None:
+        parse_mix(self.mix)
+        parse_payload(self.payload)
+        Repositories(self.synthetic_repositories, self.skew)
+        if self.loop not in LOOPS:
+            raise SettingError(f"loop {self.loop!r}: use {', '.join(LOOPS)}")
+        if self.loop == "open":
+            if not self.planned_tasks:
+                raise SettingError(
+                    f"arrivals {self.arrivals}: no task within {self.seconds:g} s at"
+                    f" {self.rate_per_s:g} tasks/s: use longer phases or a higher rate"
+                )
+        elif self.arrivals != "constant":
+            raise SettingError(
+                f"arrivals {self.arrivals!r} in a {self.loop} loop: only an open one has arrivals"
+            )
+        elif not self.producers <= self.callers <= MAX_CALLERS:
+            raise SettingError(
+                f"{self.callers} callers: use between the number of producers, {self.producers},"
+                f" and {MAX_CALLERS:,}"
+            )

@@ -6,7 +6,7 @@ from hookbench.ledger.model import Account, StepAccount, Verdict
 from hookbench.report.account_lines import count_lines, fault_lines, unavailable_lines
 from hookbench.report.findings import format_ms
 from hookbench.report.frames import RunFrames
-from hookbench.report.table import LAG_BOUND_NS
+from hookbench.report.table import lag_text
 
 __all__ = [
     "describe_run",
@@ -55,14 +55,10 @@ def describe_run(frames: RunFrames) -> str:
     ]
     if "rate_per_s" in settings:
         rate, producers = settings["rate_per_s"], settings.get("producers")
-        load = f"{rate:,g} tasks/s, open loop; {producers} producers"
+        load = f"{rate:,g} tasks/s, {settings.get('loop', 'open')} loop; {producers} producers"
         lines.append(("load", f"{load}, {settings.get('workers')} workers"))
-    if manifest.lag is not None:
-        lag = manifest.lag
-        text = f"p50 {format_ms(lag['lag_p50_ns'])} ms, p99 {format_ms(lag['lag_p99_ns'])} ms"
-        if lag["lag_p99_ns"] > LAG_BOUND_NS:
-            text += f": above {format_ms(LAG_BOUND_NS)} ms, latencies are NOT valid"
-        lines.append(("lag", text))
+    if (lag := lag_text(manifest)) is not None:
+        lines.append(("lag", lag))
     lines += [("incident", incident.what) for incident in manifest.incidents]
     lines += [("damaged", text) for text in frames.damage]
     return "\n".join(f"{name:<10} {text}" for name, text in lines)

@@ -137,7 +137,8 @@ class Manifest(msgspec.Struct, kw_only=True):
         faults: what became of each fault of the schedule.
         not_offered: tasks that were due while a producer was down, and so are no part of the load.
         gates: what the gates between the phases said, in order; empty for a design without them.
-        lag: p50, p99 and maximum schedule lag of the producers, ns.
+        lag: p50, p99 and maximum schedule lag of the producers, ns; ``None`` in a loop that has no
+            schedule.
     """
 
     schema: int

@@ -39,8 +39,12 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
         producers=Producers(
             processes=settings.producers,
             rate_per_s=settings.rate_per_s,
+            loop=settings.loop,
+            callers=settings.callers,
             arrivals=settings.arrivals,
-            payload_bytes=settings.payload_bytes,
+            payload=int(settings.payload) if settings.payload.isdigit() else settings.payload,
+            repositories=settings.synthetic_repositories,
+            skew=settings.skew,
         ),
         workers=Workers(
             processes=settings.workers,
@@ -52,7 +56,11 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
         pushes=Pushes(repositories=settings.repositories, interval_s=settings.push_interval_s),
         faults=tuple(_as_written(fault) for fault in settings.faults),
         drain=Drain(timeout_s=settings.drain_timeout_s),
-        bounds=Limits(max_attempts=settings.max_attempts, max_inversions=settings.max_inversions),
+        bounds=Limits(
+            max_attempts=settings.max_attempts,
+            max_inversions=settings.max_inversions,
+            max_lag_ms=settings.max_lag_ms,
+        ),
     )
 
 

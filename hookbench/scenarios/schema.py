@@ -30,12 +30,16 @@ class Brokers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Producers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Producer processes and the load that they offer together."""
+    """Producer processes and the load that they offer together, see ``GeneratorSettings``."""
 
     processes: int = 2
+    loop: str = "open"
+    callers: int = 100
     rate_per_s: float = 1000.0
     arrivals: str = "constant"
-    payload_bytes: int = 64
+    payload: int | str = 64
+    repositories: int = 100
+    skew: float = 0.0
 
 
 class Workers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,10 +80,14 @@ class Drain(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a run is held against; without ``max_inversions`` they are counted only."""
+    """What a run is held against; without ``max_inversions`` they are counted only.
+
+    Above a p99 of the schedule lag of ``max_lag_ms`` its latencies are not valid.
+    """
 
     max_attempts: int = 3
     max_inversions: int | None = None
+    max_lag_ms: float = 50.0
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -247,8 +255,12 @@ def to_settings(
         phase_seconds=scenario.timeline.phase_seconds,
         rate_per_s=scenario.producers.rate_per_s,
         producers=scenario.producers.processes,
+        loop=scenario.producers.loop,
+        callers=scenario.producers.callers,
         arrivals=scenario.producers.arrivals,
-        payload_bytes=scenario.producers.payload_bytes,
+        payload=str(scenario.producers.payload),
+        synthetic_repositories=scenario.producers.repositories,
+        skew=scenario.producers.skew,
         workers=scenario.workers.processes,
         concurrency=scenario.workers.concurrency,
         service_ms=scenario.workers.service_ms,
@@ -262,6 +274,7 @@ def to_settings(
         faults=tuple(parse_fault(item, "faults") for item in scenario.faults),
         max_attempts=scenario.bounds.max_attempts,
         max_inversions=scenario.bounds.max_inversions,
+        max_lag_ms=scenario.bounds.max_lag_ms,
         seed=scenario.seed + repeat,
         out=out,
         redis_url=redis_url,

@@ -4,7 +4,7 @@ import random
 import pytest
 
 from hookbench.errors import SettingError
-from hookbench.load.arrivals import constant, poisson
+from hookbench.load.arrivals import parse_arrivals
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
 from hookbench.load.open_loop import OpenLoop
 from hookbench.migration.phases import Phase
@@ -13,14 +13,23 @@ from tests.virtual import VirtualClock
 SECOND = 1_000_000_000
 
 
+def arriving(text, rate, count, *, seed=1):
+    offsets = parse_arrivals(text).offsets(rate, random.Random(seed))
+    return list(itertools.islice(offsets, count))
+
+
+def constant(rate, count):
+    return arriving("constant", rate, count)
+
+
 def test_constant_arrivals():
-    assert list(constant(4, 5)) == [0, SECOND // 4, SECOND // 2, 3 * SECOND // 4, SECOND]
+    assert constant(4, 5) == [0, SECOND // 4, SECOND // 2, 3 * SECOND // 4, SECOND]
 
 
 def test_poisson_arrivals_come_from_the_seed_and_have_the_rate():
-    first = list(poisson(1000, 20_000, random.Random(1)))
-    assert first == list(poisson(1000, 20_000, random.Random(1)))
-    assert first != list(poisson(1000, 20_000, random.Random(2)))
+    first = arriving("poisson", 1000, 20_000)
+    assert first == arriving("poisson", 1000, 20_000)
+    assert first != arriving("poisson", 1000, 20_000, seed=2)
     assert first == sorted(first)
     assert first[-1] / 20_000 == pytest.approx(SECOND / 1000, rel=0.05)
     gaps = [later - earlier for earlier, later in itertools.pairwise(first)]
@@ -31,7 +40,7 @@ def test_poisson_arrivals_come_from_the_seed_and_have_the_rate():
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf"), 2_000_000])
 def test_rates_that_cannot_be_made_are_refused(rate):
     with pytest.raises(SettingError, match="rate of"):
-        next(constant(rate, 1))
+        constant(rate, 1)
 
 
 async def test_tasks_are_sent_when_they_are_due_however_slow_those_before_are():
@@ -45,7 +54,7 @@ async def test_tasks_are_sent_when_they_are_due_however_slow_those_before_are():
     start_ns = clock.now_ns
     totals = await OpenLoop(send, clock=clock).run(constant(10, 20), start_ns)
     assert totals.offered == 20
-    assert [intended - start_ns for _, intended, _ in sent] == list(constant(10, 20))
+    assert [intended - start_ns for _, intended, _ in sent] == constant(10, 20)
     assert all(now - intended < SECOND // 100 for _, intended, now in sent)
 
 
