@@ -10,6 +10,7 @@ import typer
 from hookbench import __version__
 from hookbench.cli import (
     brokers,
+    ceiling,
     dead,
     doctor,
     gate,
@@ -63,6 +64,7 @@ app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)
 app.command("worker")(worker.worker)
+app.command("ceiling")(ceiling.ceiling)
 app.command("produce")(produce.produce)
 app.command("reconcile")(reconcile.reconcile)
 app.command("proxy", hidden=True)(proxy.proxy)

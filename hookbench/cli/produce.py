@@ -109,11 +109,11 @@ def produce(
     import asyncio
 
     from hookbench.cancellation import cancel
-    from hookbench.clock import SystemClock
     from hookbench.faults.hot_repository import HotSource
     from hookbench.faults.orders import OrderBook
     from hookbench.faults.oversize import OversizeSource
     from hookbench.load.arrivals import check_rate
+    from hookbench.load.fine_clock import FineClock
     from hookbench.load.generator import GeneratorSettings, LoadGenerator
     from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import parse_phase
@@ -155,7 +155,7 @@ def produce(
         start_ns=start_ns,
         resume=resume,
     )
-    clock, book = SystemClock(), OrderBook()
+    clock, book = FineClock(), OrderBook()
     with open_ledger(ledger, "producer", writer) as recorder:
         generator = LoadGenerator(
             settings,
@@ -174,6 +174,7 @@ def produce(
                 await generator.run()
             finally:
                 await cancel(*watchers)
+                clock.close()
 
         run_until_signal(main, generator.request_stop)
 

@@ -31,11 +31,12 @@ from hookbench.migration.outbox_file import OutboxFile, hold_outbox
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase
 from hookbench.migration.preflight import check_brokers
-from hookbench.migration.producer import ReceiveSyncService  # noqa: TC001
+from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.publishing import PublishPatience
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
+from hookbench.queues.null import NullPublish
 from hookbench.task import Names, TaskSource
 from hookbench.worker.service import Announce
 
@@ -70,6 +71,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
         start_ns: monotonic time of offset 0; 0 for now.
         resume: take the place of a producer that ended early: what was due before now was its
             affair, the rest are the tasks that it would have offered.
+        null: tasks go nowhere, see ``NullPublish``; no broker is connected.
         nats_monitor_url: where NATS tells its sync settings, for ``synced_only``.
         nats_sync_interval_s: those settings as the operator says, where they cannot be read.
     """
@@ -98,6 +100,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     start_ns: int = 0
     resume: bool = False
+    null: bool = False
     nats_monitor_url: str | None = None
     nats_sync_interval_s: float | None = None
 
@@ -202,12 +205,13 @@ class LoadGenerator:
     async def _run(self) -> LoadTotals:
         settings = self._settings
         index, phase = self._phases.read()
-        await check_brokers(
-            phase,
-            redis_url=settings.redis_url,
-            nats_url=settings.nats_url,
-            measures=settings.measures,
-        )
+        if not settings.null:
+            await check_brokers(
+                phase,
+                redis_url=settings.redis_url,
+                nats_url=settings.nats_url,
+                measures=settings.measures,
+            )
         await self._enter(index, phase)
         totals, spooled = await run_beside(
             self._offer(),
@@ -274,16 +278,7 @@ class LoadGenerator:
             _log.warning("%s (further ones of this kind are only counted)", error)
 
     async def _enter(self, index: int, phase: Phase) -> None:
-        self._service = await open_service(
-            phase,
-            self._connections,
-            self._settings.names,
-            measures=self._settings.measures,
-            recorder=self._ledger,
-            metrics=self._metrics,
-            outbox=self._outbox,
-            patience=self._settings.patience,
-        )
+        self._service = self._null_service() if self._settings.null else await self._open(phase)
         if self._ledger is not None:
             self._ledger.phase = index
             self._ledger.record(Event.PHASE, value=index)
@@ -296,6 +291,26 @@ class LoadGenerator:
                 "role": "producer",
                 "measures": self._settings.measures.text,
             }
+        )
+
+    async def _open(self, phase: Phase) -> ReceiveSyncService:
+        return await open_service(
+            phase,
+            self._connections,
+            self._settings.names,
+            measures=self._settings.measures,
+            recorder=self._ledger,
+            metrics=self._metrics,
+            outbox=self._outbox,
+            patience=self._settings.patience,
+        )
+
+    def _null_service(self) -> ReceiveSyncService:
+        return ReceiveSyncService.nats_only(
+            NullPublish(),
+            names=self._settings.names,
+            recorder=self._ledger,
+            metrics=self._metrics,
         )
 
     def _progress(self) -> dict[str, Any]:
