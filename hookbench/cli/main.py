@@ -10,6 +10,7 @@ import typer
 from hookbench import __version__
 from hookbench.cli import (
     brokers,
+    capacity,
     ceiling,
     dead,
     doctor,
@@ -64,6 +65,7 @@ app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)
 app.command("worker")(worker.worker)
+app.command("capacity")(capacity.capacity)
 app.command("ceiling")(ceiling.ceiling)
 app.command("produce")(produce.produce)
 app.command("reconcile")(reconcile.reconcile)

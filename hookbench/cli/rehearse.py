@@ -1,7 +1,8 @@
 """``hookbench rehearse``: the migration, from start to verdict."""
 
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from hookbench.rehearsal.settings import RehearsalSettings
     from hookbench.results.store import Manifest
 
-__all__ = ["carry_out", "exit_code", "rehearse", "run_or_interrupt"]
+__all__ = ["carry_out", "exit_code", "rehearse", "run_or_cancel", "run_or_interrupt"]
+
+Result = TypeVar("Result")
 
 QUICK_PHASE_SECONDS = 5.0
 
@@ -192,15 +195,31 @@ def carry_out(settings: "RehearsalSettings", *, json: bool) -> "Manifest":
 def run_or_interrupt(rehearsal: "Rehearsal") -> "tuple[Path, Manifest]":
     """Run it; the first Ctrl-C or SIGTERM cuts it off in order, the second at once."""
     import asyncio
+    import sys
+
+    try:
+        return run_or_cancel(rehearsal.run())
+    except asyncio.CancelledError:
+        where = f": {rehearsal.folder} is kept, and marked as cut off" if rehearsal.folder else ""
+        print(f"hookbench: interrupted{where}", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+def run_or_cancel(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine; the first Ctrl-C or SIGTERM cancels it, the second ends the process.
+
+    Raises:
+        asyncio.CancelledError: it was cancelled, and has tidied up.
+    """
+    import asyncio
     import os
     import signal
-    import sys
 
     import uvloop
 
-    async def main() -> "tuple[Path, Manifest]":
+    async def main() -> Result:
         loop = asyncio.get_running_loop()
-        running = asyncio.ensure_future(rehearsal.run())
+        running = asyncio.ensure_future(work)
         asked = 0
 
         def interrupt(number: int) -> None:
@@ -214,12 +233,7 @@ def run_or_interrupt(rehearsal: "Rehearsal") -> "tuple[Path, Manifest]":
             loop.add_signal_handler(number, interrupt, number)
         return await running
 
-    try:
-        return uvloop.run(main())
-    except asyncio.CancelledError:
-        where = f": {rehearsal.folder} is kept, and marked as cut off" if rehearsal.folder else ""
-        print(f"hookbench: interrupted{where}", file=sys.stderr)
-        raise typer.Exit(130) from None
+    return uvloop.run(main())
 
 
 def exit_code(manifests: "list[Manifest]", expected: dict[str, str] | None) -> int:

@@ -62,6 +62,10 @@ class Arrivals(Protocol):
         """
         ...
 
+    def total(self, *, part: int = 0, parts: int = 1) -> int | None:
+        """How many tasks there are in all; ``None`` without an end."""
+        ...
+
     def count(self, rate_per_s: float, seconds: float, *, part: int = 0, parts: int = 1) -> int:
         """How many tasks there are to be within a time; of a random process the mean."""
         ...
@@ -122,6 +126,10 @@ class _Process:
         moment = self._shape.moment
         return (int(moment(mass / rate_per_s) * NS_PER_S) for mass in masses)
 
+    def total(self, *, part: int = 0, parts: int = 1) -> int | None:  # noqa: ARG002
+        """See ``Arrivals``."""
+        return None
+
     def count(self, rate_per_s: float, seconds: float, *, part: int = 0, parts: int = 1) -> int:  # noqa: ARG002
         """See ``Arrivals``."""
         mass = seconds if self._shape is None else self._shape.mass(seconds)
@@ -146,6 +154,10 @@ class _Replay:
     ) -> Iterator[int]:
         """See ``Arrivals``."""
         return iter(self._trace.offsets_ns[part::parts])
+
+    def total(self, *, part: int = 0, parts: int = 1) -> int | None:
+        """See ``Arrivals``."""
+        return len(range(part, len(self._trace.offsets_ns), parts))
 
     def count(self, rate_per_s: float, seconds: float, *, part: int = 0, parts: int = 1) -> int:  # noqa: ARG002
         """See ``Arrivals``."""

@@ -114,7 +114,7 @@ def _compare_load(manifest: Manifest, fleet: Fleet, settings: RehearsalSettings)
         unfinished=[
             member.name
             for member in producers
-            if not (member.told_to_stop if until_end else member.said.get("left") == 0)
+            if not (member.said.get("left") == 0 or (until_end and member.told_to_stop))
         ],
         replaced=sum(member.replacements for member in producers),
     )

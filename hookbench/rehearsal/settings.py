@@ -149,14 +149,14 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     def tasks_of(self, number: int) -> int:
         """Synthetic tasks that a producer offers; the same number whatever happens.
 
-        At most so many, where the load ends with the timeline.
+        Without an end, where the load ends with the timeline; but for those of a trace.
         """
-        if self.loop != "open":
-            return _NO_END
+        share = {"part": number, "parts": self.producers}
+        if self.load_until_end:
+            total = self.arrival_process.total(**share)
+            return _NO_END if total is None else total
         rate_per_s = self.rate_per_s / self.producers
-        return self.arrival_process.count(
-            rate_per_s, self.seconds, part=number, parts=self.producers
-        )
+        return self.arrival_process.count(rate_per_s, self.seconds, **share)
 
     @property
     def planned_tasks(self) -> int:
@@ -224,10 +224,11 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         if self.loop not in LOOPS:
             raise SettingError(f"loop {self.loop!r}: use {', '.join(LOOPS)}")
         if self.loop == "open":
-            if not self.planned_tasks:
+            if not all(self.tasks_of(number) for number in range(self.producers)):
                 raise SettingError(
-                    f"arrivals {self.arrivals}: no task within {self.seconds:g} s at"
-                    f" {self.rate_per_s:g} tasks/s: use longer phases or a higher rate"
+                    f"arrivals {self.arrivals}: less than a task for each producer within"
+                    f" {self.seconds:g} s at {self.rate_per_s:g} tasks/s: use longer phases, a"
+                    " higher rate or fewer producers"
                 )
         elif self.arrivals != "constant":
             raise SettingError(

@@ -34,6 +34,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         payload_base64: the bytes as they were delivered.
         history: what is known of the attempts before, in lines; empty in older letters.
         worker: host and process that gave it up; empty in letters from before there was this field.
+        sequence: in the hook stream of NATS, 0 for Redis and in older letters: by it bytes that are
+            no task, and so have no id, are known to be buried.
     """
 
     task_type: str
@@ -44,6 +46,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     payload_base64: str
     history: tuple[str, ...] = ()
     worker: str = ""
+    sequence: int = 0
 
     @classmethod
     def of(
@@ -56,6 +59,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         attempts: int,
         died_at_ns: int,
         history: tuple[str, ...] = (),
+        sequence: int = 0,
     ) -> "DeadLetter":
         """A letter about ``payload``."""
         return cls(
@@ -66,6 +70,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             died_at_ns=died_at_ns,
             payload_base64=base64.b64encode(payload).decode(),
             history=history,
+            sequence=sequence,
         )
 
     @property

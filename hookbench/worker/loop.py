@@ -335,6 +335,7 @@ class Worker:
             attempts=item.attempt,
             died_at_ns=self._clock.wall_ns(),
             history=self._protections.history_of(item),
+            sequence=delivery.sequence if delivery.broker is Broker.NATS else 0,
         )
         if not await self._settle(lambda: self._dead_letters.bury(letter), item.task, "bury"):
             if isinstance(delivery, Leased):  # kept by a living worker it would never come again

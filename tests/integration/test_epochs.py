@@ -9,6 +9,8 @@ from nats.js.api import ConsumerConfig
 from hookbench.clock import SystemClock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.events import Broker
+from hookbench.migration.measures import Measures
+from hookbench.migration.phases import Phase
 from hookbench.queues.connections import Connections
 from hookbench.queues.epoch_reading import make_epoch_consume
 from hookbench.queues.epochs import (
@@ -32,6 +34,8 @@ from hookbench.queues.watermark import find_watermark
 from hookbench.task import encode_task
 from hookbench.worker.dead_letters import DeadLetter, NatsDeadLetters, RedisDeadLetters
 from hookbench.worker.ended import EndedTasks
+from hookbench.worker.service import WorkerService, WorkerSettings
+from tests.conftest import eventually
 from tests.fake_done_store import FakeDoneStore
 
 STREAM = StreamSettings(storage="memory")
@@ -111,6 +115,68 @@ async def test_other_types_and_junk_do_not_mislead_the_watermark(hook_queue, put
     assert (await find_watermark(hook_queue, "gc", store.are_done)).sequence == 5
 
 
+async def test_junk_holds_the_watermark_until_a_letter_has_it(hook_queue, put, names):
+    store = FakeDoneStore()
+    store.done.update(task.id for task in await put(2))
+    await hook_queue.publish(names.subject("sync"), b"junk")
+    await hook_queue.publish(names.subject("sync"), b"")
+    store.done.update(task.id for task in await put(1))
+
+    async def mark():
+        found = await find_watermark(hook_queue, "sync", store.are_done)
+        return found.sequence, found.ended
+
+    assert await mark() == (3, 2)
+    await ensure_dead_stream(hook_queue, storage="memory")
+    assert await mark() == (3, 2)
+    letters = NatsDeadLetters(hook_queue)
+    for payload, sequence in ((b"junk", 0), (b"other", 3), (b"", 3), (b"junk", 4)):
+        await letters.bury(junk_letter(payload, sequence))
+        assert await mark() == (3, 2)  # of another time, or of a stream that was there before
+    await letters.bury(junk_letter(b"junk", 3))
+    assert await mark() == (4, 3)
+    await letters.bury(junk_letter(b"", 4))
+    assert await mark() == (6, 5)
+    assert (await find_watermark(hook_queue, "fsck", store.are_done)).sequence == 6
+
+
+async def test_of_junk_that_was_too_long_the_letter_has_the_beginning(hook_queue, names):
+    await hook_queue.publish(names.subject("sync"), b"x" * 100)
+    await ensure_dead_stream(hook_queue, storage="memory")
+    await NatsDeadLetters(hook_queue).bury(junk_letter(b"x" * 60, 1))
+    assert (await find_watermark(hook_queue, "sync", FakeDoneStore().are_done)).sequence == 2
+
+
+async def test_a_worker_writes_down_where_junk_lay(hook_queue, put, names, clock, nats_broker):
+    """So that a new epoch does not deliver all that came after it."""
+    (task,) = await put(1)
+    await hook_queue.publish(names.subject("sync"), b"junk")
+    store = FakeDoneStore([task.id])
+    settings = WorkerSettings(
+        nats_url=nats_broker.url,
+        phase=Phase.NATS_ONLY,
+        names=names,
+        stream=STREAM,
+        measures=Measures(ack_after=True),
+        block_timeout_secs=0.2,
+    )
+
+    async def noop(_task, _execution):
+        pass
+
+    service = WorkerService(settings, noop, clock=clock)
+    run = asyncio.ensure_future(service.run())
+
+    async def marked():
+        return (await find_watermark(hook_queue, "sync", store.are_done)).sequence == 3
+
+    try:
+        await eventually(marked)
+    finally:
+        service.request_stop()
+        await run
+
+
 async def test_of_an_empty_stream_it_is_what_comes_next(hook_queue, put):
     store = FakeDoneStore()
     assert (await find_watermark(hook_queue, "sync", store.are_done)).sequence == 1
@@ -137,6 +203,18 @@ class LaterClock(SystemClock):
 
     def monotonic_ns(self):
         return super().monotonic_ns() + self.later_ns
+
+
+def junk_letter(payload, sequence):
+    return DeadLetter.of(
+        payload,
+        task_type="sync",
+        reason="no task",
+        broker=Broker.NATS,
+        attempts=1,
+        died_at_ns=0,
+        sequence=sequence,
+    )
 
 
 def letter_about(task):

@@ -77,6 +77,7 @@ def test_bursts_of_uneven_tasks_over_skewed_repositories(rehearse, tmp_path):
         ("producers.payload=huge", "payload 'huge'"),
         ("producers.repositories=0", "0 repositories"),
         ("bounds.max_lag_ms=0", "max lag ms 0"),
+        ("producers.rate_per_s=0.1", "less than a task for each producer within 2 s"),
     ],
 )
 def test_a_load_that_cannot_be_made_is_refused_before_anything_starts(rehearse, change, told):

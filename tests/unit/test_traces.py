@@ -103,6 +103,8 @@ def test_a_trace_is_replayed_and_dealt_out(csv_of):
     assert part(1, 2) == [SECOND, 3 * SECOND]
     assert [arrivals.count(99.0, 3.5, part=number, parts=2) for number in (0, 1)] == [2, 2]
     assert arrivals.count(99.0, 0.0) == 0
+    assert [arrivals.total(part=number, parts=2) for number in (0, 1)] == [3, 2]
+    assert parse_arrivals("poisson").total() is None
     assert list(arrivals.repositories) == list("abcde")
 
 

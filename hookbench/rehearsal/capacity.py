@@ -1,0 +1,299 @@
+"""Trials of a rate: short rehearsals of one phase without a fault, held against an objective."""
+
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hookbench.clock import NS_PER_MS, NS_PER_S, Clock
+from hookbench.errors import SettingError
+from hookbench.ledger.backlog import backlog_growth
+from hookbench.ledger.columns import TaskColumns
+from hookbench.ledger.latency import histogram_of
+from hookbench.ledger.model import Verdict
+from hookbench.ledger.read import read_ledger
+from hookbench.load.ceiling import measure_ceiling
+from hookbench.load.objectives import Objective
+from hookbench.load.search import Capacity, Trial, TrialFn, find_capacity
+from hookbench.migration.phases import Phase
+from hookbench.rehearsal.progress import SilentProgress
+from hookbench.rehearsal.run import Rehearsal
+from hookbench.rehearsal.settings import RehearsalSettings
+from hookbench.results.environment import Environment, read_environment
+from hookbench.results.store import Manifest, write_aside
+
+__all__ = [
+    "NULL",
+    "QUEUES",
+    "CapacityAnswer",
+    "CapacitySearch",
+    "CapacityTrials",
+    "judge_run",
+    "null_trial",
+    "phase_of",
+]
+
+QUEUES = {"redis_list": Phase.REDIS_ONLY, "jetstream": Phase.NATS_ONLY}
+"""The phase in which the reference producer and worker use that queue alone."""
+NULL = "null"
+"""No queue, for the harness itself."""
+_ENDED_LATE = 0.5
+"""Of the length of a trial: a backlog that takes longer to drain has grown, whatever its slope."""
+
+
+def phase_of(queue: str) -> Phase:
+    """The phase that uses a queue alone; of no queue, any.
+
+    Raises:
+        SettingError: there is no such queue.
+    """
+    if queue == NULL:
+        return Phase.NATS_ONLY
+    if queue not in QUEUES:
+        raise SettingError(f"queue {queue!r}: use {', '.join((*QUEUES, NULL))}")
+    return QUEUES[queue]
+
+
+class CapacityAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search came to.
+
+    Attributes:
+        label: queue, durability class and design.
+        slo: the objective.
+        environment: of this machine.
+        unknown_because: why there is no answer; empty if there is one.
+        limit: what was not met beyond the interval.
+        capacity: the interval and its trials.
+    """
+
+    label: str
+    slo: str
+    environment: Environment
+    unknown_because: str
+    limit: str
+    capacity: Capacity
+
+
+class CapacitySearch:
+    """Searches, and stores the answer with every trial.
+
+    Args:
+        settings: of every trial, with one phase; its rate is where the search begins.
+        objective: what a rate has to meet.
+        null: load no queue at all.
+        warm_up_s: of each trial, which does not count.
+        clock: of this process.
+        as_scenario: see ``CapacityTrials``.
+        tell: is told each trial.
+
+    Raises:
+        SettingError: a setting cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: RehearsalSettings,
+        objective: Objective,
+        *,
+        null: bool,
+        warm_up_s: float,
+        clock: Clock,
+        as_scenario: Callable[[RehearsalSettings], str] | None,
+        tell: Callable[[Trial], None],
+    ) -> None:
+        settings.check()
+        self._settings = settings
+        self._objective = objective
+        self._tell = tell
+        self._trial: TrialFn = CapacityTrials(
+            settings, objective, warm_up_s=warm_up_s, clock=clock, as_scenario=as_scenario
+        )
+        if null:
+            self._trial = functools.partial(
+                null_trial, seconds=settings.phase_seconds, objective=objective
+            )
+
+    def path_of(self, label: str) -> Path:
+        """Where the answer is stored."""
+        return self._settings.out / f"{label}.json"
+
+    async def run(self, label: str, width: float) -> CapacityAnswer:
+        """Search, and store the answer.
+
+        Args:
+            label: of the answer.
+            width: of the interval, as a share of its lower end; a wider one is no answer.
+        """
+        found = await find_capacity(self._told, first_per_s=self._settings.rate_per_s, width=width)
+        beyond = [item for item in found.judgements if item.rate_per_s == found.high_per_s]
+        answer = CapacityAnswer(
+            label=label,
+            slo=self._objective.text,
+            environment=read_environment(),
+            unknown_because=found.unknown_because,
+            limit=beyond[0].trials[-1].why if beyond else "",
+            capacity=found,
+        )
+        path = self.path_of(label)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(path, msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n")
+        return answer
+
+    async def _told(self, rate_per_s: float) -> Trial:
+        made = await self._trial(rate_per_s)
+        self._tell(made)
+        return made
+
+
+class CapacityTrials:
+    """Makes trials.
+
+    Args:
+        settings: of every trial, with one phase; its rate is replaced.
+        objective: what a rate has to meet.
+        warm_up_s: of each trial, which does not count.
+        clock: of this process.
+        as_scenario: settings as the TOML that is kept with a run; without it no run is kept.
+    """
+
+    def __init__(
+        self,
+        settings: RehearsalSettings,
+        objective: Objective,
+        *,
+        warm_up_s: float,
+        clock: Clock,
+        as_scenario: Callable[[RehearsalSettings], str] | None = None,
+    ) -> None:
+        if not 0 <= warm_up_s < settings.phase_seconds:
+            raise SettingError(
+                f"warm-up of {warm_up_s:g} s in trials of {settings.phase_seconds:g} s: use less"
+            )
+        self._settings = settings
+        self._objective = objective
+        self._warm_up_s = warm_up_s
+        self._clock = clock
+        self._as_scenario = as_scenario
+        self._made = 0
+
+    async def __call__(self, rate_per_s: float) -> Trial:
+        """Rehearse one phase at a rate; its seed is the number of the trial."""
+        self._made += 1
+        settings = msgspec.structs.replace(
+            self._settings, rate_per_s=rate_per_s, seed=self._settings.seed + self._made
+        )
+        rehearsal = Rehearsal(
+            settings,
+            clock=self._clock,
+            teller=SilentProgress(),
+            scenario_toml=None if self._as_scenario is None else self._as_scenario(settings),
+        )
+        folder, manifest = await rehearsal.run()
+        try:
+            return judge_run(folder, manifest, settings, self._objective, warm_up_s=self._warm_up_s)
+        finally:
+            if self._as_scenario is None:
+                shutil.rmtree(folder)
+
+
+def judge_run(
+    folder: Path,
+    manifest: Manifest,
+    settings: RehearsalSettings,
+    objective: Objective,
+    *,
+    warm_up_s: float,
+) -> Trial:
+    """Whether a stored run of one phase met an objective.
+
+    Args:
+        folder: of the run.
+        manifest: of the run.
+        settings: that it was made with.
+        objective: that it is held against.
+        warm_up_s: at its beginning, which does not count.
+    """
+    rate_per_s = settings.rate_per_s
+    account = manifest.account
+    if manifest.verdict is Verdict.UNKNOWN or account is None:
+        why = "; ".join(manifest.unknown_because) or "the run was cut off"
+        return Trial(rate_per_s=rate_per_s, sustained=None, why=f"unknown: {why}")
+    columns = TaskColumns(read_ledger(folder / "ledger"))
+    synthetic = columns.offered & (columns.intended_ns > 0)
+    begin_ns = int(columns.intended_ns[synthetic].min()) + int(warm_up_s * NS_PER_S)
+    end_ns = int(columns.intended_ns[synthetic].max())
+    counted = synthetic & (columns.intended_ns >= begin_ns)
+    finished = counted & (columns.done_count > 0)
+    latencies_ns = columns.done_ns[finished] - columns.intended_ns[finished]
+    if not len(latencies_ns):
+        return Trial(rate_per_s=rate_per_s, sustained=False, why="no task was done")
+    histogram = histogram_of(latencies_ns)
+    percentiles_ms = {
+        item: histogram.get_value_at_percentile(item) / NS_PER_MS for item in objective.percentiles
+    }
+    growth_per_s = backlog_growth(columns, begin_ns, end_ns)
+    lag_ms = (manifest.lag or {}).get("lag_p99_ns", 0) / NS_PER_MS
+    late_s = (int(columns.done_ns[finished].max()) - end_ns) / NS_PER_S
+    missed = objective.missed(
+        percentiles_ms,
+        growth=growth_per_s / rate_per_s,
+        counts={
+            "lost": account.lost,
+            "stuck": account.stuck,
+            "duplicated": account.duplicated,
+            "refused": account.refused,
+            "dead": account.dead,
+        },
+    )
+    if objective.backlog_flat and late_s > _ENDED_LATE * settings.phase_seconds:
+        missed.append(f"the last task was done {late_s:.1f} s after the load")
+    figures = {
+        "tasks": float(finished.sum()),
+        "growth_per_s": growth_per_s,
+        "late_s": late_s,
+        "lag_p99_ms": lag_ms,
+        **{f"p{item:g}_ms": value for item, value in percentiles_ms.items()},
+    }
+    sustained: bool | None = not missed
+    if lag_ms > settings.max_lag_ms:
+        # What such a load meets tells nothing. What it does not meet may be the producers' fault.
+        sustained = None if sustained else False
+        missed.append(
+            f"the producers were late (p99 {lag_ms:,.1f} ms, bound {settings.max_lag_ms:g} ms)"
+        )
+    return Trial(
+        rate_per_s=rate_per_s,
+        sustained=sustained,
+        why="; ".join(missed),
+        figures={name: float(np.round(value, 3)) for name, value in figures.items()},
+    )
+
+
+async def null_trial(rate_per_s: float, *, seconds: float, objective: Objective) -> Trial:
+    """A trial of the harness itself: the schedule lag of one producer before no queue.
+
+    Args:
+        rate_per_s: of an open loop.
+        seconds: its length.
+        objective: of the lag, in place of the end-to-end latency; only p50 and p99 are known.
+
+    Raises:
+        SettingError: another percentile is asked for.
+    """
+    if unknown := set(objective.percentiles) - {50.0, 99.0}:
+        raise SettingError(f"p{unknown.pop():g} of the null queue: only p50 and p99 are measured")
+    count = max(1, round(rate_per_s * seconds))
+    found = await measure_ceiling(loop="open", rate_per_s=rate_per_s, count=count, repeats=1)
+    lags_ms = {50.0: found.lag_p50_us / 1e3, 99.0: found.lag_p99_us / 1e3}
+    growth = max(0.0, 1 - found.tasks_per_s / rate_per_s)
+    none = dict.fromkeys(("lost", "stuck", "duplicated", "refused", "dead"), 0)
+    missed = objective.missed(lags_ms, growth=growth, counts=none)
+    return Trial(
+        rate_per_s=rate_per_s,
+        sustained=not missed,
+        why="; ".join(missed),
+        figures={"lag_p50_ms": lags_ms[50.0], "lag_p99_ms": lags_ms[99.0], "cores": found.cores},
+    )

@@ -1,0 +1,164 @@
+"""The search for a capacity, on trials of which the truth is known, and its objectives."""
+
+import random
+
+import numpy as np
+import pytest
+
+from hookbench.errors import SettingError
+from hookbench.ledger.backlog import backlog_at, backlog_growth
+from hookbench.load.objectives import parse_objective
+from hookbench.load.search import Trial, find_capacity
+from hookbench.rehearsal.capacity import NULL, phase_of
+
+SECOND = 1_000_000_000
+
+
+def up_to(limit, *, errs=lambda _rate: False, silent=()):
+    """Trials of a queue that sustains so much; of some rates a trial errs, or says nothing."""
+    made = []
+
+    async def trial(rate_per_s):
+        made.append(rate_per_s)
+        if any(low <= rate_per_s < high for low, high in silent):
+            return Trial(rate_per_s=rate_per_s, sustained=None, why="the producers were late")
+        good = (rate_per_s < limit) != errs(rate_per_s)
+        return Trial(rate_per_s=rate_per_s, sustained=good, why="" if good else "too slow")
+
+    return trial, made
+
+
+@pytest.mark.parametrize("limit", [3, 99.9, 500, 777, 12_345, 400_000])
+async def test_the_interval_holds_the_truth_and_is_narrow(limit):
+    trial, made = up_to(limit)
+    found = await find_capacity(trial, first_per_s=500)
+    assert found.unknown_because == ""
+    assert found.low_per_s < limit <= found.high_per_s
+    assert found.width <= 0.1
+    assert len(made) <= 2 * 16
+    assert all(made.count(rate) == 2 for rate in made)
+
+
+async def test_one_bad_sample_does_not_decide():
+    seen = set()
+
+    def first_time(rate):
+        """The first trial of each rate errs."""
+        first = rate not in seen
+        seen.add(rate)
+        return first
+
+    trial, made = up_to(700, errs=first_time)
+    found = await find_capacity(trial, first_per_s=500)
+    assert found.low_per_s < 700 <= found.high_per_s
+    assert found.unknown_because == ""
+    assert all(made.count(rate) == 3 for rate in made)
+
+
+async def test_noise_near_the_limit_is_an_answer_or_a_reason():
+    for seed in range(50):
+        rng = random.Random(seed)
+
+        def errs(rate, rng=rng):
+            return rng.random() < 0.3 * (0.9 < rate / 1000 < 1.1)
+
+        trial, _made = up_to(1000, errs=errs)
+        found = await find_capacity(trial, first_per_s=300)
+        assert 800 < found.low_per_s < 1200
+        if not found.unknown_because:
+            assert found.width <= 0.1
+
+
+async def test_judgements_that_contradict_each_other_make_it_unknown():
+    async def trial(rate_per_s):
+        return Trial(rate_per_s=rate_per_s, sustained=rate_per_s in (500, 1000, 2830), why="no")
+
+    found = await find_capacity(trial, first_per_s=500)
+    assert found.unknown_because == ""  # 1,000 to 1,070: nothing contradicts it
+
+    async def contradicting(rate_per_s):
+        good = rate_per_s <= 1000 or 1400 < rate_per_s < 1900
+        return Trial(rate_per_s=rate_per_s, sustained=good, why="no")
+
+    found = await find_capacity(contradicting, first_per_s=500)
+    assert found.low_per_s <= 1900
+    for judgement in found.judgements:
+        if judgement.rate_per_s <= found.low_per_s:
+            assert judgement.sustained
+
+
+@pytest.mark.parametrize(
+    ("limit", "silent", "told"),
+    [
+        (1e9, (), "every rate up to 1,000,000/s was sustained: begin higher"),
+        (0, (), "no rate was sustained; at 0/s: too slow"),
+        (1e9, ((3_000, 1e9),), "at 4,000/s: the producers were late"),
+        (1e9, ((0, 1e9),), "at 500/s: the producers were late"),
+    ],
+)
+async def test_without_an_answer_there_is_a_reason(limit, silent, told):
+    trial, made = up_to(limit, silent=silent)
+    found = await find_capacity(trial, first_per_s=500)
+    assert found.unknown_because == told
+    assert len(made) < 60
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"first_per_s": 0}, {"first_per_s": 1e7}, {"first_per_s": 5, "width": 0}]
+)
+async def test_a_search_out_of_bounds_is_refused(bounds):
+    with pytest.raises(SettingError, match="use "):
+        await find_capacity(up_to(5)[0], **bounds)
+
+
+NONE = dict.fromkeys(("lost", "stuck", "duplicated", "refused", "dead"), 0)
+
+
+def test_an_objective_says_what_is_missed():
+    objective = parse_objective("p99<50ms, p99.9 < 0.2s,backlog=flat,lost=0,dead=0")
+    assert objective.percentiles == (99.0, 99.9)
+    met = {99.0: 49.9, 99.9: 199.0}
+    assert objective.missed(met, growth=0.01, counts=NONE) == []
+    assert objective.missed({99.0: 50.0, 99.9: 201.0}, growth=0.2, counts={**NONE, "dead": 3}) == [
+        "p99 50.0 ms is not below 50 ms",
+        "p99.9 201.0 ms is not below 200 ms",
+        "the backlog grows by 20.0% of what is offered",
+        "3 dead",
+    ]
+    assert parse_objective("p50<100us").missed({50.0: 0.2}, growth=9.0, counts=NONE) == [
+        "p50 0.2 ms is not below 0.1 ms"
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "p99", "p99<5", "p100<5ms", "backlog=0", "lost=1", "x=0,,"])
+def test_what_is_no_objective_is_named(text):
+    with pytest.raises(SettingError, match="use terms such as p99<50ms,backlog=flat"):
+        parse_objective(text)
+
+
+def test_queues_have_their_phase():
+    assert phase_of("redis_list").label == "redis_only"
+    assert phase_of("jetstream").label == "nats_only"
+    assert phase_of(NULL)
+    with pytest.raises(SettingError, match="queue 'kafka': use redis_list, jetstream, null"):
+        phase_of("kafka")
+
+
+class Columns:
+    """Tasks that are accepted at a rate, and done at another."""
+
+    def __init__(self, in_per_s, out_per_s, seconds=10):
+        count = int(in_per_s * seconds)
+        self.accepted = np.ones(count, dtype=bool)
+        self.accepted_ns = (np.arange(count) * SECOND / in_per_s).astype(np.int64)
+        rate = min(in_per_s, out_per_s)
+        self.done_ns = (np.arange(count) * SECOND / rate).astype(np.int64) + 1000
+        self.done_count = np.ones(count, dtype=np.int64)
+
+
+def test_a_backlog_grows_by_what_comes_in_and_does_not_go_out():
+    assert backlog_growth(Columns(1000, 800), 0, 9 * SECOND) == pytest.approx(200, rel=0.02)
+    assert backlog_growth(Columns(1000, 2000), 0, 9 * SECOND) == pytest.approx(0, abs=1)
+    assert backlog_growth(Columns(1000, 800), 5, 5) == 0
+    moments = np.array([-1, 5 * SECOND], dtype=np.int64)
+    assert backlog_at(Columns(100, 50), moments).tolist() == [0, 251]
