@@ -105,7 +105,7 @@ async def find_capacity(
         answer = await ask(rate)
     while answer is not None and len(known) < MAX_RATES:
         low, high = _interval(known)
-        if high is None or not low or high / low - 1 <= width * 0.999:
+        if high is None or not low or high / low - 1 <= width:
             break
         answer = await ask(_between(low, high))
     return _conclude(known, width)

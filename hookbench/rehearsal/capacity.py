@@ -1,6 +1,7 @@
 """Trials of a rate: short rehearsals of one phase without a fault, held against an objective."""
 
 import functools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -108,12 +109,18 @@ class CapacitySearch:
         self._settings = settings
         self._objective = objective
         self._tell = tell
-        self._trial: TrialFn = CapacityTrials(
-            settings, objective, warm_up_s=warm_up_s, clock=clock, as_scenario=as_scenario
-        )
+        self._trial: TrialFn
         if null:
             self._trial = functools.partial(
                 null_trial, seconds=settings.phase_seconds, objective=objective
+            )
+        else:
+            self._trial = CapacityTrials(
+                settings,
+                objective,
+                warm_up_s=warm_up_s,
+                clock=clock,
+                as_scenario=as_scenario,
             )
 
     def path_of(self, label: str) -> Path:
@@ -182,8 +189,12 @@ class CapacityTrials:
     async def __call__(self, rate_per_s: float) -> Trial:
         """Rehearse one phase at a rate; its seed is the number of the trial."""
         self._made += 1
+        out, keep = self._settings.out, self._as_scenario is not None
         settings = msgspec.structs.replace(
-            self._settings, rate_per_s=rate_per_s, seed=self._settings.seed + self._made
+            self._settings,
+            rate_per_s=rate_per_s,
+            seed=self._settings.seed + self._made,
+            out=out if keep else out / f".trial-{os.getpid()}-{self._made}",
         )
         rehearsal = Rehearsal(
             settings,
@@ -191,12 +202,12 @@ class CapacityTrials:
             teller=SilentProgress(),
             scenario_toml=None if self._as_scenario is None else self._as_scenario(settings),
         )
-        folder, manifest = await rehearsal.run()
         try:
+            folder, manifest = await rehearsal.run()
             return judge_run(folder, manifest, settings, self._objective, warm_up_s=self._warm_up_s)
         finally:
-            if self._as_scenario is None:
-                shutil.rmtree(folder)
+            if not keep:
+                shutil.rmtree(settings.out, ignore_errors=True)
 
 
 def judge_run(

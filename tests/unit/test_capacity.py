@@ -9,7 +9,7 @@ from hookbench.errors import SettingError
 from hookbench.ledger.backlog import backlog_at, backlog_growth
 from hookbench.load.objectives import parse_objective
 from hookbench.load.search import Trial, find_capacity
-from hookbench.rehearsal.capacity import NULL, phase_of
+from hookbench.rehearsal.capacity import NULL, null_trial, phase_of
 
 SECOND = 1_000_000_000
 
@@ -142,6 +142,17 @@ def test_queues_have_their_phase():
     assert phase_of(NULL)
     with pytest.raises(SettingError, match="queue 'kafka': use redis_list, jetstream, null"):
         phase_of("kafka")
+
+
+async def test_the_harness_sustains_little_and_not_everything():
+    objective = parse_objective("p99<10s,backlog=flat")
+    little = await null_trial(200.0, seconds=1.0, objective=objective)
+    assert little.figures["lag_p99_ms"] > 0
+    all_of_it = await null_trial(1e6, seconds=0.05, objective=objective)
+    assert all_of_it.sustained is False
+    assert "the backlog grows by" in all_of_it.why
+    with pytest.raises(SettingError, match=r"p99\.9 of the null queue"):
+        await null_trial(1.0, seconds=1.0, objective=parse_objective("p99.9<1s"))
 
 
 class Columns:
