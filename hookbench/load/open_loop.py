@@ -5,11 +5,13 @@ shows as schedule lag, which is reported and bounds what the latencies are worth
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 from hdrh.histogram import HdrHistogram
 
+from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
 
 __all__ = ["LoadTotals", "OpenLoop"]
@@ -17,6 +19,7 @@ __all__ = ["LoadTotals", "OpenLoop"]
 MAX_IN_FLIGHT = 4_000
 _HIGHEST_LAG_NS = 600 * NS_PER_S
 _SIGNIFICANT_DIGITS = 3
+_TURN = 64
 
 
 class LoadTotals(msgspec.Struct):
@@ -47,16 +50,29 @@ Send = Callable[[int, int], Awaitable[None]]
 
 
 class OpenLoop:
-    """Sends at given offsets from a start."""
+    """Sends at given offsets from a start.
+
+    Each task is sent by a coroutine that has nothing else to do; there are as many of them as
+    tasks were under way at once. They stay, for a new one for each task would cost as much as the
+    sending itself.
+
+    Args:
+        send: sends one task.
+        clock: of the schedule.
+        max_in_flight: tasks under way at once, at the most.
+    """
 
     def __init__(self, send: Send, *, clock: Clock, max_in_flight: int = MAX_IN_FLIGHT) -> None:
         self._send = send
         self._clock = clock
         self._max_in_flight = max_in_flight
-        self._in_flight: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
+        self._in_flight = 0
+        self._due: deque[tuple[int, int]] = deque()
+        self._senders: list[asyncio.Task[None]] = []
+        self._idle: list[asyncio.Future[None]] = []
+        self._changed = asyncio.Event()
         self._stop = False
-        self._defect: BaseException | None = None
+        self._defect: Exception | None = None
         self.totals = LoadTotals()
         self._lag = HdrHistogram(1, _HIGHEST_LAG_NS, _SIGNIFICANT_DIGITS)
 
@@ -82,27 +98,12 @@ class OpenLoop:
         Raises:
             Exception: what ``send`` raised; it is a defect of ``send``, not an outcome.
         """
-        loop = asyncio.get_running_loop()
-        resumed_ns = self._clock.monotonic_ns() if skip is not None else start_ns
-        for number, offset_ns in enumerate(offsets_ns):
-            intended_ns = start_ns + offset_ns
-            if skip is not None and intended_ns < resumed_ns:
-                self.totals.skipped += 1
-                skip(number)
-                continue
-            await self._until(intended_ns)
-            if len(self._in_flight) >= self._max_in_flight:
-                self.totals.blocked += 1
-                await self._wait_for_room()
-            if self._stop:
-                break
-            self._lag.record_value(max(1, self._clock.monotonic_ns() - intended_ns))
-            self.totals.offered += 1
-            task = loop.create_task(self._one(number, intended_ns))
-            self._in_flight.add(task)
-            task.add_done_callback(self._ended)
-        if self._in_flight:
-            await asyncio.wait(set(self._in_flight))
+        try:
+            await self._offer(offsets_ns, start_ns, skip)
+            await self._until_in_flight(0)
+        finally:
+            await cancel(*self._senders)
+            self._senders.clear()
         if self._defect is not None:
             raise self._defect
         self.totals.lag_p50_ns = int(self._lag.get_value_at_percentile(50))
@@ -110,24 +111,69 @@ class OpenLoop:
         self.totals.lag_max_ns = int(self._lag.get_max_value())
         return self.totals
 
-    async def _one(self, number: int, intended_ns: int) -> None:
-        await self._send(number, intended_ns)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
-        self._room.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._defect = self._defect or error
-            self._stop = True
-
-    async def _until(self, moment_ns: int) -> None:
-        while not self._stop:
-            left_ns = moment_ns - self._clock.monotonic_ns()
-            if left_ns <= 0:
+    async def _offer(
+        self, offsets_ns: Iterable[int], start_ns: int, skip: Callable[[int], None] | None
+    ) -> None:
+        resumed_ns = self._clock.monotonic_ns() if skip is not None else start_ns
+        for number, offset_ns in enumerate(offsets_ns):
+            intended_ns = start_ns + offset_ns
+            if skip is not None and intended_ns < resumed_ns:
+                self.totals.skipped += 1
+                skip(number)
+                continue
+            now_ns = self._clock.monotonic_ns()
+            if now_ns < intended_ns:
+                now_ns = await self._until(intended_ns)
+            if self._in_flight >= self._max_in_flight:
+                self.totals.blocked += 1
+                await self._until_in_flight(self._max_in_flight - 1)
+                now_ns = self._clock.monotonic_ns()
+            if self._stop:
                 return
-            await self._clock.sleep(min(left_ns / NS_PER_S, 0.5))
+            self._lag.record_value(max(1, now_ns - intended_ns))
+            self.totals.offered += 1
+            self._hand(number, intended_ns)
+            if number % _TURN == 0:  # one that is behind lets the others have their turn
+                await asyncio.sleep(0)
 
-    async def _wait_for_room(self) -> None:
-        while len(self._in_flight) >= self._max_in_flight and not self._stop:
-            self._room.clear()
-            await self._room.wait()
+    def _hand(self, number: int, intended_ns: int) -> None:
+        """Give a task to a sender that is idle, or to another one."""
+        self._in_flight += 1
+        self._due.append((number, intended_ns))
+        if self._idle:
+            self._idle.pop().set_result(None)
+        elif len(self._senders) < self._in_flight:
+            loop = asyncio.get_running_loop()
+            self._senders.append(loop.create_task(self._send_what_is_due()))
+
+    async def _send_what_is_due(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._due:
+                idle = loop.create_future()
+                self._idle.append(idle)
+                await idle
+                continue
+            number, intended_ns = self._due.popleft()
+            try:
+                await self._send(number, intended_ns)
+            except Exception as error:  # noqa: BLE001 - it is raised where the loop was run
+                self._defect = self._defect or error
+                self._stop = True
+            finally:
+                self._in_flight -= 1
+                self._changed.set()
+
+    async def _until(self, moment_ns: int) -> int:
+        """Sleep until a moment, or a stop; the time then."""
+        while (left_ns := moment_ns - (now_ns := self._clock.monotonic_ns())) > 0:
+            if self._stop:
+                break
+            await self._clock.sleep(min(left_ns / NS_PER_S, 0.5))
+        return now_ns
+
+    async def _until_in_flight(self, count: int) -> None:
+        """Until no more than so many are under way; a stop ends no wait for outcomes."""
+        while self._in_flight > count and not (self._stop and count):
+            self._changed.clear()
+            await self._changed.wait()
