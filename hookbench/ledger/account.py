@@ -61,6 +61,8 @@ def make_account(
         without: invariants whose checkers are left out.
     """
     columns = TaskColumns(ledger)
+    if residue is not None and residue.ended:
+        columns.learn_ended([item.bytes for item in residue.ended])
     last_ns = int(columns.time[-1]) if len(columns.time) else 0
     history = History(
         columns=columns,

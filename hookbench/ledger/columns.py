@@ -1,6 +1,7 @@
 """What the ledger says of each task, as one array per fact."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import numpy.typing as npt
 from hookbench.ledger.events import NO_TASK, Broker, Event
 from hookbench.ledger.read import Ledger
 
-__all__ = ["Bools", "Ints", "TaskColumns"]
+__all__ = ["Bools", "Ints", "TaskColumns", "without_end"]
 
 EXAMPLES = 3
+_IN_HAND = frozenset({Event.CLAIMED, Event.STARTED, Event.EFFECT, Event.STALE})
+"""Last records of a worker that died with a task that it had begun."""
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.signedinteger[Any]]
 
@@ -57,9 +60,7 @@ class TaskColumns:
         self.superseded = self.any(self.where(Event.SUPERSEDED)) & self.real
         self.unsaid = self._unsaid()
         """Done, and known to be so by the authority alone, see ``_unsaid``."""
-        self.ends = (self.done_count > 0) * 1 + self.dead + self.superseded + self.unsaid
-        """In how many ways a task ended; one is right."""
-        self.terminal = self.ends > 0
+        self._count_ends()
         nats_put = self.where(Event.PUT_OK) & (self.broker == Broker.NATS)
         self.sequence = self.first(nats_put, self.value, 0)
         self.put_unknown = self.any(self.where(Event.PUT_UNKNOWN))
@@ -69,6 +70,28 @@ class TaskColumns:
         self.pushed = self.any(put & roles[ledger.writer]) if len(roles) else self.offered & False
         self.promised = self.accepted | self.pushed
         """Acknowledged to the caller; a push is acknowledged by the spool, before any put."""
+
+    def _count_ends(self) -> None:
+        self.ends = (self.done_count > 0) * 1 + self.dead + self.superseded + self.unsaid
+        """In how many ways a task ended; one is right."""
+        self.terminal = self.ends > 0
+
+    def learn_ended(self, ids: Sequence[bytes]) -> None:
+        """Take over the authority's word for tasks whose worker died before its own record.
+
+        What that worker recorded last tells how they ended. If it is the delivery, the authority
+        ended the task as superseded, which it does as it is asked; else it was completed.
+        """
+        for row in self.ledger.rows_of(ids).tolist():
+            if self.ends[row] or not self.real[row]:
+                continue
+            mine = np.flatnonzero((self.task == row) & (self.event >= Event.RECEIVED) & self.died)
+            last = {int(self.ledger.writer[item]): int(self.event[item]) for item in mine}
+            if any(event in _IN_HAND for event in last.values()):
+                self.unsaid[row] = True
+            elif Event.RECEIVED in last.values():
+                self.superseded[row] = True
+        self._count_ends()
 
     def _unsaid(self) -> Bools:
         """Tasks that were skipped as ended, and whose end nobody has recorded.
@@ -106,3 +129,13 @@ class TaskColumns:
         rows = np.flatnonzero(tasks) if tasks.dtype == bool else tasks
         ids = self.ledger.ids
         return [str(uuid.UUID(bytes=bytes(ids[row]))) for row in rows[:limit]]
+
+
+def without_end(ledger: Ledger) -> list[uuid.UUID]:
+    """Tasks that were put, and of whose end there is no record."""
+    event = ledger.records["event"]
+    is_open = np.zeros(len(ledger.ids), dtype=bool)
+    is_open[ledger.task[event == Event.PUT_INVOKED]] = True
+    for end in (Event.DONE, Event.DEAD, Event.SUPERSEDED):
+        is_open[ledger.task[event == end]] = False
+    return [uuid.UUID(bytes=bytes(item)) for item in ledger.ids[is_open]]

@@ -57,6 +57,8 @@ def _find_missing(history: History, tasks: Ints) -> None:
     missing &= columns.offered & ~columns.pushed & ~has_effect
     said = columns.where(Event.DONE) | columns.where(Event.SKIPPED)
     done_step = columns.first(said, columns.phase, -1)
+    begun_step = columns.first(columns.where(Event.STARTED), columns.phase, -1)
+    done_step = np.where(done_step < 0, begun_step, done_step)  # nobody has said it
     for step in history.steps:
         history.find(
             4,

@@ -75,6 +75,7 @@ class Residue(msgspec.Struct, frozen=True, kw_only=True):
         max_deliver: deliveries after which the consumer gives up; 0 for no bound.
         letters: tasks of which a broker holds a dead letter; ``None`` where nobody looked, as in
             runs before there was this field.
+        ended: tasks that the done-store knows as ended, of those whose end no record tells.
     """
 
     places: dict[Place, list[uuid.UUID]]
@@ -85,6 +86,7 @@ class Residue(msgspec.Struct, frozen=True, kw_only=True):
     ack_pending: int = 0
     max_deliver: int = 0
     letters: list[uuid.UUID] | None = None
+    ended: list[uuid.UUID] = []
 
 
 class StepPlan(msgspec.Struct, frozen=True):

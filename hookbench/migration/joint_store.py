@@ -87,6 +87,11 @@ class JointStore:
                 task_id, owner, lease_s, repository=repository, above=above
             )
             if claim.outcome is not ClaimOutcome.GRANTED:
+                if claim.outcome is ClaimOutcome.SUPERSEDED and await self._second.are_done(
+                    [task_id]
+                ):
+                    # By its order alone: the first has not heard of this task's own end.
+                    return msgspec.structs.replace(claim, outcome=ClaimOutcome.DONE)
                 await self._tell_end(self._second, claim)
                 return claim
             try:

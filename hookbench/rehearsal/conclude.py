@@ -8,8 +8,10 @@ import msgspec
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import seal_effects
 from hookbench.ledger.account import make_account
+from hookbench.ledger.columns import without_end
 from hookbench.ledger.read import read_ledger
 from hookbench.migration.spool import Spool
+from hookbench.queues.watermark import EndedFn
 from hookbench.rehearsal.arguments import outbox_path
 from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.load_check import Load, load_differences
@@ -34,19 +36,33 @@ async def conclude(
     pusher: Pusher,
     observer: Observer,
     settings: RehearsalSettings,
+    *,
+    ended: EndedFn | None = None,
 ) -> list[str]:
     """Account for every task and fill the manifest; why the verdict is unknown, if it is.
 
     A checker that crashes makes the verdict unknown; its traceback goes to ``checker.log``.
+
+    Args:
+        folder: of the run.
+        manifest: of the run.
+        fleet: its processes.
+        pusher: of real pushes.
+        observer: of the brokers.
+        settings: of the run.
+        ended: who knows which tasks have ended; ``None`` without a done-store.
     """
     unknown: list[str] = []
     manifest.lag = _worst_lag(fleet) if settings.loop == "open" else None
     try:
         residue = await observer.residue(pusher.spooled_ids() + _in_outboxes(folder, settings))
-        manifest.residue = residue
         seal_effects(folder.effects)
         steps = len(manifest.steps)
         ledger = read_ledger(folder.ledger, same_boot=True, lenient=True, steps=steps)
+        if ended is not None:
+            known = await ended(without_end(ledger))
+            residue = msgspec.structs.replace(residue, ended=sorted(known))
+        manifest.residue = residue
         unknown += [f"check: {line}" for line in damage_lines(ledger.damage)]
         account = make_account(
             ledger,

@@ -16,6 +16,7 @@ from hookbench.migration.phases import PhaseFile, ReadRoute, read_route
 from hookbench.rehearsal.conclude import conclude
 from hookbench.rehearsal.configured import compare_brokers, record_brokers
 from hookbench.rehearsal.detours import Detours
+from hookbench.rehearsal.done_stores import OpenedStores
 from hookbench.rehearsal.equipment import Equipment, equip, prepare
 from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.links import Links, open_links
@@ -258,10 +259,23 @@ class Rehearsal:
         fleet, settings = equipment.fleet, self._settings
         manifest.steps = self._records
         manifest.incidents = [*self._incidents, *fleet.incidents]
-        self._unknown += await conclude(
-            folder, manifest, fleet, equipment.pusher, equipment.observer, settings
+        stage = equipment.stage
+        stores = OpenedStores(
+            stage.redis_url, stage.nats_url, stage.names, stream=stage.stream, clock=self._clock
         )
-        self._unknown += await compare_brokers(manifest, equipment.stage)
+        try:
+            self._unknown += await conclude(
+                folder,
+                manifest,
+                fleet,
+                equipment.pusher,
+                equipment.observer,
+                settings,
+                ended=stores.are_done if settings.effective_measures.done_store else None,
+            )
+        finally:
+            await stores.close()
+        self._unknown += await compare_brokers(manifest, stage)
         manifest.unknown_because = self._unknown
         manifest.verdict = verdict_of(manifest)
 

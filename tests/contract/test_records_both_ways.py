@@ -226,6 +226,33 @@ async def test_what_one_knows_the_other_is_told_when_the_task_comes_again(
     assert (await granted(both, task)).attempt == 1
 
 
+@pytest.mark.parametrize("alone", ["redis", "kv"])
+async def test_a_task_that_one_alone_has_done_is_done_and_not_superseded(alone, both, redis, kv):
+    """Though a later one of its repository is known to be done as well: it has one end."""
+    earlier, later = (
+        uuid7(FixedClock(wall_ns=1_700_000_000_000_000_000 + ms * 1_000_000), random.Random(ms))
+        for ms in (0, 50)
+    )
+    one = {"redis": redis, "kv": kv}[alone]
+    claim = await one.claim(earlier, "a", LEASE_S, repository="r")
+    assert await one.complete(claim)
+    claim = await both.claim(later, "a", LEASE_S, repository="r")
+    assert await both.complete(claim)
+    for _ in range(2):
+        assert (await both.claim(earlier, "b", LEASE_S, repository="r")).outcome is DONE
+
+
+async def test_a_task_that_nobody_has_done_is_superseded_once(both):
+    earlier, later = (
+        uuid7(FixedClock(wall_ns=1_700_000_000_000_000_000 + ms * 1_000_000), random.Random(ms))
+        for ms in (0, 50)
+    )
+    claim = await both.claim(later, "a", LEASE_S, repository="r")
+    assert await both.complete(claim)
+    outcomes = [(await both.claim(earlier, "b", LEASE_S, repository="r")).outcome for _ in range(2)]
+    assert outcomes == [SUPERSEDED, DONE]  # the other one was told of its end
+
+
 async def test_tokens_grow_whoever_is_asked(both, redis, kv, task):
     """So the effects of a worker that stood still are refused, in whatever phase the next one is.
 

@@ -3,9 +3,11 @@
 import pytest
 
 from hookbench.effects.classes import HandlerClass
+from hookbench.ledger.columns import without_end
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.model import Verdict
-from tests.histories import History
+from hookbench.ledger.read import read_ledger
+from tests.histories import History, task_id
 
 PLAIN = HandlerClass.PLAIN
 NATS, REDIS = Broker.NATS, Broker.REDIS
@@ -224,3 +226,62 @@ def test_a_task_that_only_the_authority_knows_as_done(history, how, effect):
     else:
         assert (account.done, account.lost) == (1, 0)
         assert broken(account) == ([] if effect else [4])
+
+
+def known_to_have_ended(history, *numbers, by_authority=True, crashed=("worker.3",)):
+    history.consumer["ended"] = [task_id(number) for number in numbers] if by_authority else []
+    return history.account(effects=True, crashed=crashed)
+
+
+@pytest.mark.parametrize("by_authority", [True, False])
+def test_a_worker_that_died_as_it_superseded_a_task_has_the_authoritys_word(history, by_authority):
+    """The authority ends it as it is asked; whoever asked died before its own record."""
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1, who="worker.4")
+    claim(history, who="worker.4")
+    history.say("worker.4", Event.FAILED, 1, step=STEP, broker=NATS, attempt=1)
+    history.say("worker.4", Event.NAK, 1, step=STEP, broker=NATS)
+    history.take(1, step=STEP, broker=NATS, sequence=1, who="worker.3")
+    crashed = ("worker.3", "worker.4")  # the one that failed died later, of something else
+    account = known_to_have_ended(history, 1, by_authority=by_authority, crashed=crashed)
+    if by_authority:
+        assert (account.superseded, account.done, account.lost) == (1, 0, 0)
+        assert broken(account) == []
+    else:
+        assert (account.superseded, account.lost) == (0, 1)
+
+
+def test_one_that_died_after_it_had_completed_has_it_too(history):
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1, who="worker.3")
+    claim(history, who="worker.3")
+    history.effect(1, who="worker.3")
+    account = known_to_have_ended(history, 1)
+    assert (account.superseded, account.done, account.lost) == (0, 1, 0)
+    assert broken(account) == []
+
+
+def test_without_the_effect_its_word_is_a_contradiction(history):
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1, who="worker.3")
+    claim(history, who="worker.3")
+    assert 4 in broken(known_to_have_ended(history, 1))
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_where_no_worker_died_with_it_a_task_that_has_ended_is_lost(history, taken):
+    history.put(1, step=STEP, nats=1)
+    if taken:
+        history.take(1, step=STEP, broker=NATS, sequence=1)
+    account = known_to_have_ended(history, 1, crashed=())
+    assert (account.superseded, account.done, account.lost) == (0, 0, 1)
+
+
+def test_what_was_put_and_has_no_end_is_what_the_authority_is_asked(history):
+    for number in range(1, 6):
+        history.put(number, step=STEP, nats=number)
+        history.take(number, step=STEP, broker=NATS, sequence=number)
+    for number, event in ((1, Event.DONE), (2, Event.DEAD), (3, Event.SUPERSEDED)):
+        history.say("worker.2", event, number, step=STEP, broker=NATS)
+    history.account()
+    assert set(without_end(read_ledger(history.folder))) == {task_id(4), task_id(5)}
