@@ -1,5 +1,7 @@
 """Figures of a run: latencies, throughput, gaps, deliveries. They judge nothing."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from hookbench.clock import NS_PER_S
@@ -13,7 +15,7 @@ __all__ = ["fill_deliveries", "fill_gaps", "fill_latencies", "fill_rates"]
 
 
 def fill_latencies(history: History) -> list[LatencyHistogram]:
-    """Tasks and latencies of each row, and the histograms behind them.
+    """Tasks and latencies of each row, and the histograms behind them, of phases by second too.
 
     Latencies at a transition are of the tasks that were due around it, where gaps are looked for.
     """
@@ -23,12 +25,12 @@ def fill_latencies(history: History) -> list[LatencyHistogram]:
     enqueue_ns = columns.accepted_ns - columns.intended_ns
     total_ns = columns.done_ns - columns.intended_ns
     done_step = columns.first(columns.where(Event.DONE), columns.phase, -1)
+    begin_ns = int(columns.intended_ns[synthetic].min()) if synthetic.any() else 0
     histograms = []
 
-    def fill(key: RowKey, tasks: Bools, what: str, values_ns: Ints) -> dict[str, int] | None:
-        values = values_ns[tasks]
-        if len(values) == 0:
-            return None
+    def keep(
+        key: RowKey, what: str, values: Ints, second: int | None = None
+    ) -> dict[str, int] | None:
         row = history.rows[key]
         histogram, max_ns = histogram_of(values), int(values.max())
         histograms.append(
@@ -40,9 +42,19 @@ def fill_latencies(history: History) -> list[LatencyHistogram]:
                 count=len(values),
                 max_ns=max_ns,
                 encoded=histogram.encode().decode(),
+                second=second,
             )
         )
         return percentiles_of(histogram, max_ns)
+
+    def fill(key: RowKey, tasks: Bools, what: str, values_ns: Ints) -> dict[str, int] | None:
+        values = values_ns[tasks]
+        if len(values) == 0:
+            return None
+        if key[0] == PHASE:
+            for second, part in _by_second(columns.intended_ns[tasks] - begin_ns, values):
+                keep(key, what, part, second)
+        return keep(key, what, values)
 
     for step in history.steps:
         here = columns.put_step == step.index
@@ -63,6 +75,13 @@ def fill_latencies(history: History) -> list[LatencyHistogram]:
             row.enqueue_ns = fill(key, accepted, "enqueue", enqueue_ns)
             row.end_to_end_ns = fill(key, near & finished, "end_to_end", total_ns)
     return histograms
+
+
+def _by_second(since_ns: Ints, values: Ints) -> Iterator[tuple[int, Ints]]:
+    """The values of each second in which there are any."""
+    order = np.argsort(since_ns, kind="stable")
+    seconds, begins = np.unique(since_ns[order] // NS_PER_S, return_index=True)
+    yield from zip(seconds.tolist(), np.split(values[order], begins[1:]), strict=True)
 
 
 def fill_rates(history: History) -> None:

@@ -4,6 +4,7 @@ https://hdrhistogram.github.io/HdrHistogram/: three significant digits, so a per
 0.1 % above the value that it stands for. No sample is clamped or dropped.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -13,7 +14,14 @@ from hdrh.histogram import HdrHistogram
 from hookbench.errors import LedgerError
 from hookbench.ledger.columns import Ints
 
-__all__ = ["PERCENTILES", "LatencyHistogram", "decode_histogram", "histogram_of", "percentiles_of"]
+__all__ = [
+    "PERCENTILES",
+    "LatencyHistogram",
+    "decode_histogram",
+    "histogram_of",
+    "merge_histograms",
+    "percentiles_of",
+]
 
 HIGHEST_NS = 24 * 3600 * 1_000_000_000
 SIGNIFICANT_DIGITS = 3
@@ -29,6 +37,8 @@ class LatencyHistogram(msgspec.Struct, frozen=True, kw_only=True):
         step: index in the timeline.
         transition: whether it is the row of the change into that step.
         what: ``enqueue`` (intended to accepted) or ``end_to_end`` (intended to first done).
+        second: of those that were due in that second since the first task of the run was; ``None``
+            for all of the row. Those of a phase's seconds add up to that of the phase.
         count: samples.
         max_ns: the largest, exactly.
         encoded: base64 of the compressed V2 form, which other HDR libraries read as well.
@@ -41,6 +51,7 @@ class LatencyHistogram(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     max_ns: int
     encoded: str
+    second: int | None = None
 
 
 def histogram_of(values_ns: Ints) -> Any:
@@ -78,3 +89,11 @@ def percentiles_of(histogram: Any, max_ns: int) -> dict[str, int] | None:
 def decode_histogram(stored: LatencyHistogram) -> Any:
     """The ``HdrHistogram`` again, for adding it to others."""
     return HdrHistogram.decode(stored.encoded)
+
+
+def merge_histograms(stored: Iterable[LatencyHistogram]) -> Any:
+    """One ``HdrHistogram`` of all of them, by adding their counts."""
+    merged = HdrHistogram(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
+    for item in stored:
+        merged.add(decode_histogram(item))
+    return merged

@@ -3,8 +3,9 @@
 import pytest
 
 from hookbench.ledger.events import Broker, Event
+from hookbench.ledger.latency import decode_histogram, merge_histograms
 from hookbench.ledger.model import Place, Verdict
-from tests.histories import BACK, MS, History, task_id
+from tests.histories import BACK, FORWARD, MS, History, task_id
 
 NOT_TOLD = (4, 7)
 """These histories have neither effects nor repositories, and are asked about neither."""
@@ -253,6 +254,27 @@ def test_latencies_at_a_transition_are_of_what_was_due_around_it(history):
     assert near.enqueue_ns["max"] == row(account, "redis_only").enqueue_ns["max"] == 3 * MS
     assert near.end_to_end_ns["max"] == 45 * MS
     assert row(account, "→ dual_read").end_to_end_ns is None
+
+
+def test_the_histograms_of_its_seconds_add_up_to_that_of_a_phase(history):
+    begin_ns = history.clock.now_ns
+    for number in range(1, 31):
+        history.clock.now_ns = begin_ns + number * 100 * MS  # three seconds
+        history.put(number, step=0)
+        history.clock.now_ns += number % 7 * 10 * MS
+        history.work(number, step=0)
+    found = history.account(phases=FORWARD[:1]).histograms
+    for what in ("enqueue", "end_to_end"):
+        seconds = [item for item in found if item.what == what and item.second is not None]
+        (whole,) = [item for item in found if item.what == what and item.second is None]
+        assert [item.second for item in seconds] == [0, 1, 2]
+        assert sum(item.count for item in seconds) == whole.count == 30
+        assert max(item.max_ns for item in seconds) == whole.max_ns
+        merged, expected = merge_histograms(seconds), decode_histogram(whole)
+        assert merged.get_total_count() == 30
+        for percentile in (1, 25, 50, 90, 99, 100):
+            value = merged.get_value_at_percentile(percentile)
+            assert value == expected.get_value_at_percentile(percentile)
 
 
 def test_a_task_with_two_ends_is_unexpected(history):
