@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import uvloop
 from _figures import LiveLedger, histogram, percentiles
 from _protocol import (
@@ -255,6 +256,7 @@ def account_of(
         send_ns=percentiles((columns.accepted_ns - columns.invoked_ns)[accepted]),
         end_to_end_ns=percentiles(to_done_ns),
         lag_ns=percentiles(lag_ns),
+        published_ns=int(np.ptp(columns.accepted_ns[accepted])) if accepted.any() else 0,
         done=histogram(to_done_ns),
         findings=findings + examples,
         doubts=doubts,

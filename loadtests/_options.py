@@ -11,6 +11,7 @@ from _protocol import QueueChoice, RunOptions
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.resolve import NATS_URL_VARIABLE, REDIS_URL_VARIABLE
 from hookbench.errors import SettingError
+from hookbench.load.thresholds import parse_thresholds
 from hookbench.migration.phases import Design
 
 __all__ = ["TICKET_OPTION", "add_options", "read_options"]
@@ -42,6 +43,7 @@ _NUMBERS = {
     ),
     "max_tasks": _Number("max_tasks", 1, 20_000_000, "The run stops after so many tasks."),
 }
+_PUBLISH_TIMES = ("publish_p50", "publish_p99", "publish_max")
 _CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
     "queue": (QueueChoice, "Where to publish; both: NATS and Redis, read from Redis."),
     "durability": (Durability, "Durability class of the embedded brokers."),
@@ -72,6 +74,15 @@ def add_options(parser: Any) -> None:
             metavar="<number>",
             help=_text_with_bounds(number),
         )
+    parser.add_argument(
+        "--fail-if",
+        default="",
+        action=_Joined,
+        type=_thresholds,
+        env_var=_variable("fail_if"),
+        metavar="<thresholds>",
+        help="Fail beyond these, such as p99>100ms,lost>0 (p99 from the due moment to the end).",
+    )
     # Not in the form: whoever reaches the web page must not aim the load at other servers.
     for name, variable in (("redis-url", REDIS_URL_VARIABLE), ("nats-url", NATS_URL_VARIABLE)):
         parser.add_argument(
@@ -116,7 +127,39 @@ def read_options(values: Mapping[str, Any]) -> RunOptions:
             raise SettingError(f"{_flag(name)} {value!r}: use one of {known}") from error
     for name, number in _NUMBERS.items():
         fields[number.field] = _number(name, values[name])
+    fields["fail_if"] = str(values["fail_if"])
+    _check_thresholds(fields["fail_if"])
     return RunOptions(**fields)
+
+
+def _check_thresholds(text: str) -> None:
+    for item in parse_thresholds(text):
+        if item.name.startswith("publish_") and item.name not in _PUBLISH_TIMES:
+            raise SettingError(
+                f"threshold {item.text!r}: of publishes there are {', '.join(_PUBLISH_TIMES)}"
+            )
+
+
+def _thresholds(text: str) -> str:
+    try:
+        _check_thresholds(text)
+    except SettingError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+class _Joined(argparse.Action):
+    """An option that may be given several times: all that was given counts."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,  # noqa: ARG002
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, f"{before},{values}" if before else values)
 
 
 def _flag(name: str) -> str:

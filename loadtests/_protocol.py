@@ -73,6 +73,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         work_ms: service time of each task, 0 for none.
         drain_s: the longest wait for the queue to become empty after the users stopped.
         max_tasks: the run is stopped after so many tasks, so that disks and streams stay bounded.
+        fail_if: thresholds beyond which the run fails, see ``parse_thresholds``.
     """
 
     queue: QueueChoice = QueueChoice.REDIS_LIST
@@ -84,6 +85,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     work_ms: float = 0.0
     drain_s: float = 30.0
     max_tasks: int = 2_000_000
+    fail_if: str = ""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,6 +187,7 @@ class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
         publish_ns, end_to_end_ns, lag_ns: percentiles ``p50``, ``p99`` and ``max``: from the
             intended time to the acknowledgement, to the end of the work, to the send.
         send_ns: the same from the send to the acknowledgement.
+        published_ns: the last acknowledgement after the first one, ns.
         done: end-to-end latencies of all consumed tasks.
         findings: what went wrong, for a person, with task ids.
         doubts: why the figures may not be believed.
@@ -203,6 +206,7 @@ class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
     send_ns: dict[str, int] | None
     end_to_end_ns: dict[str, int] | None
     lag_ns: dict[str, int] | None
+    published_ns: int
     done: Histogram
     findings: list[str]
     doubts: list[str]

@@ -1,16 +1,22 @@
 """What a run shows: the row of the consumers in Locust's tables, and the account at the end."""
 
+import math
+import re
 import time
 
 from _protocol import Histogram, RunAccount, RunOptions
 from locust.stats import RequestStats, StatsEntry
 
-from hookbench.clock import NS_PER_MS
+from hookbench.clock import NS_PER_MS, NS_PER_S
+from hookbench.load.thresholds import parse_thresholds
 
-__all__ = ["ConsumeRow", "account_lines"]
+__all__ = ["ConsumeRow", "account_lines", "broken_thresholds"]
 
 LAG_BOUND_NS = 50 * NS_PER_MS
 """Schedule lag (p99) above which the users do not keep the rate that was asked for."""
+
+
+_END_TO_END = re.compile(r"p[\d.]+")
 
 
 class ConsumeRow:
@@ -71,8 +77,45 @@ def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[st
         lines.append(f"lag         {_times(account.lag_ns)} behind the schedule{note * behind}")
     lines += [f"why         {text}" for text in account.findings]
     lines += [f"doubt       {text}" for text in account.doubts]
+    lines += [f"FAILED      {text}" for text in broken_thresholds(options, account)]
     lines.append(f"account     {_verdict(account)}")
     return lines
+
+
+def broken_thresholds(options: RunOptions, account: RunAccount) -> list[str]:
+    """What is beyond a threshold, one text each."""
+    values: dict[str, float] = {
+        "lost": account.lost,
+        "left": account.left_total,
+        "dead": account.dead,
+        "duplicated": account.duplicated,
+        "redelivered": account.redelivered,
+        "refused": account.refused,
+        "unknown": account.unknown,
+    }
+    if account.published_ns:
+        values["rate"] = account.published * NS_PER_S / account.published_ns
+    for name, value_ns in (account.publish_ns or {}).items():
+        values[f"publish_{name}"] = value_ns / NS_PER_MS
+    found = []
+    for item in parse_thresholds(options.fail_if):
+        if item.name == "max" and account.done.count:
+            values["max"] = account.done.max_ms
+        elif _END_TO_END.fullmatch(item.name) and account.done.count:
+            values[item.name] = _percentile_ms(account.done, float(item.name[1:]))
+        if text := item.broken_by(values):
+            found.append(text)
+    return found
+
+
+def _percentile_ms(done: Histogram, percentile: float) -> float:
+    """The value that so many percent of the samples do not exceed."""
+    wanted = max(1, math.ceil(done.count * percentile / 100))
+    for value_ms, count in done.buckets:
+        wanted -= count
+        if wanted <= 0:
+            return min(value_ms, done.max_ms)
+    return done.max_ms
 
 
 def _unsent(account: RunAccount) -> str:

@@ -27,7 +27,7 @@ from _protocol import (
     Ticket,
 )
 from _publisher import Publisher
-from _report import ConsumeRow, account_lines
+from _report import ConsumeRow, account_lines, broken_thresholds
 from _stage_process import StageProcess
 from gevent.lock import RLock
 from locust.env import Environment
@@ -256,7 +256,7 @@ class Session:
                 *self._ready_lines,
                 *account_lines(stage.order.run, stage.order.options, account),
             ]
-            if not account.balanced:
+            if not account.balanced or broken_thresholds(stage.order.options, account):
                 self._environment.process_exit_code = EXIT_INVALID
             elif account.doubts:
                 self._environment.process_exit_code = EXIT_UNKNOWN

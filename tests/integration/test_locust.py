@@ -135,6 +135,26 @@ def test_headless_run_accounts_for_every_task(start, tmp_path, queue):
     assert any(0 < float(bucket) < 1 for bucket in publish["response_times"])
 
 
+def test_thresholds_decide_the_exit_code(start):
+    locust = start(
+        "--headless", "-t", "2s", "--fail-if", "p99<0.001ms,lost>0", "--fail-if", "rate<100000/s",
+        "--fail-if=publish_max>1000s",
+    )  # fmt: skip
+    assert locust.end() == 1, locust.text
+    assert locust.account()[0] == "balanced"
+    failed = re.findall(r"FAILED +(.+)", locust.text)
+    assert len(failed) == 1, failed
+    assert re.fullmatch(r"rate<100000/s: \d+(\.\d+)?", failed[0].replace(",", ""))
+
+
+@pytest.mark.parametrize("text", ["p99>5", "publish_p95>1ms", "lots>0"])
+def test_what_is_no_threshold_is_refused_before_anything_starts(start, text):
+    locust = start("--headless", "-t", "2s", "--fail-if", text)
+    assert locust.end() == 2, locust.text
+    assert f"argument --fail-if: threshold '{text}'" in locust.text
+    assert not any("redis-server" in command for command in locust.commands().values())
+
+
 def test_tasks_that_do_not_drain_in_time_are_left_not_lost(start):
     locust = start(
         "--headless", "-t", "2s", "--queue", "jetstream", "--design", "hardened",
