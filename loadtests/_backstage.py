@@ -151,17 +151,35 @@ class Backstage:
             self._poll(fleet)
             if self._clock.monotonic_ns() >= pulse_ns:
                 pulse_ns += int(_PULSE_S * NS_PER_S)
-                await self._pulse(live, observer)
+                await self._pulse(live, observer, fleet)
                 if live.offered >= self._order.options.max_tasks and not full:
                     full = True
                     say(Full(offered=live.offered))
             await self._clock.sleep(_POLL_S)
         return finish
 
-    async def _pulse(self, live: LiveLedger, observer: Observer) -> None:
+    async def _pulse(self, live: LiveLedger, observer: Observer, fleet: Fleet) -> None:
         sample = await observer.sample()
-        pending = sample.redis_pending if self._reads_redis else sample.consumer_pending
-        say(Pulse(done=live.read(), offered=live.offered, pending=pending or 0))
+        waiting, in_flight = sample.nats_waiting, sample.ack_pending
+        if self._reads_redis:
+            waiting, in_flight = sample.redis_pending or 0, sample.redis_work
+        done = live.read()
+        now_ns = self._clock.monotonic_ns()
+        say(
+            Pulse(
+                time_ns=now_ns,
+                done=done,
+                offered=live.offered,
+                phase=self._phase.label,
+                waiting=waiting,
+                in_flight=in_flight or 0,
+                redelivered=live.redelivered,
+                dead=live.dead,
+                lag_p99_ms=live.take_lag_p99_ms(),
+                oldest_s=live.oldest_s(now_ns),
+                workers=len(fleet.processes()),
+            )
+        )
 
     @property
     def _reads_redis(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from _protocol import Histogram
 
-from hookbench.clock import NS_PER_MS
+from hookbench.clock import NS_PER_MS, NS_PER_S
 from hookbench.ledger.events import (
     COMMIT_MARKER,
     HEADER_BYTES,
@@ -84,13 +84,22 @@ class LiveLedger:
         self._folder = folder
         self._segments: dict[str, _Segment] = {}
         self._waiting: dict[bytes, int] = {}
+        self._lags_ns: list[Ints] = []
         self.offered = 0
         """Tasks that producers have begun to send."""
+        self.redelivered = 0
+        """Deliveries of a task beyond its first, as the broker or the worker counts them."""
+        self.dead = 0
+        """Dead letters."""
 
     def read(self) -> Histogram:
         """Latencies of the tasks that were first done since the last call."""
         # Workers first: whatever they did is preceded by what the producers wrote.
         done = list(self._new_records("worker"))
+        for records in done:
+            again = (records["event"] == Event.RECEIVED) & (records["attempt"] > 1)
+            self.redelivered += int(again.sum())
+            self.dead += int((records["event"] == Event.DEAD).sum())
         for records in self._new_records("producer"):
             self._note_puts(records)
         return histogram(np.array(list(self._latencies_ns(done)), dtype=np.int64))
@@ -99,12 +108,28 @@ class LiveLedger:
         put = records[records["event"] == Event.PUT_INVOKED]
         self.offered += len(put)
         intended_ns = np.where(put["value"] > 0, put["value"], put["time_ns"])
+        self._lags_ns.append(put["time_ns"] - intended_ns)
         self._waiting.update(zip(_keys(put), intended_ns.tolist(), strict=True))
         for key in _keys(records[records["event"] == Event.REFUSED]):
             self._waiting.pop(key, None)
 
+    def take_lag_p99_ms(self) -> float:
+        """p99 of the schedule lag of what was sent since the last call; 0 for nothing."""
+        lags_ns = np.concatenate(self._lags_ns) if self._lags_ns else np.zeros(0, dtype=np.int64)
+        self._lags_ns = []
+        return float(np.percentile(lags_ns, 99)) / NS_PER_MS if len(lags_ns) else 0.0
+
+    def oldest_s(self, now_ns: int) -> float:
+        """Since the task was due that has waited for its end the longest; 0 without one."""
+        if not self._waiting:
+            return 0.0
+        return max(0.0, (now_ns - min(self._waiting.values())) / NS_PER_S)
+
     def _latencies_ns(self, parts: list[Records]) -> Iterator[int]:
         for records in parts:
+            ended = (records["event"] == Event.DEAD) | (records["event"] == Event.SUPERSEDED)
+            for key in _keys(records[ended]):
+                self._waiting.pop(key, None)
             done = records[records["event"] == Event.DONE]
             for key, time_ns in zip(_keys(done), done["time_ns"].tolist(), strict=True):
                 intended_ns = self._waiting.pop(key, None)

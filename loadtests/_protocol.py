@@ -155,11 +155,35 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
 
 
 class Pulse(msgspec.Struct, frozen=True, kw_only=True, tag="pulse"):
-    """Once a second: tasks first done since the last pulse, and what waits in the queue now."""
+    """Once a second: what was done since the last pulse, and what the queue holds now.
 
+    Attributes:
+        time_ns: monotonic.
+        done: end-to-end latencies of the tasks that were first done since the last pulse.
+        offered: tasks that producers have begun to send, in all.
+        phase: of the run.
+        waiting: tasks that no worker has got yet.
+        in_flight: those that a worker has, and that are not acknowledged.
+        redelivered: deliveries of a task beyond its first, in all.
+        dead: dead letters, in all.
+        lag_p99_ms: schedule lag of what was sent since the last pulse.
+        oldest_s: since the task that waits longest was due.
+        workers: processes that run.
+        faults: in effect.
+    """
+
+    time_ns: int
     done: Histogram
     offered: int
-    pending: int
+    phase: str
+    waiting: int
+    in_flight: int
+    redelivered: int
+    dead: int
+    lag_p99_ms: float
+    oldest_s: float
+    workers: int
+    faults: tuple[str, ...] = ()
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, tag="incident"):

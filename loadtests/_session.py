@@ -27,6 +27,7 @@ from _protocol import (
     Ticket,
 )
 from _publisher import Publisher
+from _queue_tab import QueueTab
 from _report import ConsumeRow, account_lines, broken_thresholds
 from _stage_process import StageProcess
 from gevent.lock import RLock
@@ -75,6 +76,7 @@ class Session:
         self._ticket: Ticket | None = None
         self.publisher = None if isinstance(self._runner, MasterRunner) else Publisher(environment)
         self.has_stage = not isinstance(self._runner, WorkerRunner)
+        self.queue_tab = QueueTab(environment)
         self.last_lines: list[str] = []
         """The account of the last run, for a person."""
         self._listen_to_others()
@@ -141,6 +143,7 @@ class Session:
             self._no_account = ""
             self._closed_workers.clear()
             self._row = ConsumeRow(self._environment.stats, str(options.queue))
+            self.queue_tab.begin(options)
             if self.publisher is None:
                 parsed = self._environment.parsed_options
                 setattr(parsed, TICKET_OPTION, msgspec.json.encode(ticket).decode())
@@ -200,6 +203,7 @@ class Session:
     def _hear(self, event: Any) -> None:
         if isinstance(event, Pulse) and self._row is not None:
             self._row.add(event.done)
+            self.queue_tab.add(event)
         elif isinstance(event, Incident):
             _log.warning("incident    %s", event.text)
         elif isinstance(event, Full):

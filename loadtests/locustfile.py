@@ -47,6 +47,7 @@ class HookUser(User):
     there, whether or not the task before was slow. Without one it sends as soon as it can.
     """
 
+    host = "hook queue"  # Locust's form asks for one otherwise
     wait_time = constant(0)
 
     def __init__(self, environment: Environment) -> None:

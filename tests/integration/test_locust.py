@@ -261,6 +261,12 @@ class Web:
         keys = (("PUBLISH", queue), ("CONSUME", f"{queue} end to end"))
         return tuple(rows[key]["num_requests"] if key in rows else 0 for key in keys)
 
+    def queue_tab(self):
+        """The rows of the tab, by figure."""
+        (found,) = json.loads(self.get("/stats/requests"))["extended_stats"]
+        assert found["key"] == "queue"
+        return {row["figure"]: row for row in found["data"]}
+
 
 def test_web_form_starts_stops_and_starts_again(start):
     port = free_port()
@@ -281,6 +287,15 @@ def test_web_form_starts_stops_and_starts_again(start):
         answer = web.post("/swarm", user_count=5, spawn_rate=5, **fields)
         assert answer["success"] is True, answer
         locust.until(lambda queue=queue: min(web.counts(queue)) > 0, f"counts of {queue}")
+        locust.until(lambda: web.queue_tab().get("done", {"now": 0})["now"] > 0, "the Queue tab")
+        tab = web.queue_tab()
+        assert tab["phase"]["now"] == {"jetstream": "nats_only", "redis_list": "redis_only"}[queue]
+        assert tab["workers"]["now"] == 2
+        assert (tab["dead"]["now"], tab["redelivered"]["now"]) == (0, 0)
+        assert 0 <= tab["depth"]["now"] <= tab["depth"]["highest"]
+        lines = web.get("/hookbench/queue.csv").splitlines()
+        assert lines[0].startswith("time_s,phase,waiting,in_flight,")
+        assert len(lines) > 1
         locust.look()
         assert web.post("/stop")["success"] is True
         verdict, published, consumed, left = locust.account()
