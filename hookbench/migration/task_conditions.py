@@ -192,7 +192,8 @@ def nats_is_drained(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Che
     """Nothing is left that only a reader of NATS would find (hazard B3).
 
     Of a type without a consumer that is all that the stream holds, or, where a done-store tells
-    what has ended, nothing: see ``none_forgotten``.
+    what has ended, nothing: see ``none_forgotten``. Where it does, a consumer may also have
+    pending what all of has ended or is in Redis, as one that was made anew has.
     """
     name = "nats drained"
     if snapshot.nats is None:
@@ -207,7 +208,13 @@ def nats_is_drained(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Che
     told = f"{pending} pending, {unacked} not acknowledged"
     if alone:
         told += ", without a consumer: " + ", ".join(f"{n} of {kind}" for kind, n in alone.items())
-    return make_check(name, go_if(not (pending or unacked or alone)), told)
+    waiting: set[uuid.UUID] = set()
+    known = pending and nats.whole and snapshot.ended is not None and snapshot.redis is not None
+    if known and snapshot.redis is not None:
+        waiting = snapshot.open(nats.ids - snapshot.redis.ids)
+        told += f", {len(waiting)} tasks of the stream neither in Redis nor ended"
+        pending = len(waiting)
+    return make_check(name, go_if(not (pending or unacked or alone)), told, waiting)
 
 
 def none_forgotten(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Check:

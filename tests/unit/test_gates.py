@@ -453,6 +453,27 @@ def test_what_is_left_on_nats_is_no_go_on_the_way_back(nats):
     assert held(snapshot, move) == {"nats drained": Answer.NO_GO}
 
 
+@pytest.mark.parametrize("moment", [Moment.BETWEEN, Moment.AFTER])
+def test_a_consumer_that_was_made_anew_has_pending_what_has_ended(moment):
+    """And what Redis has: nobody needs a reader of NATS for either."""
+    move = the_move(Phase.DUAL_READ, Phase.REDIS_ONLY, moment)
+    done, waiting, alone = made(60), made(50), made(40)
+
+    def held_with(*tasks, **changes):
+        nats = msgspec.structs.replace(stream_of([*tasks]), last_sequence=0, **changes)
+        redis = RedisView(pending=(waiting,))
+        return held(good(move, redis=redis, nats=nats, ended=frozenset([done])), move)
+
+    assert held_with(done, waiting) == {}
+    drained = {"nats drained": Answer.NO_GO}
+    assert held_with(done, waiting, whole=False).items() >= drained.items()
+    found = held_with(done, waiting, alone)
+    assert found.items() >= drained.items()
+    handed_out = msgspec.structs.replace(stream_of([done], delivered=1), last_sequence=0)
+    snapshot = good(move, nats=handed_out, ended=frozenset([done]))
+    assert held(snapshot, move) == drained  # a worker has it in hand
+
+
 def test_a_late_publish_is_no_go():
     move = the_move(Phase.NATS_PRIMARY, Phase.REDIS_ONLY, Moment.AFTER)
     nats = stream_of([], last_sequence=12)
