@@ -11,6 +11,7 @@ from _protocol import QueueChoice, RunOptions
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.resolve import NATS_URL_VARIABLE, REDIS_URL_VARIABLE
 from hookbench.errors import SettingError
+from hookbench.load.payloads import parse_payload
 from hookbench.load.thresholds import parse_thresholds
 from hookbench.migration.phases import Design
 
@@ -35,7 +36,6 @@ _NUMBERS = {
     "rate": _Number(
         "rate_per_s", 0, 100_000, "Tasks per second of each user (open loop); 0: closed loop."
     ),
-    "payload_bytes": _Number("payload_bytes", 0, 1_000_000, "Filling of each task's payload."),
     "hook_workers": _Number("hook_workers", 1, 64, "Processes of 'hookbench worker'."),
     "work_ms": _Number("work_ms", 0, 60_000, "Service time of each task in the worker."),
     "drain_seconds": _Number(
@@ -43,6 +43,7 @@ _NUMBERS = {
     ),
     "max_tasks": _Number("max_tasks", 1, 20_000_000, "The run stops after so many tasks."),
 }
+_MAX_PAYLOAD_BYTES = 1_000_000
 _PUBLISH_TIMES = ("publish_p50", "publish_p99", "publish_max")
 _CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
     "queue": (QueueChoice, "Where to publish; both: NATS and Redis, read from Redis."),
@@ -74,6 +75,14 @@ def add_options(parser: Any) -> None:
             metavar="<number>",
             help=_text_with_bounds(number),
         )
+    parser.add_argument(
+        "--payload",
+        default=defaults.payload,
+        type=_payload,
+        env_var=_variable("payload"),
+        metavar="<bytes>",
+        help="Bytes of filling of each task: 256, uniform:min=64,max=4096 or lognormal:median=512.",
+    )
     parser.add_argument(
         "--fail-if",
         default="",
@@ -127,9 +136,17 @@ def read_options(values: Mapping[str, Any]) -> RunOptions:
             raise SettingError(f"{_flag(name)} {value!r}: use one of {known}") from error
     for name, number in _NUMBERS.items():
         fields[number.field] = _number(name, values[name])
+    fields["payload"] = str(values["payload"])
+    _check_payload(fields["payload"])
     fields["fail_if"] = str(values["fail_if"])
     _check_thresholds(fields["fail_if"])
     return RunOptions(**fields)
+
+
+def _check_payload(text: str) -> None:
+    largest = parse_payload(text).largest
+    if largest > _MAX_PAYLOAD_BYTES:
+        raise SettingError(f"payload of {largest:,} bytes: use up to {_MAX_PAYLOAD_BYTES:,}")
 
 
 def _check_thresholds(text: str) -> None:
@@ -141,8 +158,16 @@ def _check_thresholds(text: str) -> None:
 
 
 def _thresholds(text: str) -> str:
+    return _as_argument(_check_thresholds, text)
+
+
+def _payload(text: str) -> str:
+    return _as_argument(_check_payload, text)
+
+
+def _as_argument(check: Callable[[str], None], text: str) -> str:
     try:
-        _check_thresholds(text)
+        check(text)
     except SettingError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return text

@@ -1,6 +1,5 @@
 """The asyncio side of publishing: ``ReceiveSyncService`` over one Locust process's connections."""
 
-import random
 from pathlib import Path
 from typing import Self
 
@@ -10,14 +9,16 @@ from _protocol import LEDGER_FOLDER, ProducerTotals, Ticket
 from hookbench.clock import Clock, SystemClock
 from hookbench.errors import HookbenchError, SendError
 from hookbench.ledger.events import LedgerWriter
-from hookbench.load.workload import SYNTHETIC
+from hookbench.load.mix import ALL_PLAIN, parse_mix
+from hookbench.load.payloads import parse_payload
+from hookbench.load.repositories import Repositories
+from hookbench.load.workload import Workload
 from hookbench.migration.measures import Measures, measures_of
 from hookbench.migration.phases import Design
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.task import new_task
 
 __all__ = ["Outcome", "Producer"]
 
@@ -48,9 +49,14 @@ class Producer:
         self._connections = connections
         self._ledger = ledger
         self._clock = clock
-        self._entropy = random.Random(f"{ticket.run}:{ledger.writer}")
-        self._payload_bytes = ticket.options.payload_bytes
-        self._filling = "x" * self._payload_bytes
+        self._tasks = Workload(
+            task_type="sync",
+            mix=parse_mix(ALL_PLAIN),
+            payloads=parse_payload(ticket.options.payload),
+            repositories=Repositories(_REPOSITORIES),
+            clock=clock,
+            seed=f"{ticket.run}:{ledger.writer}",
+        )
         self.totals = ProducerTotals()
 
     @classmethod
@@ -88,13 +94,7 @@ class Producer:
 
     async def publish(self, intended_ns: int) -> Outcome:
         """Send one task; ``intended_ns`` is when it was due (monotonic), 0 for now."""
-        task = new_task(
-            repo_id=f"{SYNTHETIC}/repo-{self.totals.offered % _REPOSITORIES}",
-            task_type="sync",
-            payload={"filling": self._filling},
-            clock=self._clock,
-            entropy=self._entropy,
-        )
+        task = self._tasks(self.totals.offered)
         self.totals.offered += 1
         start_ns = intended_ns or self._clock.monotonic_ns()
         error: HookbenchError | None = None
@@ -104,7 +104,7 @@ class Producer:
             error = refusal
         latency_ns = self._clock.monotonic_ns() - start_ns
         self._count(error)
-        return Outcome(latency_ns, self._payload_bytes, error)
+        return Outcome(latency_ns, len(task.payload["filling"]), error)
 
     def _count(self, error: HookbenchError | None) -> None:
         if error is None:

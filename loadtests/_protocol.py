@@ -67,7 +67,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a user chose for a run.
 
     Attributes:
-        payload_bytes: filling of each task's payload.
+        payload: bytes of filling of each task's payload, see ``parse_payload``.
         hook_workers: ``hookbench worker`` processes.
         rate_per_s: tasks per second of each user (open loop), 0 for closed loop.
         work_ms: service time of each task, 0 for none.
@@ -79,7 +79,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     queue: QueueChoice = QueueChoice.REDIS_LIST
     durability: Durability = Durability.LAZY
     design: Design = Design.GUIDE
-    payload_bytes: int = 256
+    payload: str = "256"
     hook_workers: int = 1
     rate_per_s: float = 25.0
     work_ms: float = 0.0

@@ -37,7 +37,7 @@ class Workload:
         repositories: Repositories,
         names: Sequence[str] = (),
         clock: Clock,
-        seed: int,
+        seed: int | str,
     ) -> None:
         self._task_type = task_type
         self._mix = mix

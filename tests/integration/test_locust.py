@@ -147,11 +147,32 @@ def test_thresholds_decide_the_exit_code(start):
     assert re.fullmatch(r"rate<100000/s: \d+(\.\d+)?", failed[0].replace(",", ""))
 
 
-@pytest.mark.parametrize("text", ["p99>5", "publish_p95>1ms", "lots>0"])
-def test_what_is_no_threshold_is_refused_before_anything_starts(start, text):
-    locust = start("--headless", "-t", "2s", "--fail-if", text)
+def test_payloads_have_a_distribution(start, tmp_path):
+    locust = start(
+        "--headless", "-t", "2s", "--payload", "choice:10=1,3000=1",
+        "--json-file", str(tmp_path / "stats"),
+    )  # fmt: skip
+    assert locust.end() == 0, locust.text
+    rows = rows_of(json.loads((tmp_path / "stats.json").read_text()))
+    publish = rows["PUBLISH", "redis_list"]
+    mean = publish["total_content_length"] / publish["num_requests"]
+    assert 1_000 < mean < 2_000
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "told"),
+    [
+        ("--fail-if", "p99>5", "threshold 'p99>5'"),
+        ("--fail-if", "publish_p95>1ms", "threshold 'publish_p95>1ms'"),
+        ("--fail-if", "lots>0", "threshold 'lots>0'"),
+        ("--payload", "large", "payload 'large'"),
+        ("--payload", "2000000", "payload of 2,000,000 bytes: use up to 1,000,000"),
+    ],
+)
+def test_an_option_that_is_none_is_refused_before_anything_starts(start, option, text, told):
+    locust = start("--headless", "-t", "2s", option, text)
     assert locust.end() == 2, locust.text
-    assert f"argument --fail-if: threshold '{text}'" in locust.text
+    assert f"argument {option}: {told}" in locust.text
     assert not any("redis-server" in command for command in locust.commands().values())
 
 
@@ -274,7 +295,7 @@ def test_web_form_starts_stops_and_starts_again(start):
     web = Web(port)
     locust.until(web.is_up, "web page")
     page = web.get("/")
-    for option in ("queue", "durability", "design", "payload_bytes", "hook_workers", "rate"):
+    for option in ("queue", "durability", "design", "payload", "hook_workers", "rate"):
         assert f'"{option}"' in page
     assert "redis_url" not in page
 
