@@ -35,6 +35,7 @@ class Locust:
         self.folder = tmp_path
         self.output = tmp_path / "output.txt"
         self.seen = []
+        self.end_timeout_s = END_TIMEOUT_S
         env = {key: value for key, value in os.environ.items() if "LOCUST" not in key}
         for name in ("HOOKBENCH_REDIS_URL", "HOOKBENCH_NATS_URL"):
             env.pop(name, None)
@@ -84,7 +85,7 @@ class Locust:
         self.look()
         if number is not None:
             self.process.send_signal(number)
-        code = self.process.wait(END_TIMEOUT_S)
+        code = self.process.wait(self.end_timeout_s)
         _gone, alive = psutil.wait_procs(self.seen, timeout=3.0)
         assert alive == [], self.text
         assert list(self.folder.glob("hookbench-locust-*")) == []
@@ -215,6 +216,48 @@ async def eventually_holds(client, key, length):
         return await client.llen(key) >= length
 
     await eventually(holds, what=f"{length} tasks in {key}")
+
+
+@pytest.mark.parametrize(("queue", "design"), [("redis_list", "guide"), ("jetstream", "hardened")])
+def test_a_killed_worker_takes_no_task_out_of_the_account(start, queue, design):
+    """The guide leaves what it had in hand in its work list; it is there, and not lost."""
+    locust = start(
+        "--headless", "-t", "6s", "--queue", queue, "--design", design, "--work-ms", "50",
+        "--drain-seconds", "40", "-u", "10", "--rate", "20",
+    )  # fmt: skip
+    locust.until(lambda: re.search(r"CONSUME +\S+ end to end +[1-9]", locust.text), "tasks done")
+    (worker,) = [
+        child for child, command in locust.commands().items() if "hookbench worker" in command
+    ]
+    worker.kill()
+    locust.end_timeout_s = 90.0
+    assert locust.end() == 0, locust.text
+    assert "was killed by SIGKILL, replaced by" in locust.text
+    verdict, published, consumed, left = locust.account()
+    assert verdict == "balanced"
+    assert published == consumed + left > 500
+    if design == "hardened":
+        assert left == 0
+    else:
+        assert left > 0
+
+
+def test_users_that_are_stopped_little_by_little_lose_no_task(start):
+    """Half of them in the middle of the run, as with a ramp down in the form."""
+    port = free_port()
+    locust = start("--web-host", "127.0.0.1", "--web-port", str(port))
+    web = Web(port)
+    locust.until(web.is_up, "web page")
+    fields = {"queue": "jetstream", "rate": 50}
+    for users in (20, 10, 5, 1):
+        answer = web.post("/swarm", user_count=users, spawn_rate=20, **fields)
+        assert answer["success"] is True, answer
+        time.sleep(1.0)
+    assert web.post("/stop")["success"] is True
+    verdict, published, consumed, left = locust.account()
+    assert (verdict, left) == ("balanced", 0)
+    assert published == consumed > 500
+    assert locust.end(signal.SIGTERM) == 0, locust.text
 
 
 def test_sigterm_in_the_middle_still_accounts_and_leaves_no_process(start):
