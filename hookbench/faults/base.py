@@ -177,6 +177,15 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Whether it waits until the one of its kind before it is healed, however late that is."""
         return False
 
+    @property
+    def what(self) -> str:
+        """What it changes, where a fault that comes later must not find it changed; else empty.
+
+        It waits for each one before it that was to be healed by then, however late that is. Two
+        that are to overlap do.
+        """
+        return ""
+
     def check(self) -> None:
         """Refuse what makes no sense, before a run begins.
 

@@ -30,6 +30,11 @@ class DeleteConsumer(Fault, frozen=True, kw_only=True, tag="delete_consumer"):
                 f"fault {self.name}: for_s {self.for_s}: use more than 0, or recreate_consumer"
             )
 
+    @property
+    def what(self) -> str:
+        """The consumer, and its settings."""
+        return "consumer"
+
     def needs(self) -> dict[str, int]:
         """NATS."""
         return {"nats": 1}
@@ -87,6 +92,11 @@ class RecreateConsumer(Fault, frozen=True, kw_only=True, tag="recreate_consumer"
             raise SettingError(
                 f"fault {self.name}: for_s {self.for_s}: leave it out, or use delete_consumer"
             )
+
+    @property
+    def what(self) -> str:
+        """The consumer, and its settings."""
+        return "consumer"
 
     def needs(self) -> dict[str, int]:
         """NATS."""

@@ -55,6 +55,11 @@ class ConsumerLimits(Fault, frozen=True, kw_only=True, tag="consumer_limits"):
                 f"fault {self.name}: max_ack_pending {self.max_ack_pending}: use 1 or more"
             )
 
+    @property
+    def what(self) -> str:
+        """The consumer's settings."""
+        return "consumer"
+
     def needs(self) -> dict[str, int]:
         """NATS."""
         return {"nats": 1}

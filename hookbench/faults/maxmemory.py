@@ -58,6 +58,11 @@ class MaxMemory(Fault, frozen=True, kw_only=True, tag="maxmemory"):
                 f"fault {self.name}: policy {self.policy!r}: use one of {', '.join(POLICIES)}"
             )
 
+    @property
+    def what(self) -> str:
+        """The memory settings of Redis."""
+        return "redis memory"
+
     def needs(self) -> dict[str, int]:
         """Redis."""
         return {"redis": 1}

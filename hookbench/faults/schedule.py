@@ -48,6 +48,7 @@ class FaultSchedule:
         self._healing: dict[int, asyncio.Task[None]] = {}
         self._phases_ns: dict[int, int] = {}
         self._phase_entered = asyncio.Event()
+        self._over = [asyncio.Event() for _fault in faults]
         self._turns: defaultdict[type[Fault], asyncio.Lock] = defaultdict(asyncio.Lock)
         self.records = [
             FaultRecord(
@@ -84,8 +85,23 @@ class FaultSchedule:
     async def _carry_out(self, index: int) -> None:
         fault = self._faults[index]
         await self._wait_for_time(index)
+        await self._wait_for_healing_before(index)
         async with self._turns[type(fault)] if fault.one_at_a_time else nullcontext():
-            await self._fire(index)
+            try:
+                await self._fire(index)
+            finally:
+                self._over[index].set()
+
+    async def _wait_for_healing_before(self, index: int) -> None:
+        """Until what it changes is as it was, but for faults that it is to overlap with."""
+        what, begin_ns = self._faults[index].what, self.records[index].planned_ns
+        for other, fault in enumerate(self._faults):
+            planned_ns = self.records[other].planned_ns
+            end_ns = planned_ns + int(fault.for_s * NS_PER_S)
+            # One that comes at the same moment is the later one if it stands later.
+            before = (end_ns, other) < (begin_ns, index)
+            if what and fault.what == what and planned_ns and before:
+                await self._over[other].wait()
 
     async def _wait_for_time(self, index: int) -> None:
         """Until it is to be prepared."""

@@ -53,6 +53,11 @@ class StreamLimits(Fault, frozen=True, kw_only=True, tag="stream_limits"):
                 f" max_age_s {self.max_age_s}"
             )
 
+    @property
+    def what(self) -> str:
+        """The stream's settings."""
+        return "stream"
+
     def needs(self) -> dict[str, int]:
         """NATS."""
         return {"nats": 1}

@@ -42,6 +42,14 @@ class Noted(Fault, frozen=True, kw_only=True, tag="noted"):
             targets.log.append(("healed", self.target, targets.clock.now_ns))
 
 
+class Setting(Noted, frozen=True, kw_only=True, tag="setting"):
+    """Changes a setting, which those that come later must not find changed."""
+
+    @property
+    def what(self):
+        return "setting"
+
+
 class Alone(Noted, frozen=True, kw_only=True, tag="alone"):
     """Not before the one of its kind is healed."""
 
@@ -137,6 +145,43 @@ async def test_of_a_kind_that_comes_one_at_a_time_the_next_one_waits(carry_out):
         ("heal", "b", 13.5),
     ]
     assert schedule.unknown() == []
+
+
+async def test_what_is_healed_late_is_not_met_by_what_comes_later(carry_out):
+    schedule, log, _recorder, _start_ns = await carry_out(
+        Setting(target="a", at_s=1.0, for_s=1.0, fails="slow heal"),
+        Setting(target="b", at_s=3.0, for_s=1.0),
+        Noted(target="c", at_s=3.0),
+    )
+    assert log == [
+        ("inject", "a", 1.0),
+        ("heal", "a", 2.0),
+        ("inject", "c", 3.0),
+        ("heal", "c", 3.0),
+        ("healed", "a", 12.0),
+        ("inject", "b", 12.0),
+        ("heal", "b", 13.0),
+    ]
+    assert schedule.unknown() == []
+
+
+async def test_two_that_are_to_overlap_do(carry_out):
+    _schedule, log, _recorder, _start_ns = await carry_out(
+        Setting(target="a", at_s=1.0, for_s=2.0), Setting(target="b", at_s=2.0, for_s=2.0)
+    )
+    assert [(what, target) for what, target, _at in log] == [
+        ("inject", "a"),
+        ("inject", "b"),
+        ("heal", "a"),
+        ("heal", "b"),
+    ]
+
+
+async def test_one_that_does_not_fire_lets_the_next_one_come(carry_out):
+    _schedule, log, _recorder, _start_ns = await carry_out(
+        Setting(target="a", at_s=1.0, fails="inject"), Setting(target="b", at_s=2.0)
+    )
+    assert ("inject", "b", 2.0) in log
 
 
 async def test_a_fault_of_a_phase_comes_so_long_after_the_change_into_it(carry_out):
