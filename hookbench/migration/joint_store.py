@@ -87,9 +87,7 @@ class JointStore:
                 task_id, owner, lease_s, repository=repository, above=above
             )
             if claim.outcome is not ClaimOutcome.GRANTED:
-                if claim.outcome is ClaimOutcome.SUPERSEDED and await self._second.are_done(
-                    [task_id]
-                ):
+                if claim.outcome is ClaimOutcome.SUPERSEDED and await self._second_has_done(claim):
                     # By its order alone: the first has not heard of this task's own end.
                     return msgspec.structs.replace(claim, outcome=ClaimOutcome.DONE)
                 await self._tell_end(self._second, claim)
@@ -149,7 +147,19 @@ class JointStore:
         ]
         return max(counts)
 
+    async def _second_has_done(self, claim: Claim) -> bool:
+        """Whether the second one knows the task as done, and not as superseded."""
+        parts = self._second.records_of([claim.task_id])
+        return any([item.done and not item.superseded async for part in parts for item in part])
+
     async def _tell_end(self, other: RecordTarget, claim: Claim) -> None:
         """What one knows as ended, the other has to know when it is asked alone."""
         if claim.outcome in (ClaimOutcome.DONE, ClaimOutcome.SUPERSEDED):
-            await other.put_record(DoneRecord(task_id=claim.task_id, done=True, token=claim.token))
+            await other.put_record(
+                DoneRecord(
+                    task_id=claim.task_id,
+                    done=True,
+                    superseded=claim.outcome is ClaimOutcome.SUPERSEDED,
+                    token=claim.token,
+                )
+            )

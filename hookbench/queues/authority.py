@@ -154,6 +154,7 @@ class DoneRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         done: the task has ended; superseded counts as that.
+        superseded: it has ended so, as far as the store tells the two apart.
         live: it is claimed, and the lease has not ended: its worker must stop first.
         token: the highest so far.
         failures, losses, last_failure: see ``Claim``; a claim whose lease has ended counts as lost.
@@ -161,6 +162,7 @@ class DoneRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     task_id: uuid.UUID
     done: bool
+    superseded: bool = False
     live: bool = False
     token: int = 0
     failures: int = 0

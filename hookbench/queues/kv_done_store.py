@@ -174,8 +174,9 @@ class KvDoneStore:
 
     async def put_record(self, record: DoneRecord) -> bool:
         """Take the record of another store over; tokens go on above its token."""
+        ended = State.SUPERSEDED if record.superseded else State.DONE
         entry = Entry(
-            state=State.DONE if record.done else State.RELEASED,
+            state=ended if record.done else State.RELEASED,
             base=record.token,
             token=record.token,
             failures=record.failures,
@@ -253,6 +254,7 @@ class KvDoneStore:
         return DoneRecord(
             task_id=task_id,
             done=entry.state in ENDED,
+            superseded=entry.state == State.SUPERSEDED,
             live=live,
             token=stored.token,
             failures=entry.failures,
