@@ -25,7 +25,7 @@ def test_stall(proof, tmp_path, queue):
         if loop == "open" and manifest.lag["lag_p99_ns"] > 50e6:
             unknown.append(f"the producer was late: p99 {manifest.lag['lag_p99_ns'] / 1e6:.1f} ms")
     proof.record_versions(**{report.name: report.version for report in manifest.broker_reports})
-    plot_stall(ROOT / "docs" / f"stall-{queue}.png", seen, queue)
+    plot_stall(ROOT / "evidence" / f"stall-{queue}.png", seen, queue)
     found = {loop: figures_of(latency_ms) for loop, (_at, latency_ms) in seen.items()}
     if found["open"]["p999_ms"] < 0.9 * STALL_S * 1000:
         refuted.append(f"open loop: p99.9 of {found['open']['p999_ms']} ms")
