@@ -73,7 +73,7 @@ TrialFn = Callable[[float], Awaitable[Trial]]
 async def find_capacity(
     trial: TrialFn, *, first_per_s: float, width: float = 0.1, most_per_s: float = 1e6
 ) -> Capacity:
-    """Double a rate until it is not sustained, halve it until it is, then close in.
+    """Double a rate until it is not sustained, halve it until it is, then close in, and look back.
 
     Args:
         trial: makes one, at a rate.
@@ -108,7 +108,20 @@ async def find_capacity(
         if high is None or not low or high / low - 1 <= width:
             break
         answer = await ask(_between(low, high))
+    for neighbour in _neighbours(known, width, most_per_s) if answer is not None else ():
+        await ask(neighbour)
     return _conclude(known, width)
+
+
+def _neighbours(
+    known: dict[float, Judgement], width: float, most_per_s: float
+) -> tuple[float, ...]:
+    """Rates around the interval: a search that closes in never sees whether it went astray."""
+    low, high = _interval(known)
+    if high is None or not low:
+        return ()
+    around = (low / (1 + width), min(high * (1 + width), most_per_s))
+    return tuple(float(f"{rate:.3g}") for rate in around)
 
 
 def _between(low: float, high: float) -> float:

@@ -1,6 +1,7 @@
 """The search for a capacity, on trials of which the truth is known, and its objectives."""
 
 import random
+import re
 
 import numpy as np
 import pytest
@@ -69,22 +70,18 @@ async def test_noise_near_the_limit_is_an_answer_or_a_reason():
             assert found.width <= 0.1
 
 
-async def test_judgements_that_contradict_each_other_make_it_unknown():
-    async def trial(rate_per_s):
-        return Trial(rate_per_s=rate_per_s, sustained=rate_per_s in (500, 1000, 2830), why="no")
-
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ((1050, 1100), "the interval is 30% wide, more than 10%"),  # below, and not sustained
+        ((1420, 1440), "the interval is 68% wide, more than 10%"),  # above, and sustained
+    ],
+)
+async def test_neighbours_that_contradict_the_search_make_it_unknown(wrong, told):
+    trial, _made = up_to(1200, errs=lambda rate: wrong[0] < rate < wrong[1])
     found = await find_capacity(trial, first_per_s=500)
-    assert found.unknown_because == ""  # 1,000 to 1,070: nothing contradicts it
-
-    async def contradicting(rate_per_s):
-        good = rate_per_s <= 1000 or 1400 < rate_per_s < 1900
-        return Trial(rate_per_s=rate_per_s, sustained=good, why="no")
-
-    found = await find_capacity(contradicting, first_per_s=500)
-    assert found.low_per_s <= 1900
-    for judgement in found.judgements:
-        if judgement.rate_per_s <= found.low_per_s:
-            assert judgement.sustained
+    assert re.fullmatch(told, found.unknown_because), found.unknown_because
+    assert found.width > 0.1
 
 
 @pytest.mark.parametrize(
