@@ -246,7 +246,8 @@ def judge_run(
         item: histogram.get_value_at_percentile(item) / NS_PER_MS for item in objective.percentiles
     }
     growth_per_s = backlog_growth(columns, begin_ns, end_ns)
-    lag_ms = (manifest.lag or {}).get("lag_p99_ns", 0) / NS_PER_MS
+    lags_ns = (columns.invoked_ns - columns.intended_ns)[counted]
+    lag_ms = float(np.percentile(lags_ns, 99)) / NS_PER_MS
     late_s = (int(columns.done_ns[finished].max()) - end_ns) / NS_PER_S
     missed = objective.missed(
         percentiles_ms,
