@@ -43,6 +43,13 @@ def remarks(figures):
             " `trim` removes its copies beside the work, a pipeline for many. What `read_both`"
             " looks at goes by the clock."
         ),
+        "nats_primary": (
+            "NATS alone is written, and both brokers are the authority, so that the phase before"
+            " and the phase after have one in common with it: a claim and an end are asked of"
+            f" both, after each other. That leaves {ratio('nats_primary: done_store')} of the rate,"
+            f" and {ratio('nats_primary: all')} with all measures: the dearest phase, and meant to"
+            " be left."
+        ),
         "nats_only": (
             "The authority is on JetStream, where each claim and each end is a message and its"
             " answer, and nothing is shared:"
@@ -66,7 +73,8 @@ def conclusion(figures):
     together = (
         "**All together** leave, with a handler that does nothing,"
         f" {ratios('redis_only: all')} per second in `redis_only`,"
-        f" {ratios('dual_write: all')} in `dual_write`, {ratios('dual_read: all')} in `dual_read`"
+        f" {ratios('dual_write: all')} in `dual_write`, {ratios('dual_read: all')} in `dual_read`,"
+        f" {ratios('nats_primary: all')} in `nats_primary`"
         f" and {ratios('nats_only: all')} in `nats_only`, where it is still"
         f" {figures['nats_only: all']['put_per_s']:,} and"
         f" {figures['nats_only: all']['done_per_s']:,} per second in one process."

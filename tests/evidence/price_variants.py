@@ -121,6 +121,31 @@ _BUDGETS = {
         "done_store,read_both": Budget(redis_turns=_CLAIM, turns_at_once=_SHARED, wire_bytes=800),
         "all": Budget(redis_turns=_CLAIM + 1, turns_at_once=_SHARED, nats_in=1, wire_bytes=1500),
     },
+    # NATS alone is written, and both are the authority: what each of them asks for adds up.
+    "nats_primary": {
+        GUIDE: Budget(nats_out=3, nats_in=2, wire_bytes=1300),
+        "done_store": Budget(
+            redis_turns=_CLAIM,
+            turns_at_once=_SHARED,
+            nats_out=_CLAIM,
+            nats_in=_CLAIM,
+            wire_bytes=1900,
+        ),
+        "repository_order": Budget(
+            redis_turns=_CLAIM,
+            turns_at_once=_SHARED,
+            nats_out=_CLAIM + 2,
+            nats_in=_CLAIM + 2,
+            wire_bytes=2900,
+        ),
+        "all": Budget(
+            redis_turns=_CLAIM + 1,
+            turns_at_once=_SHARED,
+            nats_out=_CLAIM + 2,
+            nats_in=_CLAIM + 2 + 1,
+            wire_bytes=3700,
+        ),
+    },
     # JetStream is the authority.
     "nats_only": {
         GUIDE: Budget(nats_out=3, nats_in=2, wire_bytes=1300),
