@@ -77,17 +77,19 @@ class TaskColumns:
         self.terminal = self.ends > 0
 
     def learn_ended(self, ids: Sequence[bytes]) -> None:
-        """Take over the authority's word for tasks whose worker died before its own record.
+        """Take over the authority's word for tasks whose worker could not record their end.
 
-        What that worker recorded last tells how they ended. If it is the delivery, the authority
-        ended the task as superseded, which it does as it is asked; else it was completed.
+        One that died: what it recorded last tells how they ended. If it is the delivery, the
+        authority ended the task as superseded, which it does as it is asked; else it was
+        completed. One that lives was not told that its completion came through.
         """
+        untold = self.any(self.where(Event.STALE))
         for row in self.ledger.rows_of(ids).tolist():
             if self.ends[row] or not self.real[row]:
                 continue
             mine = np.flatnonzero((self.task == row) & (self.event >= Event.RECEIVED) & self.died)
             last = {int(self.ledger.writer[item]): int(self.event[item]) for item in mine}
-            if any(event in _IN_HAND for event in last.values()):
+            if untold[row] or any(event in _IN_HAND for event in last.values()):
                 self.unsaid[row] = True
             elif Event.RECEIVED in last.values():
                 self.superseded[row] = True

@@ -13,6 +13,8 @@ __all__ = ["WIRE_MAKERS"]
 
 _LINK_BYTES_PER_S = 100_000.0
 _FRAME_BYTES_PER_S = 2_000.0
+_FRAME_S = 6.0
+"""A link that another fault has just broken carries its frames again within it."""
 
 
 def _wire(action: str, rng: random.Random, now: Moment) -> AnyFault | None:
@@ -33,9 +35,9 @@ def _wire(action: str, rng: random.Random, now: Moment) -> AnyFault | None:
 
 def _on_a_frame(wire: Wire, rng: random.Random, now: Moment) -> AnyFault | None:
     action, link = wire.action, wire.target
-    if now.left_s < now.for_s + 1.0:  # the frame may not come in the next phase
-        return None
     direction, command = rng.choice(_frames(now)[link])
+    if now.left_s < now.for_s + _FRAME_S and not _comes_later(now, link, (direction, command)):
+        return None
     if direction == "reply" and action == "duplicate":
         return None  # no network does that to a client
     if direction == "request" and action == "drop" and link.endswith("redis"):
@@ -49,6 +51,14 @@ def _on_a_frame(wire: Wire, rng: random.Random, now: Moment) -> AnyFault | None:
         delay_ms=200.0 if action == "delay" else 0.0,
         bytes_per_s=_FRAME_BYTES_PER_S if action == "trickle" else 0.0,
     )
+
+
+def _comes_later(now: Moment, link: str, frame: tuple[str, str]) -> bool:
+    """Whether the next phase has that frame too; after the last phase none comes."""
+    following = now.phase_index + 1
+    if following == len(now.settings.phases):
+        return False
+    return frame in _frames(msgspec.structs.replace(now, phase_index=following))[link]
 
 
 def _both_ways(*commands: str) -> tuple[tuple[str, str], ...]:

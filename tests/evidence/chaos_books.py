@@ -4,6 +4,8 @@
 
 adds the runs of a soak to ``evidence/chaos/<design>.jsonl``. Every run of a commit counts, also
 one that fails; when the defect that it showed is mended, the book is begun anew from that commit.
+Where the defect was the account's own, and the run, which is kept, is valid when it is read again,
+the book goes on: that run is left out, and its seed is made again with the mended account.
 """
 
 import sys

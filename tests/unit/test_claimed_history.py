@@ -261,6 +261,24 @@ def test_one_that_died_after_it_had_completed_has_it_too(history):
     assert broken(account) == []
 
 
+@pytest.mark.parametrize(
+    ("by_authority", "crashed"), [(True, ()), (True, ("worker.3",)), (False, ())]
+)
+def test_one_that_was_not_told_has_it_too(history, by_authority, crashed):
+    """The completion came through on one of two stores; a new epoch begins behind the task."""
+    history.put(1, step=STEP, nats=1)
+    history.take(1, step=STEP, broker=NATS, sequence=1, who="worker.3")
+    claim(history, who="worker.3")
+    history.effect(1, who="worker.3")
+    for event in (Event.STALE, Event.NAK):
+        history.say("worker.3", event, 1, step=STEP, broker=NATS)
+    account = known_to_have_ended(history, 1, by_authority=by_authority, crashed=crashed)
+    assert (account.superseded, account.done, account.lost) == (
+        (0, 1, 0) if by_authority else (0, 0, 1)
+    )
+    assert broken(account) == ([] if by_authority else [1, 8])
+
+
 def test_without_the_effect_its_word_is_a_contradiction(history):
     history.put(1, step=STEP, nats=1)
     history.take(1, step=STEP, broker=NATS, sequence=1, who="worker.3")
