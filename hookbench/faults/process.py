@@ -42,7 +42,8 @@ async def end_process(
 ) -> None:
     """Send a signal, and wait until the process is gone.
 
-    One that has just ended by itself, or of another fault, is met in who takes its place.
+    One that has just ended by itself, or of another fault, is met in who takes its place; a broker,
+    when it is back.
 
     Raises:
         FaultNotFiredError: it had ended before and nobody took its place, or it lives on.
@@ -52,7 +53,7 @@ async def end_process(
     def runs() -> bool:
         return process.exit_code is None
 
-    if not runs() and process.replaced:
+    if not runs():
         await wait_until(runs, targets.clock, tries=tries)
     pid = process.pid
     if not runs():

@@ -74,9 +74,10 @@ async def test_who_has_the_place_is_paused(dies):
             child.wait()
 
 
-async def test_one_that_has_just_ended_is_met_in_who_takes_its_place():
+@pytest.mark.parametrize("replaced", [True, False], ids=["of the fleet", "broker"])
+async def test_one_that_has_just_ended_is_met_in_who_takes_its_place(replaced):
     clock, signals = VirtualClock(), []
-    process = types.SimpleNamespace(pid=7, exit_code=1, replaced=True)
+    process = types.SimpleNamespace(pid=7, exit_code=1, replaced=replaced)
 
     def kill(number):
         signals.append((process.pid, number))
