@@ -1,5 +1,6 @@
 """Latencies: buckets finer than a millisecond, and the records of a ledger as they are written."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hookbench.ledger.events import (
 )
 from hookbench.ledger.read import RECORD_DTYPE
 
-__all__ = ["LiveLedger", "bucket_ms", "histogram", "percentiles"]
+__all__ = ["LiveLedger", "bucket_ms", "histogram", "percentile_ms", "percentiles"]
 
 _STEPS: tuple[tuple[float, int], ...] = ((1.0, 3), (10.0, 2), (100.0, 1), (1_000.0, 0))
 """Below so many milliseconds, round to so many decimals: three significant digits."""
@@ -56,6 +57,16 @@ def histogram(latencies_ns: Ints) -> Histogram:
     )
 
 
+def percentile_ms(found: Histogram, percentile: float) -> float:
+    """The value that so many percent of the samples do not exceed."""
+    wanted = max(1, math.ceil(found.count * percentile / 100))
+    for value_ms, count in found.buckets:
+        wanted -= count
+        if wanted <= 0:
+            return min(value_ms, found.max_ms)
+    return found.max_ms
+
+
 def percentiles(values_ns: Ints) -> dict[str, int] | None:
     """``p50``, ``p99`` and ``max``, ``None`` for no values."""
     if len(values_ns) == 0:
@@ -87,6 +98,8 @@ class LiveLedger:
         self._lags_ns: list[Ints] = []
         self.offered = 0
         """Tasks that producers have begun to send."""
+        self.accepted = 0
+        """Tasks that were acknowledged to their caller."""
         self.redelivered = 0
         """Deliveries of a task beyond its first, as the broker or the worker counts them."""
         self.dead = 0
@@ -107,6 +120,7 @@ class LiveLedger:
     def _note_puts(self, records: Records) -> None:
         put = records[records["event"] == Event.PUT_INVOKED]
         self.offered += len(put)
+        self.accepted += int((records["event"] == Event.ACCEPTED).sum())
         intended_ns = np.where(put["value"] > 0, put["value"], put["time_ns"])
         self._lags_ns.append(put["time_ns"] - intended_ns)
         self._waiting.update(zip(_keys(put), intended_ns.tolist(), strict=True))

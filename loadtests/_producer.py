@@ -1,26 +1,28 @@
 """The asyncio side of publishing: ``ReceiveSyncService`` over one Locust process's connections."""
 
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 from _protocol import LEDGER_FOLDER, ProducerTotals, Ticket
 
 from hookbench.clock import Clock, SystemClock
 from hookbench.errors import HookbenchError, SendError
-from hookbench.ledger.events import LedgerWriter
+from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.load.mix import ALL_PLAIN, parse_mix
 from hookbench.load.payloads import parse_payload
 from hookbench.load.repositories import Repositories
 from hookbench.load.workload import Workload
 from hookbench.migration.measures import Measures, measures_of
-from hookbench.migration.phases import Design
-from hookbench.migration.producer import ReceiveSyncService
+from hookbench.migration.phases import Design, Phase, parse_phase
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
 
-__all__ = ["Outcome", "Producer"]
+if TYPE_CHECKING:
+    from hookbench.migration.producer import ReceiveSyncService
+
+__all__ = ["Outcome", "Producer", "producer_measures"]
 
 _REPOSITORIES = 100
 
@@ -39,13 +41,13 @@ class Producer:
     def __init__(
         self,
         ticket: Ticket,
-        service: ReceiveSyncService,
         connections: Connections,
         ledger: LedgerWriter,
         *,
         clock: Clock,
     ) -> None:
-        self._service = service
+        self._ticket = ticket
+        self._service: ReceiveSyncService | None = None
         self._connections = connections
         self._ledger = ledger
         self._clock = clock
@@ -67,7 +69,6 @@ class Producer:
             HookbenchError: no broker there, or the run's folder is not on this machine.
         """
         clock = SystemClock()
-        phase = ticket.options.queue.phase
         connections = Connections(
             redis_url=ticket.redis_url,
             nats_url=ticket.nats_url,
@@ -78,28 +79,41 @@ class Producer:
         ledger = LedgerWriter(
             Path(ticket.folder) / LEDGER_FOLDER, role="producer", writer=writer, clock=clock
         )
+        producer = cls(ticket, connections, ledger, clock=clock)
         try:
-            service = await open_service(
-                phase,
-                connections,
-                ticket.names,
-                measures=_measures(ticket.options.design),
-                recorder=ledger,
-            )
+            await producer.enter(ticket.index, parse_phase(ticket.phase))
         except BaseException:
-            ledger.close()
-            await connections.close()
+            await producer.close()
             raise
-        return cls(ticket, service, connections, ledger, clock=clock)
+        return producer
+
+    async def enter(self, index: int, phase: Phase) -> None:
+        """Publish as a phase has it from now on; tasks that are on their way keep the old one.
+
+        Raises:
+            HookbenchError: the brokers of the phase cannot be had; the phase stays what it was.
+        """
+        self._service = await open_service(
+            phase,
+            self._connections,
+            self._ticket.names,
+            measures=producer_measures(self._ticket.options.design),
+            recorder=self._ledger,
+        )
+        self._ledger.phase = index
+        self._ledger.record(Event.PHASE, value=index)
 
     async def publish(self, intended_ns: int) -> Outcome:
         """Send one task; ``intended_ns`` is when it was due (monotonic), 0 for now."""
+        service = self._service
+        if service is None:
+            raise HookbenchError("no phase was entered")
         task = self._tasks(self.totals.offered)
         self.totals.offered += 1
         start_ns = intended_ns or self._clock.monotonic_ns()
         error: HookbenchError | None = None
         try:
-            await self._service.send(task, intended_ns=intended_ns)
+            await service.send(task, intended_ns=intended_ns)
         except HookbenchError as refusal:
             error = refusal
         latency_ns = self._clock.monotonic_ns() - start_ns
@@ -121,7 +135,7 @@ class Producer:
         return self.totals
 
 
-def _measures(design: Design) -> Measures:
+def producer_measures(design: Design) -> Measures:
     """Those of the design but for the outbox, whose disk is written by a thread.
 
     Locust replaces threads by greenlets of its own loop, and this one is another.

@@ -10,6 +10,7 @@ from locust.env import Environment
 
 from hookbench.clock import NS_PER_MS
 from hookbench.errors import HookbenchError
+from hookbench.migration.phases import Phase
 
 __all__ = ["PublishError", "Publisher"]
 
@@ -48,8 +49,20 @@ class Publisher:
         self.close()
         self.options = ticket.options
         self.totals = ProducerTotals()
-        self._name = str(ticket.options.queue)
+        self._name = ticket.phase if ticket.options.phases else ticket.options.label
         self._producer = self._bridge.call(Producer.open, ticket, writer)
+
+    def enter(self, index: int, phase: Phase) -> None:
+        """Publish as another phase has it; with a timeline each phase has a row of its own.
+
+        Raises:
+            HookbenchError: see ``Producer.enter``.
+        """
+        producer = self._producer
+        if producer is None:
+            return
+        self._bridge.call(producer.enter, index, phase)
+        self._name = phase.label
 
     def publish(self, intended_ns: int) -> Outcome | None:
         """Send one task that was due at ``intended_ns`` (0: now); ``None`` if no run takes it."""

@@ -16,8 +16,8 @@ _CSV_PATH = "/hookbench/queue.csv"
 _KEPT = 86_400
 """Pulses that are kept for the CSV: a day."""
 _CSV_COLUMNS = (
-    "time_s", "phase", "waiting", "in_flight", "redelivered", "dead", "lag_p99_ms", "oldest_s",
-    "done", "offered", "workers", "faults",
+    "time_s", "phase", "redis_depth", "nats_depth", "waiting", "in_flight", "redelivered", "dead",
+    "lag_p99_ms", "oldest_s", "done", "offered", "workers", "faults",
 )  # fmt: skip
 
 
@@ -94,7 +94,7 @@ class QueueTab:
             return {"figure": figure, "now": now, "highest": highest, "meaning": meaning}
 
         return [
-            row("phase", last.phase, "", f"queue {self._options.queue}"),
+            row("phase", last.phase, "", self._options.phases or f"queue {self._options.queue}"),
             row("faults", ", ".join(last.faults) or "none", "", "in effect"),
             row("workers", last.workers, max(item.workers for item in pulses), "that run"),
             row(
@@ -137,6 +137,8 @@ class QueueTab:
                 [
                     f"{(pulse.time_ns - begin_ns) / 1e9:.3f}",
                     pulse.phase,
+                    pulse.redis_depth,
+                    pulse.nats_depth,
                     pulse.waiting,
                     pulse.in_flight,
                     pulse.redelivered,

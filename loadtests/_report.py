@@ -1,9 +1,9 @@
 """What a run shows: the row of the consumers in Locust's tables, and the account at the end."""
 
-import math
 import re
 import time
 
+from _figures import percentile_ms
 from _protocol import Histogram, RunAccount, RunOptions
 from locust.stats import RequestStats, StatsEntry
 
@@ -63,7 +63,7 @@ def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[st
     loop = f"open loop, {options.rate_per_s:g}/s per user" if options.rate_per_s else "closed loop"
     left = ", ".join(f"{count:,} {place}" for place, count in account.left.items())
     lines = [
-        f"run         {run}  queue {options.queue} (phase {options.queue.phase.label})",
+        f"run         {run}  {_what(options)}",
         f"            design {options.design}  {loop}",
         f"published   {account.published:,}  {_times(account.publish_ns)}{_unsent(account)}",
         f"consumed    {account.consumed:,}  {_times(account.end_to_end_ns)}{_repeats(account)}",
@@ -75,11 +75,32 @@ def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[st
         behind = account.lag_ns["p99"] > LAG_BOUND_NS
         note = f": OVER {LAG_BOUND_NS // NS_PER_MS} ms, the users did not keep the rate"
         lines.append(f"lag         {_times(account.lag_ns)} behind the schedule{note * behind}")
+    lines += _phase_lines(account)
     lines += [f"why         {text}" for text in account.findings]
     lines += [f"doubt       {text}" for text in account.doubts]
     lines += [f"FAILED      {text}" for text in broken_thresholds(options, account)]
     lines.append(f"account     {_verdict(account)}")
     return lines
+
+
+def _what(options: RunOptions) -> str:
+    if options.phases:
+        return f"timeline {options.phases}"
+    return f"queue {options.queue} (phase {options.queue.phase.label})"
+
+
+def _phase_lines(account: RunAccount) -> list[str]:
+    """One for each step of a timeline, by when the tasks were put."""
+    one = len(account.phases) == 1
+    return (
+        []
+        if one
+        else [
+            f"{item.phase:<12}{item.published:,} published, {item.consumed:,} consumed,"
+            f" {item.lost:,} lost, {item.redelivered:,} redelivered  {_times(item.end_to_end_ns)}"
+            for item in account.phases
+        ]
+    )
 
 
 def broken_thresholds(options: RunOptions, account: RunAccount) -> list[str]:
@@ -102,20 +123,10 @@ def broken_thresholds(options: RunOptions, account: RunAccount) -> list[str]:
         if item.name == "max" and account.done.count:
             values["max"] = account.done.max_ms
         elif _END_TO_END.fullmatch(item.name) and account.done.count:
-            values[item.name] = _percentile_ms(account.done, float(item.name[1:]))
+            values[item.name] = percentile_ms(account.done, float(item.name[1:]))
         if text := item.broken_by(values):
             found.append(text)
     return found
-
-
-def _percentile_ms(done: Histogram, percentile: float) -> float:
-    """The value that so many percent of the samples do not exceed."""
-    wanted = max(1, math.ceil(done.count * percentile / 100))
-    for value_ms, count in done.buckets:
-        wanted -= count
-        if wanted <= 0:
-            return min(value_ms, done.max_ms)
-    return done.max_ms
 
 
 def _unsent(account: RunAccount) -> str:
