@@ -23,6 +23,7 @@ import numpy as np
 import uvloop
 from _direction import Director, check_faults, links_to_proxy
 from _figures import LiveLedger, histogram, percentiles
+from _producer import OUTBOX_NAMES
 from _protocol import (
     COMMANDS_FILE,
     FINISH_FILE,
@@ -54,12 +55,14 @@ from hookbench.ledger.model import Account
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.measures import measures_of
 from hookbench.migration.phases import Phase, ReadRoute, read_route
+from hookbench.migration.spool import Spool
 from hookbench.rehearsal.done_stores import OpenedStores
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.links import Links, open_links
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.stage import Stage, open_stage
 from hookbench.results.steps import plan_steps
+from hookbench.task import decode_task
 
 __all__ = ["Backstage", "account_of"]
 
@@ -289,7 +292,7 @@ class Backstage:
         killed = await fleet.stop(fleet.of("worker"), _WORKER_STOP_TIMEOUT_S)
         doubts = [f"{member.name} did not stop by itself and was killed" for member in killed]
         doubts += director.doubts
-        residue = await observer.residue([])
+        residue = await observer.residue(self._in_outboxes())
         ledger = read_ledger(self._ledger, same_boot=True)
         residue = msgspec.structs.replace(residue, ended=await self._ended(stage, ledger))
         phases, starts_ns = zip(*director.steps, strict=True)
@@ -304,6 +307,14 @@ class Backstage:
             # Its other findings would explain why what is left is not read; here it would be.
             account.findings = [item for item in account.findings if item.hazard != "P6"]
         return account_of(ledger, account, findings=findings, doubts=doubts)
+
+    def _in_outboxes(self) -> list[str]:
+        """Ids of the tasks that producers have accepted and not sent."""
+        found = []
+        for path in sorted(self._folder.glob(OUTBOX_NAMES)):
+            with Spool(path) as spool:
+                found += [str(decode_task(task).id) for task in spool.tasks()]
+        return found
 
     async def _ended(self, stage: Stage, ledger: Ledger) -> list[uuid.UUID]:
         """Tasks without an end in the ledger that the done-store knows as ended."""

@@ -93,6 +93,7 @@ class LivePage:
     Attributes:
         points: of the run.
         scene: the last that was said.
+        account_lines: of the run, once it has an account.
     """
 
     def __init__(self, environment: Environment, do: Callable[[str, str], Answer]) -> None:
@@ -102,6 +103,7 @@ class LivePage:
         self._do = do
         self.points: list[Point] = []
         self.scene: Scene | None = None
+        self.account_lines: list[str] = []
         if environment.web_ui is not None:
             self._add_routes(environment.web_ui)
 
@@ -152,6 +154,7 @@ class LivePage:
         self._last = None
         self.points = []
         self.scene = None
+        self.account_lines = []
 
     def add(self, pulse: Pulse) -> None:
         """What the backstage process has seen in the last second."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from _protocol import QueueChoice, RunOptions, WireChoice
+from _protocol import ModeChoice, QueueChoice, RunOptions, WireChoice
 from _timeline import parse_timeline
 
 from hookbench.brokers.durability import Durability
@@ -51,6 +51,7 @@ _CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
     "queue": (QueueChoice, "Where to publish; both: NATS and Redis, read from Redis."),
     "durability": (Durability, "Durability class of the embedded brokers."),
     "design": (Design, "guide: NATS is acknowledged before the work; hardened: after it."),
+    "mode": (ModeChoice, "bridge: each user publishes; engine: a process does for all of them."),
     "wire": (WireChoice, "proxied: faults of the wire can be injected by hand."),
 }
 
@@ -136,6 +137,14 @@ def add_options(parser: Any) -> None:
             help=text.text,
             **({"action": _Joined} if text.several else {}),
         )
+    parser.add_argument(
+        "--engine",
+        dest="mode",
+        action="store_const",
+        const=str(ModeChoice.ENGINE),
+        include_in_web_ui=False,
+        help="The same as --mode engine.",
+    )
     # Not in the form: whoever reaches the web page must not aim the load at other servers.
     for name, variable in (("redis-url", REDIS_URL_VARIABLE), ("nats-url", NATS_URL_VARIABLE)):
         parser.add_argument(

@@ -1,5 +1,7 @@
 """The asyncio side of publishing: ``ReceiveSyncService`` over one Locust process's connections."""
 
+import contextlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -8,12 +10,15 @@ from _protocol import LEDGER_FOLDER, ProducerTotals, Ticket
 
 from hookbench.clock import Clock, SystemClock
 from hookbench.errors import HookbenchError, SendError
+from hookbench.ledger.boot import boot_id
 from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.load.mix import ALL_PLAIN, parse_mix
 from hookbench.load.payloads import parse_payload
 from hookbench.load.repositories import Repositories
 from hookbench.load.workload import Workload
 from hookbench.migration.measures import Measures, measures_of
+from hookbench.migration.outbox import Outbox
+from hookbench.migration.outbox_file import OutboxFile, hold_outbox
 from hookbench.migration.phases import Design, Phase, parse_phase
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
@@ -22,9 +27,29 @@ from hookbench.queues.jetstream import StreamSettings
 if TYPE_CHECKING:
     from hookbench.migration.producer import ReceiveSyncService
 
-__all__ = ["Outcome", "Producer", "producer_measures"]
+__all__ = [
+    "OUTBOX_NAMES",
+    "Outcome",
+    "Producer",
+    "PublishError",
+    "producer_measures",
+    "without_ids",
+]
 
 _REPOSITORIES = 100
+_OUTBOX_NAME = "outbox-{}.sqlite"
+OUTBOX_NAMES = _OUTBOX_NAME.format("*")
+"""In the folder of a run: what was accepted and is not sent yet."""
+_TASK_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class PublishError(HookbenchError):
+    """What Locust shows of a task that was not acknowledged."""
+
+
+def without_ids(error: Exception | None) -> Exception | None:
+    """The error without task ids: Locust counts equal texts in one row."""
+    return None if error is None else PublishError(_TASK_ID.sub("...", str(error)))
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -45,7 +70,13 @@ class Producer:
         ledger: LedgerWriter,
         *,
         clock: Clock,
+        measures: Measures,
+        outbox: Outbox | None,
+        closing: contextlib.AsyncExitStack,
     ) -> None:
+        self._measures = measures
+        self._outbox = outbox
+        self._closing = closing
         self._ticket = ticket
         self._service: ReceiveSyncService | None = None
         self._connections = connections
@@ -62,29 +93,50 @@ class Producer:
         self.totals = ProducerTotals()
 
     @classmethod
-    async def open(cls, ticket: Ticket, writer: int) -> Self:
+    async def open(
+        cls, ticket: Ticket, writer: int, *, clock: Clock | None = None, threads: bool = False
+    ) -> Self:
         """Connect, and start a ledger with the number ``writer``.
+
+        Args:
+            ticket: of the run.
+            writer: see above.
+            clock: of everything.
+            threads: whether the process has real ones, see ``producer_measures``.
 
         Raises:
             HookbenchError: no broker there, or the run's folder is not on this machine.
         """
-        clock = SystemClock()
-        connections = Connections(
-            redis_url=ticket.redis_url,
-            nats_url=ticket.nats_url,
-            names=ticket.names,
-            clock=clock,
-            stream=StreamSettings(storage=ticket.options.durability.stream_storage),
-        )
-        ledger = LedgerWriter(
-            Path(ticket.folder) / LEDGER_FOLDER, role="producer", writer=writer, clock=clock
-        )
-        producer = cls(ticket, connections, ledger, clock=clock)
-        try:
+        clock = clock or SystemClock()
+        measures = producer_measures(ticket.options.design, threads=threads)
+        folder = Path(ticket.folder)
+        async with contextlib.AsyncExitStack() as closing:
+            ledger = LedgerWriter(
+                folder / LEDGER_FOLDER, role="producer", writer=writer, clock=clock
+            )
+            closing.callback(ledger.close)
+            connections = Connections(
+                redis_url=ticket.redis_url,
+                nats_url=ticket.nats_url,
+                names=ticket.names,
+                clock=clock,
+                stream=StreamSettings(storage=ticket.options.durability.stream_storage),
+                measures=measures.nats,
+            )
+            closing.push_async_callback(connections.close)
+            outbox = None
+            if measures.outbox:
+                path = folder / _OUTBOX_NAME.format(writer)
+                closing.enter_context(hold_outbox(path))
+                file = OutboxFile(path, boot_id=boot_id(), clock=clock)
+                outbox = Outbox(file, clock=clock)
+                closing.push_async_callback(outbox.close)
+            producer = cls(
+                ticket, connections, ledger, clock=clock, measures=measures, outbox=outbox,
+                closing=closing,
+            )  # fmt: skip
             await producer.enter(ticket.index, parse_phase(ticket.phase))
-        except BaseException:
-            await producer.close()
-            raise
+            producer._closing = closing.pop_all()
         return producer
 
     async def enter(self, index: int, phase: Phase) -> None:
@@ -97,8 +149,9 @@ class Producer:
             phase,
             self._connections,
             self._ticket.names,
-            measures=producer_measures(self._ticket.options.design),
+            measures=self._measures,
             recorder=self._ledger,
+            outbox=self._outbox,
         )
         self._ledger.phase = index
         self._ledger.record(Event.PHASE, value=index)
@@ -129,15 +182,17 @@ class Producer:
             self.totals.refused += 1
 
     async def close(self) -> ProducerTotals:
-        """Close ledger and connections."""
-        self._ledger.close()
-        await self._connections.close()
+        """Let the outbox send what it has, if it can; then close all."""
+        if self._outbox is not None:
+            await self._outbox.drain()
+        await self._closing.aclose()
         return self.totals
 
 
-def producer_measures(design: Design) -> Measures:
-    """Those of the design but for the outbox, whose disk is written by a thread.
+def producer_measures(design: Design, *, threads: bool) -> Measures:
+    """Those of the design, without the outbox where there are no threads to write its disk.
 
-    Locust replaces threads by greenlets of its own loop, and this one is another.
+    Locust replaces threads by greenlets of its own loop, and the bridge has another one.
     """
-    return msgspec.structs.replace(measures_of(design), outbox=False)
+    measures = measures_of(design)
+    return measures if threads else msgspec.structs.replace(measures, outbox=False)

@@ -32,6 +32,7 @@ __all__ = [
     "Full",
     "Histogram",
     "Incident",
+    "ModeChoice",
     "Order",
     "PhaseAccount",
     "Present",
@@ -71,6 +72,13 @@ class QueueChoice(enum.StrEnum):
     def phase(self) -> Phase:
         """The phase whose constructors of producer and consumer the run uses."""
         return _PHASES[self]
+
+
+class ModeChoice(enum.StrEnum):
+    """Who publishes: each user by itself, or an engine for all users of a Locust process."""
+
+    BRIDGE = "bridge"
+    ENGINE = "engine"
 
 
 class WireChoice(enum.StrEnum):
@@ -116,6 +124,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = 30.0
     max_tasks: int = 2_000_000
     fail_if: str = ""
+    mode: ModeChoice = ModeChoice.BRIDGE
 
     @property
     def timeline(self) -> tuple[PlannedPhase, ...]:

@@ -10,7 +10,7 @@ from locust.stats import RequestStats, StatsEntry
 from hookbench.clock import NS_PER_MS, NS_PER_S
 from hookbench.load.thresholds import parse_thresholds
 
-__all__ = ["ConsumeRow", "account_lines", "broken_thresholds"]
+__all__ = ["ConsumeRow", "account_lines", "broken_thresholds", "entry_of"]
 
 LAG_BOUND_NS = 50 * NS_PER_MS
 """Schedule lag (p99) above which the users do not keep the rate that was asked for."""
@@ -46,16 +46,21 @@ class ConsumeRow:
         row.num_reqs_per_sec[int(time.time())] += max(0, late)
 
     def _entry(self, done: Histogram) -> StatsEntry:
-        now_s = time.time()
-        entry = StatsEntry(self._stats, *self._key)
-        entry.num_requests = done.count
-        entry.total_response_time = done.total_ms
-        entry.min_response_time = done.min_ms
-        entry.max_response_time = done.max_ms
-        entry.response_times.update(done.buckets)
-        entry.num_reqs_per_sec[int(now_s)] = done.count
-        entry.last_request_timestamp = now_s
-        return entry
+        return entry_of(self._stats, self._key, done)
+
+
+def entry_of(stats: RequestStats, key: tuple[str, str], found: Histogram) -> StatsEntry:
+    """A row of Locust's with these samples, all of this second, to extend another one with."""
+    now_s = time.time()
+    entry = StatsEntry(stats, *key)
+    entry.num_requests = found.count
+    entry.total_response_time = found.total_ms
+    entry.min_response_time = found.min_ms
+    entry.max_response_time = found.max_ms
+    entry.response_times.update(found.buckets)
+    entry.num_reqs_per_sec[int(now_s)] = found.count
+    entry.last_request_timestamp = now_s
+    return entry
 
 
 def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import gevent
 import msgspec
+from _html_charts import add_to_reports
 from _live_page import LivePage
 from _options import TICKET_OPTION
 from _producer import producer_measures
@@ -26,6 +27,7 @@ from _protocol import (
     Finish,
     Full,
     Incident,
+    ModeChoice,
     Order,
     Present,
     ProducerTotals,
@@ -98,6 +100,7 @@ class Session:
         self.has_stage = not isinstance(self._runner, WorkerRunner)
         self.queue_tab = QueueTab(environment)
         self.live_page = LivePage(environment, self.do)
+        add_to_reports(environment, self.live_page)
         self.last_lines: list[str] = []
         """The account of the last run, for a person."""
         self._listen_to_others()
@@ -193,15 +196,16 @@ class Session:
             stage.tell(Present(producers=present))
 
     def _entered(self, producer: str, index: int, phase: str) -> Entered:
-        design = self._standing_order.options.design
+        options = self._standing_order.options
         if self._ticket is not None:
-            design = self._ticket.options.design
+            options = self._ticket.options
+        threads = options.mode is ModeChoice.ENGINE
         return Entered(
             producer=producer,
             index=index,
             phase=phase,
             version=__version__,
-            measures=producer_measures(design).text,
+            measures=producer_measures(options.design, threads=threads).text,
         )
 
     def join(self) -> None:
@@ -368,6 +372,7 @@ class Session:
                 self._environment.process_exit_code = EXIT_INVALID
             elif account.doubts:
                 self._environment.process_exit_code = EXIT_UNKNOWN
+        self.live_page.account_lines = self.last_lines
         # The brokers are in the log already.
         for line in self.last_lines[len(self._ready_lines) if self.logs_account else -1 :]:
             _log.info(line)

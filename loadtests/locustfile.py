@@ -36,6 +36,7 @@ locust.stats.PERCENTILES_TO_CHART = [0.5, 0.95, 0.99]
 locust.stats.PERCENTILES_TO_STATISTICS = [0.5, 0.95, 0.99, 0.999]
 
 _IDLE_S = 0.1
+_THERE_S = 1.0
 _BACK_OFF_S = 0.1
 _PARENT_POLL_S = 0.5
 
@@ -57,9 +58,20 @@ class HookUser(User):
         self._arrivals = random.Random()
         self._due_ns = 0
 
+    def on_start(self) -> None:
+        """One more."""
+        self._publisher.join()
+
+    def on_stop(self) -> None:
+        """One less."""
+        self._publisher.leave()
+
     @task
     def publish(self) -> None:
-        """Wait until the next task is due, and send it."""
+        """Wait until the next task is due, and send it; with an engine, only be there."""
+        if self._publisher.has_engine:
+            gevent.sleep(_THERE_S)
+            return
         rate_per_s = self._publisher.options.rate_per_s
         if rate_per_s:
             self._wait_until_due(rate_per_s)
