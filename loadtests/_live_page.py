@@ -5,7 +5,6 @@ login where that is on; where it is off they are refused unless Locust's page li
 machine alone.
 """
 
-import ipaddress
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import msgspec
 from _figures import percentile_ms
+from _guard import why_refused
 from _protocol import Answer, Pulse, RunOptions, Scene
 from flask import Response, jsonify, request
 from locust.env import Environment
@@ -21,13 +21,12 @@ from plotly.offline import get_plotlyjs
 from hookbench.clock import NS_PER_S
 from hookbench.migration.phases import Phase
 
-__all__ = ["LivePage", "Point", "is_loopback", "why_refused"]
+__all__ = ["LivePage", "Point"]
 
 _PATH = "/hookbench"
 _HTML = Path(__file__).with_name("_live_page.html")
 _KEPT = 86_400
 """Points that are kept: one each second of a day."""
-_NAMES = ("localhost", "ip6-localhost")
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,36 +50,6 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     oldest: float
     redelivered: int
     dead: int
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address is this machine's own, for itself alone."""
-    name = host.strip("[]").lower()
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name in _NAMES
-
-
-def why_refused(web_host: str, *, login: bool, asked_host: str, origin: str | None) -> str | None:
-    """Why a button may not be used, for its user; ``None`` if it may.
-
-    Args:
-        web_host: what Locust's page listens on; empty for every interface.
-        login: whether Locust asks for a login.
-        asked_host: the request's own word for the server, without a port.
-        origin: the page that the request comes from, if the browser says so.
-    """
-    if not login and not is_loopback(web_host):
-        return (
-            "refused: this page can be reached from other machines, and nobody has to log in:"
-            " start Locust with --web-host 127.0.0.1, or with --web-login"
-        )
-    if not login and not is_loopback(asked_host):
-        return f"refused: {asked_host} is not this machine's own name"
-    if origin and urllib.parse.urlsplit(origin).hostname != asked_host:
-        return f"refused: the request comes from {origin}"
-    return None
 
 
 class LivePage:
