@@ -45,6 +45,7 @@ from _protocol import (
     command_decoder,
 )
 
+from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.errors import HookbenchError
 from hookbench.faults.texts import parse_fault_texts
@@ -59,7 +60,7 @@ from hookbench.migration.spool import Spool
 from hookbench.rehearsal.done_stores import OpenedStores
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.links import Links, open_links
-from hookbench.rehearsal.observer import Observer
+from hookbench.rehearsal.observer import Observer, Sample
 from hookbench.rehearsal.stage import Stage, open_stage
 from hookbench.results.steps import plan_steps
 from hookbench.task import decode_task
@@ -90,6 +91,8 @@ class Backstage:
         self._told = 0
         self._commands = command_decoder()
         self._read_bytes = 0
+        self._seen = Sample(time_ns=0)
+        """Depths as they are, or as they were when the broker answered last."""
 
     async def run(self) -> None:
         """Everything from the brokers to the account.
@@ -194,18 +197,32 @@ class Backstage:
         live = LiveLedger(self._ledger)
         full = False
         pulse_ns = self._clock.monotonic_ns()
-        while (finish := self._finish()) is None:
-            self._poll(fleet)
-            self._obey(director)
-            director.tell_scene()
-            if self._clock.monotonic_ns() >= pulse_ns:
-                pulse_ns += int(_PULSE_S * NS_PER_S)
-                await self._pulse(live, observer, fleet, director)
-                if live.offered >= self._order.options.max_tasks and not full:
-                    full = True
-                    say(Full(offered=live.offered))
-            await self._clock.sleep(_POLL_S)
+        looking = asyncio.ensure_future(self._look(observer))
+        try:
+            while (finish := self._finish()) is None:
+                self._poll(fleet)
+                self._obey(director)
+                director.tell_scene()
+                if self._clock.monotonic_ns() >= pulse_ns:
+                    pulse_ns += int(_PULSE_S * NS_PER_S)
+                    self._pulse(live, fleet, director)
+                    if live.offered >= self._order.options.max_tasks and not full:
+                        full = True
+                        say(Full(offered=live.offered))
+                await self._clock.sleep(_POLL_S)
+        finally:
+            await cancel(looking)
         return finish
+
+    async def _look(self, observer: Observer) -> None:
+        """Beside the pulses: a broker that stands still does not keep them up."""
+        while True:
+            sample = await observer.sample()
+            known = msgspec.structs.asdict(self._seen)
+            found = msgspec.structs.asdict(sample).items()
+            known.update((name, value) for name, value in found if value is not None)
+            self._seen = Sample(**known)
+            await self._clock.sleep(_PULSE_S / 2)
 
     def _obey(self, director: Director) -> None:
         """What Locust has said since the last time."""
@@ -228,10 +245,8 @@ class Backstage:
             elif isinstance(command, Do):
                 director.do(command)
 
-    async def _pulse(
-        self, live: LiveLedger, observer: Observer, fleet: Fleet, director: Director
-    ) -> None:
-        sample = await observer.sample()
+    def _pulse(self, live: LiveLedger, fleet: Fleet, director: Director) -> None:
+        sample = self._seen
         waiting, in_flight = sample.nats_waiting, sample.ack_pending
         if read_route(director.phase) is ReadRoute.REDIS:
             waiting, in_flight = sample.redis_pending or 0, sample.redis_work

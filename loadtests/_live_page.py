@@ -5,6 +5,7 @@ login where that is on; where it is off they are refused unless Locust's page li
 machine alone.
 """
 
+import itertools
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -159,10 +160,10 @@ class LivePage:
     def bands(self) -> list[dict[str, Any]]:
         """The phases: name, beginning and end in seconds; the last one ends with the points."""
         steps = self.scene.steps if self.scene is not None else []
-        ends = [self._seconds(step.begin_ns) for step in steps[1:]]
+        ends: list[float | None] = [self._seconds(step.begin_ns) for step in steps[1:]]
         return [
             {"phase": step.phase, "begin": self._seconds(step.begin_ns), "end": end}
-            for step, end in zip(steps, [*ends, None], strict=True)
+            for step, end in itertools.zip_longest(steps, ends)
         ]
 
     def shades(self) -> list[dict[str, Any]]:
@@ -184,15 +185,18 @@ class LivePage:
     def state(self, run: int, since: int, refused: str | None) -> dict[str, Any]:
         """What the page asks for each second: points that it does not have, and the rest."""
         since = since if run == self._run else 0
+        shades = self.shades()
         return {
             "run": self._run,
             "since": since,
             "points": msgspec.to_builtins(self.points[since:]),
             "phase": self._last.phase if self._last is not None else "",
-            "active": list(self._last.faults) if self._last is not None else [],
+            "active": [
+                item["name"] for item in shades if item["begin"] is not None and item["end"] is None
+            ],
             "offered": self._last.offered if self._last is not None else 0,
             "bands": self.bands(),
-            "shades": self.shades(),
+            "shades": shades,
             "workers": self.scene.workers if self.scene is not None else [],
             "phases": [phase.label for phase in Phase],
             "design": str(self._options.design),
