@@ -17,6 +17,8 @@ __all__ = ["Explanation", "explain"]
 
 _STALLING = frozenset({"pause", "slow_handler"})
 _SIDE = ("worker-", "workers")
+_CATCH_UP_NS = 500_000_000
+"""After it stood still a process takes what came meanwhile within it."""
 
 
 class Explanation(NamedTuple):
@@ -26,7 +28,9 @@ class Explanation(NamedTuple):
         crash: the process of the execution before died before its acknowledgement.
         lease: its broker delivered the same copy again, under another number, before its
             acknowledgement, and not because its worker gave back what it had done; or its claim
-            was another's before that, whichever broker delivered to it.
+            was another's before that, whichever broker delivered to it. A process that stood still
+            takes both deliveries when it goes on, and the later one after its acknowledgement of
+            the first, which comes too late.
         failover: its broker delivered the same copy again after a fault that made it forget the
             acknowledgement, or kept it from arriving, and that was not confirmed before.
         fault: place in the list of faults of the one behind it; -1 for none. One behind a repeat
@@ -64,11 +68,13 @@ def explain(
     pairs = pair_up(columns, repeats)
     crash = _crashed(columns, pairs)
     lease = pairs.redelivered | pairs.reclaimed
-    lease &= pairs.unconfirmed & ~crash & ~pairs.given_back
+    slept = _slept(columns, pairs, faults)
+    lease &= (pairs.unconfirmed | (slept != NO_FAULT)) & ~crash & ~pairs.given_back
     failover, fault = forgotten(pairs, faults, put_ns=columns.invoked_ns[repeats.task])
     named = [
         (crash, find_killers(columns, faults)[columns.ledger.writer[pairs.first]]),
         (fault != NO_FAULT, fault),
+        (lease, slept),
         (lease, _stalled(columns, pairs, faults)),
         (~pairs.forgotten, replayed(columns, pairs, faults)),
         (pairs.other_copy | pairs.maybe_copy, put_again(columns, repeats, pairs, faults)),
@@ -100,9 +106,30 @@ def _stalled(columns: TaskColumns, pairs: Pairs, faults: Sequence[FaultWindow]) 
         begin_ns, end_ns = fault.span_ns()
         here = (begin_ns <= pairs.again_ns) & (end_ns >= pairs.received_ns)
         if fault.kind == "pause":
-            # A process that stands still writes nothing; the edges are those of the signals.
-            edge_ns = (end_ns - begin_ns) // 4
-            low, high = np.searchsorted(columns.time, [begin_ns + edge_ns, end_ns - edge_ns])
-            here &= ~np.isin(writer, np.unique(columns.ledger.writer[low:high]))
+            here &= ~_wrote(columns, writer, begin_ns, end_ns)
         found = np.where(here & (found == NO_FAULT), place, found)
     return found
+
+
+def _slept(columns: TaskColumns, pairs: Pairs, faults: Sequence[FaultWindow]) -> Ints:
+    """The pause of a process that took a delivery and its repetition one after the other, late."""
+    found = np.full(len(pairs.first), NO_FAULT, dtype=np.int64)
+    writer = columns.ledger.writer[pairs.first]
+    same = (pairs.again_row >= 0) & (columns.ledger.writer[pairs.again_row] == writer)
+    for place, fault in enumerate(faults):
+        if fault.kind != "pause" or not fault.target.startswith(_SIDE):
+            continue
+        begin_ns, end_ns = fault.span_ns()
+        here = same & (pairs.received_ns >= begin_ns) & (pairs.again_ns >= end_ns)
+        here &= pairs.again_ns <= end_ns + _CATCH_UP_NS
+        here &= ~_wrote(columns, writer, begin_ns, end_ns)
+        found = np.where(here & (found == NO_FAULT), place, found)
+    return found
+
+
+def _wrote(columns: TaskColumns, writer: Ints, begin_ns: int, end_ns: int) -> Bools:
+    """Whether each process wrote while somebody stood still; the edges are those of the signals."""
+    edge_ns = (end_ns - begin_ns) // 4
+    low, high = np.searchsorted(columns.time, [begin_ns + edge_ns, end_ns - edge_ns])
+    wrote: Bools = np.isin(writer, np.unique(columns.ledger.writer[low:high]))
+    return wrote

@@ -12,7 +12,7 @@ from hookbench.rehearsal.settings import RehearsalSettings
 
 __all__ = ["WITHIN_S", "Maker", "Moment"]
 
-WITHIN_S = 60.0
+WITHIN_S = 300.0
 """What waits for a frame or a step may wait for the end of a procedure as well."""
 
 

@@ -26,7 +26,7 @@ from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_
 from hookbench.queues.moving import AreDone, id_in, newest_consumers
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_lists import RedisLists
-from hookbench.queues.stream_windows import read_windows
+from hookbench.queues.stream_memory import StreamMemory
 from hookbench.queues.transport import AppTransport
 from hookbench.task import KNOWN_TASK_TYPES, Names
 from hookbench.worker.letters import (
@@ -89,6 +89,10 @@ class BrokerSurvey:
         self._unmoved = unmoved
         self._task_types = task_types
         self._transport: AppTransport | None = None
+        self._memory = StreamMemory()
+        self._over: dict[uuid.UUID, int] = {}
+        """Tasks that had ended at an earlier look, with the sequence that they had then: one that
+        is put again, as a dead letter is, has another one, or lies in Redis."""
 
     async def look(
         self,
@@ -125,10 +129,9 @@ class BrokerSurvey:
         except HookbenchError as error:
             problems["nats"] = str(error)
         raise_if_cancelled()
-        ids = (redis.ids if redis else frozenset()) | (nats_view.ids if nats_view else frozenset())
         ended = None
         try:
-            ended = await self._ended(ids)
+            ended = await self._ended(redis, nats_view)
         except HookbenchError as error:
             problems["done-store"] = str(error)
         return Snapshot(
@@ -190,27 +193,18 @@ class BrokerSurvey:
             return NatsView(exists=False)
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerUnreachableError(f"stream {self._names.stream}: {error!r}") from error
+        entries = await self._memory.read(transport, info, limit=MAX_TASKS)
         sequences: dict[uuid.UUID, int] = {}
         task_types: dict[uuid.UUID, str] = {}
-        types: Counter[str] = Counter()
-        read = 0
-        async for window in read_windows(transport, self._names.stream):
-            for item in window:
-                task_type = item.subject.rpartition(".")[2]
-                types[task_type] += 1
-                task_id = id_in(item.payload)
-                if task_id is None:
-                    continue
-                sequences[task_id] = item.sequence
-                task_types[task_id] = task_type
-            read += len(window)
-            if read >= MAX_TASKS:
-                break
+        for item in entries:
+            if item.task_id is not None:
+                sequences[item.task_id] = item.sequence
+                task_types[item.task_id] = item.task_type
         config = info.config
         return NatsView(
             sequences=sequences,
             task_types=task_types,
-            types=dict(types),
+            types=dict(Counter(item.task_type for item in entries)),
             messages=info.state.messages,
             size_bytes=info.state.bytes,
             max_messages=config.max_msgs or 0,
@@ -219,7 +213,7 @@ class BrokerSurvey:
             last_sequence=info.state.last_seq,
             consumers=await self._consumers(transport),
             drift=await self._drift(transport),
-            whole=read < MAX_TASKS,
+            whole=len(entries) < MAX_TASKS,
         )
 
     async def _consumers(self, transport: AppTransport) -> tuple[ConsumerView, ...]:
@@ -248,17 +242,26 @@ class BrokerSurvey:
             found += await consumer_drift(transport, self._consumer)
         return tuple(found)
 
-    async def _ended(self, ids: frozenset[uuid.UUID]) -> frozenset[uuid.UUID] | None:
+    async def _ended(
+        self, redis: RedisView | None, nats_view: NatsView | None
+    ) -> frozenset[uuid.UUID] | None:
         """Done by the done-store, or dead: a letter holds them."""
         if self._are_done is None:
             return None
+        sequences = nats_view.sequences if nats_view is not None else {}
+        asked = {task for task, at in sequences.items() if self._over.get(task) != at}
+        if redis is not None:
+            asked |= redis.ids
         boxes: list[LetterBox] = []
         if self._redis is not None:
             boxes.append(RedisLetterBox(self._redis, self._names, self._task_types))
         boxes.append(NatsLetterBox(await self._nats()))
         letters, _more = await read_letters(boxes, LetterFilter())
         dead = {stored.task_id for stored in letters if stored.task_id is not None}
-        return frozenset(await self._are_done(ids) | (dead & ids))
+        ended = await self._are_done(asked) | (dead & asked)
+        known = sequences.keys() - asked
+        self._over = {task: sequences[task] for task in known | (ended & sequences.keys())}
+        return frozenset(ended | known)
 
     async def close(self) -> None:
         """Disconnect."""

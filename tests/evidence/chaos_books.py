@@ -4,8 +4,8 @@
 
 adds the runs of a soak to ``evidence/chaos/<design>.jsonl``. Every run of a commit counts, also
 one that fails; when the defect that it showed is mended, the book is begun anew from that commit.
-Where the defect was the account's own, and the run, which is kept, is valid when it is read again,
-the book goes on: that run is left out, and its seed is made again with the mended account.
+A run that shows a defect of the harness, and none of the design, is left out, and the book goes on:
+``evidence/chaos/left_out.json`` has each of them, with why. Its seed is made again.
 """
 
 import sys
@@ -21,6 +21,7 @@ from hookbench.results.store import write_aside
 from tests.evidence.record import ROOT
 
 FOLDER = ROOT / "evidence" / "chaos"
+LEFT_OUT = FOLDER / "left_out.json"
 APART = "power_cut"
 """What an acknowledged write does not survive where it is not synced, whatever the design."""
 MOVES = frozenset(f"{old.label} to {new.label}" for old, new in PROCEDURES)
@@ -38,6 +39,23 @@ def key_of(entry):
     return (entry.commit, entry.topology, entry.seed, entry.rate_per_s, entry.without, entry.only)
 
 
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that is in no book, and why."""
+
+    design: str
+    commit: str
+    seed: int
+    why: str
+
+
+def left_out():
+    """By design, commit and seed."""
+    if not LEFT_OUT.exists():
+        return {}
+    found = msgspec.json.decode(LEFT_OUT.read_bytes(), type=list[LeftOut])
+    return {(item.design, item.commit, item.seed): item for item in found}
+
+
 def is_counted(entry):
     """Whether there was no power cut in it, nor could be."""
     return APART in entry.without or (bool(entry.only) and APART not in entry.only)
@@ -45,12 +63,14 @@ def is_counted(entry):
 
 def add(paths):
     """Add the runs of soaks, each once; how many were new, by design."""
-    new = Counter()
+    new, out = Counter(), left_out()
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in paths:
         for entry in SoakBook(Path(path).parent).entries:
             if entry.commit.endswith("+"):
                 raise SystemExit(f"{path}: seed {entry.seed} is of a changed tree: leave it out")
+            if (entry.design, entry.commit, entry.seed) in out:
+                continue
             book = FOLDER / f"{entry.design}.jsonl"
             known = read_book(book) if book.exists() else []
             if key_of(entry) in {key_of(item) for item in known}:
@@ -93,6 +113,8 @@ def told():
         yield f"  fired    {dict(sorted(fired.items()))}"
         yield f"  moves    {dict(sorted(moves.items()))}"
         yield f"  failing  {', '.join(failing) or 'none'}"
+        apart = [str(item.seed) for item in left_out().values() if item.design == path.stem]
+        yield f"  left out {', '.join(apart) or 'none'}"
         yield f"  missing  {'; '.join(missing) or 'nothing'}"
 
 

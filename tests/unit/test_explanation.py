@@ -308,6 +308,41 @@ def test_a_worker_that_stood_still_has_the_name_of_the_pause(history):
     assert causes(account) == [("pause worker-1", 0, 1)]
 
 
+@pytest.mark.parametrize(
+    ("since_ms", "who", "attempt", "explained"),
+    [
+        (1, "worker.2", 2, True),
+        (400, "worker.2", 2, True),
+        (600, "worker.2", 2, False),  # by then it has taken what came while it stood still
+        (1, "worker.3", 2, False),  # another process did not stand still
+        (1, "worker.2", 1, False),  # the broker does not say that it is the second delivery
+    ],
+)
+def test_one_that_stood_still_takes_a_delivery_and_its_repetition(
+    history, since_ms, who, attempt, explained
+):
+    """The lease ended meanwhile; the first one is acknowledged, and then the second is taken."""
+    history.say("worker.2", Event.RECEIVED, 2, step=3, broker=NATS)
+    history.say("worker.3", Event.RECEIVED, 3, step=3, broker=NATS)
+    history.put(1, step=3, redis=False, nats=1)
+    history.fault(length_ms=100, kind="pause", target="worker-0")
+    history.say("worker.3", Event.RECEIVED, 3, step=3, broker=NATS)
+    history.clock.now_ns += 101 * MS
+    history.take(1, step=3, broker=NATS, sequence=1)
+    history.say("worker.2", Event.ACK_SENT, 1, step=3, broker=NATS)
+    history.say("worker.2", Event.STARTED, 1, step=3, broker=NATS, attempt=1)
+    history.clock.now_ns += since_ms * MS
+    history.take(1, step=3, broker=NATS, sequence=1, attempt=attempt, who=who)
+    history.say(who, Event.ACK_SENT, 1, step=3, broker=NATS)
+    history.say(who, Event.STARTED, 1, step=3, broker=NATS, attempt=attempt)
+    for name, number in (("worker.2", 1), (who, attempt)):
+        history.effect(1, who=name, attempt=number)
+        history.say(name, Event.DONE, 1, step=3, broker=NATS, attempt=number)
+    account = history.account(effects=True)
+    assert account.explained == (1 if explained else 0)
+    assert causes(account) == [("pause worker-0", 0, 1) if explained else ("-", None, 1)]
+
+
 LOSING = [
     ("power_cut", "nats", NATS),
     ("kill", "nats", NATS),
