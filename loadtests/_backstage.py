@@ -146,6 +146,7 @@ class Backstage:
                     Ready(
                         redis_url=links.url("producers", "redis"),
                         nats_url=links.url("producers", "nats"),
+                        foreign=stage.foreign,
                         names=stage.names,
                         brokers=stage.lines,
                         worker_pids=[member.child.pid for member in fleet.members],
@@ -306,7 +307,7 @@ class Backstage:
             await asyncio.gather(watching, return_exceptions=True)
         killed = await fleet.stop(fleet.of("worker"), _WORKER_STOP_TIMEOUT_S)
         doubts = [f"{member.name} did not stop by itself and was killed" for member in killed]
-        doubts += director.doubts
+        doubts += [*director.doubts, *finish.doubts]
         residue = await observer.residue(self._in_outboxes())
         ledger = read_ledger(self._ledger, same_boot=True)
         residue = msgspec.structs.replace(residue, ended=await self._ended(stage, ledger))
@@ -316,12 +317,15 @@ class Backstage:
             doubts.append(
                 f"the ledger holds {account.tasks} tasks, the producers sent {finish.offered}"
             )
+        if finish.spooled:
+            doubts.append(f"{finish.spooled} tasks lie in outboxes on other machines")
         findings = [incident.what for incident in fleet.incidents]
         if late is not None:
             findings.append(f"the queue did not become empty within {finish.drain_s:g} s")
             # Its other findings would explain why what is left is not read; here it would be.
             account.findings = [item for item in account.findings if item.hazard != "P6"]
-        return account_of(ledger, account, findings=findings, doubts=doubts)
+        found = account_of(ledger, account, findings=findings, doubts=doubts)
+        return msgspec.structs.replace(found, clocks=finish.clocks)
 
     def _in_outboxes(self) -> list[str]:
         """Ids of the tasks that producers have accepted and not sent."""
@@ -392,6 +396,7 @@ def account_of(
         published_ns=int(np.ptp(columns.accepted_ns[accepted])) if accepted.any() else 0,
         done=histogram(to_done_ns),
         phases=list(_phases_of(columns, account)),
+        negative=int((to_done_ns < 0).sum()),
         findings=findings + examples,
         doubts=doubts,
     )

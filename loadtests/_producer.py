@@ -184,7 +184,7 @@ class Producer:
     async def close(self) -> ProducerTotals:
         """Let the outbox send what it has, if it can; then close all."""
         if self._outbox is not None:
-            await self._outbox.drain()
+            self.totals.spooled = await self._outbox.drain()
         await self._closing.aclose()
         return self.totals
 

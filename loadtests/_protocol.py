@@ -23,6 +23,7 @@ __all__ = [
     "ORDER_FILE",
     "Answer",
     "Begin",
+    "ClockNote",
     "Command",
     "Do",
     "Enter",
@@ -147,18 +148,41 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     allow_existing: bool = False
 
 
+class ClockNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the clock of a Locust worker on another machine.
+
+    Attributes:
+        offset_ns: the master's clock less the worker's, at the end.
+        error_ns: the most that it may have been off.
+    """
+
+    worker: str
+    offset_ns: int
+    error_ns: int
+
+
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """The users have stopped: drain for at most ``drain_s``, then account.
 
-    ``offered`` is how many tasks the producers say that they sent.
+    Attributes:
+        offered: how many tasks the producers say that they sent.
+        spooled: how many of them lie in outboxes on other machines.
+        clocks: of workers that are elsewhere.
+        doubts: why the ledger may lack something.
     """
 
     drain_s: float
     offered: int
+    spooled: int = 0
+    clocks: list[ClockNote] = []
+    doubts: list[str] = []
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Locust process needs to publish in a run; ``index`` and ``phase`` are the step's."""
+    """What a Locust process needs to publish in a run; ``index`` and ``phase`` are the step's.
+
+    ``foreign``: the brokers are somebody else's, and can be reached from other machines.
+    """
 
     run: str
     folder: str
@@ -168,15 +192,17 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     options: RunOptions
     index: int = 0
     phase: str = ""
+    foreign: bool = False
 
 
 class ProducerTotals(msgspec.Struct, kw_only=True):
-    """What one Locust process's producer was told about its tasks."""
+    """What a Locust process's producer was told about its tasks; ``spooled`` are in its outbox."""
 
     offered: int = 0
     accepted: int = 0
     refused: int = 0
     unknown: int = 0
+    spooled: int = 0
 
 
 class Histogram(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,6 +220,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
 
     redis_url: str
     nats_url: str
+    foreign: bool
     names: Names
     brokers: list[str]
     worker_pids: list[int]
@@ -355,6 +382,8 @@ class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
         published_ns: the last acknowledgement after the first one, ns.
         done: end-to-end latencies of all consumed tasks.
         phases: the same by step of the timeline, in order.
+        clocks: of workers that are elsewhere.
+        negative: tasks that were done before they were due, by what is known of the clocks.
         findings: what went wrong, for a person, with task ids.
         doubts: why the figures may not be believed.
     """
@@ -375,6 +404,8 @@ class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
     published_ns: int
     done: Histogram
     phases: list[PhaseAccount] = []
+    clocks: list[ClockNote] = []
+    negative: int = 0
     findings: list[str]
     doubts: list[str]
 

@@ -81,6 +81,7 @@ def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[st
         note = f": OVER {LAG_BOUND_NS // NS_PER_MS} ms, the users did not keep the rate"
         lines.append(f"lag         {_times(account.lag_ns)} behind the schedule{note * behind}")
     lines += _phase_lines(account)
+    lines += _clock_lines(account)
     lines += [f"why         {text}" for text in account.findings]
     lines += [f"doubt       {text}" for text in account.doubts]
     lines += [f"FAILED      {text}" for text in broken_thresholds(options, account)]
@@ -106,6 +107,23 @@ def _phase_lines(account: RunAccount) -> list[str]:
             for item in account.phases
         ]
     )
+
+
+def _clock_lines(account: RunAccount) -> list[str]:
+    """How far the times of other machines may be off, which is the error of what spans two."""
+    lines = [
+        f"clock       {item.worker}: {abs(item.offset_ns) / NS_PER_S:,.6f} s"
+        f" {'behind' if item.offset_ns > 0 else 'ahead'}, known to"
+        f" {item.error_ns / NS_PER_MS:.2f} ms"
+        for item in account.clocks
+    ]
+    if account.clocks:
+        worst_ms = max(item.error_ns for item in account.clocks) / NS_PER_MS
+        lines.append(
+            f"end to end  up to {worst_ms:.2f} ms off; {account.negative:,} of"
+            f" {account.done.count:,} are negative"
+        )
+    return lines
 
 
 def broken_thresholds(options: RunOptions, account: RunAccount) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import gevent
 import msgspec
+from _far import FarLedgers, FarWorker
 from _html_charts import add_to_reports
 from _live_page import LivePage
 from _options import TICKET_OPTION
@@ -97,6 +98,8 @@ class Session:
         self._wishes = itertools.count(1)
         self._answers: dict[int, Answer] = {}
         self.publisher = None if isinstance(self._runner, MasterRunner) else Publisher(environment)
+        self._far_worker: FarWorker | None = None
+        self._far_ledgers: FarLedgers | None = None
         self.has_stage = not isinstance(self._runner, WorkerRunner)
         self.queue_tab = QueueTab(environment)
         self.live_page = LivePage(environment, self.do)
@@ -145,6 +148,7 @@ class Session:
                 redis_url=ready.redis_url,
                 nats_url=ready.nats_url,
                 names=ready.names,
+                foreign=ready.foreign,
                 options=options,
                 phase=options.timeline[0].phase.label,
             )
@@ -171,6 +175,8 @@ class Session:
             self.queue_tab.begin(options)
             self.live_page.begin(options)
             self._present = []
+            if self._far_ledgers is not None:
+                self._far_ledgers.begin(stage.folder)
             if self.publisher is None:
                 self._hand_out(ticket)
             else:
@@ -216,12 +222,8 @@ class Session:
         try:
             text = getattr(self._environment.parsed_options, TICKET_OPTION)
             ticket = msgspec.json.decode(text, type=Ticket)
-            if not Path(ticket.folder).is_dir():
-                raise HookbenchError(
-                    f"Locust worker {self._runner.client_id} does not see the run's folder"
-                    f" {ticket.folder}: run all Locust processes on one machine, because the"
-                    " ledger's times compare only there"
-                )
+            if self._far_worker is not None and not Path(ticket.folder).is_dir():
+                ticket = self._far_worker.move_in(ticket, self._runner.worker_index)
             publisher.open(ticket, self._runner.worker_index)
             self._say_entered(ticket.index, ticket.phase)
         except (HookbenchError, msgspec.MsgspecError) as error:
@@ -339,11 +341,24 @@ class Session:
                 options = stage.order.options
                 wait_s = options.drain_s if drain_s is None else min(drain_s, options.drain_s)
                 if stage.alive:
-                    stage.ask_to_finish(Finish(drain_s=wait_s, offered=offered))
+                    stage.ask_to_finish(self._finish_order(wait_s, offered, totals))
                 self._wait_for_account(wait_s + _ACCOUNT_TIMEOUT_S)
                 self._conclude(stage, row)
             finally:
                 self._drop_stage()
+
+    def _finish_order(self, wait_s: float, offered: int, totals: list[ProducerTotals]) -> Finish:
+        far = self._far_ledgers
+        if far is None:
+            return Finish(drain_s=wait_s, offered=offered)
+        far.end()
+        return Finish(
+            drain_s=wait_s,
+            offered=offered,
+            spooled=sum(item.spooled for item in totals) if far.notes else 0,
+            clocks=far.notes,
+            doubts=[] if far.problem is None else [far.problem],
+        )
 
     def _wait_for_account(self, timeout_s: float) -> None:
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
@@ -410,10 +425,12 @@ class Session:
 
     def _listen_to_others(self) -> None:
         if isinstance(self._runner, MasterRunner):
+            self._far_ledgers = FarLedgers(self._runner)
             self._runner.register_message(CLOSED_MESSAGE, self._worker_closed)
             self._runner.register_message(TROUBLE_MESSAGE, self._worker_in_trouble)
             self._runner.register_message(ENTERED_MESSAGE, self._worker_entered)
         elif isinstance(self._runner, WorkerRunner):
+            self._far_worker = FarWorker(self._runner)
             self._runner.register_message(CLOSE_MESSAGE, self._close_for_master, concurrent=True)
             self._runner.register_message(ENTER_MESSAGE, self._enter_for_master, concurrent=True)
 
@@ -447,6 +464,8 @@ class Session:
     def _close_for_master(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
         if self.publisher is not None:
             totals = self.publisher.close()
+            if self._far_worker is not None:
+                self._far_worker.move_out()
             self._runner.send_message(CLOSED_MESSAGE, msgspec.to_builtins(totals))
 
     # The end.
