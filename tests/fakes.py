@@ -121,7 +121,7 @@ class MemoryDoneStore:
         if self.away:
             raise BrokerUnreachableError("the done-store is away")
 
-    async def claim(self, task_id, owner, lease_s, *, repository=""):
+    async def claim(self, task_id, owner, lease_s, *, repository="", most=0):
         self._ask("claim")
         kept = self.kept.setdefault(task_id, _Kept())
         left_ns = kept.until_ns - self.clock.monotonic_ns()
@@ -135,7 +135,8 @@ class MemoryDoneStore:
                     task_id=task_id, outcome=ClaimOutcome.HELD, held_for_s=left_ns / 1_000_000_000
                 )
             kept.losses += 1
-        if repository and self.last.get(repository, 0) > uuid7_wall_ms(task_id):
+        spent = 0 < most <= kept.failures + kept.losses
+        if repository and self.last.get(repository, 0) > uuid7_wall_ms(task_id) and not spent:
             kept.state = "superseded"
             return Claim(task_id=task_id, outcome=ClaimOutcome.SUPERSEDED)
         kept.state, kept.owner = "claimed", owner

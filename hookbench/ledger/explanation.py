@@ -1,9 +1,10 @@
 """Why a task was executed again: what explains it, and which fault it is to be named after."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.copies import put_again
@@ -127,7 +128,7 @@ def _slept(columns: TaskColumns, pairs: Pairs, faults: Sequence[FaultWindow]) ->
     return found
 
 
-def _wrote(columns: TaskColumns, writer: Ints, begin_ns: int, end_ns: int) -> Bools:
+def _wrote(columns: TaskColumns, writer: npt.NDArray[Any], begin_ns: int, end_ns: int) -> Bools:
     """Whether each process wrote while somebody stood still; the edges are those of the signals."""
     edge_ns = (end_ns - begin_ns) // 4
     low, high = np.searchsorted(columns.time, [begin_ns + edge_ns, end_ns - edge_ns])

@@ -137,10 +137,10 @@ class MovingStore:
         self._others = others
 
     async def claim(
-        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = "", most: int = 0
     ) -> Claim:
         """As the store does."""
-        return await self._store.claim(task_id, owner, lease_s, repository=repository)
+        return await self._store.claim(task_id, owner, lease_s, repository=repository, most=most)
 
     async def renew(self, claim: Claim, lease_s: float) -> bool:
         """As the store does."""

@@ -39,6 +39,7 @@ class _First(DoneStore, RecordTarget, Protocol):
         lease_s: float,
         *,
         repository: str = "",
+        most: int = 0,
         above: int = 0,
     ) -> Claim:
         """With a token above that one."""
@@ -55,9 +56,11 @@ class _Second(DoneStore, RecordTarget, Protocol):
         lease_s: float,
         *,
         repository: str = "",
+        most: int = 0,
         token: int = 0,
+        spent: int = 0,
     ) -> Claim:
-        """With that token, or ``TokenBehindError``."""
+        """With that token, or ``TokenBehindError``; ``spent`` attempts are known of elsewhere."""
         ...
 
 
@@ -66,7 +69,8 @@ class JointStore:
 
     The first is asked first, and told of an end first, so that it always knows what the second one
     does of what was done here. What one of them knows as ended, the other is told when the task
-    comes again.
+    comes again. Attempts that the second one alone knows count for whoever asks both once they are
+    copied: until then a task that has had them all may be superseded beside its dead letter.
 
     Args:
         first: the store of Redis.
@@ -78,13 +82,13 @@ class JointStore:
         self._second = second
 
     async def claim(
-        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = "", most: int = 0
     ) -> Claim:
         """Claim a task on both; what only the first one granted is given back there."""
         above = 0
         for _ in range(_TRIES):
             claim = await self._first.claim(
-                task_id, owner, lease_s, repository=repository, above=above
+                task_id, owner, lease_s, repository=repository, most=most, above=above
             )
             if claim.outcome is not ClaimOutcome.GRANTED:
                 if claim.outcome is ClaimOutcome.SUPERSEDED and await self._second_has_done(claim):
@@ -94,7 +98,13 @@ class JointStore:
                 return claim
             try:
                 second = await self._second.claim(
-                    task_id, owner, lease_s, repository=repository, token=claim.token
+                    task_id,
+                    owner,
+                    lease_s,
+                    repository=repository,
+                    most=most,
+                    token=claim.token,
+                    spent=claim.attempt - 1,
                 )
             except TokenBehindError as error:
                 above = error.token

@@ -104,7 +104,7 @@ class DoneStore(Protocol):
     """
 
     async def claim(
-        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = ""
+        self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = "", most: int = 0
     ) -> Claim:
         """Claim a task for ``owner``; nobody else is granted it for ``lease_s`` seconds.
 
@@ -113,7 +113,9 @@ class DoneStore(Protocol):
 
         With a ``repository`` the task is ended, and not granted, if one of the same repository
         with a later id was completed. Later is what has a later millisecond (UUIDv7): within one
-        the order of ids is chance.
+        the order of ids is chance. But one that has had ``most`` attempts, if that is given, is
+        granted all the same: it may have a dead letter already, whose worker could not record its
+        end, and a task has one end.
         """
         ...
 

@@ -83,22 +83,25 @@ class KvDoneStore:
         lease_s: float,
         *,
         repository: str = "",
+        most: int = 0,
         token: int = 0,
+        spent: int = 0,
     ) -> Claim:
         """Claim a task: one write where nobody has it, else a read first.
 
         The order of a repository takes a read more, and is not of one piece with the claim: a
         later task that is completed between the two is not seen.
 
-        With a ``token``, of another store that granted the claim as well, it is this one's too.
+        With a ``token``, of another store that granted the claim as well, it is this one's too;
+        ``spent`` are the attempts that that one knows of.
 
         Raises:
             TokenBehindError: a token was given here that is as high.
         """
         born_ms = _born_ms(task_id, repository)
         latest = await self._bucket.read(_last_key(repository)) if born_ms else NOTHING
-        superseded = latest.entry.done_ms > born_ms
-        found = await self._bucket.read(str(task_id)) if superseded else NOTHING
+        later = latest.entry.done_ms > born_ms
+        found = await self._bucket.read(str(task_id)) if later else NOTHING
         for _ in range(_TRIES):
             held_for_s = self._held_for_s(found, owner)
             if found.entry.state == State.DONE:
@@ -110,6 +113,8 @@ class KvDoneStore:
             if 0 < token <= found.token:
                 raise TokenBehindError(found.token)
             lost = found.entry.state == State.CLAIMED and found.entry.owner != owner
+            tried = max(spent, found.entry.failures + found.entry.losses + lost)
+            superseded = later and not 0 < most <= tried
             entry = Entry(
                 state=State.SUPERSEDED if superseded else State.CLAIMED,
                 base=token or found.entry.base,

@@ -30,19 +30,20 @@ if last > first or replicated then redis.call('SET', KEYS[1], text(last)) end
 
 # KEYS: the last token, the log, then per request a task and its repository (the first key for
 # none). ARGV: retention in ms, 1 where replicas are waited for (an answer may tell what they do
-# not have yet, so something is written with each), then eight per request: the bytes of its task,
+# not have yet, so something is written with each), then nine per request: the bytes of its task,
 # what is asked, token, lease in us, owner, failure, the time of the task in ms, 0 where it has no
-# order, and what a new token has to be above. The answer to each request is a list of texts: state,
+# order, what a new token has to be above, and after how many attempts a task is not superseded, 0
+# for none. The answer to each request is a list of texts: state,
 # token, us left, failures, losses, failure.
 ASK = _BEGIN
 ASK += """
 local function note(at) changed[#changed + 1] = ARGV[at] end
 local answers = {}
 for i = 3, #KEYS, 2 do
-  local at = (i - 3) / 2 * 8 + 3
+  local at = (i - 3) / 2 * 9 + 3
   local what, mine, lease = ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
   local owner, failure, born = ARGV[at + 4], ARGV[at + 5], tonumber(ARGV[at + 6])
-  local above = tonumber(ARGV[at + 7])
+  local above, most = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8])
   local latest = 0
   if born > 0 then latest = tonumber(redis.call('GET', KEYS[i + 1]) or '0') end
   local raw = redis.call('GET', KEYS[i]) or ''
@@ -56,19 +57,21 @@ for i = 3, #KEYS, 2 do
   local answer = {'no', '0', '0', '0', '0', ''}
   if what == 'claim' then
     local left = tonumber(till or '0') - now
+    local gone = (state == 'c' and holder ~= owner) and 1 or 0
+    local spent = most > 0 and failed + lost + gone >= most
     if state == 'd' then
       answer[1] = 'done'
     elseif state == 's' then
       answer[1] = 'superseded'
     elseif state == 'c' and left > 0 and holder ~= owner then
       answer = {'held', '0', text(left), '0', '0', ''}
-    elseif latest > born then
+    elseif latest > born and not spent then
       last = math.max(last + 1, now, tonumber(token or '0') + 1, above + 1)
       redis.call('SET', KEYS[i], 's|' .. text(last), 'PX', keep)
       note(at)
       answer[1] = 'superseded'
     else
-      if state == 'c' and holder ~= owner then lost = lost + 1 end
+      lost = lost + gone
       last = math.max(last + 1, now, tonumber(token or '0') + 1, above + 1)
       redis.call('SET', KEYS[i], table.concat({'c', text(last), text(now + lease), failed, lost,
         owner, why}, '|'), 'PX', keep)

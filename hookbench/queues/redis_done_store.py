@@ -69,6 +69,7 @@ class _Request(NamedTuple):
     failure: str = ""
     repository: str = ""
     above: int = 0
+    most: int = 0
 
 
 class RedisDoneStore:
@@ -114,6 +115,7 @@ class RedisDoneStore:
         lease_s: float,
         *,
         repository: str = "",
+        most: int = 0,
         above: int = 0,
     ) -> Claim:
         """Claim a task; its token is higher than ``above``, one that another store has given."""
@@ -127,6 +129,7 @@ class RedisDoneStore:
                 owner=owner,
                 repository=repository,
                 above=above,
+                most=most,
             )
         )
         state, token, left_us, failures, losses, failure = answer
@@ -296,6 +299,7 @@ class RedisDoneStore:
                 request.failure,
                 born_ms,
                 request.above,
+                request.most,
             )
         answers: list[list[bytes]] = await self._eval(ASK, keys, *arguments)
         return answers

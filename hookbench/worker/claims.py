@@ -69,11 +69,12 @@ class Claims:
         self._numbers = itertools.count()
         self.settings = settings or ClaimSettings()
 
-    async def take(self, item: Received, task: HookTask) -> Claim | None:
+    async def take(self, item: Received, task: HookTask, *, most: int = 0) -> Claim | None:
         """The answer of the authority; a granted claim is in ``item`` from then on.
 
         A claim of another worker is waited for, since it ends soon as a rule: it is the other copy
-        of the task. So is an authority that is away; then the answer is ``None``.
+        of the task. So is an authority that is away; then the answer is ``None``. One that has had
+        ``most`` attempts is not superseded.
         """
         settings = self.settings
         owner = f"{self._owner}.{next(self._numbers)}"
@@ -86,7 +87,7 @@ class Claims:
             claim: Claim | None = None
             try:
                 claim = await self._store.claim(
-                    task.id, owner, settings.lease_s, repository=repository
+                    task.id, owner, settings.lease_s, repository=repository, most=most
                 )
             except BrokerUnreachableError as error:
                 _log.warning("task %s cannot be claimed: %s", task.id, error)

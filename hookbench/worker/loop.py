@@ -207,7 +207,7 @@ class Worker:
 
     async def _claimed(self, claims: Claims, item: Received, task: HookTask) -> bool:
         """Whether the task may be started; else its delivery is settled."""
-        claim = await claims.take(item, task)
+        claim = await claims.take(item, task, most=self._limits.max_attempts)
         if claim is not None and claim.outcome is ClaimOutcome.GRANTED:
             return True
         if claim is not None and claim.outcome is ClaimOutcome.DONE:

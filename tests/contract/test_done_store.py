@@ -264,6 +264,32 @@ async def test_a_task_is_superseded_when_a_later_one_of_its_repository_is_done(s
     assert await store.forget([old]) == 1
 
 
+async def test_a_task_that_has_had_its_attempts_is_not_superseded(store, other, born):
+    """It may have a dead letter, whose worker died before it recorded the end."""
+    tried, young, new = born(1_000), born(1_001), born(2_000)
+    for failure in ("one", "two"):
+        claim = await store.claim(tried, "a", LEASE_S, repository="r", most=3)
+        assert await store.release(claim, failure=failure)
+    third = await store.claim(tried, "dies", SHORT_S, repository="r", most=3)
+    assert (third.outcome, third.attempt) == (GRANTED, 3)
+    claim = await store.claim(young, "a", LEASE_S, repository="r", most=3)
+    assert await store.release(claim, failure="one")
+    claim = await other.claim(new, "b", LEASE_S, repository="r", most=3)
+    assert await other.complete(claim)
+
+    async def fourth():
+        claim = await other.claim(tried, "c", LEASE_S, repository="r", most=3)
+        return None if claim.outcome is HELD else claim
+
+    claim = await eventually(fourth, what="the end of the lease")
+    assert (claim.outcome, claim.attempt) == (GRANTED, 4)
+    assert await other.complete(claim)
+    assert (await store.claim(tried, "d", LEASE_S, repository="r", most=3)).outcome is DONE
+    # One that has attempts left, and one of which nobody says how many there are.
+    assert (await store.claim(young, "d", LEASE_S, repository="r", most=3)).outcome is SUPERSEDED
+    assert (await store.claim(born(1_002), "d", LEASE_S, repository="r")).outcome is SUPERSEDED
+
+
 async def test_other_repositories_and_the_same_millisecond_have_no_order(store, born):
     claim = await store.claim(born(2_000), "a", LEASE_S, repository="repo-1")
     assert await store.complete(claim)

@@ -242,6 +242,21 @@ async def test_a_task_that_one_alone_has_done_is_done_and_not_superseded(alone, 
         assert (await both.claim(earlier, "b", LEASE_S, repository="r")).outcome is DONE
 
 
+async def test_attempts_that_redis_alone_knows_count_for_both(both, redis):
+    """As after the phases that ask Redis alone: what may have a dead letter has no other end."""
+    earlier, later = (
+        uuid7(FixedClock(wall_ns=1_700_000_000_000_000_000 + ms * 1_000_000), random.Random(ms))
+        for ms in (0, 50)
+    )
+    for number in range(3):
+        claim = await redis.claim(earlier, "a", LEASE_S, repository="r", most=3)
+        assert await redis.release(claim, failure=str(number))
+    claim = await both.claim(later, "a", LEASE_S, repository="r", most=3)
+    assert await both.complete(claim)
+    claim = await both.claim(earlier, "b", LEASE_S, repository="r", most=3)
+    assert (claim.outcome, claim.attempt) == (GRANTED, 4)
+
+
 async def test_a_task_that_nobody_has_done_is_superseded_whenever_it_comes(both):
     earlier, later = (
         uuid7(FixedClock(wall_ns=1_700_000_000_000_000_000 + ms * 1_000_000), random.Random(ms))

@@ -455,3 +455,27 @@ async def test_a_stop_during_a_completion_leaves_no_doubt_in_the_ledger(make_tas
     await bench.queue.put(encode_task(task))
     await bench.run_until(lambda: "complete" in bench.store.asked)
     assert bench.recorder.kinds(task.id.bytes)[-2:] == [Event.STALE, Event.NAK]
+
+
+@pytest.mark.parametrize(("tries", "buried"), [(2, False), (3, True)])
+async def test_a_task_that_may_have_a_letter_is_buried_again(make_task, tries, buried):
+    """Its worker wrote the letter and could not record the end: it must not be superseded then."""
+    bench = Bench(_nothing, max_attempts=3)
+    bench.protections["claims"] = Claims(
+        bench.store, owner="w", clock=bench.clock, recorder=bench.recorder, ordered_type="sync"
+    )
+    entropy = random.Random(7)
+    older, newer = (
+        msgspec.structs.replace(
+            make_task(repo_id="repo"), id=uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy)
+        )
+        for ms in (1_000, 2_000)
+    )
+    for number in range(tries):
+        await bench.store.claim(older.id, f"dead-{number}", -1.0, repository="repo")
+    claim = await bench.store.claim(newer.id, "another", LEASE_S, repository="repo")
+    assert await bench.store.complete(claim)
+    await bench.queue.put(encode_task(older))
+    totals = await bench.run_until(lambda: bench.trimmed, own_attempts=True)
+    assert (totals.dead, totals.superseded, totals.done) == ((1, 0, 0) if buried else (0, 1, 0))
+    assert await bench.store.are_done([older.id]) == {older.id}
