@@ -30,7 +30,7 @@ _ROLE = "producer"
 _EVERY_S = 0.25
 _BURST = 20
 _BURST_PAUSE_S = 0.01
-_BURST_TIMEOUT_S = 5.0
+_ANSWER_TIMEOUT_S = 5.0
 _ENOUGH = 5
 
 
@@ -67,10 +67,13 @@ class FarWorker:
         return self._folder is not None
 
     def move_in(self, ticket: Ticket, writer: int) -> Ticket:
-        """A ticket with a folder of this machine; asks the master for its time first.
+        """A ticket with a folder of this machine.
+
+        Locust hears no message while it tells of the start of a run, so the master's answers to
+        what is asked here come later.
 
         Raises:
-            HookbenchError: the brokers are the master's own, or it does not tell its time.
+            HookbenchError: the brokers are the master's own.
         """
         if not ticket.foreign:
             raise HookbenchError(
@@ -79,7 +82,7 @@ class FarWorker:
                 " --nats-url"
             )
         self.move_out()
-        self._ask_often()
+        self._answers = 0
         self._folder = tempfile.TemporaryDirectory(prefix="hookbench-locust-")
         ledger = Path(self._folder.name) / LEDGER_FOLDER
         ledger.mkdir()
@@ -87,20 +90,6 @@ class FarWorker:
         self._writer = writer
         self._sender = gevent.spawn(self._keep_sending)
         return msgspec.structs.replace(ticket, folder=self._folder.name)
-
-    def _ask_often(self) -> None:
-        wanted = self._answers + _ENOUGH
-        deadline_ns = self._clock.monotonic_ns() + int(_BURST_TIMEOUT_S * NS_PER_S)
-        for _ in range(_BURST):
-            self._ask()
-            gevent.sleep(_BURST_PAUSE_S)
-        while self._answers < wanted:
-            if self._clock.monotonic_ns() > deadline_ns:
-                raise HookbenchError(
-                    f"Locust worker {self._runner.client_id}: the master does not tell its time"
-                    f" within {_BURST_TIMEOUT_S:.0f} s"
-                )
-            gevent.sleep(_BURST_PAUSE_S)
 
     def _ask(self) -> None:
         self._runner.send_message(ASK_MESSAGE, self._clock.monotonic_ns())
@@ -111,6 +100,10 @@ class FarWorker:
         self._answers += 1
 
     def _keep_sending(self) -> None:
+        """Where the master's time is not known yet, the records wait for it."""
+        for _ in range(_BURST):
+            self._ask()
+            gevent.sleep(_BURST_PAUSE_S)
         while True:
             self._ask()
             self._send()
@@ -125,16 +118,23 @@ class FarWorker:
                 part = _Records(self._writer, found.offset_ns, found.error_ns, records.tobytes())
                 self._runner.send_message(RECORDS_MESSAGE, msgspec.structs.asdict(part))
 
-    def move_out(self) -> None:
-        """Send what there is; the ledger is closed."""
+    def move_out(self) -> str:
+        """Send what there is, for the ledger is closed; why that cannot be, if so."""
         if self._folder is None:
-            return
+            return ""
+        deadline_ns = self._clock.monotonic_ns() + int(_ANSWER_TIMEOUT_S * NS_PER_S)
+        while self._answers < _ENOUGH and self._clock.monotonic_ns() < deadline_ns:
+            gevent.sleep(_BURST_PAUSE_S)
+        problem = ""
+        if not self._answers:
+            problem = f"the master does not tell its time within {_ANSWER_TIMEOUT_S:.0f} s"
         if self._sender is not None:
             self._sender.kill()
         self._send()
         self._tail = None
         self._folder.cleanup()
         self._folder = None
+        return problem
 
 
 class FarLedgers:

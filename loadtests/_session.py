@@ -464,8 +464,8 @@ class Session:
     def _close_for_master(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
         if self.publisher is not None:
             totals = self.publisher.close()
-            if self._far_worker is not None:
-                self._far_worker.move_out()
+            if self._far_worker is not None and (problem := self._far_worker.move_out()):
+                self._runner.send_message(TROUBLE_MESSAGE, problem)
             self._runner.send_message(CLOSED_MESSAGE, msgspec.to_builtins(totals))
 
     # The end.
