@@ -97,6 +97,7 @@ def _add_options(parser: Any, **_kwargs: Any) -> None:
 @events.init.add_listener
 def _open_session(environment: Environment, runner: Any, web_ui: Any, **_kwargs: Any) -> None:
     parsed = environment.parsed_options
+    signal.signal(signal.SIGTERM, _exit_early)  # before there is anything to undo
     if parsed.loglevel.upper() != "DEBUG":
         # The reference code logs every task at INFO, which is Locust's default.
         for name in ("hookbench.migration", "hookbench.queues"):
@@ -113,8 +114,7 @@ def _open_session(environment: Environment, runner: Any, web_ui: Any, **_kwargs:
     if web_ui is not None:
         _check_before_swarm(environment, web_ui, session)
     elif not isinstance(runner, WorkerRunner):
-        # Before the clock of --run-time starts, and before there is anything to undo.
-        signal.signal(signal.SIGTERM, _exit_early)
+        # Before the clock of --run-time starts.
         try:
             session.prepare(order.options)
         except HookbenchError as error:
