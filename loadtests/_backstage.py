@@ -178,9 +178,6 @@ class Backstage:
 
     def _worker_arguments(self, stage: Stage, links: Links) -> list[str]:
         options, names = self._order.options, stage.names
-        handler = ["--handler", "noop"]
-        if options.work_ms > 0:
-            handler = ["--handler", "sleep", "--sleep-ms", str(options.work_ms)]
         return [
             "--redis-url", links.url("workers", "redis"),
             "--nats-url", links.url("workers", "nats"),
@@ -190,7 +187,8 @@ class Backstage:
             f"--storage={options.durability.stream_storage}",
             f"--measures={measures_of(options.design).text}",
             "--block-timeout", str(_BLOCK_TIMEOUT_S),
-            *handler,
+            "--handler", options.handler,
+            *(["--sleep-ms", str(options.work_ms)] if options.work_ms else []),
         ]  # fmt: skip
 
     async def _watch(self, fleet: Fleet, observer: Observer, director: Director) -> Finish:

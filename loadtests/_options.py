@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from _protocol import ModeChoice, QueueChoice, RunOptions, WireChoice
+from _protocol import HandlerChoice, ModeChoice, QueueChoice, RunOptions, WireChoice
 from _timeline import parse_timeline
 
 from hookbench.brokers.durability import Durability
@@ -51,6 +51,7 @@ _CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
     "queue": (QueueChoice, "Where to publish; both: NATS and Redis, read from Redis."),
     "durability": (Durability, "Durability class of the embedded brokers."),
     "design": (Design, "guide: NATS is acknowledged before the work; hardened: after it."),
+    "handler": (HandlerChoice, "noop; sleep: takes --work-ms; fail: fails each time."),
     "mode": (ModeChoice, "bridge: each user publishes; engine: a process does for all of them."),
     "wire": (WireChoice, "proxied: faults of the wire can be injected by hand."),
 }
@@ -192,7 +193,19 @@ def read_options(values: Mapping[str, Any]) -> RunOptions:
     for name, text in _TEXTS.items():
         fields[name] = str(values[name])
         text.check(fields[name])
+    _check_handler(fields)
     return RunOptions(**fields)
+
+
+def _check_handler(fields: dict[str, Any]) -> None:
+    """A time means the handler that takes it."""
+    handler, work_ms = fields["handler"], fields["work_ms"]
+    if handler is HandlerChoice.SLEEP and not work_ms:
+        raise SettingError("--handler sleep: say how long it takes: --work-ms 5")
+    if handler is HandlerChoice.FAIL and work_ms:
+        raise SettingError(f"--work-ms {work_ms:g}: the handler fail takes no time")
+    if work_ms:
+        fields["handler"] = HandlerChoice.SLEEP
 
 
 def _text_of(name: str) -> Callable[[str], str]:

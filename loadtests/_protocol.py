@@ -31,6 +31,7 @@ __all__ = [
     "Event",
     "Finish",
     "Full",
+    "HandlerChoice",
     "Histogram",
     "Incident",
     "ModeChoice",
@@ -82,6 +83,14 @@ class ModeChoice(enum.StrEnum):
     ENGINE = "engine"
 
 
+class HandlerChoice(enum.StrEnum):
+    """What a worker does with a task: nothing, wait so long as it is told, or fail each time."""
+
+    NOOP = "noop"
+    SLEEP = "sleep"
+    FAIL = "fail"
+
+
 class WireChoice(enum.StrEnum):
     """The connections of producers and workers: with a proxy faults of the wire can be injected."""
 
@@ -106,7 +115,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         payload: bytes of filling of each task's payload, see ``parse_payload``.
         hook_workers: ``hookbench worker`` processes.
         rate_per_s: tasks per second of each user (open loop), 0 for closed loop.
-        work_ms: service time of each task, 0 for none.
+        handler: of the workers.
+        work_ms: service time of each task, 0 for none; more means the handler ``sleep``.
         drain_s: the longest wait for the queue to become empty after the users stopped.
         max_tasks: the run is stopped after so many tasks, so that disks and streams stay bounded.
         fail_if: thresholds beyond which the run fails, see ``parse_thresholds``.
@@ -120,6 +130,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     wire: WireChoice = WireChoice.DIRECT
     payload: str = "256"
     hook_workers: int = 1
+    handler: HandlerChoice = HandlerChoice.NOOP
     rate_per_s: float = 25.0
     work_ms: float = 0.0
     drain_s: float = 30.0

@@ -102,7 +102,7 @@ def _phase_lines(account: RunAccount) -> list[str]:
         []
         if one
         else [
-            f"{item.phase:<12}{item.published:,} published, {item.consumed:,} consumed,"
+            f"{item.phase:<11} {item.published:,} published, {item.consumed:,} consumed,"
             f" {item.lost:,} lost, {item.redelivered:,} redelivered  {_times(item.end_to_end_ns)}"
             for item in account.phases
         ]

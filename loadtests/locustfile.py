@@ -102,9 +102,14 @@ def _open_session(environment: Environment, runner: Any, web_ui: Any, **_kwargs:
         # The reference code logs every task at INFO, which is Locust's default.
         for name in ("hookbench.migration", "hookbench.queues"):
             logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        options = read_options(vars(parsed))
+    except SettingError as error:  # two options that do not go together
+        _log.error("%s", error)
+        sys.exit(EXIT_REFUSED)
     order = Order(
         run="",
-        options=read_options(vars(parsed)),
+        options=options,
         redis_url=parsed.redis_url or None,
         nats_url=parsed.nats_url or None,
         allow_existing=parsed.allow_existing,

@@ -94,13 +94,28 @@ def test_an_engine_keeps_a_rate_that_users_do_not(start_locust):
     assert float(lag[2]) < 500
 
 
+def test_a_handler_that_fails_makes_dead_letters(start_locust):
+    locust = start_locust(
+        "--headless", "-t", "4s", "-u", "2", "--rate", "10", "--handler", "fail",
+        "--design", "hardened", "--queue", "jetstream", "--fail-if", "dead>0",
+    )  # fmt: skip
+    locust.end_timeout_s = 60.0
+    assert locust.end() == 1, locust.text
+    verdict, published, consumed, left = locust.account()
+    assert verdict == "balanced"
+    assert published == consumed + left > 10
+    assert re.search(r"FAILED +dead>0: [1-9]", locust.text)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
         (("--faults", "kill producer-0"), "the producers of this run are the users of Locust"),
-        (("--faults", "kill worker-7"), "use redis, nats"),
+        (("--faults", "kill worker-7"), "use redis, redis_master, nats"),
         (("--faults", "kil worker-0"), "did you mean 'kill'?"),
         (("--faults", "pause nats for=1 phase_index=1"), "the timeline has the phases 0 to 0"),
+        (("--handler", "sleep"), "--handler sleep: say how long it takes: --work-ms 5"),
+        (("--handler", "fail", "--work-ms", "5"), "--work-ms 5: the handler fail takes no time"),
         (("--phases", "redis_only,nats_only"), "say how many seconds redis_only lasts"),
     ],
 )
