@@ -38,7 +38,8 @@ _NUMBERS = {
     "rate": _Number(
         "rate_per_s", 0, 100_000, "Tasks per second of each user (open loop); 0: closed loop."
     ),
-    "hook_workers": _Number("hook_workers", 1, 64, "Processes of 'hookbench worker'."),
+    "burst": _Number("burst", 1, 1_000, "Tasks that a user sends at once in a closed loop."),
+    "hook_workers": _Number("hook_workers", 0, 64, "Processes of 'hookbench worker'."),
     "work_ms": _Number("work_ms", 0, 60_000, "Service time of each task in the worker."),
     "drain_seconds": _Number(
         "drain_s", 0, 3_600, "Longest wait for an empty queue after the users stopped."
@@ -194,6 +195,11 @@ def read_options(values: Mapping[str, Any]) -> RunOptions:
         fields[name] = str(values[name])
         text.check(fields[name])
     _check_handler(fields)
+    if fields["burst"] > 1 and (fields["rate_per_s"] or fields["mode"] is ModeChoice.ENGINE):
+        raise SettingError(
+            f"--burst {fields['burst']}: only users of a closed loop send several tasks at once:"
+            " use --rate 0, without an engine"
+        )
     return RunOptions(**fields)
 
 

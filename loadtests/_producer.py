@@ -1,5 +1,6 @@
 """The asyncio side of publishing: ``ReceiveSyncService`` over one Locust process's connections."""
 
+import asyncio
 import contextlib
 import re
 from pathlib import Path
@@ -172,6 +173,10 @@ class Producer:
         latency_ns = self._clock.monotonic_ns() - start_ns
         self._count(error)
         return Outcome(latency_ns, len(task.payload["filling"]), error)
+
+    async def publish_burst(self, count: int) -> list[Outcome]:
+        """Send so many tasks at once; returns with the last outcome."""
+        return await asyncio.gather(*(self.publish(0) for _ in range(count)))
 
     def _count(self, error: HookbenchError | None) -> None:
         if error is None:

@@ -116,6 +116,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         hook_workers: ``hookbench worker`` processes.
         rate_per_s: tasks per second of each user (open loop), 0 for closed loop.
         handler: of the workers.
+        burst: tasks that a user sends at once in a closed loop.
         work_ms: service time of each task, 0 for none; more means the handler ``sleep``.
         drain_s: the longest wait for the queue to become empty after the users stopped.
         max_tasks: the run is stopped after so many tasks, so that disks and streams stay bounded.
@@ -132,6 +133,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     hook_workers: int = 1
     handler: HandlerChoice = HandlerChoice.NOOP
     rate_per_s: float = 25.0
+    burst: int = 1
     work_ms: float = 0.0
     drain_s: float = 30.0
     max_tasks: int = 2_000_000

@@ -107,6 +107,22 @@ class Publisher:
         outcome: Outcome = self._bridge.call(producer.publish, intended_ns, report=self._report)
         return outcome
 
+    def publish_burst(self, count: int) -> list[Outcome] | None:
+        """Send so many tasks at once; ``None`` if no run takes them."""
+        producer = self._producer
+        if producer is None:
+            return None
+        outcomes: list[Outcome] = self._bridge.call(
+            producer.publish_burst, count, report=self._report_burst
+        )
+        return outcomes
+
+    def _report_burst(self, outcomes: list[Outcome] | None, error: Exception | None) -> None:
+        for outcome in outcomes or ():
+            self._report(outcome, None)
+        if error is not None:
+            self._report(None, error)
+
     def _report(self, outcome: Outcome | None, error: Exception | None) -> None:
         self._environment.events.request.fire(
             request_type=_METHOD,

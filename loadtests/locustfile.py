@@ -75,11 +75,22 @@ class HookUser(User):
         rate_per_s = self._publisher.options.rate_per_s
         if rate_per_s:
             self._wait_until_due(rate_per_s)
+        burst = self._publisher.options.burst
+        if burst > 1:
+            self._publish_burst(burst)
+            return
         outcome = self._publisher.publish(self._due_ns)
         if outcome is None:  # between two runs
             gevent.sleep(_IDLE_S)
         elif outcome.error is not None and not rate_per_s:
             gevent.sleep(_BACK_OFF_S)  # a broker that is down fails fast
+
+    def _publish_burst(self, count: int) -> None:
+        outcomes = self._publisher.publish_burst(count)
+        if outcomes is None:
+            gevent.sleep(_IDLE_S)
+        elif any(outcome.error is not None for outcome in outcomes):
+            gevent.sleep(_BACK_OFF_S)
 
     def _wait_until_due(self, rate_per_s: float) -> None:
         now_ns = self._clock.monotonic_ns()

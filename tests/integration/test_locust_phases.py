@@ -94,6 +94,22 @@ def test_an_engine_keeps_a_rate_that_users_do_not(start_locust):
     assert float(lag[2]) < 500
 
 
+def test_a_burst_is_as_many_tasks(start_locust, tmp_path):
+    """Without a worker all of them are left, and that is an account too."""
+    locust = start_locust(
+        "--headless", "-t", "3s", "-u", "5", "--rate", "0", "--burst", "20", "--hook-workers", "0",
+        "--drain-seconds", "0", "--json-file", str(tmp_path / "stats"),
+    )  # fmt: skip
+    locust.end_timeout_s = 60.0
+    assert locust.end() == 0, locust.text
+    verdict, published, consumed, left = locust.account()
+    assert (verdict, consumed) == ("balanced", 0)
+    assert published == left > 1_000
+    assert published % 20 == 0
+    (publish,) = [row for row in json.loads((tmp_path / "stats.json").read_text()) if row["method"]]
+    assert publish["num_requests"] == published
+
+
 def test_a_handler_that_fails_makes_dead_letters(start_locust):
     locust = start_locust(
         "--headless", "-t", "4s", "-u", "2", "--rate", "10", "--handler", "fail",
@@ -114,6 +130,8 @@ def test_a_handler_that_fails_makes_dead_letters(start_locust):
         (("--faults", "kill worker-7"), "use redis, redis_master, nats"),
         (("--faults", "kil worker-0"), "did you mean 'kill'?"),
         (("--faults", "pause nats for=1 phase_index=1"), "the timeline has the phases 0 to 0"),
+        (("--burst", "20"), "--burst 20: only users of a closed loop"),
+        (("--burst", "20", "--rate", "0", "--engine"), "use --rate 0, without an engine"),
         (("--handler", "sleep"), "--handler sleep: say how long it takes: --work-ms 5"),
         (("--handler", "fail", "--work-ms", "5"), "--work-ms 5: the handler fail takes no time"),
         (("--phases", "redis_only,nats_only"), "say how many seconds redis_only lasts"),
