@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from hookbench.brokers.process import Child, spawn
+from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.results.store import Incident
@@ -235,6 +236,7 @@ class Fleet:
     async def _wait(self, condition: Any, timeout_s: float) -> bool:
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
         while True:
+            raise_if_cancelled()
             self.poll()
             if condition():
                 return True

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from hookbench.brokers.resolve import redact
-from hookbench.cancellation import cancel
+from hookbench.cancellation import cancel, raise_if_cancelled
 from hookbench.clock import Clock
 from hookbench.errors import BrokerUnreachableError, HookbenchError
 from hookbench.ledger.model import Verdict
@@ -189,6 +189,7 @@ class Rehearsal:
         settings = self._settings
         manifest.brokers = stage.lines
         try:
+            raise_if_cancelled()
             await record_brokers(manifest, stage)
             for line in stage.lines:
                 self._teller.say(f"brokers   {line}")

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from hookbench.cancellation import cancel
+from hookbench.cancellation import cancel, raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import HeldBackError, HookbenchError
 from hookbench.faults.schedule import FaultSchedule
@@ -209,6 +209,7 @@ class Timeline:
         fleet = self._fleet
         told = len(fleet.incidents)
         while (now_ns := self._clock.monotonic_ns()) < end_ns:
+            raise_if_cancelled()
             fleet.poll()
             for incident in fleet.incidents[told:]:
                 self._teller.say(f"incident  {incident.what}")

@@ -1,6 +1,7 @@
 """What a fleet makes of the ends and the words of its processes."""
 
 import asyncio
+import contextlib
 import signal
 from types import SimpleNamespace
 
@@ -219,3 +220,22 @@ async def test_who_dies_instead_is_replaced_and_the_new_one_is_told_when_it_list
     producer.said["index"] = 1
     assert await finishing
     assert producer.child.signals == [signal.SIGCONT, signal.SIGTERM]
+
+
+async def test_a_wait_ends_with_a_cancellation_that_somebody_swallowed(tmp_path):
+    """As ``asyncio.wait_for`` of Python 3.11 does below a client: Ctrl-C must not be lost."""
+    fleet = Fleet(clock=VirtualClock(), ledger=tmp_path, logs=tmp_path, control=tmp_path)
+    ended = []
+
+    async def rehearse():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(3600)
+        ended.append(await fleet.wait_for_end([SimpleNamespace(child=fleet)], 1e9))
+
+    fleet.exit_code = None
+    running = asyncio.ensure_future(rehearse())
+    await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert ended == []
