@@ -36,6 +36,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         published, done: tasks that were acknowledged to their caller, and done.
         p50, p99: from the moment when a task was due to the end of its work; ``None`` for no task.
+        lag: p99 of what was sent, likewise.
         redis, nats: depth of each broker.
     """
 
@@ -47,7 +48,7 @@ class Point(msgspec.Struct, frozen=True, kw_only=True):
     redis: int
     nats: int
     in_flight: int
-    lag: float
+    lag: float | None
     oldest: float
     redelivered: int
     dead: int
@@ -143,7 +144,7 @@ class LivePage:
                 redis=pulse.redis_depth,
                 nats=pulse.nats_depth,
                 in_flight=pulse.in_flight,
-                lag=round(pulse.lag_p99_ms, 3),
+                lag=round(pulse.lag_p99_ms, 3) if pulse.offered > before.offered else None,
                 oldest=round(pulse.oldest_s, 3),
                 redelivered=pulse.redelivered,
                 dead=pulse.dead,

@@ -154,8 +154,10 @@ class Session:
             )
             pids = ", ".join(map(str, ready.worker_pids))
             self._ready_lines = [f"brokers     {line}" for line in ready.brokers]
-            for line in (*self._ready_lines, f"workers     pid {pids}"):
+            for line in (*self._ready_lines, f"workers     pid {pids or 'none'}"):
                 _log.info(line)
+            if self._environment.web_ui is not None:
+                _log.info("live page   /hookbench, beside Locust's own")
 
     def begin(self, options: RunOptions) -> None:
         """The users are about to start.
