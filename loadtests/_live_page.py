@@ -76,9 +76,10 @@ class LivePage:
         self.scene: Scene | None = None
         self.account_lines: list[str] = []
         if environment.web_ui is not None:
-            self._add_routes(environment.web_ui)
+            base = getattr(environment.parsed_options, "web_base_path", None) or ""
+            self._add_routes(environment.web_ui, f"{base}{_PATH}")
 
-    def _add_routes(self, web_ui: Any) -> None:
+    def _add_routes(self, web_ui: Any, path: str) -> None:
         app = web_ui.app
 
         def refusal() -> str | None:
@@ -90,24 +91,24 @@ class LivePage:
                 origin=request.headers.get("Origin"),
             )
 
-        @app.route(_PATH)
+        @app.route(path)
         @web_ui.auth_required_if_enabled
         def page() -> Response:
             return Response(_HTML.read_bytes(), mimetype="text/html")
 
-        @app.route(f"{_PATH}/plotly.js")
+        @app.route(f"{path}/plotly.js")
         @web_ui.auth_required_if_enabled
         def charts() -> Response:
             headers = {"Cache-Control": "max-age=86400"}
             return Response(get_plotlyjs(), mimetype="text/javascript", headers=headers)
 
-        @app.route(f"{_PATH}/state")
+        @app.route(f"{path}/state")
         @web_ui.auth_required_if_enabled
         def state() -> Response:
             run, since = (request.args.get(name, 0, type=int) for name in ("run", "since"))
             return jsonify(self.state(run, since, refusal()))
 
-        @app.route(f"{_PATH}/do", methods=["POST"])
+        @app.route(f"{path}/do", methods=["POST"])
         @web_ui.auth_required_if_enabled
         def act() -> tuple[Response, int]:
             if (refused := refusal()) is not None:

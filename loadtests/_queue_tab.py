@@ -39,6 +39,8 @@ class QueueTab:
         web_ui = environment.web_ui
         if web_ui is None:
             return
+        base = getattr(environment.parsed_options, "web_base_path", None) or ""
+        csv_path = f"{base}{_CSV_PATH}"
         arguments = web_ui.template_args
         arguments.setdefault("extended_tabs", []).append({"title": "Queue", "key": _KEY})
         arguments.setdefault("extended_tables", []).append(
@@ -53,7 +55,7 @@ class QueueTab:
             }
         )
         arguments.setdefault("extended_csv_files", []).append(
-            {"href": _CSV_PATH, "title": "Download queue figures CSV"}
+            {"href": csv_path, "title": "Download queue figures CSV"}
         )
 
         @web_ui.app.after_request
@@ -66,7 +68,7 @@ class QueueTab:
                 response.set_data(json.dumps(found))
             return response
 
-        @web_ui.app.route(_CSV_PATH)
+        @web_ui.app.route(csv_path)
         @web_ui.auth_required_if_enabled
         def figures_csv() -> Response:
             headers = {"Content-Disposition": "attachment; filename=queue.csv"}

@@ -18,6 +18,7 @@ from _options import add_options, read_options
 from _protocol import Order
 from _session import EXIT_DEFECT, EXIT_REFUSED, Session
 from flask import Response, jsonify, request
+from flask_login import current_user
 from gevent import GreenletExit
 from locust import User, constant, events, task
 from locust.env import Environment
@@ -163,6 +164,8 @@ def _check_before_swarm(environment: Environment, web_ui: Any, session: Session)
     def prepare() -> Response | None:
         if request.method != "POST" or not request.path.endswith("/swarm") or session.running:
             return None
+        if web_ui.web_login and not current_user.is_authenticated:
+            return None  # Locust sends it away: nothing is started for it
         try:
             values = {**vars(environment.parsed_options), **request.form.to_dict()}
             session.prepare(read_options(values))

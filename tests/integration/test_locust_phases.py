@@ -1,5 +1,6 @@
 """Phases, faults and the engine under Locust: real brokers, real workers, real signals."""
 
+import http.client
 import importlib.util
 import json
 import re
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from hookbench.brokers.ports import free_port
-from tests.integration.locusts import Web, rows_of
+from tests.integration.locusts import ROOT, Web, rows_of
 
 if importlib.util.find_spec("locust") is None:  # importing it would patch this process for gevent
     pytest.skip("Locust is not installed: pip install -e '.[loadtest]'", allow_module_level=True)
@@ -146,14 +147,27 @@ def test_what_could_not_happen_is_refused(start_locust, options, told):
 class LivePage(Web):
     """What the page of the load test asks for."""
 
+    def __init__(self, port, base=""):
+        super().__init__(port)
+        self.base = base
+        self.cookie = ""
+
+    def asked(self, path):
+        """The status of a page; 0 while nobody listens."""
+        headers = {"Cookie": self.cookie} if self.cookie else {}
+        try:
+            return self.request("GET", f"{self.base}{path}", **headers)[0]
+        except OSError:
+            return 0
+
     def state(self, run=0, since=0):
         return json.loads(self.get(f"/hookbench/state?run={run}&since={since}"))
 
     def do(self, what, value="", **headers):
         """Status and answer of a button."""
         body = json.dumps({"what": what, "value": value})
-        kind = {"Content-Type": "application/json"}
-        status, text = self.request("POST", "/hookbench/do", body, **kind, **headers)
+        headers = {"Content-Type": "application/json", "Cookie": self.cookie, **headers}
+        status, text = self.request("POST", f"{self.base}/hookbench/do", body, **headers)
         return status, json.loads(text)["text"]
 
 
@@ -219,6 +233,62 @@ def test_the_buttons(start_locust):
     locust.until(lambda: page.state()["run"] == state["run"] + 1, "another run")
     locust.until(lambda: page.state()["points"], "its points")
     assert page.state()["shades"] == []
+    assert locust.end(signal.SIGTERM) == 0, locust.text
+
+
+LOGIN = """
+from flask_login import UserMixin, login_user
+from locust import events
+
+
+class Somebody(UserMixin):
+    id = "somebody"
+
+
+@events.init.add_listener
+def add_login(environment, **kwargs):
+    web_ui = environment.web_ui
+    web_ui.app.config["SECRET_KEY"] = "of a test"
+    web_ui.login_manager.user_loader(lambda name: Somebody() if name == "somebody" else None)
+    web_ui.auth_args = {"username_password_callback": "/come-in"}
+
+    @web_ui.app.route("/come-in")
+    def come_in():
+        login_user(Somebody())
+        return "in"
+"""
+
+
+def test_with_a_login_everything_is_behind_it(start_locust, tmp_path):
+    """Also what a run needs is not started for somebody who has not logged in."""
+    login = tmp_path / "login_of_a_test.py"
+    login.write_text(LOGIN)
+    port = free_port()
+    locust = start_locust(
+        "--web-host", "127.0.0.1", "--web-port", str(port), "--web-login",
+        "--web-base-path", "/load", "-f", f"{ROOT}/loadtests/,{login}",
+    )  # fmt: skip
+    page = LivePage(port, base="/load")
+    locust.until(lambda: page.asked("/login") == 200, "the login page")
+    paths = ("/hookbench", "/hookbench/state", "/hookbench/plotly.js", "/hookbench/queue.csv")
+    assert {page.asked(path) for path in paths} == {302}
+    assert page.request("POST", "/load/hookbench/do", "{}")[0] == 302
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    body = "user_count=1&spawn_rate=1&queue=jetstream"
+    assert page.request("POST", "/load/swarm", body, **form)[0] == 302
+    assert not any("nats-server" in text for text in locust.commands().values())
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/come-in")
+    answer = connection.getresponse()
+    assert answer.read() == b"in"
+    page.cookie = answer.headers["Set-Cookie"].partition(";")[0]
+    connection.close()
+    assert {page.asked(path) for path in paths} == {200}
+    assert page.do("start") == (409, "no users publish: start a run first")
+    headers = {**form, "Cookie": page.cookie}
+    assert page.request("POST", "/load/swarm", body, **headers)[0] == 200
+    assert any("nats-server" in text for text in locust.commands().values())
     assert locust.end(signal.SIGTERM) == 0, locust.text
 
 
