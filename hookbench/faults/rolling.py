@@ -10,7 +10,8 @@ __all__ = ["RollingRestart"]
 
 FLEETS = ("workers", "producers")
 _END_TRIES = 3_000  # of 10 ms each
-_BACK_TRIES = 3_000
+_BACK_TRIES = 12_000
+"""Whoever takes a place meets other faults on a busy machine, and starts more than once."""
 
 
 class RollingRestart(Fault, frozen=True, kw_only=True, tag="rolling_restart"):
