@@ -1,6 +1,7 @@
 """The parts of the load tests that need no Locust: importing that would patch this process."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +13,22 @@ LOADTESTS = Path(__file__).parents[2] / "loadtests"
 
 
 def load(name):
+    """A file that Locust loads from its folder, and what it loads itself."""
+    if str(LOADTESTS) not in sys.path:
+        sys.path.append(str(LOADTESTS))
     spec = importlib.util.spec_from_file_location(name, LOADTESTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-guard, timeline = load("_guard"), load("_timeline")
+guard, timeline, options = load("_guard"), load("_timeline"), load("_options")
+DEFAULTS = {
+    "queue": "redis_list", "phases": "", "durability": "lazy", "design": "guide", "faults": "",
+    "wire": "direct", "mode": "bridge", "handler": "noop", "payload": "256", "fail_if": "",
+    "rate": "25", "burst": "1", "hook_workers": "1", "work_ms": "0", "drain_seconds": "30",
+    "max_tasks": "2000000",
+}  # fmt: skip
 
 
 def test_a_timeline():
@@ -90,3 +100,38 @@ ORIGIN = "http://127.0.0.1:8089"
 def test_who_may_use_the_buttons(web_host, login, asked, origin, told):
     refused = guard.why_refused(web_host, login=login, asked_host=asked, origin=origin)
     assert refused is None if told is None else told in refused
+
+
+def test_the_options_of_the_form():
+    found = options.read_options(DEFAULTS)
+    assert found == type(found)()
+    found = options.read_options({**DEFAULTS, "work_ms": "5", "rate": "0", "burst": "20"})
+    assert (str(found.handler), found.work_ms, found.burst) == ("sleep", 5.0, 20)
+    assert found.label == "redis_list"
+    found = options.read_options({**DEFAULTS, "phases": "dual_read:5,nats_primary"})
+    assert found.label == "hook queue"
+    assert [item.phase for item in found.timeline] == [Phase.DUAL_READ, Phase.NATS_PRIMARY]
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"queue": "kafka"}, "--queue 'kafka': use one of redis_list, jetstream, both"),
+        ({"mode": "motor"}, "--mode 'motor': use one of bridge, engine"),
+        ({"rate": "fast"}, "--rate 'fast': use a number"),
+        ({"rate": "-1"}, "--rate -1: use a number between 0 and 100,000"),
+        ({"hook_workers": "1.5"}, "--hook-workers '1.5': use a whole number"),
+        ({"burst": "20"}, "--burst 20: only users of a closed loop"),
+        ({"burst": "20", "rate": "0", "mode": "engine"}, "use --rate 0, without an engine"),
+        ({"handler": "sleep"}, "--handler sleep: say how long it takes: --work-ms 5"),
+        ({"handler": "fail", "work_ms": "5"}, "--work-ms 5: the handler fail takes no time"),
+        ({"faults": "kil worker-0"}, "did you mean 'kill'?"),
+        ({"phases": "redis_only,nats_only"}, "say how many seconds redis_only lasts"),
+        ({"payload": "2000000"}, "payload of 2,000,000 bytes: use up to 1,000,000"),
+        ({"fail_if": "publish_p95>1ms"}, "of publishes there are publish_p50"),
+    ],
+)
+def test_what_the_form_refuses(changed, told):
+    with pytest.raises(SettingError) as refused:
+        options.read_options({**DEFAULTS, **changed})
+    assert told in str(refused.value)
