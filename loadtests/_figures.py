@@ -1,32 +1,25 @@
 """Latencies: buckets finer than a millisecond, and the records of a ledger as they are written."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from _protocol import Histogram
 
 from hookbench.clock import NS_PER_MS, NS_PER_S
-from hookbench.ledger.events import (
-    COMMIT_MARKER,
-    HEADER_BYTES,
-    RECORD_BYTES,
-    SEGMENT_SUFFIX,
-    Event,
-)
-from hookbench.ledger.read import RECORD_DTYPE
+from hookbench.ledger.events import Event
+from hookbench.ledger.tail import LedgerTail, Records
 
-__all__ = ["LiveLedger", "bucket_ms", "histogram", "percentiles"]
+__all__ = ["LiveLedger", "bucket_ms", "histogram", "percentile_ms", "percentiles"]
 
 _STEPS: tuple[tuple[float, int], ...] = ((1.0, 3), (10.0, 2), (100.0, 1), (1_000.0, 0))
 """Below so many milliseconds, round to so many decimals: three significant digits."""
 _COARSE_DECIMALS = -1
-_CHUNK_RECORDS = 8_192
+_MOST_EARLY = 50_000
 
-Records = npt.NDArray[np.void]
 Ints = npt.NDArray[np.int64]
 
 
@@ -56,6 +49,16 @@ def histogram(latencies_ns: Ints) -> Histogram:
     )
 
 
+def percentile_ms(found: Histogram, percentile: float) -> float:
+    """The value that so many percent of the samples do not exceed."""
+    wanted = max(1, math.ceil(found.count * percentile / 100))
+    for value_ms, count in found.buckets:
+        wanted -= count
+        if wanted <= 0:
+            return min(value_ms, found.max_ms)
+    return found.max_ms
+
+
 def percentiles(values_ns: Ints) -> dict[str, int] | None:
     """``p50``, ``p99`` and ``max``, ``None`` for no values."""
     if len(values_ns) == 0:
@@ -67,13 +70,6 @@ def percentiles(values_ns: Ints) -> dict[str, int] | None:
     }
 
 
-class _Segment(msgspec.Struct):
-    """How far one segment was read."""
-
-    path: Path
-    offset_bytes: int = HEADER_BYTES
-
-
 class LiveLedger:
     """Follows a ledger while it is written: end-to-end latencies for the live row of Locust.
 
@@ -81,12 +77,17 @@ class LiveLedger:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._segments: dict[str, _Segment] = {}
+        self._workers = LedgerTail(folder, "worker")
+        self._producers = LedgerTail(folder, "producer")
         self._waiting: dict[bytes, int] = {}
+        self._early_ns: dict[bytes, int] = {}
+        """Ends of tasks whose put is not here yet, since it comes from another machine; and ends
+        beyond the first, which nobody asks for: so only the latest are kept."""
         self._lags_ns: list[Ints] = []
         self.offered = 0
         """Tasks that producers have begun to send."""
+        self.accepted = 0
+        """Tasks that were acknowledged to their caller."""
         self.redelivered = 0
         """Deliveries of a task beyond its first, as the broker or the worker counts them."""
         self.dead = 0
@@ -95,21 +96,30 @@ class LiveLedger:
     def read(self) -> Histogram:
         """Latencies of the tasks that were first done since the last call."""
         # Workers first: whatever they did is preceded by what the producers wrote.
-        done = list(self._new_records("worker"))
+        done = list(self._workers.read())
         for records in done:
             again = (records["event"] == Event.RECEIVED) & (records["attempt"] > 1)
             self.redelivered += int(again.sum())
             self.dead += int((records["event"] == Event.DEAD).sum())
-        for records in self._new_records("producer"):
-            self._note_puts(records)
-        return histogram(np.array(list(self._latencies_ns(done)), dtype=np.int64))
+        found: list[int] = []
+        for records in self._producers.read():
+            found += self._note_puts(records)
+        found += self._latencies_ns(done)
+        return histogram(np.array(found, dtype=np.int64))
 
-    def _note_puts(self, records: Records) -> None:
+    def _note_puts(self, records: Records) -> Iterator[int]:
+        """Latencies of those that are done already."""
         put = records[records["event"] == Event.PUT_INVOKED]
         self.offered += len(put)
+        self.accepted += int((records["event"] == Event.ACCEPTED).sum())
         intended_ns = np.where(put["value"] > 0, put["value"], put["time_ns"])
         self._lags_ns.append(put["time_ns"] - intended_ns)
-        self._waiting.update(zip(_keys(put), intended_ns.tolist(), strict=True))
+        for key, due_ns in zip(_keys(put), intended_ns.tolist(), strict=True):
+            ended_ns = self._early_ns.pop(key, None)
+            if ended_ns is None:
+                self._waiting[key] = due_ns
+            else:
+                yield ended_ns - due_ns
         for key in _keys(records[records["event"] == Event.REFUSED]):
             self._waiting.pop(key, None)
 
@@ -135,25 +145,10 @@ class LiveLedger:
                 intended_ns = self._waiting.pop(key, None)
                 if intended_ns is not None:
                     yield time_ns - intended_ns
-
-    def _new_records(self, role: str) -> Iterator[Records]:
-        for path in sorted(self._folder.glob(f"{role}.*{SEGMENT_SUFFIX}")):
-            segment = self._segments.setdefault(path.name, _Segment(path))
-            yield from _read_on(segment)
-
-
-def _read_on(segment: _Segment) -> Iterator[Records]:
-    with segment.path.open("rb") as file:
-        file.seek(segment.offset_bytes)
-        while data := file.read(_CHUNK_RECORDS * RECORD_BYTES):
-            whole = len(data) // RECORD_BYTES
-            records = np.frombuffer(data, dtype=RECORD_DTYPE, count=whole)
-            open_records = np.flatnonzero(records["commit"] != COMMIT_MARKER)
-            committed = int(open_records[0]) if len(open_records) else whole
-            segment.offset_bytes += committed * RECORD_BYTES
-            yield records[:committed]
-            if committed < _CHUNK_RECORDS:
-                return
+                    continue
+                self._early_ns[key] = time_ns
+                if len(self._early_ns) > _MOST_EARLY:
+                    del self._early_ns[next(iter(self._early_ns))]
 
 
 def _keys(records: Records) -> list[Any]:

@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from _protocol import QueueChoice, RunOptions
+from _protocol import HandlerChoice, ModeChoice, QueueChoice, RunOptions, WireChoice
+from _timeline import parse_timeline
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.resolve import NATS_URL_VARIABLE, REDIS_URL_VARIABLE
 from hookbench.errors import SettingError
+from hookbench.faults.texts import parse_fault_texts
 from hookbench.load.payloads import parse_payload
 from hookbench.load.thresholds import parse_thresholds
 from hookbench.migration.phases import Design
@@ -36,7 +38,8 @@ _NUMBERS = {
     "rate": _Number(
         "rate_per_s", 0, 100_000, "Tasks per second of each user (open loop); 0: closed loop."
     ),
-    "hook_workers": _Number("hook_workers", 1, 64, "Processes of 'hookbench worker'."),
+    "burst": _Number("burst", 1, 1_000, "Tasks that a user sends at once in a closed loop."),
+    "hook_workers": _Number("hook_workers", 0, 64, "Processes of 'hookbench worker'."),
     "work_ms": _Number("work_ms", 0, 60_000, "Service time of each task in the worker."),
     "drain_seconds": _Number(
         "drain_s", 0, 3_600, "Longest wait for an empty queue after the users stopped."
@@ -49,6 +52,57 @@ _CHOICES: dict[str, tuple[type[enum.StrEnum], str]] = {
     "queue": (QueueChoice, "Where to publish; both: NATS and Redis, read from Redis."),
     "durability": (Durability, "Durability class of the embedded brokers."),
     "design": (Design, "guide: NATS is acknowledged before the work; hardened: after it."),
+    "handler": (HandlerChoice, "noop; sleep: takes --work-ms; fail: fails each time."),
+    "mode": (ModeChoice, "bridge: each user publishes; engine: a process does for all of them."),
+    "wire": (WireChoice, "proxied: faults of the wire can be injected by hand."),
+}
+
+
+class _Text(NamedTuple):
+    """One text in the form: what checks it, its name for a user, and its help."""
+
+    check: Callable[[str], object]
+    metavar: str
+    text: str
+    several: bool = False
+
+
+def _check_payload(text: str) -> None:
+    largest = parse_payload(text).largest
+    if largest > _MAX_PAYLOAD_BYTES:
+        raise SettingError(f"payload of {largest:,} bytes: use up to {_MAX_PAYLOAD_BYTES:,}")
+
+
+def _check_thresholds(text: str) -> None:
+    for item in parse_thresholds(text):
+        if item.name.startswith("publish_") and item.name not in _PUBLISH_TIMES:
+            raise SettingError(
+                f"threshold {item.text!r}: of publishes there are {', '.join(_PUBLISH_TIMES)}"
+            )
+
+
+_TEXTS = {
+    "phases": _Text(
+        parse_timeline,
+        "<timeline>",
+        "In place of the queue: phases with seconds, as in redis_only:20,dual_write:20,dual_read.",
+    ),
+    "faults": _Text(
+        parse_fault_texts,
+        "<faults>",
+        "A schedule, as in 'kill worker-0 at=5; pause nats at=10 for=2'.",
+    ),
+    "payload": _Text(
+        _check_payload,
+        "<bytes>",
+        "Bytes of filling of each task: 256, uniform:min=64,max=4096 or lognormal:median=512.",
+    ),
+    "fail_if": _Text(
+        _check_thresholds,
+        "<thresholds>",
+        "Fail beyond these, such as p99>100ms,lost>0 (p99 from the due moment to the end).",
+        several=True,
+    ),
 }
 
 
@@ -58,13 +112,13 @@ def add_options(parser: Any) -> None:
     Added to the parser itself: options in a group do not appear in the web form.
     """
     defaults = RunOptions()
-    for name, (kind, text) in _CHOICES.items():
+    for name, (kind, help_text) in _CHOICES.items():
         parser.add_argument(
             _flag(name),
             choices=[str(item) for item in kind],
             default=str(getattr(defaults, name)),
             env_var=_variable(name),
-            help=text,
+            help=help_text,
         )
     for name, number in _NUMBERS.items():
         parser.add_argument(
@@ -75,22 +129,23 @@ def add_options(parser: Any) -> None:
             metavar="<number>",
             help=_text_with_bounds(number),
         )
+    for name, text in _TEXTS.items():
+        parser.add_argument(
+            _flag(name),
+            default=getattr(defaults, name),
+            type=_text_of(name),
+            env_var=_variable(name),
+            metavar=text.metavar,
+            help=text.text,
+            **({"action": _Joined} if text.several else {}),
+        )
     parser.add_argument(
-        "--payload",
-        default=defaults.payload,
-        type=_payload,
-        env_var=_variable("payload"),
-        metavar="<bytes>",
-        help="Bytes of filling of each task: 256, uniform:min=64,max=4096 or lognormal:median=512.",
-    )
-    parser.add_argument(
-        "--fail-if",
-        default="",
-        action=_Joined,
-        type=_thresholds,
-        env_var=_variable("fail_if"),
-        metavar="<thresholds>",
-        help="Fail beyond these, such as p99>100ms,lost>0 (p99 from the due moment to the end).",
+        "--engine",
+        dest="mode",
+        action="store_const",
+        const=str(ModeChoice.ENGINE),
+        include_in_web_ui=False,
+        help="The same as --mode engine.",
     )
     # Not in the form: whoever reaches the web page must not aim the load at other servers.
     for name, variable in (("redis-url", REDIS_URL_VARIABLE), ("nats-url", NATS_URL_VARIABLE)):
@@ -136,41 +191,38 @@ def read_options(values: Mapping[str, Any]) -> RunOptions:
             raise SettingError(f"{_flag(name)} {value!r}: use one of {known}") from error
     for name, number in _NUMBERS.items():
         fields[number.field] = _number(name, values[name])
-    fields["payload"] = str(values["payload"])
-    _check_payload(fields["payload"])
-    fields["fail_if"] = str(values["fail_if"])
-    _check_thresholds(fields["fail_if"])
+    for name, text in _TEXTS.items():
+        fields[name] = str(values[name])
+        text.check(fields[name])
+    _check_handler(fields)
+    if fields["burst"] > 1 and (fields["rate_per_s"] or fields["mode"] is ModeChoice.ENGINE):
+        raise SettingError(
+            f"--burst {fields['burst']}: only users of a closed loop send several tasks at once:"
+            " use --rate 0, without an engine"
+        )
     return RunOptions(**fields)
 
 
-def _check_payload(text: str) -> None:
-    largest = parse_payload(text).largest
-    if largest > _MAX_PAYLOAD_BYTES:
-        raise SettingError(f"payload of {largest:,} bytes: use up to {_MAX_PAYLOAD_BYTES:,}")
+def _check_handler(fields: dict[str, Any]) -> None:
+    """A time means the handler that takes it."""
+    handler, work_ms = fields["handler"], fields["work_ms"]
+    if handler is HandlerChoice.SLEEP and not work_ms:
+        raise SettingError("--handler sleep: say how long it takes: --work-ms 5")
+    if handler is HandlerChoice.FAIL and work_ms:
+        raise SettingError(f"--work-ms {work_ms:g}: the handler fail takes no time")
+    if work_ms:
+        fields["handler"] = HandlerChoice.SLEEP
 
 
-def _check_thresholds(text: str) -> None:
-    for item in parse_thresholds(text):
-        if item.name.startswith("publish_") and item.name not in _PUBLISH_TIMES:
-            raise SettingError(
-                f"threshold {item.text!r}: of publishes there are {', '.join(_PUBLISH_TIMES)}"
-            )
+def _text_of(name: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        try:
+            _TEXTS[name].check(text)
+        except SettingError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return text
 
-
-def _thresholds(text: str) -> str:
-    return _as_argument(_check_thresholds, text)
-
-
-def _payload(text: str) -> str:
-    return _as_argument(_check_payload, text)
-
-
-def _as_argument(check: Callable[[str], None], text: str) -> str:
-    try:
-        check(text)
-    except SettingError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
+    return parse
 
 
 class _Joined(argparse.Action):

@@ -1,30 +1,43 @@
 """What the processes of one load test tell each other, as JSON.
 
 Locust spawns a backstage process with an ``Order`` in a file and reads its events, one JSON object
-per line. A ``Finish`` in another file ends the run. A ``Ticket`` tells each Locust process that
-has users what to publish to.
+per line. What it has to say itself it appends to another file, line by line. A ``Finish`` in a
+third one ends the run. A ``Ticket`` tells each Locust process that has users what to publish to.
 """
 
 import enum
 from pathlib import Path
 
 import msgspec
+from _timeline import PlannedPhase, parse_timeline
 
 from hookbench.brokers.durability import Durability
 from hookbench.migration.phases import Design, Phase
 from hookbench.task import Names
 
 __all__ = [
+    "COMMANDS_FILE",
     "EVENTS_FILE",
     "FINISH_FILE",
     "LEDGER_FOLDER",
     "ORDER_FILE",
+    "Answer",
+    "Begin",
+    "ClockNote",
+    "Command",
+    "Do",
+    "Enter",
+    "Entered",
     "Event",
     "Finish",
     "Full",
+    "HandlerChoice",
     "Histogram",
     "Incident",
+    "ModeChoice",
     "Order",
+    "PhaseAccount",
+    "Present",
     "ProducerTotals",
     "Pulse",
     "QueueChoice",
@@ -32,7 +45,13 @@ __all__ = [
     "Refused",
     "RunAccount",
     "RunOptions",
+    "Scene",
+    "SceneFault",
+    "SceneStep",
     "Ticket",
+    "WireChoice",
+    "append_line",
+    "command_decoder",
     "event_decoder",
     "put_file",
 ]
@@ -40,6 +59,7 @@ __all__ = [
 ORDER_FILE = "order.json"
 FINISH_FILE = "finish.json"
 EVENTS_FILE = "events.jsonl"
+COMMANDS_FILE = "commands.jsonl"
 LEDGER_FOLDER = "ledger"
 
 
@@ -56,6 +76,28 @@ class QueueChoice(enum.StrEnum):
         return _PHASES[self]
 
 
+class ModeChoice(enum.StrEnum):
+    """Who publishes: each user by itself, or an engine for all users of a Locust process."""
+
+    BRIDGE = "bridge"
+    ENGINE = "engine"
+
+
+class HandlerChoice(enum.StrEnum):
+    """What a worker does with a task: nothing, wait so long as it is told, or fail each time."""
+
+    NOOP = "noop"
+    SLEEP = "sleep"
+    FAIL = "fail"
+
+
+class WireChoice(enum.StrEnum):
+    """The connections of producers and workers: with a proxy faults of the wire can be injected."""
+
+    DIRECT = "direct"
+    PROXIED = "proxied"
+
+
 _PHASES = {
     QueueChoice.REDIS_LIST: Phase.REDIS_ONLY,
     QueueChoice.JETSTREAM: Phase.NATS_ONLY,
@@ -67,25 +109,46 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What a user chose for a run.
 
     Attributes:
+        phases: a timeline in place of the queue's one phase, see ``parse_timeline``.
+        faults: a schedule, from the start of the users on, see ``parse_fault_texts``.
+        wire: whether the connections go through a proxy.
         payload: bytes of filling of each task's payload, see ``parse_payload``.
         hook_workers: ``hookbench worker`` processes.
         rate_per_s: tasks per second of each user (open loop), 0 for closed loop.
-        work_ms: service time of each task, 0 for none.
+        handler: of the workers.
+        burst: tasks that a user sends at once in a closed loop.
+        work_ms: service time of each task, 0 for none; more means the handler ``sleep``.
         drain_s: the longest wait for the queue to become empty after the users stopped.
         max_tasks: the run is stopped after so many tasks, so that disks and streams stay bounded.
         fail_if: thresholds beyond which the run fails, see ``parse_thresholds``.
     """
 
     queue: QueueChoice = QueueChoice.REDIS_LIST
+    phases: str = ""
     durability: Durability = Durability.LAZY
     design: Design = Design.GUIDE
+    faults: str = ""
+    wire: WireChoice = WireChoice.DIRECT
     payload: str = "256"
     hook_workers: int = 1
+    handler: HandlerChoice = HandlerChoice.NOOP
     rate_per_s: float = 25.0
+    burst: int = 1
     work_ms: float = 0.0
     drain_s: float = 30.0
     max_tasks: int = 2_000_000
     fail_if: str = ""
+    mode: ModeChoice = ModeChoice.BRIDGE
+
+    @property
+    def timeline(self) -> tuple[PlannedPhase, ...]:
+        """At least one phase."""
+        return parse_timeline(self.phases) or (PlannedPhase(self.queue.phase),)
+
+    @property
+    def label(self) -> str:
+        """What Locust's rows are called."""
+        return "hook queue" if self.phases else str(self.queue)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,18 +161,41 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     allow_existing: bool = False
 
 
+class ClockNote(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the clock of a Locust worker on another machine.
+
+    Attributes:
+        offset_ns: the master's clock less the worker's, at the end.
+        error_ns: the most that it may have been off.
+    """
+
+    worker: str
+    offset_ns: int
+    error_ns: int
+
+
 class Finish(msgspec.Struct, frozen=True, kw_only=True):
     """The users have stopped: drain for at most ``drain_s``, then account.
 
-    ``offered`` is how many tasks the producers say that they sent.
+    Attributes:
+        offered: how many tasks the producers say that they sent.
+        spooled: how many of them lie in outboxes on other machines.
+        clocks: of workers that are elsewhere.
+        doubts: why the ledger may lack something.
     """
 
     drain_s: float
     offered: int
+    spooled: int = 0
+    clocks: list[ClockNote] = []
+    doubts: list[str] = []
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """What a Locust process needs to publish in a run."""
+    """What a Locust process needs to publish in a run; ``index`` and ``phase`` are the step's.
+
+    ``foreign``: the brokers are somebody else's, and can be reached from other machines.
+    """
 
     run: str
     folder: str
@@ -117,15 +203,19 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     nats_url: str
     names: Names
     options: RunOptions
+    index: int = 0
+    phase: str = ""
+    foreign: bool = False
 
 
 class ProducerTotals(msgspec.Struct, kw_only=True):
-    """What one Locust process's producer was told about its tasks."""
+    """What a Locust process's producer was told about its tasks; ``spooled`` are in its outbox."""
 
     offered: int = 0
     accepted: int = 0
     refused: int = 0
     unknown: int = 0
+    spooled: int = 0
 
 
 class Histogram(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,10 +229,11 @@ class Histogram(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
-    """Brokers answer and workers read."""
+    """Brokers answer and workers read. The URLs are for producers."""
 
     redis_url: str
     nats_url: str
+    foreign: bool
     names: Names
     brokers: list[str]
     worker_pids: list[int]
@@ -162,7 +253,9 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True, tag="pulse"):
         done: end-to-end latencies of the tasks that were first done since the last pulse.
         offered: tasks that producers have begun to send, in all.
         phase: of the run.
-        waiting: tasks that no worker has got yet.
+        accepted: tasks that were acknowledged to their caller, in all.
+        redis_depth, nats_depth: tasks that lie on each broker and are not in work.
+        waiting: tasks that no worker has got yet, on the broker that is read.
         in_flight: those that a worker has, and that are not acknowledged.
         redelivered: deliveries of a task beyond its first, in all.
         dead: dead letters, in all.
@@ -175,7 +268,10 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True, tag="pulse"):
     time_ns: int
     done: Histogram
     offered: int
+    accepted: int
     phase: str
+    redis_depth: int
+    nats_depth: int
     waiting: int
     in_flight: int
     redelivered: int
@@ -184,6 +280,80 @@ class Pulse(msgspec.Struct, frozen=True, kw_only=True, tag="pulse"):
     oldest_s: float
     workers: int
     faults: tuple[str, ...] = ()
+
+
+class SceneStep(msgspec.Struct, frozen=True):
+    """A step of the timeline, monotonic ns."""
+
+    index: int
+    phase: str
+    begin_ns: int
+
+
+class SceneFault(msgspec.Struct, frozen=True):
+    """A fault that was tried: when it was in effect, monotonic ns, and why it was not."""
+
+    name: str
+    begin_ns: int | None
+    end_ns: int | None
+    problem: str | None
+
+
+class Scene(msgspec.Struct, frozen=True, kw_only=True, tag="scene"):
+    """Whenever one of these has changed: steps that were entered, faults, workers that run."""
+
+    steps: list[SceneStep]
+    faults: list[SceneFault]
+    workers: list[str]
+
+
+class Enter(msgspec.Struct, frozen=True, kw_only=True, tag="enter"):
+    """The producers are to enter a step of the timeline; each answers with ``Entered``."""
+
+    index: int
+    phase: str
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag="answer"):
+    """What became of a ``Do``; of a fault, once it is in effect."""
+
+    number: int
+    ok: bool
+    text: str
+
+
+class Begin(msgspec.Struct, frozen=True, kw_only=True, tag="begin"):
+    """The users start: times of the timeline and of faults count from here."""
+
+
+class Present(msgspec.Struct, frozen=True, kw_only=True, tag="present"):
+    """The producers that there are, by name; one that is gone is not waited for."""
+
+    producers: list[str]
+
+
+class Entered(msgspec.Struct, frozen=True, kw_only=True, tag="entered"):
+    """A producer has entered a step, and says what it is."""
+
+    producer: str
+    index: int
+    phase: str
+    version: str
+    measures: str
+
+
+class Do(msgspec.Struct, frozen=True, kw_only=True, tag="do"):
+    """Somebody at the page asks for something.
+
+    Attributes:
+        number: of the answer.
+        what: ``fault``, ``kill``, ``start``, ``stop`` or ``phase``.
+        value: the fault's text, the worker's name, the phase.
+    """
+
+    number: int
+    what: str
+    value: str
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, tag="incident"):
@@ -196,6 +366,17 @@ class Full(msgspec.Struct, frozen=True, kw_only=True, tag="full"):
     """``max_tasks`` is reached: the users are to stop."""
 
     offered: int
+
+
+class PhaseAccount(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of the tasks that were put in one step; ``end_to_end_ns`` as below."""
+
+    phase: str
+    published: int
+    consumed: int
+    lost: int
+    redelivered: int
+    end_to_end_ns: dict[str, int] | None
 
 
 class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
@@ -213,6 +394,9 @@ class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
         send_ns: the same from the send to the acknowledgement.
         published_ns: the last acknowledgement after the first one, ns.
         done: end-to-end latencies of all consumed tasks.
+        phases: the same by step of the timeline, in order.
+        clocks: of workers that are elsewhere.
+        negative: tasks that were done before they were due, by what is known of the clocks.
         findings: what went wrong, for a person, with task ids.
         doubts: why the figures may not be believed.
     """
@@ -232,6 +416,9 @@ class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
     lag_ns: dict[str, int] | None
     published_ns: int
     done: Histogram
+    phases: list[PhaseAccount] = []
+    clocks: list[ClockNote] = []
+    negative: int = 0
     findings: list[str]
     doubts: list[str]
 
@@ -246,12 +433,24 @@ class RunAccount(msgspec.Struct, frozen=True, kw_only=True, tag="account"):
         return self.published == self.consumed + self.left_total and self.lost == 0
 
 
-Event = Ready | Refused | Pulse | Incident | Full | RunAccount
+Event = Ready | Refused | Pulse | Scene | Enter | Answer | Incident | Full | RunAccount
+Command = Begin | Present | Entered | Do
 
 
 def event_decoder() -> "msgspec.json.Decoder[Event]":
     """Decodes one line of the backstage process."""
     return msgspec.json.Decoder(Event)
+
+
+def command_decoder() -> "msgspec.json.Decoder[Command]":
+    """Decodes one line for the backstage process."""
+    return msgspec.json.Decoder(Command)
+
+
+def append_line(path: Path, content: msgspec.Struct) -> None:
+    """Append one line, in one write."""
+    with path.open("ab", buffering=0) as file:
+        file.write(msgspec.json.encode(content) + b"\n")
 
 
 def put_file(path: Path, content: msgspec.Struct) -> None:

@@ -16,8 +16,8 @@ _CSV_PATH = "/hookbench/queue.csv"
 _KEPT = 86_400
 """Pulses that are kept for the CSV: a day."""
 _CSV_COLUMNS = (
-    "time_s", "phase", "waiting", "in_flight", "redelivered", "dead", "lag_p99_ms", "oldest_s",
-    "done", "offered", "workers", "faults",
+    "time_s", "phase", "redis_depth", "nats_depth", "waiting", "in_flight", "redelivered", "dead",
+    "lag_p99_ms", "oldest_s", "done", "offered", "workers", "faults",
 )  # fmt: skip
 
 
@@ -39,6 +39,8 @@ class QueueTab:
         web_ui = environment.web_ui
         if web_ui is None:
             return
+        base = getattr(environment.parsed_options, "web_base_path", None) or ""
+        csv_path = f"{base}{_CSV_PATH}"
         arguments = web_ui.template_args
         arguments.setdefault("extended_tabs", []).append({"title": "Queue", "key": _KEY})
         arguments.setdefault("extended_tables", []).append(
@@ -53,7 +55,7 @@ class QueueTab:
             }
         )
         arguments.setdefault("extended_csv_files", []).append(
-            {"href": _CSV_PATH, "title": "Download queue figures CSV"}
+            {"href": csv_path, "title": "Download queue figures CSV"}
         )
 
         @web_ui.app.after_request
@@ -66,7 +68,7 @@ class QueueTab:
                 response.set_data(json.dumps(found))
             return response
 
-        @web_ui.app.route(_CSV_PATH)
+        @web_ui.app.route(csv_path)
         @web_ui.auth_required_if_enabled
         def figures_csv() -> Response:
             headers = {"Content-Disposition": "attachment; filename=queue.csv"}
@@ -94,7 +96,7 @@ class QueueTab:
             return {"figure": figure, "now": now, "highest": highest, "meaning": meaning}
 
         return [
-            row("phase", last.phase, "", f"queue {self._options.queue}"),
+            row("phase", last.phase, "", self._options.phases or f"queue {self._options.queue}"),
             row("faults", ", ".join(last.faults) or "none", "", "in effect"),
             row("workers", last.workers, max(item.workers for item in pulses), "that run"),
             row(
@@ -137,6 +139,8 @@ class QueueTab:
                 [
                     f"{(pulse.time_ns - begin_ns) / 1e9:.3f}",
                     pulse.phase,
+                    pulse.redis_depth,
+                    pulse.nats_depth,
                     pulse.waiting,
                     pulse.in_flight,
                     pulse.redelivered,

@@ -1,16 +1,16 @@
 """What a run shows: the row of the consumers in Locust's tables, and the account at the end."""
 
-import math
 import re
 import time
 
+from _figures import percentile_ms
 from _protocol import Histogram, RunAccount, RunOptions
 from locust.stats import RequestStats, StatsEntry
 
 from hookbench.clock import NS_PER_MS, NS_PER_S
 from hookbench.load.thresholds import parse_thresholds
 
-__all__ = ["ConsumeRow", "account_lines", "broken_thresholds"]
+__all__ = ["ConsumeRow", "account_lines", "broken_thresholds", "entry_of"]
 
 LAG_BOUND_NS = 50 * NS_PER_MS
 """Schedule lag (p99) above which the users do not keep the rate that was asked for."""
@@ -46,16 +46,21 @@ class ConsumeRow:
         row.num_reqs_per_sec[int(time.time())] += max(0, late)
 
     def _entry(self, done: Histogram) -> StatsEntry:
-        now_s = time.time()
-        entry = StatsEntry(self._stats, *self._key)
-        entry.num_requests = done.count
-        entry.total_response_time = done.total_ms
-        entry.min_response_time = done.min_ms
-        entry.max_response_time = done.max_ms
-        entry.response_times.update(done.buckets)
-        entry.num_reqs_per_sec[int(now_s)] = done.count
-        entry.last_request_timestamp = now_s
-        return entry
+        return entry_of(self._stats, self._key, done)
+
+
+def entry_of(stats: RequestStats, key: tuple[str, str], found: Histogram) -> StatsEntry:
+    """A row of Locust's with these samples, all of this second, to extend another one with."""
+    now_s = time.time()
+    entry = StatsEntry(stats, *key)
+    entry.num_requests = found.count
+    entry.total_response_time = found.total_ms
+    entry.min_response_time = found.min_ms
+    entry.max_response_time = found.max_ms
+    entry.response_times.update(found.buckets)
+    entry.num_reqs_per_sec[int(now_s)] = found.count
+    entry.last_request_timestamp = now_s
+    return entry
 
 
 def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[str]:
@@ -63,7 +68,7 @@ def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[st
     loop = f"open loop, {options.rate_per_s:g}/s per user" if options.rate_per_s else "closed loop"
     left = ", ".join(f"{count:,} {place}" for place, count in account.left.items())
     lines = [
-        f"run         {run}  queue {options.queue} (phase {options.queue.phase.label})",
+        f"run         {run}  {_what(options)}",
         f"            design {options.design}  {loop}",
         f"published   {account.published:,}  {_times(account.publish_ns)}{_unsent(account)}",
         f"consumed    {account.consumed:,}  {_times(account.end_to_end_ns)}{_repeats(account)}",
@@ -75,10 +80,49 @@ def account_lines(run: str, options: RunOptions, account: RunAccount) -> list[st
         behind = account.lag_ns["p99"] > LAG_BOUND_NS
         note = f": OVER {LAG_BOUND_NS // NS_PER_MS} ms, the users did not keep the rate"
         lines.append(f"lag         {_times(account.lag_ns)} behind the schedule{note * behind}")
+    lines += _phase_lines(account)
+    lines += _clock_lines(account)
     lines += [f"why         {text}" for text in account.findings]
     lines += [f"doubt       {text}" for text in account.doubts]
     lines += [f"FAILED      {text}" for text in broken_thresholds(options, account)]
     lines.append(f"account     {_verdict(account)}")
+    return lines
+
+
+def _what(options: RunOptions) -> str:
+    if options.phases:
+        return f"timeline {options.phases}"
+    return f"queue {options.queue} (phase {options.queue.phase.label})"
+
+
+def _phase_lines(account: RunAccount) -> list[str]:
+    """One for each step of a timeline, by when the tasks were put."""
+    one = len(account.phases) == 1
+    return (
+        []
+        if one
+        else [
+            f"{item.phase:<11} {item.published:,} published, {item.consumed:,} consumed,"
+            f" {item.lost:,} lost, {item.redelivered:,} redelivered  {_times(item.end_to_end_ns)}"
+            for item in account.phases
+        ]
+    )
+
+
+def _clock_lines(account: RunAccount) -> list[str]:
+    """How far the times of other machines may be off, which is the error of what spans two."""
+    lines = [
+        f"clock       {item.worker}: {abs(item.offset_ns) / NS_PER_S:,.6f} s"
+        f" {'behind' if item.offset_ns > 0 else 'ahead'}, known to"
+        f" {item.error_ns / NS_PER_MS:.2f} ms"
+        for item in account.clocks
+    ]
+    if account.clocks:
+        worst_ms = max(item.error_ns for item in account.clocks) / NS_PER_MS
+        lines.append(
+            f"end to end  up to {worst_ms:.2f} ms off; {account.negative:,} of"
+            f" {account.done.count:,} are negative"
+        )
     return lines
 
 
@@ -102,20 +146,10 @@ def broken_thresholds(options: RunOptions, account: RunAccount) -> list[str]:
         if item.name == "max" and account.done.count:
             values["max"] = account.done.max_ms
         elif _END_TO_END.fullmatch(item.name) and account.done.count:
-            values[item.name] = _percentile_ms(account.done, float(item.name[1:]))
+            values[item.name] = percentile_ms(account.done, float(item.name[1:]))
         if text := item.broken_by(values):
             found.append(text)
     return found
-
-
-def _percentile_ms(done: Histogram, percentile: float) -> float:
-    """The value that so many percent of the samples do not exceed."""
-    wanted = max(1, math.ceil(done.count * percentile / 100))
-    for value_ms, count in done.buckets:
-        wanted -= count
-        if wanted <= 0:
-            return min(value_ms, done.max_ms)
-    return done.max_ms
 
 
 def _unsent(account: RunAccount) -> str:

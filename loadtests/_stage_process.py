@@ -8,14 +8,17 @@ from pathlib import Path
 
 import gevent
 from _protocol import (
+    COMMANDS_FILE,
     EVENTS_FILE,
     FINISH_FILE,
     ORDER_FILE,
+    Command,
     Event,
     Finish,
     Order,
     Ready,
     Refused,
+    append_line,
     event_decoder,
     put_file,
 )
@@ -89,6 +92,10 @@ class StageProcess:
             if self._clock.monotonic_ns() > deadline_ns:
                 raise HookbenchError(f"brokers and workers not ready in {_START_TIMEOUT_S:.0f} s")
             gevent.sleep(_POLL_S)
+
+    def tell(self, command: Command) -> None:
+        """Say something to it; it listens until it is asked to finish."""
+        append_line(self.folder / COMMANDS_FILE, command)
 
     def ask_to_finish(self, finish: Finish) -> None:
         """Let it drain and account."""

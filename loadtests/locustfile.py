@@ -18,6 +18,7 @@ from _options import add_options, read_options
 from _protocol import Order
 from _session import EXIT_DEFECT, EXIT_REFUSED, Session
 from flask import Response, jsonify, request
+from flask_login import current_user
 from gevent import GreenletExit
 from locust import User, constant, events, task
 from locust.env import Environment
@@ -36,6 +37,7 @@ locust.stats.PERCENTILES_TO_CHART = [0.5, 0.95, 0.99]
 locust.stats.PERCENTILES_TO_STATISTICS = [0.5, 0.95, 0.99, 0.999]
 
 _IDLE_S = 0.1
+_THERE_S = 1.0
 _BACK_OFF_S = 0.1
 _PARENT_POLL_S = 0.5
 
@@ -57,17 +59,39 @@ class HookUser(User):
         self._arrivals = random.Random()
         self._due_ns = 0
 
+    def on_start(self) -> None:
+        """One more."""
+        self._publisher.join()
+
+    def on_stop(self) -> None:
+        """One less."""
+        self._publisher.leave()
+
     @task
     def publish(self) -> None:
-        """Wait until the next task is due, and send it."""
+        """Wait until the next task is due, and send it; with an engine, only be there."""
+        if self._publisher.has_engine:
+            gevent.sleep(_THERE_S)
+            return
         rate_per_s = self._publisher.options.rate_per_s
         if rate_per_s:
             self._wait_until_due(rate_per_s)
+        burst = self._publisher.options.burst
+        if burst > 1:
+            self._publish_burst(burst)
+            return
         outcome = self._publisher.publish(self._due_ns)
         if outcome is None:  # between two runs
             gevent.sleep(_IDLE_S)
         elif outcome.error is not None and not rate_per_s:
             gevent.sleep(_BACK_OFF_S)  # a broker that is down fails fast
+
+    def _publish_burst(self, count: int) -> None:
+        outcomes = self._publisher.publish_burst(count)
+        if outcomes is None:
+            gevent.sleep(_IDLE_S)
+        elif any(outcome.error is not None for outcome in outcomes):
+            gevent.sleep(_BACK_OFF_S)
 
     def _wait_until_due(self, rate_per_s: float) -> None:
         now_ns = self._clock.monotonic_ns()
@@ -85,13 +109,19 @@ def _add_options(parser: Any, **_kwargs: Any) -> None:
 @events.init.add_listener
 def _open_session(environment: Environment, runner: Any, web_ui: Any, **_kwargs: Any) -> None:
     parsed = environment.parsed_options
+    signal.signal(signal.SIGTERM, _exit_early)  # before there is anything to undo
     if parsed.loglevel.upper() != "DEBUG":
         # The reference code logs every task at INFO, which is Locust's default.
         for name in ("hookbench.migration", "hookbench.queues"):
             logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        options = read_options(vars(parsed))
+    except SettingError as error:  # two options that do not go together
+        _log.error("%s", error)
+        sys.exit(EXIT_REFUSED)
     order = Order(
         run="",
-        options=read_options(vars(parsed)),
+        options=options,
         redis_url=parsed.redis_url or None,
         nats_url=parsed.nats_url or None,
         allow_existing=parsed.allow_existing,
@@ -101,8 +131,7 @@ def _open_session(environment: Environment, runner: Any, web_ui: Any, **_kwargs:
     if web_ui is not None:
         _check_before_swarm(environment, web_ui, session)
     elif not isinstance(runner, WorkerRunner):
-        # Before the clock of --run-time starts, and before there is anything to undo.
-        signal.signal(signal.SIGTERM, _exit_early)
+        # Before the clock of --run-time starts.
         try:
             session.prepare(order.options)
         except HookbenchError as error:
@@ -135,6 +164,8 @@ def _check_before_swarm(environment: Environment, web_ui: Any, session: Session)
     def prepare() -> Response | None:
         if request.method != "POST" or not request.path.endswith("/swarm") or session.running:
             return None
+        if web_ui.web_login and not current_user.is_authenticated:
+            return None  # Locust sends it away: nothing is started for it
         try:
             values = {**vars(environment.parsed_options), **request.form.to_dict()}
             session.prepare(read_options(values))

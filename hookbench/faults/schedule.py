@@ -40,7 +40,8 @@ class FaultSchedule:
     """
 
     def __init__(self, faults: tuple[Fault, ...], targets: Targets, recorder: Recorder) -> None:
-        self._faults = faults
+        self._faults = list(faults)
+        self._planned = len(faults)
         self._targets = targets
         self._recorder = recorder
         self._active: dict[int, Fault] = {}
@@ -50,16 +51,7 @@ class FaultSchedule:
         self._phase_entered = asyncio.Event()
         self._over = [asyncio.Event() for _fault in faults]
         self._turns: defaultdict[type[Fault], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self.records = [
-            FaultRecord(
-                index=index,
-                kind=str(fault.__struct_config__.tag),
-                target=fault.target,
-                name=fault.name,
-                planned_ns=0,
-            )
-            for index, fault in enumerate(faults)
-        ]
+        self.records = [_record_of(index, fault, 0) for index, fault in enumerate(faults)]
 
     def begin_phase(self, phase_index: int, begin_ns: int) -> None:
         """The change into this phase of the timeline begins: the times of its faults are known."""
@@ -69,6 +61,15 @@ class FaultSchedule:
                 record.planned_ns = begin_ns + int(fault.at_s * NS_PER_S)
         self._phase_entered.set()
         self._phase_entered = asyncio.Event()
+
+    def add(self, fault: Fault) -> int:
+        """One more, that nobody planned; its index, for ``carry_out``. Its times count from now."""
+        index = len(self._faults)
+        self._faults.append(fault)
+        self._over.append(asyncio.Event())
+        planned_ns = self._targets.clock.monotonic_ns() + int(fault.at_s * NS_PER_S)
+        self.records.append(_record_of(index, fault, planned_ns))
+        return index
 
     async def run(self, start_ns: int) -> None:
         """Every fault at its time, side by side where they overlap; returns when all are healed.
@@ -80,9 +81,10 @@ class FaultSchedule:
                 record.planned_ns = start_ns + int(fault.at_s * NS_PER_S)
         async with asyncio.TaskGroup() as group:
             for index in range(len(self._faults)):
-                group.create_task(self._carry_out(index))
+                group.create_task(self.carry_out(index))
 
-    async def _carry_out(self, index: int) -> None:
+    async def carry_out(self, index: int) -> None:
+        """One fault at its time; returns when it is healed. ``run`` does so with the planned."""
         fault = self._faults[index]
         await self._wait_for_time(index)
         await self._wait_for_healing_before(index)
@@ -195,9 +197,9 @@ class FaultSchedule:
             await self._heal(index)
 
     def unknown(self) -> list[str]:
-        """Why the verdict is unknown: faults that did not fire, or were not healed."""
+        """Why the verdict is unknown: planned faults that did not fire, or were not healed."""
         reasons = []
-        for fault, record in zip(self._faults, self.records, strict=True):
+        for fault, record in list(zip(self._faults, self.records, strict=True))[: self._planned]:
             if record.problem is not None:
                 reasons.append(f"fault {record.index} ({fault.name}): {record.problem}")
             elif record.begin_ns is None and record.index in self._begun:
@@ -211,6 +213,16 @@ class FaultSchedule:
                     f" {_when(fault)}, when the load had ended"
                 )
         return reasons
+
+
+def _record_of(index: int, fault: Fault, planned_ns: int) -> FaultRecord:
+    return FaultRecord(
+        index=index,
+        kind=str(fault.__struct_config__.tag),
+        target=fault.target,
+        name=fault.name,
+        planned_ns=planned_ns,
+    )
 
 
 def _when(fault: Fault) -> str:

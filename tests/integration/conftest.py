@@ -12,6 +12,7 @@ from hookbench.migration.phases import PhaseFile
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.results.store import load_manifest, resolve_run
+from tests.integration.locusts import Locust
 
 COMMAND = [sys.executable, "-m", "hookbench"]
 DEADLINE_S = 30.0
@@ -178,3 +179,19 @@ def rehearse(tmp_path):
 
 def stored(folder):
     return load_manifest(resolve_run("latest", folder))
+
+
+@pytest.fixture
+def start_locust(tmp_path):
+    """Starts Locust with arguments and variables of the environment; nothing outlives the test."""
+    started = []
+
+    def begin(*arguments, **variables):
+        started.append(Locust(tmp_path, *arguments, **variables))
+        return started[-1]
+
+    yield begin
+    for locust in started:
+        if locust.process.poll() is None:
+            locust.process.kill()
+            locust.process.wait()

@@ -41,7 +41,7 @@ from tests.conftest import eventually
 ROOT = Path(__file__).parents[2]
 LOOPBACK = "127.0.0.1"
 BROKERS = ("redis", "nats")
-OURS = ("worker", "locust", "jupyterlab")
+OURS = ("worker", "locust", "locust-master", "locust-worker", "jupyterlab")
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 
@@ -161,10 +161,13 @@ def status_of(port, path="/"):
     return get(port, path)[0]
 
 
-def stop(child, log):
+def stop(child, log, *, early=False):
+    """SIGTERM; ``early``: perhaps before Locust listens to it."""
     child.signal(signal.SIGTERM)
     code = child.wait(STOP_TIMEOUT_S)
-    assert code == 0, f"ended with {code} after SIGTERM:\n{log.read_text()}"
+    assert code == 0 or (early and code == 128 + signal.SIGTERM), (
+        f"ended with {code} after SIGTERM:\n{log.read_text()}"
+    )
 
 
 def ping(port):
@@ -249,7 +252,8 @@ def test_every_image_is_pinned(services, dockerfile):
 
 def test_every_port_is_bound_to_loopback(services):
     published = {name: service.get("ports", []) for name, service in services.items()}
-    assert published.pop("worker") == []
+    for name in ("worker", "locust-worker"):
+        assert published.pop(name) == []
     for name, ports in published.items():
         assert ports, name
         for port in ports:
@@ -282,7 +286,7 @@ def test_services_wait_for_healthy_brokers(services):
         check = services[name]["healthcheck"]
         assert check["test"][0] == "CMD-SHELL"
         assert {"interval", "timeout", "retries", "start_period"} < set(check)
-    for name in ("worker", "locust"):
+    for name in ("worker", "locust", "locust-master", "locust-worker"):
         wanted = {broker: {"condition": "service_healthy"} for broker in BROKERS}
         assert services[name]["depends_on"] == wanted
     # A rehearsal in this container starts brokers of its own.
@@ -426,6 +430,44 @@ def test_locust_starts_with_these_arguments(services, local_environment, tmp_pat
     with running("locust", command, log, env=plain_environment(**local_environment)) as child:
         wait_until(lambda: status_of(port) == 200, child, log)
         stop(child, log)
+
+
+def test_a_master_and_a_worker_find_each_other(services, local_environment, tmp_path, monkeypatch):
+    """The master's page says so; without a profile neither of them is started."""
+    monkeypatch.chdir(ROOT)
+    page, port = free_port(), free_port()
+    for name in ("locust-master", "locust-worker"):
+        assert services[name]["profiles"] == ["distributed"]
+        assert services[name]["environment"] == services["locust"]["environment"]
+    commands = {
+        name: replace_program(command_of(services[name]), "locust", script("locust"))
+        for name in ("locust-master", "locust-worker")
+    }
+    master = replace_tokens(
+        commands["locust-master"],
+        ["--web-host", "0.0.0.0"],  # noqa: S104 - the container's address
+        ["--web-host", LOOPBACK],
+    )
+    master = replace_tokens(master, ["--web-port", "8090"], ["--web-port", page])
+    master = replace_tokens(
+        master,
+        ["--master-bind-port", "5557"],
+        ["--master-bind-host", LOOPBACK, "--master-bind-port", port],
+    )
+    worker = replace_tokens(
+        commands["locust-worker"], ["--master-host", "locust-master"], ["--master-host", LOOPBACK]
+    )
+    worker = replace_tokens(worker, ["--master-port", "5557"], ["--master-port", port])
+    logs = [tmp_path / "master.log", tmp_path / "worker.log"]
+    environment = plain_environment(**local_environment)
+    with (
+        running("locust-master", master, logs[0], env=environment) as first,
+        running("locust-worker", worker, logs[1], env=environment) as second,
+    ):
+        wait_until(lambda: status_of(page) == 200, first, logs[0])
+        wait_until(lambda: "1 workers connected" in logs[0].read_text(), second, logs[0])
+        stop(second, logs[1], early=True)
+        stop(first, logs[0])
 
 
 def test_jupyterlab_starts_with_these_arguments(services, tmp_path, monkeypatch):
