@@ -13,16 +13,14 @@ import os
 import signal
 import sys
 import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import uvloop
 from _direction import Director, check_faults, links_to_proxy
-from _figures import LiveLedger, histogram, percentiles
+from _figures import LiveLedger
 from _producer import OUTBOX_NAMES
 from _protocol import (
     COMMANDS_FILE,
@@ -36,7 +34,6 @@ from _protocol import (
     Full,
     Incident,
     Order,
-    PhaseAccount,
     Present,
     Pulse,
     Ready,
@@ -44,15 +41,15 @@ from _protocol import (
     RunAccount,
     command_decoder,
 )
+from _run_account import account_of
 
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.errors import HookbenchError
 from hookbench.faults.texts import parse_fault_texts
 from hookbench.ledger.account import make_account
-from hookbench.ledger.columns import TaskColumns, without_end
+from hookbench.ledger.columns import without_end
 from hookbench.ledger.events import LedgerWriter
-from hookbench.ledger.model import Account
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.measures import measures_of
 from hookbench.migration.phases import Phase, ReadRoute, read_route
@@ -65,7 +62,7 @@ from hookbench.rehearsal.stage import Stage, open_stage
 from hookbench.results.steps import plan_steps
 from hookbench.task import decode_task
 
-__all__ = ["Backstage", "account_of"]
+__all__ = ["Backstage"]
 
 _WORKER_START_TIMEOUT_S = 20.0
 _WORKER_STOP_TIMEOUT_S = 10.0
@@ -349,72 +346,6 @@ class Backstage:
         while True:
             self._poll(fleet)
             await self._clock.sleep(_POLL_S)
-
-
-def account_of(
-    ledger: Ledger,
-    account: Account,
-    *,
-    findings: list[str],
-    doubts: list[str],
-) -> RunAccount:
-    """What Locust shows of an account.
-
-    Args:
-        ledger: what the account was made from.
-        account: of the run.
-        findings: what else there is to say.
-        doubts: why the figures may not be believed.
-    """
-    columns = TaskColumns(ledger)
-    left: Counter[str] = Counter()
-    for row in account.rows:
-        left.update(row.stuck)
-    done = columns.offered & (columns.done_count > 0)
-    to_done_ns = (columns.done_ns - columns.intended_ns)[done]
-    lag_ns = (columns.invoked_ns - columns.intended_ns)[columns.offered]
-    accepted = columns.accepted
-    examples = [f"{item.text}, e.g. {', '.join(item.examples)}" for item in account.findings]
-    if account.torn:
-        doubts.append(f"{account.torn} ledger records were cut off")
-    return RunAccount(
-        published=account.accepted,
-        consumed=int((columns.accepted & columns.terminal).sum()),
-        dead=account.dead,
-        left=dict(left),
-        lost=account.lost,
-        refused=account.refused,
-        unknown=account.doubtful,
-        duplicated=account.duplicated,
-        redelivered=sum(row.redelivered for row in account.rows),
-        publish_ns=percentiles((columns.accepted_ns - columns.intended_ns)[accepted]),
-        send_ns=percentiles((columns.accepted_ns - columns.invoked_ns)[accepted]),
-        end_to_end_ns=percentiles(to_done_ns),
-        lag_ns=percentiles(lag_ns),
-        published_ns=int(np.ptp(columns.accepted_ns[accepted])) if accepted.any() else 0,
-        done=histogram(to_done_ns),
-        phases=list(_phases_of(columns, account)),
-        negative=int((to_done_ns < 0).sum()),
-        findings=findings + examples,
-        doubts=doubts,
-    )
-
-
-def _phases_of(columns: TaskColumns, account: Account) -> Iterator[PhaseAccount]:
-    """One for each step of the timeline, by when its tasks were put."""
-    for row in account.rows:
-        if row.transition:
-            continue
-        mine = columns.accepted & (columns.put_step == row.step)
-        done = mine & (columns.done_count > 0)
-        yield PhaseAccount(
-            phase=row.name,
-            published=int(mine.sum()),
-            consumed=int((mine & columns.terminal).sum()),
-            lost=row.lost,
-            redelivered=row.redelivered,
-            end_to_end_ns=percentiles((columns.done_ns - columns.intended_ns)[done]),
-        )
 
 
 async def _main(folder: Path) -> int:

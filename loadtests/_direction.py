@@ -9,8 +9,9 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from _protocol import Answer, Do, Enter, Entered, Order, Scene, SceneFault, SceneStep, WireChoice
+from _everybody import Everybody, Producers, Say
+from _protocol import Answer, Do, Order, Scene, SceneFault, SceneStep
+from _run_options import WireChoice
 
 from hookbench.clock import NS_PER_S, Clock, sleep_until
 from hookbench.errors import HeldBackError, HookbenchError, SettingError
@@ -24,16 +25,15 @@ from hookbench.migration.measures import measures_of
 from hookbench.migration.phases import Phase, parse_phase
 from hookbench.migration.procedures import Step
 from hookbench.migration.reconcile import Patience
-from hookbench.migration.snapshot import Announcement
 from hookbench.rehearsal.detours import Detours
 from hookbench.rehearsal.fleet import Fleet, Member
-from hookbench.rehearsal.gated import FleetPhases, GatedChanges, open_done_stores
+from hookbench.rehearsal.gated import GatedChanges, open_done_stores
 from hookbench.rehearsal.links import Links
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 from hookbench.rehearsal.targets import RunTargets, check_targets
 
-__all__ = ["Director", "Producers", "check_faults", "links_to_proxy"]
+__all__ = ["Director", "check_faults", "links_to_proxy"]
 
 _ENTER_TIMEOUT_S = 30.0
 _STOP_TIMEOUT_S = 10.0
@@ -41,8 +41,6 @@ _POLL_S = 0.05
 _BEGUN_TIMEOUT_S = 30.0
 _MOST_WORKERS = 64
 _LINKS = ("producers-redis", "producers-nats", "workers-redis", "workers-nats")
-
-Say = Callable[[msgspec.Struct], None]
 
 
 def links_to_proxy(order: Order) -> tuple[AnyFault, ...]:
@@ -73,77 +71,6 @@ def check_faults(faults: tuple[AnyFault, ...], order: Order, stage: Stage, worke
                 f"fault {fault.name}: phase_index {fault.phase_index}: the timeline has the phases"
                 f" 0 to {steps - 1}"
             )
-
-
-class Producers:
-    """The processes of Locust that have users, as far as a change of phase needs them."""
-
-    def __init__(self, say: Say) -> None:
-        self._say = say
-        self._present: list[str] = []
-        self._entered: dict[str, Entered] = {}
-
-    def be(self, names: list[str]) -> None:
-        """These there are."""
-        self._present = names
-
-    def hear(self, entered: Entered) -> None:
-        """One has entered a step."""
-        self._entered[entered.producer] = entered
-
-    def enter(self, index: int, phase: Phase) -> None:
-        """Tell them all."""
-        self._say(Enter(index=index, phase=phase.label))
-
-    def not_in(self, index: int, phase: Phase) -> list[str]:
-        """Those that have not said that they are in a step."""
-        found = {name: self._entered.get(name) for name in self._present}
-        wanted = (index, phase.label)
-        return [
-            name
-            for name, said in found.items()
-            if said is None or (said.index, said.phase) != wanted
-        ]
-
-    def announcements(self) -> list[Announcement]:
-        """Of those that have said what they are."""
-        return [
-            Announcement(
-                name=name,
-                role="producer",
-                phase=parse_phase(said.phase),
-                version=said.version,
-                measures=said.measures,
-            )
-            for name in self._present
-            if (said := self._entered.get(name)) is not None
-        ]
-
-
-class _Everybody(FleetPhases):
-    """Workers and producers in one step, as procedures and gates see them."""
-
-    def __init__(self, fleet: Fleet, index: int, producers: Producers) -> None:
-        super().__init__(fleet, index, hooks=None, measures="")
-        self._step = index
-        self._producers = producers
-
-    async def enter(self, role: str, phase: Phase) -> None:
-        """Tell a role its phase."""
-        if role == "producer":
-            self._producers.enter(self._step, phase)
-        else:
-            await super().enter(role, phase)
-
-    async def not_in(self, role: str, phase: Phase) -> list[str]:
-        """Those that are behind."""
-        if role == "producer":
-            return self._producers.not_in(self._step, phase)
-        return await super().not_in(role, phase)
-
-    def announcements(self) -> list[Announcement]:
-        """Of both roles."""
-        return [*super().announcements(), *self._producers.announcements()]
 
 
 class Director:
@@ -270,7 +197,7 @@ class Director:
             source, index, begin_ns = self.phase, len(self.steps), self._clock.monotonic_ns()
             if source is target:
                 raise SettingError(f"the phase is {target.label} already")
-            everybody = _Everybody(self._fleet, index, self.producers)
+            everybody = Everybody(self._fleet, index, self.producers)
             self.faults.begin_phase(index, begin_ns)
             if self._changes is None:
                 await self._tell_everybody(everybody, index, target, begin_ns)
@@ -289,7 +216,7 @@ class Director:
             self._note_step(target, begin_ns)
 
     async def _tell_everybody(
-        self, everybody: _Everybody, index: int, target: Phase, begin_ns: int
+        self, everybody: Everybody, index: int, target: Phase, begin_ns: int
     ) -> None:
         """Producers first, then the workers, one by one, as a rehearsal without gates does."""
         self._note_step(target, begin_ns)

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 from _figures import percentile_ms
 from _guard import why_refused
-from _protocol import Answer, Pulse, RunOptions, Scene
+from _protocol import Answer, Pulse, Scene
+from _run_options import RunOptions
 from flask import Response, jsonify, request
 from locust.env import Environment
 from plotly.offline import get_plotlyjs

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from _protocol import HandlerChoice, ModeChoice, QueueChoice, RunOptions, WireChoice
+from _run_options import HandlerChoice, ModeChoice, QueueChoice, RunOptions, WireChoice
 from _timeline import parse_timeline
 
 from hookbench.brokers.durability import Durability

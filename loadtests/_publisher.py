@@ -8,8 +8,9 @@ from _bridge import Bridge
 from _engine_process import EngineProcess
 from _engine_protocol import Closed, Delta
 from _producer import Outcome, Producer, PublishError, without_ids
-from _protocol import ModeChoice, ProducerTotals, RunOptions, Ticket
+from _protocol import ProducerTotals, Ticket
 from _report import entry_of
+from _run_options import ModeChoice, RunOptions
 from locust.env import Environment
 from locust.stats import StatsError
 

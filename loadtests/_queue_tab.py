@@ -5,7 +5,8 @@ import io
 import json
 from typing import Any, NamedTuple
 
-from _protocol import Pulse, RunOptions
+from _protocol import Pulse
+from _run_options import RunOptions
 from flask import Response, request
 from locust.env import Environment
 

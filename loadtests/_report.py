@@ -4,7 +4,8 @@ import re
 import time
 
 from _figures import percentile_ms
-from _protocol import Histogram, RunAccount, RunOptions
+from _protocol import Histogram, RunAccount
+from _run_options import RunOptions
 from locust.stats import RequestStats, StatsEntry
 
 from hookbench.clock import NS_PER_MS, NS_PER_S

@@ -1,56 +1,45 @@
 """The runs of one Locust process: what happens at start, at stop and at the end.
 
 A local or a master process has the backstage process of a run; a local or a worker process has
-users and a ``Publisher``. A master hands the run to its workers with the parsed options and ends
-it with messages of its own, because in a headless run its ``test_stop`` comes before theirs.
+users and a ``Publisher``, see ``_team.py``.
 """
 
 import contextlib
 import itertools
 import logging
 import uuid
-from pathlib import Path
 from typing import Any
 
 import gevent
 import msgspec
-from _far import FarLedgers, FarWorker
 from _html_charts import add_to_reports
 from _live_page import LivePage
-from _options import TICKET_OPTION
-from _producer import producer_measures
 from _protocol import (
     Answer,
     Begin,
     Do,
     Enter,
-    Entered,
-    Finish,
     Full,
     Incident,
-    ModeChoice,
     Order,
-    Present,
-    ProducerTotals,
     Pulse,
     Refused,
     RunAccount,
-    RunOptions,
     Scene,
     Ticket,
 )
 from _publisher import Publisher
 from _queue_tab import QueueTab
 from _report import ConsumeRow, account_lines, broken_thresholds
+from _run_options import RunOptions
 from _stage_process import StageProcess
+from _team import Team
 from gevent.lock import RLock
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import WorkerRunner
 
-from hookbench import __version__
 from hookbench.clock import NS_PER_S, SystemClock
 from hookbench.errors import HookbenchError
-from hookbench.migration.phases import parse_phase
 
 __all__ = ["EXIT_DEFECT", "EXIT_INVALID", "EXIT_REFUSED", "EXIT_UNKNOWN", "Session"]
 
@@ -62,15 +51,8 @@ EXIT_UNKNOWN = 3
 EXIT_DEFECT = 70
 QUIT_DRAIN_S = 5.0
 """The drain of a run that is cut off by SIGTERM or Ctrl-C."""
-CLOSE_MESSAGE = "hookbench_close"
-CLOSED_MESSAGE = "hookbench_closed"
-TROUBLE_MESSAGE = "hookbench_trouble"
-ENTER_MESSAGE = "hookbench_enter"
-ENTERED_MESSAGE = "hookbench_entered"
-LOCAL_PRODUCER = "locust"
 _ANSWER_TIMEOUT_S = 150.0
 """A change of phase by procedure waits for its gates."""
-_WORKERS_TIMEOUT_S = 15.0
 _ACCOUNT_TIMEOUT_S = 60.0
 _POLL_S = 0.1
 
@@ -92,21 +74,21 @@ class Session:
         self._row: ConsumeRow | None = None
         self._account: RunAccount | None = None
         self._no_account = ""
-        self._closed_workers: dict[str, ProducerTotals] = {}
         self._ticket: Ticket | None = None
-        self._present: list[str] = []
         self._wishes = itertools.count(1)
         self._answers: dict[int, Answer] = {}
-        self.publisher = None if isinstance(self._runner, MasterRunner) else Publisher(environment)
-        self._far_worker: FarWorker | None = None
-        self._far_ledgers: FarLedgers | None = None
+        self.team = Team(environment, self.refuse)
         self.has_stage = not isinstance(self._runner, WorkerRunner)
         self.queue_tab = QueueTab(environment)
         self.live_page = LivePage(environment, self.do)
         add_to_reports(environment, self.live_page)
         self.last_lines: list[str] = []
         """The account of the last run, for a person."""
-        self._listen_to_others()
+
+    @property
+    def publisher(self) -> Publisher | None:
+        """Of the users of this process; ``None`` in a master."""
+        return self.team.publisher
 
     @property
     def running(self) -> bool:
@@ -172,64 +154,13 @@ class Session:
                 raise HookbenchError("no stage")
             self._account = None
             self._no_account = ""
-            self._closed_workers.clear()
             self._row = ConsumeRow(self._environment.stats, options.label)
             self.queue_tab.begin(options)
             self.live_page.begin(options)
-            self._present = []
-            if self._far_ledgers is not None:
-                self._far_ledgers.begin(stage.folder)
-            if self.publisher is None:
-                self._hand_out(ticket)
-            else:
-                self.publisher.open(ticket, 0)
-                stage.tell(self._entered(LOCAL_PRODUCER, 0, ticket.phase))
-            self._tell_present(stage)
+            self.team.begin(stage, ticket)
             stage.tell(Begin())
             self._begun = True
             self._listener = gevent.spawn(self._listen, stage)
-
-    def _hand_out(self, ticket: Ticket) -> None:
-        """Locust's workers are told with the parsed options, also one that comes later."""
-        text = msgspec.json.encode(ticket).decode()
-        setattr(self._environment.parsed_options, TICKET_OPTION, text)
-
-    def _tell_present(self, stage: StageProcess) -> None:
-        """Who publishes: this process, or the Locust workers that are there."""
-        present = [LOCAL_PRODUCER]
-        if self.publisher is None:
-            present = [item.id for item in self._runner.clients.all if item.state != "missing"]
-        if present != self._present:
-            self._present = present
-            stage.tell(Present(producers=present))
-
-    def _entered(self, producer: str, index: int, phase: str) -> Entered:
-        options = self._standing_order.options
-        if self._ticket is not None:
-            options = self._ticket.options
-        threads = options.mode is ModeChoice.ENGINE
-        return Entered(
-            producer=producer,
-            index=index,
-            phase=phase,
-            version=__version__,
-            measures=producer_measures(options.design, threads=threads).text,
-        )
-
-    def join(self) -> None:
-        """A Locust worker's start: the master has sent the run with the options."""
-        publisher = self.publisher
-        if publisher is None:
-            return
-        try:
-            text = getattr(self._environment.parsed_options, TICKET_OPTION)
-            ticket = msgspec.json.decode(text, type=Ticket)
-            if self._far_worker is not None and not Path(ticket.folder).is_dir():
-                ticket = self._far_worker.move_in(ticket, self._runner.worker_index)
-            publisher.open(ticket, self._runner.worker_index)
-            self._say_entered(ticket.index, ticket.phase)
-        except (HookbenchError, msgspec.MsgspecError) as error:
-            self._runner.send_message(TROUBLE_MESSAGE, str(error))
 
     def refuse(self, error: Exception, code: int = EXIT_REFUSED) -> None:
         """Say why there is no run, or no more of it, and end it."""
@@ -251,9 +182,9 @@ class Session:
         while self._account is None:
             ended = not stage.alive
             if self._begun:
-                self._tell_present(stage)
+                self.team.look()
             for event in stage.events():
-                self._hear(stage, event)
+                self._hear(event)
             if ended and self._account is None:
                 ending = f"the backstage process ended: {stage.why_it_ended()}"
                 self._no_account = self._no_account or ending
@@ -263,7 +194,7 @@ class Session:
                 return
             gevent.sleep(_POLL_S)
 
-    def _hear(self, stage: StageProcess, event: Any) -> None:
+    def _hear(self, event: Any) -> None:
         if isinstance(event, Pulse) and self._row is not None:
             self._row.add(event.done)
             self.queue_tab.add(event)
@@ -273,7 +204,7 @@ class Session:
         elif isinstance(event, Answer):
             self._answers[event.number] = event
         elif isinstance(event, Enter):
-            self._enter(stage, event)
+            self.team.enter(event)
         elif isinstance(event, Incident):
             _log.warning("incident    %s", event.text)
         elif isinstance(event, Full):
@@ -283,26 +214,6 @@ class Session:
             self._account = event
         elif isinstance(event, Refused):
             self._no_account = event.text
-
-    def _enter(self, stage: StageProcess, event: Enter) -> None:
-        """The producers of this process, or of all others, go into another phase."""
-        _log.info("phase       %s", event.phase)
-        if self._ticket is not None:
-            self._ticket = msgspec.structs.replace(
-                self._ticket, index=event.index, phase=event.phase
-            )
-        if self.publisher is None:
-            if self._ticket is not None:
-                self._hand_out(self._ticket)
-            for client in self._runner.clients.all:
-                self._runner.send_message(ENTER_MESSAGE, msgspec.to_builtins(event), client.id)
-            return
-        try:
-            self.publisher.enter(event.index, parse_phase(event.phase))
-        except HookbenchError as error:
-            _log.warning("phase       %s is not entered: %s", event.phase, error)
-        else:
-            stage.tell(self._entered(LOCAL_PRODUCER, event.index, event.phase))
 
     def do(self, what: str, value: str) -> Answer:
         """Have something done on the stage; waits for the answer.
@@ -338,29 +249,15 @@ class Session:
             if stage is None or row is None:
                 return
             try:
-                totals = self._close_publishers()
-                offered = sum(item.offered for item in totals)
                 options = stage.order.options
                 wait_s = options.drain_s if drain_s is None else min(drain_s, options.drain_s)
+                order = self.team.finish(wait_s)
                 if stage.alive:
-                    stage.ask_to_finish(self._finish_order(wait_s, offered, totals))
+                    stage.ask_to_finish(order)
                 self._wait_for_account(wait_s + _ACCOUNT_TIMEOUT_S)
                 self._conclude(stage, row)
             finally:
                 self._drop_stage()
-
-    def _finish_order(self, wait_s: float, offered: int, totals: list[ProducerTotals]) -> Finish:
-        far = self._far_ledgers
-        if far is None:
-            return Finish(drain_s=wait_s, offered=offered)
-        far.end()
-        return Finish(
-            drain_s=wait_s,
-            offered=offered,
-            spooled=sum(item.spooled for item in totals) if far.notes else 0,
-            clocks=far.notes,
-            doubts=[] if far.problem is None else [far.problem],
-        )
 
     def _wait_for_account(self, timeout_s: float) -> None:
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
@@ -394,26 +291,6 @@ class Session:
         for line in self.last_lines[len(self._ready_lines) if self.logs_account else -1 :]:
             _log.info(line)
 
-    def _close_publishers(self) -> list[ProducerTotals]:
-        if self.publisher is not None:
-            return [self.publisher.close()]
-        deadline_ns = self._clock.monotonic_ns() + int(_WORKERS_TIMEOUT_S * NS_PER_S)
-        for client in self._runner.clients.all:
-            self._runner.send_message(CLOSE_MESSAGE, None, client.id)
-        while waiting := self._workers_without_answer():
-            if self._clock.monotonic_ns() > deadline_ns:
-                _log.warning("no answer from Locust workers %s", ", ".join(waiting))
-                break
-            gevent.sleep(_POLL_S)
-        return list(self._closed_workers.values())
-
-    def _workers_without_answer(self) -> list[str]:
-        return [
-            client.id
-            for client in self._runner.clients.all
-            if client.id not in self._closed_workers and client.state != "missing"
-        ]
-
     def _drop_stage(self) -> None:
         stage, self._stage = self._stage, None
         self._ticket = None
@@ -422,53 +299,6 @@ class Session:
             self._listener = None
         if stage is not None:
             stage.close()
-
-    # The other Locust processes.
-
-    def _listen_to_others(self) -> None:
-        if isinstance(self._runner, MasterRunner):
-            self._far_ledgers = FarLedgers(self._runner)
-            self._runner.register_message(CLOSED_MESSAGE, self._worker_closed)
-            self._runner.register_message(TROUBLE_MESSAGE, self._worker_in_trouble)
-            self._runner.register_message(ENTERED_MESSAGE, self._worker_entered)
-        elif isinstance(self._runner, WorkerRunner):
-            self._far_worker = FarWorker(self._runner)
-            self._runner.register_message(CLOSE_MESSAGE, self._close_for_master, concurrent=True)
-            self._runner.register_message(ENTER_MESSAGE, self._enter_for_master, concurrent=True)
-
-    def _worker_closed(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
-        self._closed_workers[msg.node_id] = msgspec.convert(msg.data, ProducerTotals)
-
-    def _worker_in_trouble(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
-        self.refuse(HookbenchError(str(msg.data)))
-
-    def _worker_entered(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
-        if self._stage is not None:
-            self._stage.tell(msgspec.convert({**msg.data, "producer": msg.node_id}, Entered))
-
-    def _say_entered(self, index: int, phase: str) -> None:
-        text = getattr(self._environment.parsed_options, TICKET_OPTION)
-        self._ticket = msgspec.json.decode(text, type=Ticket)
-        said = self._entered(str(self._runner.client_id), index, phase)
-        self._runner.send_message(ENTERED_MESSAGE, msgspec.to_builtins(said))
-
-    def _enter_for_master(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
-        event = msgspec.convert({**msg.data, "type": "enter"}, Enter)
-        if self.publisher is None:
-            return
-        try:
-            self.publisher.enter(event.index, parse_phase(event.phase))
-        except HookbenchError as error:
-            _log.warning("phase       %s is not entered: %s", event.phase, error)
-        else:
-            self._say_entered(event.index, event.phase)
-
-    def _close_for_master(self, environment: Environment, msg: Any) -> None:  # noqa: ARG002
-        if self.publisher is not None:
-            totals = self.publisher.close()
-            if self._far_worker is not None and (problem := self._far_worker.move_out()):
-                self._runner.send_message(TROUBLE_MESSAGE, problem)
-            self._runner.send_message(CLOSED_MESSAGE, msgspec.to_builtins(totals))
 
     # The end.
 
@@ -480,5 +310,4 @@ class Session:
             with contextlib.suppress(gevent.Timeout), gevent.Timeout(QUIT_DRAIN_S), self._lock:
                 pass  # a finish that is under way in another greenlet
             self._drop_stage()
-        if self.publisher is not None:
-            self.publisher.end()
+        self.team.end()

@@ -179,7 +179,7 @@ def _check_before_swarm(environment: Environment, web_ui: Any, session: Session)
 def _begin(environment: Environment, **_kwargs: Any) -> None:
     session: Session = environment.hookbench
     if not session.has_stage:
-        session.join()
+        session.team.join()
         return
     try:
         session.begin(read_options(vars(environment.parsed_options)))
