@@ -46,8 +46,8 @@ def skipped_without_an_ack(original, trace):
 
 
 def recorded_before_the_handler(original, trace):
-    async def take(self, item, task):
-        answer = await original(self, item, task)
+    async def take(self, item, task, **more):
+        answer = await original(self, item, task, **more)
         if item.claim is not None:
             trace.hit(task)
             await item.claim.complete()
@@ -57,8 +57,8 @@ def recorded_before_the_handler(original, trace):
 
 
 def held_is_taken_for_done(original, trace):
-    async def take(self, item, task):
-        answer = await original(self, item, task)
+    async def take(self, item, task, **more):
+        answer = await original(self, item, task, **more)
         if answer is not None and answer.outcome is ClaimOutcome.HELD:
             trace.hit(task)
             return type(answer)(task_id=task.id, outcome=ClaimOutcome.DONE)

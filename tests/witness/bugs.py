@@ -56,9 +56,9 @@ def _unrecorded_from(broker: Broker) -> Callable[[Any], Any]:
 
 
 def _take_unrecorded(original: Any) -> Any:
-    async def take(self: Any, item: Any, task: Any) -> Any:
+    async def take(self: Any, item: Any, task: Any, **more: Any) -> Any:
         self._recorder = NullRecorder()
-        return await original(self, item, task)
+        return await original(self, item, task, **more)
 
     return take
 
