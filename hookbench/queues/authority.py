@@ -156,7 +156,7 @@ class DoneRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         done: the task has ended; superseded counts as that.
-        superseded: it has ended so, as far as the store tells the two apart.
+        superseded: it has ended so: a copy that comes later has to be told the same.
         live: it is claimed, and the lease has not ended: its worker must stop first.
         token: the highest so far.
         failures, losses, last_failure: see ``Claim``; a claim whose lease has ended counts as lost.

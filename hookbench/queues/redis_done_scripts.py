@@ -128,9 +128,9 @@ end
 FORGET += f"{_NOTE}return count\n"
 
 # KEYS: the last token, the log, then tasks. ARGV: retention in ms, 1 where replicas are waited for,
-# then six per record: the bytes of its task, 1 if it has ended, token, failures, losses, failure.
-# The answer to each is 1 if it was taken: one that has ended, over all but an end; another, over
-# what says less and is not claimed.
+# then six per record: the bytes of its task, d or s if it has ended, done or superseded, token,
+# failures, losses, failure. The answer to each is 1 if it was taken: one that has ended, over all
+# but an end; another, over what says less and is not claimed.
 PUT = _BEGIN
 PUT += """
 local answers = {}
@@ -144,8 +144,8 @@ for i = 3, #KEYS do
   local value
   if string.match(raw, '^[ds]|') then
     value = nil
-  elseif ARGV[at + 1] == '1' then
-    value = 'd|' .. text(token == mine and token or math.max(token, mine + 1))
+  elseif ARGV[at + 1] ~= '' then
+    value = ARGV[at + 1] .. '|' .. text(token == mine and token or math.max(token, mine + 1))
   elseif state == 'c' or state and (mine > token or mine == token and
       tonumber(times) + tonumber(losses) >= failed + lost) then
     value = nil

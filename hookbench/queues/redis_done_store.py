@@ -310,7 +310,7 @@ class RedisDoneStore:
         for record in records:
             arguments += (
                 record.task_id.bytes,
-                int(record.done),
+                _end_of(record),
                 record.token,
                 record.failures,
                 record.losses,
@@ -357,9 +357,18 @@ def _place(entry: Any) -> LogPlace:
     return LogPlace(entry=_id_of(entry), digest=digest)
 
 
+def _end_of(record: DoneRecord) -> str:
+    """As the value of its key begins; empty for one that has not ended."""
+    if not record.done:
+        return ""
+    return "s" if record.superseded else "d"
+
+
 def _record(task_id: uuid.UUID, raw: bytes, now_us: int) -> DoneRecord:
     if raw[:2] in _ENDED:
-        return DoneRecord(task_id=task_id, done=True, token=int(raw[2:]))
+        return DoneRecord(
+            task_id=task_id, done=True, superseded=raw[:1] == b"s", token=int(raw[2:])
+        )
     state, token, till, failures, losses, _owner, failure = raw.split(b"|", 6)
     open_until_us = int(till) if state == b"c" else None
     live = open_until_us is not None and open_until_us > now_us

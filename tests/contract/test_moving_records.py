@@ -93,6 +93,8 @@ async def test_what_is_superseded_or_forgotten_is_a_change_too(source, target, m
     assert answer.outcome is ClaimOutcome.SUPERSEDED
     moved = await move_records(source, target)
     assert (moved.whole, moved.read, moved.done) == (False, 2, 2)
+    told = [(await target.claim(task.id, "b", LEASE_S)).outcome for task in (earlier, later)]
+    assert told == [ClaimOutcome.SUPERSEDED, ClaimOutcome.DONE]
     assert await source.forget([later.id]) == 1
     assert await target.forget([later.id]) == 1
     assert (await move_records(source, target)).read == 1

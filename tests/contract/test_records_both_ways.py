@@ -242,6 +242,23 @@ async def test_a_task_that_one_alone_has_done_is_done_and_not_superseded(alone, 
         assert (await both.claim(earlier, "b", LEASE_S, repository="r")).outcome is DONE
 
 
+@pytest.mark.parametrize("alone", ["redis", "kv"])
+async def test_a_task_that_one_alone_superseded_is_that_for_both(alone, both, redis, kv):
+    """Also after a copy: else its next delivery is skipped as done, and it never was."""
+    earlier, later = (
+        uuid7(FixedClock(wall_ns=1_700_000_000_000_000_000 + ms * 1_000_000), random.Random(ms))
+        for ms in (0, 50)
+    )
+    one, other = (redis, kv) if alone == "redis" else (kv, redis)
+    claim = await one.claim(later, "a", LEASE_S, repository="r")
+    assert await one.complete(claim)
+    assert (await one.claim(earlier, "a", LEASE_S, repository="r")).outcome is SUPERSEDED
+    assert (await move_records(one, other)).complete
+    for store in (both, other, one):
+        assert (await store.claim(earlier, "b", LEASE_S, repository="r")).outcome is SUPERSEDED
+        assert (await store.claim(later, "b", LEASE_S, repository="r")).outcome is DONE
+
+
 async def test_attempts_that_redis_alone_knows_count_for_both(both, redis):
     """As after the phases that ask Redis alone: what may have a dead letter has no other end."""
     earlier, later = (
