@@ -44,12 +44,13 @@ from _protocol import (
 from _run_account import account_of
 
 from hookbench.cancellation import cancel
-from hookbench.clock import NS_PER_S, Clock, SystemClock
+from hookbench.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from hookbench.errors import HookbenchError
 from hookbench.faults.texts import parse_fault_texts
 from hookbench.ledger.account import make_account
 from hookbench.ledger.columns import without_end
 from hookbench.ledger.events import LedgerWriter
+from hookbench.ledger.model import Bounds
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.measures import measures_of
 from hookbench.migration.phases import Phase, ReadRoute, read_route
@@ -69,6 +70,7 @@ _WORKER_STOP_TIMEOUT_S = 10.0
 _BLOCK_TIMEOUT_S = 0.5
 _POLL_S = 0.05
 _PULSE_S = 1.0
+_CLOCK_MARGIN = 100
 
 
 def say(event: msgspec.Struct) -> None:
@@ -307,7 +309,15 @@ class Backstage:
         ledger = read_ledger(self._ledger, same_boot=True)
         residue = msgspec.structs.replace(residue, ended=await self._ended(stage, ledger))
         phases, starts_ns = zip(*director.steps, strict=True)
-        account = make_account(ledger, plan_steps(phases), residue, step_starts_ns=[*starts_ns])
+        error_ns = max((item.error_ns for item in finish.clocks), default=0)
+        account = make_account(
+            ledger,
+            plan_steps(phases),
+            residue,
+            step_starts_ns=[*starts_ns],
+            # One that is negative beyond the error is a doubt, and no reason to have no account.
+            bounds=Bounds(clock_error_ns=_CLOCK_MARGIN * error_ns),
+        )
         if account.tasks < finish.offered:
             doubts.append(
                 f"the ledger holds {account.tasks} tasks, the producers sent {finish.offered}"
@@ -320,6 +330,9 @@ class Backstage:
             # Its other findings would explain why what is left is not read; here it would be.
             account.findings = [item for item in account.findings if item.hazard != "P6"]
         found = account_of(ledger, account, findings=findings, doubts=doubts)
+        if found.done.min_ms < -error_ns / NS_PER_MS:
+            text = f"latencies down to {found.done.min_ms:.3f} ms: the clocks do not explain them"
+            found = msgspec.structs.replace(found, doubts=[*found.doubts, text])
         return msgspec.structs.replace(found, clocks=finish.clocks)
 
     def _in_outboxes(self) -> list[str]:

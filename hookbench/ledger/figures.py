@@ -32,7 +32,9 @@ def fill_latencies(history: History) -> list[LatencyHistogram]:
         key: RowKey, what: str, values: Ints, second: int | None = None
     ) -> dict[str, int] | None:
         row = history.rows[key]
-        histogram, max_ns = histogram_of(values), int(values.max())
+        error_ns = history.bounds.clock_error_ns
+        histogram = histogram_of(values, clock_error_ns=error_ns)
+        max_ns = max(0, int(values.max()))
         histograms.append(
             LatencyHistogram(
                 row=row.name,

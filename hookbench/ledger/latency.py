@@ -1,7 +1,8 @@
 """HDR histograms out of columns: merged by adding counts, never by averaging percentiles.
 
 https://hdrhistogram.github.io/HdrHistogram/: three significant digits, so a percentile is at most
-0.1 % above the value that it stands for. No sample is clamped or dropped.
+0.1 % above the value that it stands for. No sample is dropped, and none is clamped but where two
+clocks are not known well enough to tell it from zero.
 """
 
 from collections.abc import Iterable
@@ -54,18 +55,24 @@ class LatencyHistogram(msgspec.Struct, frozen=True, kw_only=True):
     second: int | None = None
 
 
-def histogram_of(values_ns: Ints) -> Any:
+def histogram_of(values_ns: Ints, *, clock_error_ns: int = 0) -> Any:
     """An ``HdrHistogram`` of all values.
 
+    Args:
+        values_ns: the samples.
+        clock_error_ns: how far the two clocks that they span may be apart: so far below zero they
+            are kept, as the shortest that there is.
+
     Raises:
-        LedgerError: a value is negative or longer than a day.
+        LedgerError: a value is longer than a day, or more negative than that.
     """
     histogram = HdrHistogram(1, HIGHEST_NS, SIGNIFICANT_DIGITS)
     if len(values_ns) == 0:
         return histogram
     low, high = int(values_ns.min()), int(values_ns.max())
-    if low < 0 or high > HIGHEST_NS:
+    if low < -clock_error_ns or high > HIGHEST_NS:
         raise LedgerError(f"latencies from {low} to {high} ns: not between 0 and a day")
+    values_ns = np.maximum(values_ns, 0)
     # Only the distinct bucket values are recorded, with their counts: a record is Python code.
     bits = np.frexp(values_ns.astype(np.float64))[1]
     shift = np.maximum(bits - _EXACT_BITS, 0)

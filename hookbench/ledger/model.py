@@ -106,11 +106,13 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
         max_inversions: tasks that may be overtaken within their repository in one step;
             ``None``: they are counted only.
         gap_window_ns: how far around a transition gaps and latencies are looked for.
+        clock_error_ns: how far the clocks of several machines may be apart; 0 for one machine.
     """
 
     max_attempts: int = 3
     max_inversions: int | None = None
     gap_window_ns: int = 2_000_000_000
+    clock_error_ns: int = 0
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

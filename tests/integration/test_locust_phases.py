@@ -26,7 +26,7 @@ def by_phase(locust):
     ]
 
 
-@pytest.mark.parametrize("mode", [(), ("--engine",), ("--processes", "2")], ids=" ".join)
+@pytest.mark.parametrize("mode", [("--engine",), ("--processes", "2")], ids=" ".join)
 def test_a_timeline_with_a_fault(start_locust, tmp_path, mode):
     """Every process follows; each phase has a row of its own; a pause shows in its phase."""
     locust = start_locust(
