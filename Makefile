@@ -29,7 +29,7 @@ rehearse: $(STAMP) ## rehearse the migration on embedded brokers, both designs
 # What fails is run once more and shown (RERUN), for real processes share a machine with others; not
 # more than five tests, and a plain `pytest` runs each once.
 test: $(STAMP) lint ## lint and the whole test suite
-	$(BIN)/pytest -n 4 --dist loadfile --reruns 1 --max-suite-reruns 5 \
+	$(BIN)/pytest -n 3 --dist loadfile --reruns 1 --max-suite-reruns 5 \
 	  --rerun-show-tracebacks $(ARGS)
 
 # What is refuted or unknown fails. The files belong in a commit when the tree was clean.

@@ -302,12 +302,17 @@ class Session:
 
     # The end.
 
+    def _wait_for_others(self) -> None:
+        """Until another greenlet has begun or finished what it is at."""
+        with contextlib.suppress(gevent.Timeout), gevent.Timeout(QUIT_DRAIN_S), self._lock:
+            pass
+
     def quit(self) -> None:
         """Locust is about to exit: whatever still runs is ended, soon."""
         self._quitting = True
         if self.has_stage:
+            self._wait_for_others()  # a beginning, or an end
             self.finish(drain_s=QUIT_DRAIN_S)
-            with contextlib.suppress(gevent.Timeout), gevent.Timeout(QUIT_DRAIN_S), self._lock:
-                pass  # a finish that is under way in another greenlet
+            self._wait_for_others()
             self._drop_stage()
         self.team.end()

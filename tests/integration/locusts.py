@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from hookbench.brokers.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 ACCOUNT = re.compile(r"account +(.+?): ([\d,]+) published, ([\d,]+) consumed \+ ([\d,]+) left")
 END_TIMEOUT_S = 30.0
@@ -29,6 +31,12 @@ class Locust:
         env = {key: value for key, value in os.environ.items() if "LOCUST" not in key}
         for name in ("HOOKBENCH_REDIS_URL", "HOOKBENCH_NATS_URL"):
             env.pop(name, None)
+        if "--processes" in arguments:  # a port of its own: other tests have masters as well
+            port = str(free_port())
+            arguments = (
+                *arguments, "--master-bind-host", "127.0.0.1", "--master-bind-port", port,
+                "--master-port", port,
+            )  # fmt: skip
         command = [str(Path(sys.executable).with_name("locust")), "-f", "loadtests/", *arguments]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(

@@ -154,7 +154,8 @@ class LivePage(Web):
             return 0
 
     def state(self, run=0, since=0):
-        return json.loads(self.get(f"/hookbench/state?run={run}&since={since}"))
+        path = f"{self.base}/hookbench/state?run={run}&since={since}"
+        return json.loads(self.request("GET", path, Cookie=self.cookie)[1])
 
     def do(self, what, value="", **headers):
         """Status and answer of a button."""
@@ -282,6 +283,7 @@ def test_with_a_login_everything_is_behind_it(start_locust, tmp_path):
     headers = {**form, "Cookie": page.cookie}
     assert page.request("POST", "/load/swarm", body, **headers)[0] == 200
     assert any("nats-server" in text for text in locust.commands().values())
+    locust.until(lambda: page.state()["points"], "points")
     assert locust.end(signal.SIGTERM) == 0, locust.text
 
 
