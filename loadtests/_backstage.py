@@ -47,6 +47,7 @@ from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from hookbench.errors import HookbenchError
 from hookbench.faults.texts import parse_fault_texts
+from hookbench.growing_lines import GrowingLines
 from hookbench.ledger.account import make_account
 from hookbench.ledger.columns import without_end
 from hookbench.ledger.events import LedgerWriter
@@ -89,7 +90,7 @@ class Backstage:
         self._ledger = folder / LEDGER_FOLDER
         self._told = 0
         self._commands = command_decoder()
-        self._read_bytes = 0
+        self._said = GrowingLines(folder / COMMANDS_FILE)
         self._seen = Sample(time_ns=0)
         """Depths as they are, or as they were when the broker answered last."""
 
@@ -224,15 +225,7 @@ class Backstage:
 
     def _obey(self, director: Director) -> None:
         """What Locust has said since the last time."""
-        try:
-            with (self._folder / COMMANDS_FILE).open("rb") as file:
-                file.seek(self._read_bytes)
-                data = file.read()
-        except FileNotFoundError:
-            return
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read_bytes += len(whole)
-        for line in whole.splitlines():
+        for line in self._said.new():
             command = self._commands.decode(line)
             if isinstance(command, Begin):
                 director.begin()

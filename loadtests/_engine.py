@@ -36,6 +36,7 @@ from _producer import Producer, without_ids
 
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import HookbenchError
+from hookbench.growing_lines import GrowingLines
 from hookbench.load.closed_loop import ClosedLoop
 from hookbench.load.fine_clock import FineClock
 from hookbench.load.open_loop import OpenLoop
@@ -150,28 +151,10 @@ class Engine:
         say(Closed(totals=totals))
 
 
-class _Commands:
-    """The lines of a file that grows."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._decoder = command_decoder()
-        self._read_bytes = 0
-
-    def new(self) -> list[Command]:
-        """Those that came since the last call."""
-        with self._path.open("rb") as file:
-            file.seek(self._read_bytes)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read_bytes += len(whole)
-        return [self._decoder.decode(line) for line in whole.splitlines()]
-
-
 async def _main(folder: Path, number: int) -> int:
     clock = FineClock()
-    commands = _Commands(folder / COMMANDS_NAME.format(number))
-    while not (orders := commands.new()):
+    lines, decoder = GrowingLines(folder / COMMANDS_NAME.format(number)), command_decoder()
+    while not (orders := [decoder.decode(line) for line in lines.new()]):
         await clock.sleep(_POLL_S)
     order, *waiting = orders
     engine = await _open(order, clock) if isinstance(order, Open) else None
@@ -179,7 +162,7 @@ async def _main(folder: Path, number: int) -> int:
         return os.EX_UNAVAILABLE
     told_ns = clock.monotonic_ns()
     while True:
-        for command in (*waiting, *commands.new()):
+        for command in (*waiting, *map(decoder.decode, lines.new())):
             if isinstance(command, Close):
                 await engine.close()
                 return os.EX_OK

@@ -1,7 +1,6 @@
 """The engine of one Locust process, as that sees it: started, told, listened to, and gone."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import gevent
@@ -24,6 +23,7 @@ from _protocol import Ticket, append_line
 from hookbench.brokers.process import spawn
 from hookbench.clock import NS_PER_S, SystemClock
 from hookbench.errors import HookbenchError
+from hookbench.growing_lines import GrowingLines
 
 __all__ = ["EngineProcess"]
 
@@ -49,14 +49,14 @@ class EngineProcess:
         folder = Path(ticket.folder)
         self._clock = SystemClock()
         self._decoder = event_decoder()
-        self._read_bytes = 0
         self._commands = folder / COMMANDS_NAME.format(writer)
-        self._events = folder / EVENTS_NAME.format(writer)
+        events_path = folder / EVENTS_NAME.format(writer)
+        self._lines = GrowingLines(events_path)
         self._log = folder / LOG_NAME.format(writer)
         self._opened: list[Opened] = []
         self._waiting: list[msgspec.Struct] = []
         self._commands.touch()
-        with self._events.open("wb") as events, self._log.open("wb") as log:
+        with events_path.open("wb") as events, self._log.open("wb") as log:
             command = [sys.executable, str(_ENGINE), str(folder), str(writer)]
             self._child = spawn("engine", command, output=log, stdout=events)
         try:
@@ -113,21 +113,12 @@ class EngineProcess:
 
     def _new(self) -> list[Event]:
         found = []
-        for event in self._read():
+        for event in map(self._decoder.decode, self._lines.new()):
             if isinstance(event, Opened):
                 self._opened.append(event)
             else:
                 found.append(event)
         return found
-
-    def _read(self) -> Iterator[Event]:
-        with self._events.open("rb") as file:
-            file.seek(self._read_bytes)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read_bytes += len(whole)
-        for line in whole.splitlines():
-            yield self._decoder.decode(line)
 
     def close(self) -> list[Event]:
         """Let it finish what it has on its way; the rest of what it has to say."""

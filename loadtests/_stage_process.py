@@ -26,6 +26,7 @@ from _protocol import (
 from hookbench.brokers.process import spawn
 from hookbench.clock import NS_PER_S, SystemClock
 from hookbench.errors import HookbenchError
+from hookbench.growing_lines import GrowingLines
 
 __all__ = ["StageProcess"]
 
@@ -44,7 +45,7 @@ class StageProcess:
         self.order = order
         self.folder = Path(tempfile.mkdtemp(prefix="hookbench-locust-"))
         self._decoder = event_decoder()
-        self._read_bytes = 0
+        self._lines = GrowingLines(self.folder / EVENTS_FILE)
         self._clock = SystemClock()
         try:
             put_file(self.folder / ORDER_FILE, order)
@@ -65,13 +66,7 @@ class StageProcess:
 
     def events(self) -> Iterator[Event]:
         """What it said since the last call."""
-        with (self.folder / EVENTS_FILE).open("rb") as file:
-            file.seek(self._read_bytes)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._read_bytes += len(whole)
-        for line in whole.splitlines():
-            yield self._decoder.decode(line)
+        yield from map(self._decoder.decode, self._lines.new())
 
     def wait_until_ready(self) -> Ready:
         """Wait for brokers and workers; the caller closes it after an error.

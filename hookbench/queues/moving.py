@@ -8,7 +8,6 @@ that a second one does not push it again.
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-import msgspec
 import nats.errors
 import nats.js.errors
 from nats.js.api import ConsumerInfo
@@ -24,9 +23,10 @@ from hookbench.queues.replica_wait import write_replicated
 from hookbench.queues.stored import last_sequence, read_stream
 from hookbench.queues.stream_windows import read_windows
 from hookbench.queues.transport import AppTransport, NatsMessage
+from hookbench.queues.watermark import id_of_payload
 from hookbench.task import KNOWN_TASK_TYPES, Names
 
-__all__ = ["AreDone", "MoveRecords", "Mover", "id_in", "moved_key", "newest_consumers"]
+__all__ = ["AreDone", "MoveRecords", "Mover", "moved_key", "newest_consumers"]
 
 AreDone = Callable[[Collection[uuid.UUID]], Awaitable[set[uuid.UUID]]]
 """Which of these tasks have ended; of a done-store."""
@@ -48,21 +48,6 @@ if moved == 1 then return 0 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
 return 1
 """
-
-
-class _IdOnly(msgspec.Struct):
-    id: uuid.UUID
-
-
-_decoder = msgspec.json.Decoder(_IdOnly)
-
-
-def id_in(payload: bytes) -> uuid.UUID | None:
-    """The id of the task in ``payload``, ``None`` for bytes that are none."""
-    try:
-        return _decoder.decode(payload).id
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return None
 
 
 def moved_key(names: Names) -> str:
@@ -142,11 +127,11 @@ class Mover:
         entries = [item async for item in self._lists.entries(MAX_ENTRIES)]
         if not entries:
             return 0
-        ids = {found for item in entries if (found := id_in(item.payload)) is not None}
+        ids = {found for item in entries if (found := id_of_payload(item.payload)) is not None}
         known = set(await self._sequences()) | await self._done(ids)
         published = 0
         for entry in entries:
-            task_id = id_in(entry.payload)
+            task_id = id_of_payload(entry.payload)
             if task_id is None or task_id not in known:
                 await self._publish(entry, task_id)
                 published += 1
@@ -186,11 +171,11 @@ class Mover:
         entries = [
             item async for item in self._lists.entries(MAX_ENTRIES) if item.kind == "pending"
         ]
-        ids = {found for item in entries if (found := id_in(item.payload)) is not None}
+        ids = {found for item in entries if (found := id_of_payload(item.payload)) is not None}
         ended = await self._done(ids) | await self._acknowledged()
         trimmed = 0
         for entry in entries:
-            if id_in(entry.payload) in ended:
+            if id_of_payload(entry.payload) in ended:
                 await self._remove(entry)
                 trimmed += 1
         return trimmed
@@ -214,7 +199,9 @@ class Mover:
         newest_ms = self._clock.wall_ns() // NS_PER_MS - self._settle_ms
         pushed = 0
         async for window in read_windows(self._transport, self._names.stream):
-            tasks = {item: found for item in window if (found := id_in(item.payload)) is not None}
+            tasks = {
+                item: found for item in window if (found := id_of_payload(item.payload)) is not None
+            }
             done = await self._done(set(tasks.values()))
             for item, task_id in tasks.items():
                 young = (uuid7_wall_ms(task_id) or 0) > newest_ms
@@ -270,7 +257,7 @@ class Mover:
         self, messages: Sequence[NatsMessage], task_type: str, in_redis: set[uuid.UUID]
     ) -> int:
         pushed = 0
-        ids = [id_in(message.payload) for message in messages]
+        ids = [id_of_payload(message.payload) for message in messages]
         done = await self._done({item for item in ids if item is not None})
         for message, task_id in zip(messages, ids, strict=True):
             if task_id is None or (task_id not in done and task_id not in in_redis):
@@ -347,14 +334,14 @@ class Mover:
         return {
             found
             async for item in self._lists.entries(MAX_ENTRIES)
-            if (found := id_in(item.payload)) is not None
+            if (found := id_of_payload(item.payload)) is not None
         }
 
     async def _sequences(self, subject: str | None = None) -> dict[uuid.UUID, int]:
         found: dict[uuid.UUID, int] = {}
         async for window in read_windows(self._transport, self._names.stream, subject=subject):
             for item in window:
-                task_id = id_in(item.payload)
+                task_id = id_of_payload(item.payload)
                 if task_id is not None:
                     found[task_id] = item.sequence
         return found

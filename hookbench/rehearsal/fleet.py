@@ -15,6 +15,7 @@ import msgspec
 from hookbench.brokers.process import Child, spawn
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
+from hookbench.growing_lines import GrowingLines
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.results.store import Incident
 
@@ -43,8 +44,7 @@ class Member(msgspec.Struct, kw_only=True):
     arguments: list[str]
     phase_file: Path
     child: Child
-    output: Path
-    read_bytes: int = 0
+    output: GrowingLines
     said: dict[str, Any] = {}
     before: dict[str, int] = {}
     replacements: int = 0
@@ -111,7 +111,7 @@ class Fleet:
             arguments=arguments,
             phase_file=phase_file,
             child=self._spawn(role, number, arguments, phase_file),
-            output=self._logs / f"{role}-{number}.jsonl",
+            output=GrowingLines(self._logs / f"{role}-{number}.jsonl"),
         )
         self.members.append(member)
         return member
@@ -171,12 +171,7 @@ class Fleet:
             self._ended(member, code)
 
     def _listen(self, member: Member) -> None:
-        with member.output.open("rb") as file:
-            file.seek(member.read_bytes)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        member.read_bytes += len(whole)
-        for line in whole.splitlines():
+        for line in member.output.new():
             try:
                 member.said.update(json.loads(line))
             except ValueError:  # half of a line, by a process that died on a full disk

@@ -23,11 +23,12 @@ from hookbench.migration.snapshot import (
 from hookbench.queues.authority import Authority
 from hookbench.queues.epochs import consumer_drift
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_stream
-from hookbench.queues.moving import AreDone, id_in, newest_consumers
+from hookbench.queues.moving import AreDone, newest_consumers
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_lists import RedisLists
 from hookbench.queues.stream_memory import StreamMemory
 from hookbench.queues.transport import AppTransport
+from hookbench.queues.watermark import id_of_payload
 from hookbench.task import KNOWN_TASK_TYPES, Names
 from hookbench.worker.letters import (
     LetterBox,
@@ -157,7 +158,7 @@ class BrokerSurvey:
         async for entry in lists.entries(MAX_TASKS):
             read[entry.key] += 1
             types.add(entry.task_type)
-            task_id = id_in(entry.payload)
+            task_id = id_of_payload(entry.payload)
             if task_id is None:
                 junk += 1
                 continue

@@ -30,9 +30,10 @@ from hookbench.migration.records import Unmoved
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
-from hookbench.queues.moving import Mover, id_in, newest_consumers
+from hookbench.queues.moving import Mover, newest_consumers
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
+from hookbench.queues.watermark import id_of_payload
 from hookbench.rehearsal.done_stores import BothStores
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.survey import BrokerSurvey
@@ -283,8 +284,8 @@ async def acknowledged_before_the_push(self, messages, task_type, in_redis):
     for message in messages:
         await message.ack()
     for message in messages:
-        if id_in(message.payload) not in in_redis:
-            await self._push_once(id_in(message.payload), message.payload, task_type)
+        if id_of_payload(message.payload) not in in_redis:
+            await self._push_once(id_of_payload(message.payload), message.payload, task_type)
     return len(messages)
 
 
@@ -293,8 +294,8 @@ async def removed_before_the_publish(self):
     known = set(await self._sequences())
     for entry in entries:
         await self._remove(entry)
-        if id_in(entry.payload) not in known:
-            await self._publish(entry, id_in(entry.payload))
+        if id_of_payload(entry.payload) not in known:
+            await self._publish(entry, id_of_payload(entry.payload))
     return len(entries)
 
 

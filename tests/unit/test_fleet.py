@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from hookbench.growing_lines import GrowingLines
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -41,7 +42,7 @@ def join(fleet, tmp_path, monkeypatch):
             arguments=[],
             phase_file=tmp_path / "phase.json",
             child=SimpleNamespace(pid=77, exit_code=code),
-            output=output,
+            output=GrowingLines(output),
         )
         fleet.members.append(member)
         fleet.poll()
@@ -158,7 +159,7 @@ async def test_one_that_died_as_the_phase_changes_is_replaced_in_the_new_one(fle
 
     def enter(role, number, arguments, phase_file):
         index, _phase = PhaseFile(phase_file).read()
-        with worker.output.open("a") as output:
+        with (tmp_path / "worker-0.jsonl").open("a") as output:
             output.write(f'{{"index": {index}}}\n')
         return spawn(role, number, arguments, phase_file)
 
