@@ -121,7 +121,7 @@ def _slept(columns: TaskColumns, pairs: Pairs, faults: Sequence[FaultWindow]) ->
         if fault.kind != "pause" or not fault.target.startswith(_SIDE):
             continue
         begin_ns, end_ns = fault.span_ns()
-        here = same & (pairs.received_ns >= begin_ns) & (pairs.again_ns >= end_ns)
+        here = same & (pairs.received_ns >= begin_ns)
         here &= pairs.again_ns <= end_ns + _CATCH_UP_NS
         here &= ~_wrote(columns, writer, begin_ns, end_ns)
         found = np.where(here & (found == NO_FAULT), place, found)

@@ -1,8 +1,8 @@
 """A stream that is read again and again: an entry never changes, so only what is new is read.
 
-What was read last is read once more and compared. A server that lost the end of its stream, and
-gave the same sequences to other entries, is known by that: whoever keeps the last entry keeps all
-before it. Entries that are gone from the middle are known by the number of those that are left.
+What was read last is read once more and compared. Another stream of that name, and one that lost
+its end and gave the same sequences to other entries, are known by that: whoever keeps the last
+entry keeps all before it. Entries that are gone from the middle are known by how many are left.
 """
 
 import contextlib
@@ -31,7 +31,6 @@ class StreamMemory:
     """What a stream held when it was read last."""
 
     def __init__(self) -> None:
-        self._created: object = None
         self._entries: list[SeenEntry] = []
 
     async def read(
@@ -48,9 +47,6 @@ class StreamMemory:
             BrokerUnreachableError: the server does not answer, or not to the end.
         """
         first, last = info.state.first_seq, info.state.last_seq
-        if info.created != self._created:
-            self._entries = []
-        self._created = info.created
         if self._entries and first > self._entries[0].sequence:
             self._entries = [item for item in self._entries if item.sequence >= first]
         if self._entries:

@@ -92,8 +92,9 @@ async def test_what_is_removed_is_not_remembered(stream, put, gone):
     assert len(await check(stream, memory)) == 23 - len(gone)
 
 
-@pytest.mark.parametrize("again", [5, 20, 30])
-async def test_another_stream_of_the_same_name(stream, put, again):
+@pytest.mark.parametrize("again", [5, 15, 20, 30])
+async def test_other_entries_at_the_same_sequences(stream, put, again):
+    """As after a power cut that took the end of the stream, or in another one of that name."""
     memory = StreamMemory()
     await put(20)
     await look(stream, memory)
@@ -101,23 +102,6 @@ async def test_another_stream_of_the_same_name(stream, put, again):
     await ensure_stream(stream, SETTINGS)
     await put(again)
     assert len(await check(stream, memory)) == again
-
-
-@pytest.mark.parametrize("again", [15, 20, 30])
-async def test_a_stream_that_lost_its_end(stream, put, again):
-    """As after a power cut: it is the same stream, and has other tasks at the same sequences."""
-    memory = StreamMemory()
-    await put(20)
-    await look(stream, memory)
-    created = memory._created
-    await stream.jetstream.delete_stream(stream.names.stream)
-    await ensure_stream(stream, SETTINGS)
-    await put(again)
-    info = await stream.jetstream.stream_info(stream.names.stream)
-    info.created = created
-    entries = await memory.read(stream, info, limit=LIMIT)
-    assert entries == await look(stream, StreamMemory())
-    assert len(entries) == again
 
 
 async def test_a_limit(stream, put):

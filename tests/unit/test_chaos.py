@@ -126,6 +126,27 @@ def test_a_fault_of_reads_meets_the_command_that_reads(measures, read):
     assert commands == {read, "LREM"}
 
 
+@pytest.mark.parametrize(
+    ("phases", "link", "goes_on"),
+    [
+        ((Phase.NATS_ONLY, Phase.REDIS_ONLY), "producers-nats", False),
+        ((Phase.NATS_ONLY, Phase.NATS_PRIMARY), "producers-nats", True),
+        ((Phase.REDIS_ONLY, Phase.NATS_ONLY), "workers-redis", False),
+        ((Phase.REDIS_ONLY, Phase.DUAL_WRITE), "workers-redis", True),
+    ],
+)
+def test_a_frame_has_time_to_come_or_comes_in_the_next_phase_too(phases, link, goes_on):
+    """A link that another fault has just broken carries nothing for some seconds."""
+    settings = with_seed(0, phases=phases, phase_seconds=20.0)
+    left_s = {0: [], 1: []}
+    for seed in range(150):
+        for fault in chaos_schedule(msgspec.structs.replace(settings, seed=seed)):
+            if isinstance(fault, Wire) and fault.target == link and fault.command:
+                left_s[fault.phase_index].append(20.0 - fault.at_s - fault.for_s)
+    assert min(left_s[1], default=6.0) >= 6.0  # after the last phase there is no load
+    assert (min(left_s[0]) >= 6.0) != goes_on
+
+
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_a_schedule_is_kept_in_the_scenario_of_the_run(topology, tmp_path):
     for seed in range(20):

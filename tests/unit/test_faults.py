@@ -128,6 +128,22 @@ async def test_each_fault_comes_at_its_time_and_is_healed(carry_out):
     ]
 
 
+async def test_one_that_nobody_planned_makes_nothing_unknown():
+    """Who asked for it is told; the run is what was planned."""
+    targets = Targets()
+    schedule = FaultSchedule((Noted(target="a", at_s=1.0),), targets, MemoryRecorder())
+    running = asyncio.ensure_future(schedule.run(targets.clock.now_ns))
+    indices = [
+        schedule.add(Noted(target="b", at_s=0.5, fails="inject")),
+        schedule.add(Noted(target="c", at_s=0.5, for_s=1.0)),
+    ]
+    await asyncio.gather(running, *map(schedule.carry_out, indices))
+    records = [schedule.records[index] for index in indices]
+    assert [record.problem is None for record in records] == [False, True]
+    assert (records[1].end_ns - records[1].begin_ns) / S == 1.0
+    assert schedule.unknown() == []
+
+
 async def test_of_a_kind_that_comes_one_at_a_time_the_next_one_waits(carry_out):
     schedule, log, _recorder, _start_ns = await carry_out(
         Alone(target="a", at_s=1.0, for_s=1.0, fails="slow heal"),

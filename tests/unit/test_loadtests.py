@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from hookbench.errors import SettingError
+from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.migration.phases import Phase
+from tests.virtual import FixedClock
 
 LOADTESTS = Path(__file__).parents[2] / "loadtests"
 
@@ -23,6 +25,7 @@ def load(name):
 
 
 guard, timeline, options = load("_guard"), load("_timeline"), load("_options")
+figures = load("_figures")
 DEFAULTS = {
     "queue": "redis_list", "phases": "", "durability": "lazy", "design": "guide", "faults": "",
     "wire": "direct", "mode": "bridge", "handler": "noop", "payload": "256", "fail_if": "",
@@ -135,3 +138,34 @@ def test_what_the_form_refuses(changed, told):
     with pytest.raises(SettingError) as refused:
         options.read_options({**DEFAULTS, **changed})
     assert told in str(refused.value)
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in order", "the put comes later"])
+def test_what_is_done_has_its_latency_whichever_record_comes_first(tmp_path, late):
+    """The ledger of another machine comes some time after the one of the workers here."""
+    clock = FixedClock(monotonic_ns=10**9)
+    writers = {
+        role: LedgerWriter(tmp_path, role=role, writer=number, clock=clock)
+        for number, role in enumerate(("producer", "worker"))
+    }
+    live, task = figures.LiveLedger(tmp_path), bytes(range(16))
+
+    def put():
+        writers["producer"].record(Event.PUT_INVOKED, task, value=10**9)
+        writers["producer"].record(Event.ACCEPTED, task)
+
+    if not late:
+        put()
+    assert live.read().count == 0
+    clock.now_ns += 7_000_000
+    writers["worker"].record(Event.DONE, task)
+    counts = [live.read()]
+    if late:
+        put()
+        counts.append(live.read())
+    assert [item.count for item in counts] == ([0, 1] if late else [1])
+    assert counts[-1].max_ms == 7.0
+    assert (live.offered, live.accepted) == (1, 1)
+    assert live.oldest_s(clock.now_ns + 10**9) == 0.0
+    writers["worker"].record(Event.DONE, task)  # once more: it has its latency already
+    assert live.read().count == 0
