@@ -343,6 +343,26 @@ def test_one_that_stood_still_takes_a_delivery_and_its_repetition(
     assert causes(account) == [("pause worker-0", 0, 1) if explained else ("-", None, 1)]
 
 
+def test_a_delivery_that_was_acknowledged_before_the_pause_is_none_of_its(history):
+    """The repetition came in spite of an acknowledgement that was in time."""
+    history.put(1, step=3, redis=False, nats=1)
+    history.take(1, step=3, broker=NATS, sequence=1)
+    history.say("worker.2", Event.ACK_SENT, 1, step=3, broker=NATS)
+    history.say("worker.2", Event.STARTED, 1, step=3, broker=NATS, attempt=1)
+    history.effect(1, who="worker.2", attempt=1)
+    history.say("worker.2", Event.DONE, 1, step=3, broker=NATS, attempt=1)
+    history.clock.now_ns += 10 * MS
+    history.fault(length_ms=100, kind="pause", target="worker-0")
+    history.clock.now_ns += 101 * MS
+    history.take(1, step=3, broker=NATS, sequence=1, attempt=2)
+    history.say("worker.2", Event.STARTED, 1, step=3, broker=NATS, attempt=2)
+    history.effect(1, who="worker.2", attempt=2)
+    history.say("worker.2", Event.DONE, 1, step=3, broker=NATS, attempt=2)
+    account = history.account(effects=True)
+    assert account.explained == 0
+    assert causes(account) == [("-", None, 1)]
+
+
 LOSING = [
     ("power_cut", "nats", NATS),
     ("kill", "nats", NATS),
