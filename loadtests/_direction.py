@@ -24,10 +24,9 @@ from hookbench.migration.gates import is_known
 from hookbench.migration.measures import measures_of
 from hookbench.migration.phases import Phase, parse_phase
 from hookbench.migration.procedures import Step
-from hookbench.migration.reconcile import Patience
 from hookbench.rehearsal.detours import Detours
 from hookbench.rehearsal.fleet import Fleet, Member
-from hookbench.rehearsal.gated import GatedChanges, open_done_stores
+from hookbench.rehearsal.gated import open_changes
 from hookbench.rehearsal.links import Links
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
@@ -118,27 +117,18 @@ class Director:
         self.faults = FaultSchedule(parse_fault_texts(order.options.faults), self._targets, ledger)
         self.steps: list[tuple[Phase, int]] = []
         self.doubts: list[str] = []
-        self._changes = self._open_changes(control)
+        self._changes = open_changes(
+            measures_of(order.options.design),
+            stage,
+            control,
+            clock=clock,
+            recorder=ledger,
+            has_faults=True,  # somebody at the page may inject one at any time
+        )
         self._changing = asyncio.Lock()
         self._by_hand = False
         self._told: Scene | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-
-    def _open_changes(self, control: Path) -> GatedChanges | None:
-        measures, stage = measures_of(self._order.options.design), self._stage
-        if not measures.gates:
-            return None
-        return GatedChanges(
-            stage.redis_url,
-            stage.nats_url,
-            stage.names,
-            stream=stage.stream,
-            clock=self._clock,
-            folder=control,
-            open_stores=open_done_stores(measures, stage.stream, self._clock),
-            patience=Patience(),
-            recorder=self._ledger,
-        )
 
     @property
     def phase(self) -> Phase:

@@ -111,7 +111,15 @@ def equip(
         observer=Observer(stage.redis_url, stage.nats_url, stage.names, clock=clock),
         meter=meter,
         ledger=ledger,
-        changes=open_changes(settings, stage, control, clock=clock, teller=teller, recorder=ledger),
+        changes=open_changes(
+            settings.effective_measures,
+            stage,
+            control,
+            clock=clock,
+            recorder=ledger,
+            has_faults=bool(settings.faults),
+            say=lambda text: teller.say(f"gate      {text}"),
+        ),
         faults=FaultSchedule(settings.faults, targets, ledger),
     )
 

@@ -23,8 +23,6 @@ from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.done_stores import BothStores
 from hookbench.rehearsal.fleet import Fleet, Member
-from hookbench.rehearsal.progress import Teller
-from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 from hookbench.rehearsal.survey import BrokerSurvey, FindUnmoved
 from hookbench.results.store import GateRecord
@@ -289,16 +287,27 @@ def open_done_stores(measures: Measures, stream: StreamSettings, clock: Clock) -
 
 
 def open_changes(
-    settings: RehearsalSettings,
+    measures: Measures,
     stage: Stage,
     folder: Path,
     *,
     clock: Clock,
-    teller: Teller,
     recorder: Recorder,
+    has_faults: bool,
+    say: Callable[[str], None] | None = None,
 ) -> GatedChanges | None:
-    """The changes of a rehearsal with gates, straight to its brokers; ``None`` for one without."""
-    if not settings.effective_measures.gates:
+    """The changes of a run with gates, straight to its brokers; ``None`` for one without.
+
+    Args:
+        measures: of the run.
+        stage: its brokers.
+        folder: of the progress files.
+        clock: of everything.
+        recorder: of the moves.
+        has_faults: whether some may meet a procedure: a gate has to wait until they are over.
+        say: is told each step.
+    """
+    if not measures.gates:
         return None
     return GatedChanges(
         stage.redis_url,
@@ -307,11 +316,10 @@ def open_changes(
         stream=stage.stream,
         clock=clock,
         folder=folder,
-        open_stores=open_done_stores(settings.effective_measures, stage.stream, clock),
-        # Where faults meet a procedure, a gate has to wait until they are over.
-        patience=Patience(gate_s=120.0, announce_s=60.0) if settings.faults else None,
+        open_stores=open_done_stores(measures, stage.stream, clock),
+        patience=Patience(gate_s=120.0, announce_s=60.0) if has_faults else None,
         recorder=recorder,
-        say=lambda text: teller.say(f"gate      {text}"),
+        say=say,
     )
 
 

@@ -411,6 +411,20 @@ async def test_a_letter_that_cannot_be_stored_leaves_the_task_to_others(make_tas
     assert (await bench.store.claim(task.id, "another", LEASE_S)).outcome is ClaimOutcome.GRANTED
 
 
+def ordered(bench, make_task):
+    """Two tasks of a repository, for a worker that keeps their order."""
+    bench.protections["claims"] = Claims(
+        bench.store, owner="w", clock=bench.clock, recorder=bench.recorder, ordered_type="sync"
+    )
+    entropy = random.Random(7)
+    return [
+        msgspec.structs.replace(
+            make_task(repo_id="repo"), id=uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy)
+        )
+        for ms in (1_000, 2_000)
+    ]
+
+
 async def test_an_older_task_of_a_repository_is_ended_unexecuted(make_task):
     runs = []
 
@@ -418,16 +432,7 @@ async def test_an_older_task_of_a_repository_is_ended_unexecuted(make_task):
         runs.append(task.id)
 
     bench = Bench(handler, concurrency=1)
-    bench.protections["claims"] = Claims(
-        bench.store, owner="w", clock=bench.clock, recorder=bench.recorder, ordered_type="sync"
-    )
-    entropy = random.Random(7)
-    older, newer = (
-        msgspec.structs.replace(
-            make_task(repo_id="repo"), id=uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy)
-        )
-        for ms in (1_000, 2_000)
-    )
+    older, newer = ordered(bench, make_task)
     for task in (newer, older, older):
         await bench.queue.put(encode_task(task))
     totals = await bench.run_until(lambda: len(bench.trimmed) == 3)
@@ -461,16 +466,7 @@ async def test_a_stop_during_a_completion_leaves_no_doubt_in_the_ledger(make_tas
 async def test_a_task_that_may_have_a_letter_is_buried_again(make_task, tries, buried):
     """Its worker wrote the letter and could not record the end: it must not be superseded then."""
     bench = Bench(_nothing, max_attempts=3)
-    bench.protections["claims"] = Claims(
-        bench.store, owner="w", clock=bench.clock, recorder=bench.recorder, ordered_type="sync"
-    )
-    entropy = random.Random(7)
-    older, newer = (
-        msgspec.structs.replace(
-            make_task(repo_id="repo"), id=uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy)
-        )
-        for ms in (1_000, 2_000)
-    )
+    older, newer = ordered(bench, make_task)
     for number in range(tries):
         await bench.store.claim(older.id, f"dead-{number}", -1.0, repository="repo")
     claim = await bench.store.claim(newer.id, "another", LEASE_S, repository="repo")
