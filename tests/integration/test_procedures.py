@@ -114,11 +114,16 @@ MOVES = {
 @pytest.mark.parametrize("name", list(MOVES))
 async def test_killed_in_the_middle_of_a_move_nothing_is_lost_or_done_twice(scene, make_task, name):
     (source, target), (place, when) = MOVES[name]
+    if target is Phase.NATS_PRIMARY:
+        # So that the worker does not come to what is in Redis alone before it is rerouted.
+        await scene.put(source, [make_task() for _ in range(600)], writer=12)
     await set_up(scene, source, make_task, orphans=Phase.DUAL_READ <= source < target)
     if source >= Phase.NATS_PRIMARY and target is Phase.REDIS_ONLY:
         # More than the worker gets done before it is rerouted.
         scene.work_s = 0.5
         await scene.put(source, [make_task() for _ in range(2000)], writer=12)
+    if target is Phase.NATS_PRIMARY:
+        scene.work_s = 0.5
     if source is Phase.DUAL_WRITE:
         await scene.put(Phase.NATS_ONLY, [make_task() for _ in range(3)], writer=12)
     for number in (1, 2):  # and again in the middle of what is left
