@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import msgspec
+
 from hookbench.migration.done_store import ClaimOutcome
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.worker.claims import Claims
 from hookbench.worker.loop import Worker
 from hookbench.worker.trimming import Trimmer
-from tests.mutations import measured
+from tests.mutations import measured, order_scenarios
 from tests.mutations.planting import Mutation
 
 
@@ -93,6 +95,27 @@ def the_budget_is_not_looked_at(original, trace):
     return _process
 
 
+def superseded_beside_its_letter(original, trace):
+    async def claim(self, task_id, owner, lease_s, *, most=0, **more):
+        answer = await original(self, task_id, owner, lease_s, **more)
+        if answer.outcome is ClaimOutcome.SUPERSEDED and most:
+            trace.hit(task_id)
+        return answer
+
+    return claim
+
+
+def moved_without_the_word(original, trace):
+    async def records_of(self, task_ids):
+        async for part in original(self, task_ids):
+            for record in part:
+                if record.superseded:
+                    trace.hit(record.task_id)
+            yield [msgspec.structs.replace(record, superseded=False) for record in part]
+
+    return records_of
+
+
 MUTATIONS = (
     Mutation(
         name="granted-to-everybody",
@@ -169,5 +192,27 @@ MUTATIONS = (
         scenario=measured.used_up_by_crashes,
         invariant=6,
         row="nats_primary",
+    ),
+    Mutation(
+        name="superseded-beside-its-letter",
+        owner=RedisDoneStore,
+        attribute="claim",
+        plant=superseded_beside_its_letter,
+        what="a task that has had its attempts is superseded, though it may have a dead letter",
+        scenario=order_scenarios.superseded_after_its_letter,
+        invariant=1,
+        row="redis_only",
+    ),
+    Mutation(
+        name="moved-without-the-word",
+        owner=RedisDoneStore,
+        attribute="records_of",
+        plant=moved_without_the_word,
+        what="the record of a superseded task says done where it is copied to",
+        scenario=order_scenarios.superseded_and_moved,
+        invariant=1,
+        row="dual_write",
+        hazard="P10",
+        cause=("lost", "ack_sent", "-", "P10"),
     ),
 )
