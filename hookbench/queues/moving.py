@@ -6,7 +6,7 @@ that a second one does not push it again.
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import nats.errors
 import nats.js.errors
@@ -72,6 +72,11 @@ async def newest_consumers(transport: AppTransport) -> dict[str, ConsumerInfo]:
         if info.config.durable_name:
             found[info.config.filter_subject or ""] = info
     return found
+
+
+def _left(consumers: Mapping[str, ConsumerInfo]) -> int:
+    """Tasks that were not delivered, or whose acknowledgement is waited for."""
+    return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in consumers.values())
 
 
 class Mover:
@@ -225,18 +230,19 @@ class Mover:
         in_redis = await self._ids_in_redis()
         pushed = 0
         still_since_ns = self._clock.monotonic_ns()
-        consumers = await newest_consumers(self._transport)
         pulling = AppTransport(
             self._transport.client,
             names=self._names,
-            consumers={subject: info.name for subject, info in consumers.items()},
+            consumers={},
             sync_ack=True,
             clock=self._clock,
         )
         try:
-            while await self.left_on_nats() > 0:
+            # Looked for each time: one that is made anew meanwhile is to be drained as well.
+            while _left(consumers := await newest_consumers(self._transport)) > 0:
                 taken = 0
-                for subject in consumers:
+                for subject, info in consumers.items():
+                    await pulling.bind(subject, info.name)
                     messages = await pulling.pull(subject, _BATCH, _PULL_WAIT_S)
                     task_type = subject.rpartition(".")[2]
                     pushed += await self._take_over(messages, task_type, in_redis)
@@ -246,7 +252,7 @@ class Mover:
                     still_since_ns = now_ns
                 elif now_ns - still_since_ns > timeout_s * NS_PER_S:
                     raise BrokerUnreachableError(
-                        f"NATS keeps {await self.left_on_nats()} tasks and hands none out: a worker"
+                        f"NATS keeps {_left(consumers)} tasks and hands none out: a worker"
                         " has them in hand, or they have been delivered too often"
                     )
         finally:
@@ -283,8 +289,7 @@ class Mover:
 
     async def left_on_nats(self) -> int:
         """Tasks that a consumer has not delivered, or waits for the acknowledgement of."""
-        infos = (await newest_consumers(self._transport)).values()
-        return sum((info.num_pending or 0) + (info.num_ack_pending or 0) for info in infos)
+        return _left(await newest_consumers(self._transport))
 
     async def left_in_work(self) -> int:
         """Entries of all work lists."""

@@ -162,7 +162,9 @@ class AppTransport:
         self._client = client
         self.streams: JetStreamClient = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         """What the queues do with JetStream."""
-        self._consumers = dict(consumers or {self.names.subject("sync"): self.names.consumer})
+        if consumers is None:
+            consumers = {self.names.subject("sync"): self.names.consumer}
+        self._consumers = dict(consumers)
         self._sync_ack = sync_ack
         self._clock = clock or SystemClock()
         self._pulls: dict[str, StandingPull] = {}
