@@ -186,6 +186,7 @@ class Backstage:
             f"--stream={names.stream}",
             f"--storage={options.durability.stream_storage}",
             f"--measures={measures_of(options.design).text}",
+            f"--redis-queue={options.redis_kind}",
             "--block-timeout", str(_BLOCK_TIMEOUT_S),
             "--handler", options.handler,
             *(["--sleep-ms", str(options.work_ms)] if options.work_ms else []),

@@ -123,6 +123,7 @@ class Producer:
                 clock=clock,
                 stream=StreamSettings(storage=ticket.options.durability.stream_storage),
                 measures=measures.nats,
+                redis_kind=ticket.options.redis_kind,
             )
             closing.push_async_callback(connections.close)
             outbox = None

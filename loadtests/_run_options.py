@@ -7,6 +7,7 @@ from _timeline import PlannedPhase, parse_timeline
 
 from hookbench.brokers.durability import Durability
 from hookbench.migration.phases import Design, Phase
+from hookbench.queues.redis_kind import RedisKind
 
 __all__ = ["HandlerChoice", "ModeChoice", "QueueChoice", "RunOptions", "WireChoice"]
 
@@ -15,6 +16,7 @@ class QueueChoice(enum.StrEnum):
     """The queue of a run, as the web form offers it."""
 
     REDIS_LIST = "redis_list"
+    REDIS_STREAM = "redis_stream"
     JETSTREAM = "jetstream"
     BOTH = "both"
 
@@ -48,6 +50,7 @@ class WireChoice(enum.StrEnum):
 
 _PHASES = {
     QueueChoice.REDIS_LIST: Phase.REDIS_ONLY,
+    QueueChoice.REDIS_STREAM: Phase.REDIS_ONLY,
     QueueChoice.JETSTREAM: Phase.NATS_ONLY,
     QueueChoice.BOTH: Phase.DUAL_WRITE,
 }
@@ -92,6 +95,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     def timeline(self) -> tuple[PlannedPhase, ...]:
         """At least one phase."""
         return parse_timeline(self.phases) or (PlannedPhase(self.queue.phase),)
+
+    @property
+    def redis_kind(self) -> RedisKind:
+        """What holds the tasks on Redis; the phases of a timeline have lists."""
+        streams = self.queue is QueueChoice.REDIS_STREAM and not self.phases
+        return RedisKind.STREAM if streams else RedisKind.LIST
 
     @property
     def label(self) -> str:

@@ -17,7 +17,9 @@ NO_ANSWER = 3
 
 
 def capacity(
-    queue: Annotated[str, typer.Option(help="redis_list, jetstream, or null for the harness.")],
+    queue: Annotated[
+        str, typer.Option(help="redis_list, redis_stream, jetstream, or null for the harness.")
+    ],
     slo: Annotated[
         str, typer.Option(help="p99<50ms,backlog=flat,lost=0: any percentile; us, ms or s.")
     ] = "p99<50ms,backlog=flat",
@@ -54,14 +56,16 @@ def capacity(
     from hookbench.clock import SystemClock
     from hookbench.load.objectives import parse_objective
     from hookbench.migration.phases import Design
-    from hookbench.rehearsal.capacity import NULL, CapacitySearch, phase_of
+    from hookbench.rehearsal.capacity import NULL, CapacitySearch, route_of
     from hookbench.rehearsal.settings import RehearsalSettings
     from hookbench.scenarios.resolved import scenario_toml
 
+    phase, redis_kind = route_of(queue)
     settings = RehearsalSettings(
         scenario="capacity",
         design=choice(Design, design, "--design"),
-        phases=(phase_of(queue),),
+        phases=(phase,),
+        redis_kind=redis_kind,
         phase_seconds=seconds,
         rate_per_s=rate,
         producers=producers,

@@ -29,6 +29,7 @@ __all__ = [
     "PhaseFileOption",
     "PhaseOption",
     "Prefix",
+    "RedisQueueOption",
     "RedisUrl",
     "Replicas",
     "ResultsFolder",
@@ -45,6 +46,14 @@ Result = TypeVar("Result")
 RedisUrl = Annotated[
     str | None,
     typer.Option("--redis-url", envvar=REDIS_URL_VARIABLE, help="A Redis of yours."),
+]
+RedisQueueOption = Annotated[
+    str,
+    typer.Option(
+        "--redis-queue",
+        help="What holds the tasks on Redis: list, as the guide has it, or stream, in redis_only"
+        " alone.",
+    ),
 ]
 NatsUrl = Annotated[
     str | None,

@@ -18,6 +18,7 @@ from hookbench.cli.options import (
     PhaseFileOption,
     PhaseOption,
     Prefix,
+    RedisQueueOption,
     RedisUrl,
     Replicas,
     Storage,
@@ -34,6 +35,7 @@ __all__ = ["produce"]
 
 def produce(
     redis_url: RedisUrl = None,
+    redis_queue: RedisQueueOption = "list",
     nats_url: NatsUrl = None,
     nats_monitor_url: NatsMonitorUrl = None,
     nats_sync_interval: NatsSyncInterval = None,
@@ -119,6 +121,7 @@ def produce(
     from hookbench.migration.phases import parse_phase
     from hookbench.migration.publishing import PublishPatience
     from hookbench.queues.jetstream import StreamSettings
+    from hookbench.queues.redis_kind import parse_redis_kind
     from hookbench.task import Names
 
     number, parts = _parse_part(part)
@@ -128,6 +131,7 @@ def produce(
         nats_url=nats_url,
         nats_monitor_url=nats_monitor_url,
         nats_sync_interval_s=nats_sync_interval,
+        redis_kind=parse_redis_kind(redis_queue),
         phase=parse_phase(phase) if phase is not None else None,
         phase_file=phase_file,
         names=Names(prefix=prefix, subject_root=subject_root, stream=stream),

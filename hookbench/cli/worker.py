@@ -22,6 +22,7 @@ from hookbench.cli.options import (
     PhaseFileOption,
     PhaseOption,
     Prefix,
+    RedisQueueOption,
     RedisUrl,
     Replicas,
     Storage,
@@ -39,6 +40,7 @@ __all__ = ["choice", "say", "storage_of", "worker"]
 
 def worker(
     redis_url: RedisUrl = None,
+    redis_queue: RedisQueueOption = "list",
     nats_url: NatsUrl = None,
     nats_monitor_url: NatsMonitorUrl = None,
     nats_sync_interval: NatsSyncInterval = None,
@@ -165,6 +167,7 @@ def worker(
     from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import AckMode, parse_phase
     from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
+    from hookbench.queues.redis_kind import parse_redis_kind
     from hookbench.task import Names, check_task_type
     from hookbench.worker.claims import ClaimSettings
     from hookbench.worker.handlers.effect import EffectHandler
@@ -187,6 +190,7 @@ def worker(
         nats_url=nats_url,
         nats_monitor_url=nats_monitor_url,
         nats_sync_interval_s=nats_sync_interval,
+        redis_kind=parse_redis_kind(redis_queue),
         phase=parse_phase(phase) if phase is not None else None,
         phase_file=phase_file,
         names=Names(prefix=prefix, subject_root=subject_root, stream=stream, consumer=consumer),

@@ -24,6 +24,7 @@ class HookConfig:
             push starts another one.
         storage, replicas: of the stream.
         measures: of the hardened design, as ``parse_measures`` reads them.
+        redis_kind: what holds the tasks on Redis, as ``parse_redis_kind`` reads it.
         linger_s: how long a flush waits for further pushes.
         owner_pid: a flush ends with this process; 0 for none.
     """
@@ -41,6 +42,7 @@ class HookConfig:
     storage: str = "file"
     replicas: int = 1
     measures: str = "none"
+    redis_kind: str = "list"
     ledger: str | None = None
     flush_for_s: float = 600.0
     linger_s: float = 2.0

@@ -28,6 +28,7 @@ from hookbench.migration.service import open_service
 from hookbench.migration.spool import Spool, Spooled
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
+from hookbench.queues.redis_kind import parse_redis_kind
 from hookbench.task import HookTask, Names, decode_task
 
 __all__ = ["Flush", "FlushTotals"]
@@ -72,6 +73,7 @@ class Flush:
             clock=clock,
             stream=StreamSettings(storage=config.storage, replicas=config.replicas),
             measures=self._measures.nats,
+            redis_kind=parse_redis_kind(config.redis_kind),
         )
         self._service: tuple[tuple[int, Phase], ReceiveSyncService] | None = None
         self._ledger: LedgerWriter | None = None

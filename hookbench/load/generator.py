@@ -37,6 +37,7 @@ from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.null import NullPublish
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.task import Names, TaskSource
 from hookbench.worker.service import Announce
 
@@ -74,6 +75,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
         null: tasks go nowhere, see ``NullPublish``; no broker is connected.
         nats_monitor_url: where NATS tells its sync settings, for ``synced_only``.
         nats_sync_interval_s: those settings as the operator says, where they cannot be read.
+        redis_kind: what holds the tasks on Redis.
     """
 
     redis_url: str | None = None
@@ -103,6 +105,7 @@ class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
     null: bool = False
     nats_monitor_url: str | None = None
     nats_sync_interval_s: float | None = None
+    redis_kind: RedisKind = RedisKind.LIST
 
 
 class LoadGenerator:
@@ -144,6 +147,7 @@ class LoadGenerator:
             measures=settings.measures.nats,
             nats_monitor_url=settings.nats_monitor_url,
             nats_sync_interval_s=settings.nats_sync_interval_s,
+            redis_kind=settings.redis_kind,
         )
         self._service: ReceiveSyncService | None = None
         self._outbox: Outbox | None = None

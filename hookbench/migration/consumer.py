@@ -12,9 +12,9 @@ from hookbench.errors import (
 from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import AckMode, Phase, ReadRoute, read_route
-from hookbench.migration.read_both import AgedTasks, RedisQueue
+from hookbench.migration.read_both import AgedQueue, AgedTasks
 from hookbench.migration.received import Received, decode_delivery
-from hookbench.queues.base import AckFn, Delivery, NatsConsumeFn
+from hookbench.queues.base import AckFn, Delivery, NatsConsumeFn, Queue
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import HookTask, Names
@@ -100,8 +100,8 @@ class RedisConsumer:
         self._metrics = metrics or HookMetrics()
         self._nats_consume: NatsConsumeFn | None = None
         self._ack_mode = AckMode.IMMEDIATE
-        self._lists: dict[str, RedisQueue] = {}
-        self.redis_queue: Callable[[str], RedisQueue] | None = None
+        self._queues: dict[str, Queue] = {}
+        self.redis_queue: Callable[[str], Queue] | None = None
         self._aged: AgedTasks | None = None
         self._nats_has_more = False
         self._nats_next = False
@@ -205,7 +205,7 @@ class RedisConsumer:
         if self.route is ReadRoute.REDIS:
             return await self._from_redis(task_type, limit)
         if self._aged is not None and not self._nats_next:
-            aged = await self._aged.take(self._redis_list(task_type), limit)
+            aged = await self._aged.take(self._redis_lists(task_type), limit)
             if aged:
                 # In turns while both have tasks; a NATS that had none would only be waited for.
                 self._nats_next = self._nats_has_more
@@ -223,11 +223,11 @@ class RedisConsumer:
 
     async def close(self) -> None:
         """Let a blocked Redis read run out; nothing is taken afterwards."""
-        for queue in self._lists.values():
+        for queue in self._queues.values():
             await queue.close()
 
-    def _redis_list(self, task_type: str) -> RedisQueue:
-        queue = self._lists.get(task_type)
+    def _redis_queue(self, task_type: str) -> Queue:
+        queue = self._queues.get(task_type)
         if queue is None:
             if self._pool is None:
                 raise SettingError(f"route {self.route} without a Redis pool")
@@ -235,11 +235,18 @@ class RedisConsumer:
                 queue = self.redis_queue(task_type)
             else:
                 queue = RedisListQueue(self._pool, names=self._names, task_type=task_type)
-            self._lists[task_type] = queue
+            self._queues[task_type] = queue
+        return queue
+
+    def _redis_lists(self, task_type: str) -> AgedQueue:
+        """As above; where Redis is read beside NATS it is read from lists."""
+        queue: object = self._redis_queue(task_type)
+        if not isinstance(queue, AgedQueue):
+            raise SettingError("only lists on Redis are read beside NATS")
         return queue
 
     async def _from_redis(self, task_type: str, limit: int) -> list[Received]:
-        queue = self._redis_list(task_type)
+        queue = self._redis_queue(task_type)
         return self._decoded_redis(await queue.receive(limit, self._block_timeout_secs))
 
     def _decoded_redis(self, deliveries: list[Delivery]) -> list[Received]:

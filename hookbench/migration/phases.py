@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from hookbench.errors import SettingError
+from hookbench.queues.redis_kind import RedisKind
 
 __all__ = [
     "AckMode",
@@ -16,6 +17,7 @@ __all__ = [
     "PhaseFile",
     "ReadRoute",
     "WriteRoute",
+    "check_redis_kind",
     "parse_phase",
     "read_route",
     "write_route",
@@ -85,6 +87,19 @@ def write_route(phase: Phase) -> WriteRoute:
 def read_route(phase: Phase) -> ReadRoute:
     """Where consumers read in this phase."""
     return _ROUTES[phase][1]
+
+
+def check_redis_kind(kind: RedisKind, phase: Phase) -> None:
+    """Refuse a Redis stream in the phases of the migration, which leads away from lists.
+
+    Raises:
+        SettingError: the text names the phase.
+    """
+    if kind is RedisKind.STREAM and phase is not Phase.REDIS_ONLY:
+        raise SettingError(
+            f"a Redis stream in phase {phase.label}: only {Phase.REDIS_ONLY.label} has one, for the"
+            " migration is from lists: leave --redis-queue out"
+        )
 
 
 def parse_phase(text: str) -> Phase:

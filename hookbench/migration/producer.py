@@ -20,9 +20,10 @@ from hookbench.migration.outbox import Outbox
 from hookbench.migration.phases import Phase, WriteRoute, write_route
 from hookbench.migration.sweeper import Outgoing, PutOutcome
 from hookbench.queues.base import NatsPublishFn
-from hookbench.queues.redis_absent import push_if_absent
 from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.queues.redis_list import RedisListQueue
+from hookbench.queues.redis_stream import RedisStreamQueue
 from hookbench.task import DEFAULT_TASK_LIMIT_BYTES, HookTask, Names, check_size, encode_task
 
 __all__ = ["Receipt", "ReceiveSyncService"]
@@ -56,6 +57,7 @@ class ReceiveSyncService:
 
     Attributes:
         replicas: how many replicas of Redis must have a task before that write is a success.
+        redis_kind: what holds the tasks on Redis.
     """
 
     def __init__(
@@ -74,8 +76,9 @@ class ReceiveSyncService:
         self._recorder = recorder or NullRecorder()
         self._metrics = metrics or HookMetrics()
         self._nats_publish: NatsPublishFn | None = None
-        self._lists: dict[str, RedisListQueue] = {}
+        self._queues: dict[str, RedisListQueue | RedisStreamQueue] = {}
         self.replicas = 0
+        self.redis_kind = RedisKind.LIST
         self.route = WriteRoute.REDIS
         self.outbox: Outbox | None = None
         """Where tasks are accepted; without one they are accepted by the brokers."""
@@ -317,19 +320,17 @@ class ReceiveSyncService:
         if self._pool is None:
             raise SettingError(f"route {self.route} without a Redis pool")
         if look:
-            key, work = (
-                self._names.pending_key(task.task_type),
-                self._names.work_key(task.task_type),
-            )
-            return await push_if_absent(self._pool, key, [work], data, replicas=self.replicas)
-        queue = self._lists.get(task.task_type)
-        if queue is None:
-            queue = RedisListQueue(
-                self._pool, names=self._names, task_type=task.task_type, replicas=self.replicas
-            )
-            self._lists[task.task_type] = queue
-        length = await queue.put(data)
+            return await self._redis_queue(self._pool, task.task_type).put_if_absent(data)
+        length = await self._redis_queue(self._pool, task.task_type).put(data)
         self._metrics.queued_redis.inc()
         if _log.isEnabledFor(logging.INFO):
             _log.info("hook task queued to Redis", extra={"task_id": str(task.id)})
         return length
+
+    def _redis_queue(self, pool: RedisClient, task_type: str) -> RedisListQueue | RedisStreamQueue:
+        queue = self._queues.get(task_type)
+        if queue is None:
+            kind = RedisStreamQueue if self.redis_kind is RedisKind.STREAM else RedisListQueue
+            queue = kind(pool, names=self._names, task_type=task_type, replicas=self.replicas)
+            self._queues[task_type] = queue
+        return queue

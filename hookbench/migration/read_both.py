@@ -3,15 +3,15 @@
 import datetime as dt
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from hookbench.clock import NS_PER_MS, NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError, DecodeError
 from hookbench.ids import uuid7_wall_ms
-from hookbench.queues.base import Delivery, Queue
+from hookbench.queues.base import Delivery
 from hookbench.task import decode_task
 
-__all__ = ["DEFAULT_REDIS_AGE_S", "AgedQueue", "AgedTasks", "RedisQueue", "made_at_ms"]
+__all__ = ["DEFAULT_REDIS_AGE_S", "AgedQueue", "AgedTasks", "made_at_ms"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ def made_at_ms(payload: bytes) -> int | None:
     return int(task.created_at.astimezone(dt.UTC).timestamp() * 1000)
 
 
+@runtime_checkable
 class AgedQueue(Protocol):
     """A Redis queue of which the oldest tasks can be looked at, and taken if they still are."""
 
@@ -42,10 +43,6 @@ class AgedQueue(Protocol):
     async def take_oldest(self, expected: Sequence[bytes]) -> list[Delivery]:
         """Take these, in order, as far as they are still the oldest; never waits."""
         ...
-
-
-class RedisQueue(Queue, AgedQueue, Protocol):
-    """What a consumer asks of a queue on Redis."""
 
 
 class AgedTasks:

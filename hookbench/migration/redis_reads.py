@@ -6,11 +6,13 @@ import logging
 from hookbench.clock import Clock
 from hookbench.ledger.events import Recorder
 from hookbench.migration.measures import Measures
-from hookbench.migration.read_both import RedisQueue
+from hookbench.queues.base import Queue
 from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.queues.redis_lease import DEFAULT_LEASE_S
 from hookbench.queues.redis_leased import RedisLeasedQueue
 from hookbench.queues.redis_list import RedisListQueue
+from hookbench.queues.redis_stream import DEFAULT_MIN_IDLE_S, RedisStreamQueue
 from hookbench.task import Names
 
 __all__ = ["RedisReads"]
@@ -27,6 +29,9 @@ class RedisReads:
         names: prefix of the keys.
         owner: of the work lists; a name that no other process ever has.
         lease_s: how long the process may be silent before its tasks are put back.
+        kind: what holds the tasks. A stream has leases of its own, one per delivery, whatever the
+            measures.
+        min_idle_s: with a stream, how long a delivery may be silent.
         recorder: is told what is put back.
         clock: of the leases.
     """
@@ -39,6 +44,8 @@ class RedisReads:
         names: Names,
         owner: str,
         lease_s: float = DEFAULT_LEASE_S,
+        kind: RedisKind = RedisKind.LIST,
+        min_idle_s: float = DEFAULT_MIN_IDLE_S,
         recorder: Recorder | None = None,
         clock: Clock,
     ) -> None:
@@ -47,15 +54,26 @@ class RedisReads:
         self._names = names
         self._owner = owner
         self._lease_s = lease_s
+        self._kind = kind
+        self._min_idle_s = min_idle_s
         self._recorder = recorder
         self._clock = clock
         self._stopping = asyncio.Event()
         self._leased: dict[str, RedisLeasedQueue] = {}
         self._keeping: list[asyncio.Task[None]] = []
 
-    def queue(self, task_type: str) -> RedisQueue:
+    def queue(self, task_type: str) -> Queue:
         """The queue of a task type; a leased one is opened once and kept from then on."""
         measures = self._measures
+        if self._kind is RedisKind.STREAM:
+            return RedisStreamQueue(
+                self._client,
+                names=self._names,
+                task_type=task_type,
+                consumer=self._owner,
+                min_idle_s=self._min_idle_s,
+                clock=self._clock,
+            )
         if not measures.leases:
             return RedisListQueue(
                 self._client,

@@ -8,7 +8,7 @@ from hookbench.ledger.events import Recorder
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.outbox import Outbox
-from hookbench.migration.phases import Phase, WriteRoute, write_route
+from hookbench.migration.phases import Phase, WriteRoute, check_redis_kind, write_route
 from hookbench.migration.preflight import check_sync_interval
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.publishing import PatientPublish, PublishPatience, check_pauses
@@ -46,11 +46,13 @@ async def open_service(
         patience: how long a publish is tried, with ``message_ids``.
 
     Raises:
-        SettingError: a retry would come after the duplicate window; or as below.
+        SettingError: a retry would come after the duplicate window; the phase does not go with
+            the kind of queue on Redis; or as below.
         BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError: see ``Connections``.
         BrokerUnsuitableError: with ``oom_claims``, a Redis that evicts.
         SpoolError: the outbox cannot be read.
     """
+    check_redis_kind(connections.redis_kind, phase)
     if measures.outbox and outbox is None:
         raise SettingError("the measure outbox needs a spool: give --spool")
     outbox = outbox if measures.outbox else None
@@ -76,6 +78,7 @@ async def open_service(
         recorder=recorder,
         metrics=metrics,
     )
+    service.redis_kind = connections.redis_kind
     if measures.replica_wait:
         service.replicas = connections.redis_replicas
     if outbox is not None:

@@ -24,6 +24,7 @@ from hookbench.queues.jetstream import (
 )
 from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
 from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.task_types import ensure_typed_consumer
 from hookbench.queues.transport import AppTransport
@@ -55,6 +56,7 @@ class Connections:
         measures: NatsMeasures = GUIDE_NATS,
         nats_monitor_url: str | None = None,
         nats_sync_interval_s: float | None = None,
+        redis_kind: RedisKind = RedisKind.LIST,
     ) -> None:
         self._redis_url = redis_url
         self._nats_url = nats_url
@@ -67,6 +69,7 @@ class Connections:
         self.stream = self._stream
         self.nats_monitor_url = nats_monitor_url
         self.nats_sync_interval_s = nats_sync_interval_s
+        self.redis_kind = redis_kind
         self._epochs: dict[str, Epoch] = {}
         self._redis: RedisClient | None = None
         self._nats: AppTransport | None = None

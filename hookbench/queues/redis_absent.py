@@ -63,6 +63,6 @@ async def push_if_absent(
     if replicas:
         pipeline = client.pipeline(transaction=False)
         pipeline.eval(_PUSH_IF_ABSENT, 1 + len(others), *arguments)
-        return await put_replicated(pipeline, key, payload, replicas)
+        return int(await put_replicated(pipeline, f"LPUSH {key}", payload, replicas))
     with put_errors(f"LPUSH {key}", payload):
         return int(await client.eval(_PUSH_IF_ABSENT, 1 + len(others), *arguments))

@@ -221,6 +221,17 @@ class RedisClient(Protocol):
         """Entries per stream; an empty list after ``block`` ms."""
         ...
 
+    def xpending_range(
+        self,
+        name: str,
+        groupname: str,
+        min: str,  # noqa: A002 - redis-py's name
+        max: str,  # noqa: A002 - redis-py's name
+        count: int,
+    ) -> Awaitable[list[dict[str, Any]]]:
+        """Pending entries, oldest first; ids as bytes."""
+        ...
+
     def xautoclaim(
         self,
         name: str,

@@ -13,6 +13,7 @@ from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.errors import DecodeError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
+from hookbench.queues.redis_absent import push_if_absent
 from hookbench.queues.redis_client import RedisClient, ServerWaits, broker_errors, put_errors
 from hookbench.queues.redis_scripts import CLAIM_PLAIN, at_maxmemory, run_often
 from hookbench.queues.replica_wait import PUSH, put_replicated
@@ -97,7 +98,14 @@ class RedisListQueue:
     async def _put_replicated(self, payload: bytes) -> int:
         pipeline = self._client.pipeline(transaction=False)
         pipeline.eval(PUSH, 1, self._pending, payload, self._replicas)
-        return await put_replicated(pipeline, self._pending, payload, self._replicas)
+        what = f"LPUSH {self._pending}"
+        return int(await put_replicated(pipeline, what, payload, self._replicas))
+
+    async def put_if_absent(self, payload: bytes) -> int:
+        """LPUSH unless the task lies in one of both lists, see ``push_if_absent``."""
+        return await push_if_absent(
+            self._client, self._pending, [self._work], payload, replicas=self._replicas
+        )
 
     async def receive(self, limit: int, wait_s: float) -> list[Delivery]:
         """BLMOVE for the first task, then one pipeline of LMOVE for what else is there.

@@ -15,6 +15,7 @@ from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.errors import BrokerUnreachableError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
+from hookbench.queues.redis_absent import LOOK_MAX
 from hookbench.queues.redis_client import (
     RedisClient,
     ServerWaits,
@@ -22,9 +23,10 @@ from hookbench.queues.redis_client import (
     broker_errors,
     put_errors,
 )
+from hookbench.queues.replica_wait import IF_REPLICATED, put_replicated
 from hookbench.task import Names
 
-__all__ = ["GROUP", "PAYLOAD_FIELD", "RedisStreamDelivery", "RedisStreamQueue"]
+__all__ = ["GROUP", "PAYLOAD_FIELD", "RedisStreamDelivery", "RedisStreamQueue", "StreamSurvey"]
 
 GROUP = "workers"
 """The one consumer group. It starts at the first entry, so that no task put before it is missed."""
@@ -54,6 +56,85 @@ redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', ARGV[5], 'JU
 return 1
 """
 
+# KEYS: the stream. ARGV: payload, its field, how many replicas must have it, and how many of the
+# newest entries are looked at. What is there already is followed by a write all the same where
+# replicas are waited for: WAIT waits for the last write of its own connection.
+_ADD = f"""
+local replicas = tonumber(ARGV[3])
+if replicas > 0 then
+{IF_REPLICATED}
+end
+local left, before = tonumber(ARGV[4]), '+'
+while left > 0 do
+  local page = redis.call('XREVRANGE', KEYS[1], before, '-', 'COUNT', math.min(left, 100))
+  for _, entry in ipairs(page) do
+    if entry[2][2] == ARGV[1] then
+      if replicas > 0 then
+        local info, last = redis.call('XINFO', 'STREAM', KEYS[1]), nil
+        for i = 1, #info, 2 do
+          if info[i] == 'last-generated-id' then last = info[i + 1] end
+        end
+        redis.call('XSETID', KEYS[1], last)
+      end
+      return entry[1]
+    end
+  end
+  if #page < 100 then break end
+  left, before = left - #page, '(' .. page[#page][1]
+end
+return redis.call('XADD', KEYS[1], '*', ARGV[2], ARGV[1])
+"""
+
+
+# KEYS: the stream. ARGV: the group. A stream that nobody has read has no group yet.
+_DEPTH = """
+local length = redis.call('XLEN', KEYS[1])
+if length == 0 then return {0, 0} end
+local held = redis.pcall('XPENDING', KEYS[1], ARGV[1])
+return {length, held.err and 0 or held[1]}
+"""
+_READ_PAGE = 1000
+
+
+class StreamSurvey:
+    """A stream from outside; nothing is created, read as a consumer, or changed.
+
+    It counts and tells what is in the stream: acknowledged entries have to be deleted.
+    """
+
+    def __init__(
+        self, client: RedisClient, *, names: Names | None = None, task_type: str = "sync"
+    ) -> None:
+        self._client = client
+        self.key = (names or Names()).stream_key(task_type)
+
+    async def depth(self) -> Depth:
+        """What is not yet read, and what is pending in the group, at one moment."""
+        with broker_errors(f"XLEN {self.key}"):
+            length, held = await self._client.eval(_DEPTH, 1, self.key, GROUP)
+        return Depth(pending=length - held, in_flight=held)
+
+    async def contents(self) -> tuple[list[bytes], list[bytes]]:
+        """All payloads not yet read, and all that are pending."""
+        held: set[bytes] = set()
+        unread: list[bytes] = []
+        pending: list[bytes] = []
+        depth = await self.depth()
+        with broker_errors(f"XPENDING {self.key}"):
+            if depth.in_flight:
+                found = await self._client.xpending_range(
+                    self.key, GROUP, "-", "+", depth.in_flight
+                )
+                held = {item["message_id"] for item in found}
+            start = b"-"
+            while True:
+                page = await self._client.xrange(self.key, start, b"+", _READ_PAGE)
+                for entry_id, fields in page:
+                    (pending if entry_id in held else unread).append(fields.get(PAYLOAD_FIELD, b""))
+                if len(page) < _READ_PAGE:
+                    return unread, pending
+                start = b"(" + page[-1][0]
+
 
 class RedisStreamQueue:
     """One task type of a queue on a Redis stream with one consumer group.
@@ -70,6 +151,7 @@ class RedisStreamQueue:
             removed: XGROUP DELCONSUMER forgets what the consumer has pending.
         min_idle_s: how long a delivery may be silent before its task is delivered again.
         claim_every_s: how often a waiting ``receive`` looks for such tasks.
+        replicas: how many must have a task before its put is a success.
         delete_acked: XDEL what is acknowledged, for XACK leaves it in the stream for good and
             nothing else trims that. False keeps the history, and its memory.
         clock: for the wait of a ``receive``.
@@ -93,9 +175,11 @@ class RedisStreamQueue:
         min_idle_s: float = DEFAULT_MIN_IDLE_S,
         claim_every_s: float = DEFAULT_CLAIM_EVERY_S,
         delete_acked: bool = True,
+        replicas: int = 0,
         clock: Clock | None = None,
     ) -> None:
         self._client = client
+        self._replicas = replicas
         self._key = (names or Names()).stream_key(task_type)
         self._consumer = consumer
         self._min_idle_ms = _milliseconds("min_idle_s", min_idle_s)
@@ -114,8 +198,27 @@ class RedisStreamQueue:
 
     async def put(self, payload: bytes) -> int:
         """XADD; the id of the entry as a number that grows from entry to entry."""
+        if self._replicas:
+            return await self._add(payload, look=0)
         with put_errors(f"XADD {self._key}", payload):
             return _number(await self._client.xadd(self._key, {PAYLOAD_FIELD: payload}))
+
+    async def put_if_absent(self, payload: bytes) -> int:
+        """XADD unless one of the newest ``LOOK_MAX`` entries, read or unread, has these bytes.
+
+        In one step, so that two who do it at once add it once. The number of the entry.
+        """
+        return await self._add(payload, look=LOOK_MAX)
+
+    async def _add(self, payload: bytes, *, look: int) -> int:
+        arguments = (payload, PAYLOAD_FIELD, self._replicas, look)
+        if not self._replicas:
+            with put_errors(f"XADD {self._key}", payload):
+                return _number(await self._client.eval(_ADD, 1, self._key, *arguments))
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.eval(_ADD, 1, self._key, *arguments)
+        added = await put_replicated(pipeline, f"XADD {self._key}", payload, self._replicas)
+        return _number(added)
 
     async def receive(self, limit: int, wait_s: float) -> list[Delivery]:
         """XAUTOCLAIM for tasks whose delivery fell silent, then XREADGROUP for new ones.

@@ -42,7 +42,7 @@ return redis.call('LPUSH', KEYS[1], ARGV[1])
 """
 
 
-async def put_replicated(pipeline: RedisPipeline, key: str, payload: bytes, replicas: int) -> int:
+async def put_replicated(pipeline: RedisPipeline, what: str, payload: bytes, replicas: int) -> Any:
     """Send the one write of ``pipeline`` with a WAIT behind it; what the write answered.
 
     Both go over one connection: on another one WAIT knows of no write to wait for, and answers at
@@ -53,11 +53,11 @@ async def put_replicated(pipeline: RedisPipeline, key: str, payload: bytes, repl
         PublishRefusedError: too few replicas are connected (``IF_REPLICATED``).
         PublishUnknownError: too few replicas had it in time; the master has it.
     """
-    with put_errors(f"LPUSH {key}", payload):
-        length, problem = await _execute(pipeline, replicas)
+    with put_errors(what, payload):
+        answer, problem = await _execute(pipeline, replicas)
     if problem:
-        raise PublishUnknownError(f"{key}: {problem}")
-    return int(length)
+        raise PublishUnknownError(f"{what}: {problem}")
+    return answer
 
 
 async def write_replicated(pipeline: RedisPipeline, replicas: int, what: str) -> Any:

@@ -30,6 +30,7 @@ def _common(settings: RehearsalSettings, stage: Stage, links: Links, role: str) 
         f"--stream={names.stream}",
         f"--storage={stage.stream.storage}",
         f"--replicas={stage.stream.replicas}",
+        f"--redis-queue={settings.redis_kind}",
     ]  # fmt: skip
 
 
@@ -98,6 +99,7 @@ def hook_settings(
         storage=stage.stream.storage,
         replicas=stage.stream.replicas,
         measures=settings.effective_measures.text,
+        redis_kind=settings.redis_kind.value,
         ledger=str(folder.ledger.resolve()),
         owner_pid=os.getpid(),
     )

@@ -20,6 +20,7 @@ from hookbench.load.ceiling import measure_ceiling
 from hookbench.load.objectives import Objective
 from hookbench.load.search import Capacity, Trial, TrialFn, find_capacity
 from hookbench.migration.phases import Phase
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.rehearsal.progress import SilentProgress
 from hookbench.rehearsal.run import Rehearsal
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -34,25 +35,29 @@ __all__ = [
     "CapacityTrials",
     "judge_run",
     "null_trial",
-    "phase_of",
+    "route_of",
 ]
 
-QUEUES = {"redis_list": Phase.REDIS_ONLY, "jetstream": Phase.NATS_ONLY}
-"""The phase in which the reference producer and worker use that queue alone."""
+QUEUES = {
+    "redis_list": (Phase.REDIS_ONLY, RedisKind.LIST),
+    "redis_stream": (Phase.REDIS_ONLY, RedisKind.STREAM),
+    "jetstream": (Phase.NATS_ONLY, RedisKind.LIST),
+}
+"""The phase, and what Redis is in it, where producer and worker use that queue alone."""
 NULL = "null"
 """No queue, for the harness itself."""
 _ENDED_LATE = 0.5
 """Of the length of a trial: a backlog that takes longer to drain has grown, whatever its slope."""
 
 
-def phase_of(queue: str) -> Phase:
-    """The phase that uses a queue alone; of no queue, any.
+def route_of(queue: str) -> tuple[Phase, RedisKind]:
+    """The phase that uses a queue alone, and what Redis is in it; of no queue, any.
 
     Raises:
         SettingError: there is no such queue.
     """
     if queue == NULL:
-        return Phase.NATS_ONLY
+        return Phase.NATS_ONLY, RedisKind.LIST
     if queue not in QUEUES:
         raise SettingError(f"queue {queue!r}: use {', '.join((*QUEUES, NULL))}")
     return QUEUES[queue]

@@ -20,6 +20,7 @@ from hookbench.queues.moving import moved_key
 from hookbench.queues.redis_client import broker_errors, connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_reaper import RedisSurvey
+from hookbench.queues.redis_stream import StreamSurvey
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload
 from hookbench.task import Names
@@ -33,7 +34,10 @@ _POLL_S = 0.1
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Depths at one moment (monotonic ns); ``None`` where a broker did not answer or has none."""
+    """Depths at one moment (monotonic ns); ``None`` where a broker did not answer or has none.
+
+    Of Redis, lists and stream together; an entry that is pending in the stream's group is a lease.
+    """
 
     time_ns: int
     redis_pending: int | None = None
@@ -59,6 +63,7 @@ class Observer:
         self._clock = clock
         self._redis = connect_redis(redis_url)
         self._lists = RedisSurvey(self._redis, names=names)
+        self._stream = StreamSurvey(self._redis, names=names)
         self._nats_url = nats_url
         self._transport: AppTransport | None = None
         raise_if_cancelled()
@@ -77,8 +82,10 @@ class Observer:
         fields: dict[str, int] = {}
         try:
             depth, fields["redis_leases"] = await self._lists.depth_and_leases()
-            fields["redis_pending"] = depth.pending
-            fields["redis_work"] = depth.in_flight
+            stream = await self._stream.depth()
+            fields["redis_pending"] = depth.pending + stream.pending
+            fields["redis_work"] = depth.in_flight + stream.in_flight
+            fields["redis_leases"] += stream.in_flight
         except BrokerUnreachableError:
             self.failures += 1
         try:
@@ -160,6 +167,8 @@ class Observer:
             BrokerUnreachableError: a broker did not answer.
         """
         pending, work = await self._lists.contents()
+        unread, held = await self._stream.contents()
+        pending, work = pending + unread, work + held
         places = {
             Place.REDIS_PENDING: _ids(pending),
             Place.REDIS_WORK: _ids(work),
@@ -220,6 +229,7 @@ class Observer:
         """Delete the keys and streams of this run's own names, on brokers that stay."""
         keys = [
             *await self._lists.keys(),
+            self._stream.key,
             self._names.dead_key("sync"),
             moved_key(self._names),
         ]

@@ -19,7 +19,8 @@ from hookbench.load.mix import parse_mix
 from hookbench.load.payloads import parse_payload
 from hookbench.load.repositories import Repositories
 from hookbench.migration.measures import Measures, measures_of, parse_measures
-from hookbench.migration.phases import Design, Phase
+from hookbench.migration.phases import Design, Phase, check_redis_kind
+from hookbench.queues.redis_kind import RedisKind
 
 __all__ = ["DEFAULT_MIX", "FULL_TIMELINE", "RehearsalSettings"]
 
@@ -55,6 +56,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         service_ms: how long a worker is busy with a synthetic task.
         mix: weights of the handler classes of synthetic tasks, see ``parse_mix``.
         push_interval_s: time between two real pushes, over all repositories.
+        redis_kind: what holds the tasks on Redis; a stream only in the phase that has Redis alone.
         topology: how many nodes each broker has, see ``TOPOLOGIES``.
         redis_url, nats_url: somebody else's brokers; ``None`` for embedded ones.
         nats_monitor_url: where that NATS tells its settings over HTTP; ``None`` if unknown.
@@ -86,6 +88,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     repositories: int = 3
     push_interval_s: float = 1.0
     durability: Durability = Durability.LAZY
+    redis_kind: RedisKind = RedisKind.LIST
     topology: str = SINGLE
     seed: int = 7
     out: Path = Path("results")
@@ -191,6 +194,8 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         self._check_load()
         parse_measures(self.measures)
         check_topology(self.topology)
+        for phase in self.phases:
+            check_redis_kind(self.redis_kind, phase)
         for fault in self.faults:
             fault.check()
             if fault.phase_index is not None and fault.phase_index >= len(self.phases):

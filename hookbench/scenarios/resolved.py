@@ -35,7 +35,11 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
             phases=tuple(phase.label for phase in settings.phases),
             phase_seconds=settings.phase_seconds,
         ),
-        brokers=Brokers(topology=settings.topology, durability=settings.durability),
+        brokers=Brokers(
+            topology=settings.topology,
+            durability=settings.durability,
+            redis_queue=settings.redis_kind,
+        ),
         producers=Producers(
             processes=settings.producers,
             rate_per_s=settings.rate_per_s,

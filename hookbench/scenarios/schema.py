@@ -14,6 +14,7 @@ from hookbench.faults.registry import parse_fault
 from hookbench.load.mix import TaskMix
 from hookbench.migration.measures import parse_measures
 from hookbench.migration.phases import Design, Phase, parse_phase
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.rehearsal.settings import RehearsalSettings
 
 __all__ = ["Scenario", "find_scenario", "load_scenario", "shipped_scenarios", "to_settings"]
@@ -23,10 +24,14 @@ _FOLDER = Path(__file__).parent
 
 
 class Brokers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """``topology`` is one of ``TOPOLOGIES``; ``durability`` one of the durability classes."""
+    """``topology`` is one of ``TOPOLOGIES``; ``durability`` one of the durability classes.
+
+    ``redis_queue`` is ``list``, or ``stream`` where ``redis_only`` is the only phase.
+    """
 
     topology: str = SINGLE
     durability: Durability = Durability.LAZY
+    redis_queue: RedisKind = RedisKind.LIST
 
 
 class Producers(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -222,7 +227,11 @@ def _wrong_value(data: dict[str, Any], problem: str) -> str:
         if not isinstance(value, dict) or part not in value:  # one of a list, or a missing key
             return problem
         value = value[part]
-    choices = {"design": Design, "brokers.durability": Durability}.get(key)
+    choices = {
+        "design": Design,
+        "brokers.durability": Durability,
+        "brokers.redis_queue": RedisKind,
+    }.get(key)
     if choices is not None and isinstance(value, str):
         names = [item.value for item in choices]
         return f"{key} {value!r}{_nearest(value, names)}: use one of {', '.join(names)}"
@@ -269,6 +278,7 @@ def to_settings(
         repositories=scenario.pushes.repositories,
         push_interval_s=scenario.pushes.interval_s,
         durability=scenario.brokers.durability,
+        redis_kind=scenario.brokers.redis_queue,
         topology=scenario.brokers.topology,
         drain_timeout_s=scenario.drain.timeout_s,
         faults=tuple(parse_fault(item, "faults") for item in scenario.faults),

@@ -19,7 +19,7 @@ from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.done_store import DoneStore, authority_of
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
-from hookbench.migration.phases import Phase, ReadRoute, read_route
+from hookbench.migration.phases import Phase, ReadRoute, check_redis_kind, read_route
 from hookbench.migration.preflight import check_brokers, check_sync_interval
 from hookbench.migration.read_both import AgedTasks
 from hookbench.migration.reconcile_loop import ReconcileLoop, open_reconciler
@@ -30,6 +30,7 @@ from hookbench.queues.connections import Connections
 from hookbench.queues.epoch_reading import make_epoch_consume
 from hookbench.queues.epochs import NEVER, Entry
 from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.transport import make_nats_consume
 from hookbench.worker.chores import Chores
@@ -96,6 +97,7 @@ class WorkerService:
             measures=settings.measures.nats,
             nats_monitor_url=settings.nats_monitor_url,
             nats_sync_interval_s=settings.nats_sync_interval_s,
+            redis_kind=settings.redis_kind,
         )
         self._parts = {
             task_type: MeasuredParts(
@@ -284,6 +286,7 @@ class WorkerService:
     async def _consumer(self, index: int, phase: Phase, task_type: str) -> RedisConsumer:
         route = read_route(phase)
         settings = self._settings
+        check_redis_kind(settings.redis_kind, phase)
         pool = None
         consume = None
         if route is not ReadRoute.NATS:
@@ -305,7 +308,8 @@ class WorkerService:
             recorder=self._recorder,
             metrics=self._metrics,
         )
-        if pool is not None and settings.measures.reads_redis_otherwise:
+        streams = settings.redis_kind is RedisKind.STREAM
+        if pool is not None and (streams or settings.measures.reads_redis_otherwise):
             consumer.redis_queue = self._redis_reads(pool).queue
         return consumer
 
@@ -318,6 +322,8 @@ class WorkerService:
                 names=self._settings.names,
                 owner=self._owner,
                 lease_s=self._settings.redis_lease_s,
+                kind=self._settings.redis_kind,
+                min_idle_s=self._settings.consumer.ack_wait_s,
                 recorder=self._recorder,
                 clock=self._clock,
             )

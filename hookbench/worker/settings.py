@@ -8,6 +8,7 @@ from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.phases import Phase
 from hookbench.migration.read_both import DEFAULT_REDIS_AGE_S
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.queues.redis_lease import DEFAULT_LEASE_S
 from hookbench.task import Names
 from hookbench.worker.limits import WorkerLimits
@@ -30,6 +31,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
             are put back.
         nats_monitor_url: where NATS tells its sync settings, for ``synced_only``.
         nats_sync_interval_s: those settings as the operator says, where they cannot be read.
+        redis_kind: what holds the tasks on Redis; a stream hands one out again after the AckWait
+            of ``consumer``.
         bounds: of what those do.
         redis_age_s: with ``read_both``, how long a task has lain in Redis before it is taken there
             in ``dual_read``.
@@ -51,6 +54,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     limits: WorkerLimits = msgspec.field(default_factory=WorkerLimits)
     nats_monitor_url: str | None = None
     nats_sync_interval_s: float | None = None
+    redis_kind: RedisKind = RedisKind.LIST
 
     @property
     def task_types(self) -> list[str]:

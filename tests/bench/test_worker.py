@@ -15,7 +15,6 @@ import pytest
 from hookbench.ledger.events import Event
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.phases import AckMode
-from hookbench.migration.plain_queue import QueueConsumer
 from hookbench.queues.base import Depth
 from hookbench.queues.jetstream import (
     JetStreamQueue,
@@ -127,7 +126,9 @@ async def open_redis_stream(request, names, _clock):
         await pipeline.execute()
 
     queue = RedisStreamQueue(client, names=names)
-    yield QueueConsumer(queue, wait_s=WAIT_S), put_all, queue.depth
+    source = RedisConsumer(client, block_timeout_secs=WAIT_S, names=names)
+    source.redis_queue = lambda _task_type: queue
+    yield source, put_all, queue.depth
     await client.delete(key)
     await client.aclose()
 

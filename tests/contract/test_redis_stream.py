@@ -16,7 +16,7 @@ from hookbench.errors import (
 )
 from hookbench.queues.base import Depth
 from hookbench.queues.redis_client import connect_redis
-from hookbench.queues.redis_stream import GROUP, PAYLOAD_FIELD, RedisStreamQueue
+from hookbench.queues.redis_stream import GROUP, PAYLOAD_FIELD, RedisStreamQueue, StreamSurvey
 from tests.contract.steps import SHORT_S, WAIT_S, is_empty, take
 
 EMPTY = Depth(pending=0, in_flight=0)
@@ -314,3 +314,37 @@ async def test_a_full_redis_refuses_tasks_and_hands_out_what_it_has(tmp_path, na
     finally:
         await client.aclose()
         broker.stop()
+
+
+async def test_a_put_that_looks_adds_once(open_stream, client, key):
+    queue = open_stream()
+    numbers = await asyncio.gather(*(queue.put_if_absent(b"once") for _ in range(5)))
+    assert len(set(numbers)) == 1
+    others = [await queue.put(b"%d" % number) for number in range(250)]
+    assert others == sorted(others)
+    assert await queue.put_if_absent(b"once") == numbers[0]
+    assert await queue.put_if_absent(b"other") > others[-1]
+    assert await client.xlen(key) == 252
+
+
+async def test_a_survey_tells_what_is_unread_and_what_is_pending(open_stream, client, names):
+    survey = StreamSurvey(client, names=names)
+    assert await survey.depth() == EMPTY
+    assert await survey.contents() == ([], [])
+    queue = open_stream()
+    for number in range(1203):
+        await queue.put(b"%d" % number)
+    assert await survey.depth() == Depth(pending=1203, in_flight=0)
+    held = await take(queue, 3)
+    await held[0].ack()
+    unread, pending = await survey.contents()
+    assert (len(unread), unread[0], unread[-1]) == (1200, b"3", b"1202")
+    assert pending == [b"1", b"2"]
+    assert await survey.depth() == Depth(pending=1200, in_flight=2)
+    assert await client.xinfo_consumers(survey.key, GROUP) != []
+
+
+async def test_a_survey_of_another_kind_of_key_is_an_error(client, key, names):
+    await client.lpush(key, b"x")
+    with pytest.raises(BrokerUnreachableError, match="WRONGTYPE"):
+        await StreamSurvey(client, names=names).depth()

@@ -16,14 +16,15 @@ import redis.asyncio as redis_asyncio
 from nats.js.api import ConsumerConfig, StreamConfig
 
 from hookbench.clock import SystemClock
-from hookbench.ledger.events import Broker, Event, LedgerWriter
+from hookbench.ledger.events import Event, LedgerWriter
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.phases import AckMode, Phase
-from hookbench.migration.plain_queue import QueueConsumer, QueueProducer
+from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_kind import RedisKind
 from hookbench.queues.redis_stream import GROUP, PAYLOAD_FIELD, RedisStreamQueue
 from hookbench.queues.transport import make_nats_consume
 from hookbench.task import Names, encode_task, new_task
@@ -182,10 +183,11 @@ class Reference:
         self.sources = {}
 
     async def prepare(self):
-        stream = RedisStreamQueue(self.stream_client, names=self.names)
+        to_stream = ReceiveSyncService(self.stream_client, names=self.names, recorder=self.recorder)
+        to_stream.redis_kind = RedisKind.STREAM
         self.sends = {
             "redis_list": (await self._service(Phase.REDIS_ONLY)).send,
-            "redis_stream": QueueProducer(stream, Broker.REDIS, recorder=self.recorder).send,
+            "redis_stream": to_stream.send,
             "jetstream": (await self._service(Phase.NATS_ONLY)).send,
         }
         transport = await self.connections.nats_for_reading("sync")
@@ -194,11 +196,7 @@ class Reference:
                 self.connections.redis(), names=self.names, recorder=self.recorder,
                 block_timeout_secs=0.5,
             ),
-            "redis_stream": lambda: QueueConsumer(
-                RedisStreamQueue(self.stream_client, names=self.names),
-                wait_s=0.5,
-                recorder=self.recorder,
-            ),
+            "redis_stream": self._reads_stream,
             "jetstream": lambda: RedisConsumer.nats_only(
                 make_nats_consume(transport, wait_s=0.5),
                 ack=AckMode.AFTER_PROCESSING,
@@ -206,6 +204,15 @@ class Reference:
                 recorder=self.recorder,
             ),
         }  # fmt: skip
+
+    def _reads_stream(self):
+        source = RedisConsumer(
+            self.stream_client, names=self.names, recorder=self.recorder, block_timeout_secs=0.5
+        )
+        source.redis_queue = lambda _task_type: RedisStreamQueue(
+            self.stream_client, names=self.names
+        )
+        return source
 
     async def _service(self, phase):
         return await open_service(phase, self.connections, self.names, recorder=self.recorder)

@@ -39,7 +39,7 @@ def test_the_truth_is_in_the_interval(tmp_path):
 
 def test_what_cannot_be_searched_is_refused(tmp_path):
     for arguments, told in (
-        (["--queue=kafka"], "queue 'kafka': use redis_list, jetstream, null"),
+        (["--queue=kafka"], "queue 'kafka': use redis_list, redis_stream, jetstream, null"),
         (["--queue=null", "--slo=fast"], "objective 'fast': use terms such as"),
         (["--queue=jetstream", "--warm-up=9"], "warm-up of 9 s in trials of 8 s: use less"),
         (["--queue=jetstream", "--rate=0"], "rate of 0.0 tasks/s"),

@@ -203,7 +203,10 @@ def test_web_form_starts_stops_and_starts_again(start_locust):
 
     refused = web.post("/swarm", user_count=5, spawn_rate=5, queue="kafka")
     assert refused["success"] is False
-    assert "--queue 'kafka': use one of redis_list, jetstream, both" in refused["message"]
+    assert (
+        "--queue 'kafka': use one of redis_list, redis_stream, jetstream, both"
+        in refused["message"]
+    )
 
     for queue in ("jetstream", "redis_list"):
         fields = {"queue": queue, "durability": "memory", "rate": 40, "hook_workers": 2}

@@ -20,6 +20,7 @@ from hookbench.queues.moving import Mover
 from hookbench.queues.redis_absent import push_if_absent
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_list import RedisListQueue
+from hookbench.queues.redis_stream import RedisStreamQueue
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names, encode_task
 from hookbench.worker.dead_letters import DeadLetter, RedisDeadLetters
@@ -81,6 +82,26 @@ async def test_what_lies_there_already_is_waited_for_as_well(tmp_path, make_task
             await topology.redis.resume_replication()
             assert await push_if_absent(client, key, [], payload, replicas=1) == 0
             assert await client.lrange(key, 0, -1) == [payload]
+
+
+@pytest.mark.timeout(60)
+async def test_a_stream_waits_for_the_replica_as_well(tmp_path, make_task):
+    """Also for an entry that is there already, which is found again and not written twice."""
+    payload = encode_task(make_task())
+    async with opened("redis_replica", tmp_path) as topology:
+        await topology.redis.pause_replication()
+        async with redis_of(topology.redis_url) as client:
+            plain = RedisStreamQueue(client)
+            number = await plain.put(payload)
+        async with redis_of(topology.redis_url) as client:
+            queue = RedisStreamQueue(client, replicas=1)
+            for put in (queue.put_if_absent, queue.put):
+                with pytest.raises(PublishUnknownError, match="0 of 1 replicas"):
+                    await put(payload)
+            await topology.redis.resume_replication()
+            assert await queue.put_if_absent(payload) > number  # of the second one
+            assert await queue.put(b"other") > await queue.put_if_absent(payload)
+            assert (await queue.depth()).pending == 3
 
 
 @pytest.mark.timeout(60)

@@ -10,7 +10,9 @@ from hookbench.errors import SettingError
 from hookbench.ledger.backlog import backlog_at, backlog_growth
 from hookbench.load.objectives import parse_objective
 from hookbench.load.search import Trial, find_capacity
-from hookbench.rehearsal.capacity import NULL, null_trial, phase_of
+from hookbench.migration.phases import Phase
+from hookbench.queues.redis_kind import RedisKind
+from hookbench.rehearsal.capacity import NULL, null_trial, route_of
 
 SECOND = 1_000_000_000
 
@@ -134,11 +136,14 @@ def test_what_is_no_objective_is_named(text):
 
 
 def test_queues_have_their_phase():
-    assert phase_of("redis_list").label == "redis_only"
-    assert phase_of("jetstream").label == "nats_only"
-    assert phase_of(NULL)
-    with pytest.raises(SettingError, match="queue 'kafka': use redis_list, jetstream, null"):
-        phase_of("kafka")
+    assert route_of("redis_list") == (Phase.REDIS_ONLY, RedisKind.LIST)
+    assert route_of("redis_stream") == (Phase.REDIS_ONLY, RedisKind.STREAM)
+    assert route_of("jetstream")[0] is Phase.NATS_ONLY
+    assert route_of(NULL)
+    with pytest.raises(
+        SettingError, match="queue 'kafka': use redis_list, redis_stream, jetstream, null"
+    ):
+        route_of("kafka")
 
 
 async def test_the_harness_sustains_little_and_not_everything():

@@ -119,7 +119,10 @@ def test_the_options_of_the_form():
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"queue": "kafka"}, "--queue 'kafka': use one of redis_list, jetstream, both"),
+        (
+            {"queue": "kafka"},
+            "--queue 'kafka': use one of redis_list, redis_stream, jetstream, both",
+        ),
         ({"mode": "motor"}, "--mode 'motor': use one of bridge, engine"),
         ({"rate": "fast"}, "--rate 'fast': use a number"),
         ({"rate": "-1"}, "--rate -1: use a number between 0 and 100,000"),

@@ -1,7 +1,8 @@
 import pytest
 
 from hookbench.errors import SettingError
-from hookbench.migration.phases import Phase, PhaseFile, parse_phase
+from hookbench.migration.phases import Phase, PhaseFile, check_redis_kind, parse_phase
+from hookbench.queues.redis_kind import RedisKind, parse_redis_kind
 
 
 @pytest.mark.parametrize("text", ["dual_write", "1", " Dual-Write ", "DUAL_WRITE"])
@@ -44,3 +45,19 @@ def test_a_damaged_phase_file_is_named(tmp_path, content, message):
 def test_a_missing_phase_file_is_named(tmp_path):
     with pytest.raises(SettingError, match=r"none\.json"):
         PhaseFile(tmp_path / "none.json").read()
+
+
+def test_a_redis_stream_is_for_the_phase_that_has_redis_alone():
+    for phase in Phase:
+        check_redis_kind(RedisKind.LIST, phase)
+        if phase is Phase.REDIS_ONLY:
+            check_redis_kind(RedisKind.STREAM, phase)
+            continue
+        with pytest.raises(SettingError, match=f"in phase {phase.label}: only redis_only has one"):
+            check_redis_kind(RedisKind.STREAM, phase)
+
+
+def test_an_unknown_kind_of_queue_on_redis_lists_the_known_ones():
+    assert [parse_redis_kind(text) for text in ("list", "stream")] == list(RedisKind)
+    with pytest.raises(SettingError, match="Redis queue 'set': use list, stream"):
+        parse_redis_kind("set")
