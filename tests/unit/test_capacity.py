@@ -141,7 +141,7 @@ def test_queues_have_their_phase():
     assert route_of("jetstream")[0] is Phase.NATS_ONLY
     assert route_of(NULL)
     with pytest.raises(
-        SettingError, match="queue 'kafka': use redis_list, redis_stream, jetstream, null"
+        SettingError, match="'kafka': use redis_list, redis_stream, jetstream, null"
     ):
         route_of("kafka")
 
