@@ -59,8 +59,9 @@ from hookbench.migration.spool import Spool
 from hookbench.rehearsal.done_stores import OpenedStores
 from hookbench.rehearsal.fleet import Fleet, Member
 from hookbench.rehearsal.links import Links, open_links
-from hookbench.rehearsal.observer import Observer, Sample
+from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.stage import Stage, open_stage
+from hookbench.results.samples import Sample
 from hookbench.results.steps import plan_steps
 from hookbench.task import decode_task
 

@@ -78,7 +78,12 @@ def _keys(halves: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 def read_ledger(
-    folder: Path, *, same_boot: bool = False, lenient: bool = False, steps: int = MAX_STEPS
+    folder: Path,
+    *,
+    same_boot: bool = False,
+    lenient: bool = False,
+    steps: int = MAX_STEPS,
+    share: tuple[int, int] = (0, 1),
 ) -> Ledger:
     """Read every segment in ``folder``; about 70 bytes of memory per record at the peak.
 
@@ -88,6 +93,9 @@ def read_ledger(
             do not compare.
         lenient: read what can be read, and list the rest in ``Ledger.damage``.
         steps: length of the timeline; a record of a later step is damaged.
+        share: which of how many: the records of a part of the tasks, by their ids, and those of no
+            task. Of all shares every task is in one, so that a long run can be read in little
+            memory; what is said of whole writers is the same in each.
 
     Raises:
         LedgerError: no segment that can be read; or, unless ``lenient``, one that is damaged, is
@@ -104,7 +112,7 @@ def read_ledger(
             f"ledger {folder}: none of its segments can be read: {damage[0]}; restore them from a"
             " copy, or rehearse again"
         )
-    ledger = _merge(segments, unreadable, damage, steps=steps)
+    ledger = _merge(segments, unreadable, damage, steps=steps, share=share)
     if damage and not lenient:
         raise LedgerError(f"ledger {folder}: {damage[0]}")
     return ledger
@@ -156,6 +164,7 @@ def _merge(
     damage: list[str],
     *,
     steps: int,
+    share: tuple[int, int],
 ) -> Ledger:
     """All records as columns. Each segment is dropped before the next one is read."""
     room = sum(segment.slots for segment in segments)
@@ -179,13 +188,14 @@ def _merge(
         torn += part.torn
         # Whether a writer closed its ledger cannot be told where the end of it is missing.
         died[name] &= not (part.closed or part.cut)
-        end = used + len(part.records)
-        for column in EVENT_DTYPE.names or ():
-            records[column][used:end] = part.records[column]
-        halves[used:end] = _halves(part.records["task"])
-        writer[used:end] = list(died).index(name)
         if len(part.records):
             last_ns[name] = int(part.records["time_ns"][-1])
+        wanted = _of_share(part.records, share)
+        end = used + len(wanted)
+        for column in EVENT_DTYPE.names or ():
+            records[column][used:end] = wanted[column]
+        halves[used:end] = _halves(wanted["task"])
+        writer[used:end] = list(died).index(name)
         used = end
     ids, task = _number(halves[:used])
     del halves
@@ -200,6 +210,17 @@ def _merge(
         torn=torn,
         damage=damage,
     )
+
+
+def _of_share(records: npt.NDArray[np.void], share: tuple[int, int]) -> npt.NDArray[np.void]:
+    """Those of the tasks of a share, by the random half of their ids, and of no task."""
+    number, count = share
+    if count == 1:
+        return records
+    halves = _halves(records["task"])
+    mine = (_keys(halves) % np.uint64(count)) == np.uint64(number)
+    found: npt.NDArray[np.void] = records[mine | ~halves.any(axis=1)]
+    return found
 
 
 def _number(

@@ -24,11 +24,10 @@ from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 from hookbench.rehearsal.targets import RunTargets
 from hookbench.rehearsal.timeline import ENTER_TIMEOUT_S
+from hookbench.results.samples import SAMPLES_NAME
 from hookbench.results.store import RunFolder
 
-__all__ = ["SAMPLES_NAME", "Equipment", "equip", "prepare"]
-
-SAMPLES_NAME = "samples.jsonl"
+__all__ = ["Equipment", "equip", "prepare"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,36 +23,15 @@ from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.redis_stream import StreamSurvey
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload
+from hookbench.results.samples import Sample
 from hookbench.task import Names
 from hookbench.worker.letter_ids import id_of_letter
 
-__all__ = ["Observer", "Sample"]
+__all__ = ["Observer"]
 
 SAMPLE_S = 0.25
 _QUIET_S = 3.0
 _POLL_S = 0.1
-
-
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """Depths at one moment (monotonic ns); ``None`` where a broker did not answer or has none.
-
-    Of Redis, lists and stream together; an entry that is pending in the stream's group is a lease.
-    """
-
-    time_ns: int
-    redis_pending: int | None = None
-    redis_work: int | None = None
-    redis_leases: int | None = None
-    stream: int | None = None
-    consumer_pending: int | None = None
-    ack_pending: int | None = None
-    redelivered: int | None = None
-
-    @property
-    def nats_waiting(self) -> int:
-        """What no consumer has got yet: all of the stream while there is none."""
-        waiting = self.stream if self.consumer_pending is None else self.consumer_pending
-        return waiting or 0
 
 
 class Observer:

@@ -1,4 +1,4 @@
-"""Plots of one run: each a function from its frames to axes, with the finding as the title.
+"""Plots of one run: each a function from its run to axes, with the finding as the title.
 
 Without ``axes`` a figure of its own is made. A run that has no data for a plot (nothing was done,
 no sample taken, cut off before) gets axes that say so.
@@ -22,7 +22,6 @@ from hookbench.report.findings import (
     repeat_finding,
     throughput_finding,
 )
-from hookbench.report.frames import RunFrames
 from hookbench.report.style import (
     ACCEPTED,
     COLOUR_OF_QUEUE,
@@ -36,6 +35,7 @@ from hookbench.report.style import (
     say_instead,
     shade_phases,
 )
+from hookbench.results.run import Run
 
 __all__ = ["plot_depths", "plot_latency", "plot_repeats", "plot_throughput"]
 
@@ -43,20 +43,17 @@ _TIME_LABEL = "time since the start of the load (s)"
 _MANY_ROWS = 15
 _SHORT_TITLE = 37
 """Characters of a title over axes whose row names take a good part of the width."""
-_CURVE_POINTS = 300
 _WIDE_RANGE = 1_000
 _BELOW_ZERO = 0.015
 """Share of the y axis below zero, so that a line along zero is seen."""
 
 
-def plot_throughput(
-    frames: RunFrames, axes: Axes | None = None, *, freq: str | None = None
-) -> Axes:
+def plot_throughput(run: Run, axes: Axes | None = None, *, freq: str | None = None) -> Axes:
     """Tasks accepted and done per second over time; what was done again is filled."""
     axes = axes or new_axes()
-    width = freq or frames.bin_freq()
-    timeline = frames.timeline(width)
-    title = throughput_finding(frames)
+    width = freq or run.bin_freq()
+    timeline = run.timeline(width)
+    title = throughput_finding(run)
     if timeline.empty:
         return say_instead(axes, title, "No task was accepted or done in this run.")
     seconds = timeline["time_s"]
@@ -80,33 +77,30 @@ def plot_throughput(
         axes, title=title, x=_TIME_LABEL, y=f"tasks per second\n(in bins of {width})", bands=True
     )
     legend_below(axes, 3)
-    shade_phases(axes, frames.phases)
+    shade_phases(axes, run.phases)
     return axes
 
 
-def plot_latency(frames: RunFrames, axes: Axes | None = None) -> Axes:
+def plot_latency(run: Run, axes: Axes | None = None) -> Axes:
     """End-to-end latency of the synthetic tasks of each phase over the percentile, log tail.
 
     A phase is the one that a task was put in; the latency counts from its intended time. Each
     curve ends at its largest value, drawn at the percentile 1 - 1/n.
     """
     axes = axes or new_axes(4.1)
-    title = latency_finding(frames)
-    curves = {
-        str(phase): np.sort(values.dropna().to_numpy(dtype="float64"))
-        for phase, values in frames.synthetic.groupby("phase", observed=True)["end_to_end_ns"]
-    }
-    curves = {phase: values for phase, values in curves.items() if len(values)}
+    title = latency_finding(run)
+    curves = {str(key["phase"]): curve for key, curve in run.distributions("phase")}
     if not curves:
         return say_instead(axes, title, "No synthetic task was done in this run.")
     longest = 2.0
-    for phase, values in curves.items():
-        tail = np.linspace(0, max(np.log10(len(values)), 0.1), _CURVE_POINTS)
+    for phase, curve in curves.items():
+        last = np.log10(curve["count"].sum())  # the largest value stands at 1 - 1/n
+        above = (1 - curve["percentile"] / 100).clip(lower=10.0**-last)
+        tail = np.concatenate(([0.0], -np.log10(above)))
         longest = max(longest, tail[-1])
-        quantiles = np.quantile(values, 1 - 10.0**-tail)
-        quantiles[-1] = values[-1]
-        axes.plot(tail, quantiles / NS_PER_MS, label=phase, **STYLE_OF_PHASE.get(phase, {}))
-    missing = [name for name in dict.fromkeys(frames.phases["phase"]) if name not in curves]
+        values = np.concatenate((curve["value_ns"][:1], curve["value_ns"])) / NS_PER_MS
+        axes.step(tail, values, where="pre", label=phase, **STYLE_OF_PHASE.get(phase, {}))
+    missing = [name for name in dict.fromkeys(run.phases["phase"]) if name not in curves]
     for phase in missing:
         axes.plot([], [], label=f"{phase} (none done)", **STYLE_OF_PHASE.get(phase, {}))
     axes.set_yscale("log")
@@ -125,11 +119,11 @@ def plot_latency(frames: RunFrames, axes: Axes | None = None) -> Axes:
     return axes
 
 
-def plot_depths(frames: RunFrames, axes: Axes | None = None) -> Axes:
+def plot_depths(run: Run, axes: Axes | None = None) -> Axes:
     """What lies in the Redis lists and, not delivered yet, in the stream over time."""
     axes = axes or new_axes()
-    title = depth_finding(frames)
-    samples = frames.samples
+    title = depth_finding(run)
+    samples = run.samples
     lines = {
         "redis_pending": ("Redis list, pending", "redis_list", "-"),
         "redis_work": ("Redis work list", "redis_list", ":"),
@@ -152,27 +146,27 @@ def plot_depths(frames: RunFrames, axes: Axes | None = None) -> Axes:
     _from_zero(axes)
     decorate(axes, title=title, x=_TIME_LABEL, y="depth (tasks)", bands=True)
     legend_below(axes, 2)
-    shade_phases(axes, frames.phases)
+    shade_phases(axes, run.phases)
     return axes
 
 
-def plot_repeats(frames: RunFrames, axes: Axes | None = None) -> Axes:
+def plot_repeats(run: Run, axes: Axes | None = None) -> Axes:
     """Executions beyond the first of a task, per phase and transition and by their cause."""
-    title = repeat_finding(frames)
-    names = frames.row_names
+    title = repeat_finding(run)
+    names = run.row_names
     if not names:
         return say_instead(axes or new_axes(), title, "No phase began in this run.")
-    counts = count_repeats(frames).reindex(names, fill_value=0)
+    counts = count_repeats(run).reindex(names, fill_value=0)
     if len(names) > _MANY_ROWS:
         counts = counts[counts.sum(axis=1) > 0]
     if counts.empty:
-        return say_instead(axes or new_axes(), title, f"None in {len(frames.phases)} phases.")
+        return say_instead(axes or new_axes(), title, f"None in {len(run.phases)} phases.")
     axes = axes or new_axes(1.7 + 0.26 * len(counts))
     left = np.zeros(len(counts))
     causes = {
         "replayed": ("by JetStream after Redis", COLOUR_OF_QUEUE["jetstream"], ""),
-        "explained": ("after a worker's crash", EXPLAINED, "///"),
-        "other": ("no crash before", REPEATED, ""),
+        "explained": ("explained (crash, lease, fault)", EXPLAINED, "///"),
+        "other": ("without an explanation", REPEATED, ""),
     }
     rows = np.arange(len(counts))
     for cause, (label, colour, hatch) in causes.items():
@@ -200,18 +194,23 @@ def plot_repeats(frames: RunFrames, axes: Axes | None = None) -> Axes:
     return axes
 
 
-def count_repeats(frames: RunFrames) -> pd.DataFrame:
+def count_repeats(run: Run) -> pd.DataFrame:
     """Repeats per phase or transition (index) and cause: one column each.
 
-    ``explained`` those after a crash, ``replayed`` those done by redis before and by jetstream
-    now, ``other`` the rest.
+    ``explained`` those after a crash, the end of a lease or a fault, by the account; ``replayed``
+    those done by redis before and by jetstream now; ``other`` the rest.
     """
-    repeats = frames.repeats
-    cause = np.select(
-        [repeats["explained"], repeats["replayed"]], ["explained", "replayed"], "other"
-    )
-    counts = pd.crosstab(repeats["row"].astype("str"), cause)
-    return counts.reindex(columns=["replayed", "explained", "other"], fill_value=0)
+    repeats = run.repeats
+    by_row = repeats.groupby(repeats["row"].astype("str"))["replayed"]
+    counts = pd.DataFrame({"all": by_row.size(), "replayed": by_row.sum()})
+    account = run.manifest.account
+    explained: dict[str, int] = {}
+    for row in account.rows if account is not None else []:
+        explained[row.name] = explained.get(row.name, 0) + row.explained
+    counts["explained"] = [explained.get(str(name), 0) for name in counts.index]
+    counts["replayed"] = np.minimum(counts["replayed"], counts["all"] - counts["explained"])
+    counts["other"] = counts["all"] - counts["explained"] - counts["replayed"]
+    return counts[["replayed", "explained", "other"]]
 
 
 def _from_zero(axes: Axes) -> None:

@@ -5,8 +5,8 @@ import pandas as pd
 from hookbench.ledger.model import Account, StepAccount, Verdict
 from hookbench.report.account_lines import count_lines, fault_lines, unavailable_lines
 from hookbench.report.findings import format_ms
-from hookbench.report.frames import RunFrames
 from hookbench.report.table import lag_text
+from hookbench.results.run import Run
 
 __all__ = [
     "describe_run",
@@ -37,9 +37,9 @@ _DUPLICATES = ("duplicated", "of deliveries", "of effects", "explained")
 _OF_A_TRANSITION = {"tasks", "verdict", *_DUPLICATES}
 
 
-def describe_run(frames: RunFrames) -> str:
+def describe_run(run: Run) -> str:
     """Where the run comes from: ids, seed, commit, versions, durability, and what went wrong."""
-    manifest, environment = frames.manifest, frames.manifest.environment
+    manifest, environment = run.manifest, run.manifest.environment
     settings = manifest.settings
     packages = ", ".join(f"{name} {version}" for name, version in environment.packages.items())
     lines = [
@@ -60,15 +60,15 @@ def describe_run(frames: RunFrames) -> str:
     if (lag := lag_text(manifest)) is not None:
         lines.append(("lag", lag))
     lines += [("incident", incident.what) for incident in manifest.incidents]
-    lines += [("damaged", text) for text in frames.damage]
+    lines += [("damaged", text) for text in run.damage]
     return "\n".join(f"{name:<10} {text}" for name, text in lines)
 
 
-def verdict_text(frames: RunFrames) -> str:
+def verdict_text(run: Run) -> str:
     """The verdict of the run when it was made, and why it is unknown where it is."""
-    manifest = frames.manifest
+    manifest = run.manifest
     text = f"design {manifest.design}: {manifest.verdict.upper()}"
-    if frames.damage and not manifest.unknown_because:
+    if run.damage and not manifest.unknown_because:
         text += f" (its ledger was damaged since: hookbench check {manifest.run})"
     account = manifest.account
     if account is not None:
@@ -82,22 +82,22 @@ def verdict_text(frames: RunFrames) -> str:
     return "\n".join([text, *(f"unknown: {reason}" for reason in manifest.unknown_because)])
 
 
-def verdict_table(frames: RunFrames) -> pd.DataFrame:
+def verdict_table(run: Run) -> pd.DataFrame:
     """One row per phase and transition; texts as they are shown, empty where nothing applies.
 
     A run that was cut off has no account: its rows are counted from the ledger as far as it goes,
     what only an account can tell is ``?``, and the verdict is unknown.
     """
-    account = frames.manifest.account
-    rows = _rows_without_account(frames) if account is None else account.rows
+    account = run.manifest.account
+    rows = _rows_without_account(run) if account is None else account.rows
     table = pd.DataFrame([_cells(row, account) for row in rows], columns=list(_HEADINGS))
     table.index = pd.Index([row.name for row in rows], name="phase")
     return table
 
 
-def findings_table(frames: RunFrames) -> pd.DataFrame:
+def findings_table(run: Run) -> pd.DataFrame:
     """One row per finding: hazard, phase or transition, what happened, one task that proves it."""
-    account = frames.manifest.account
+    account = run.manifest.account
     findings = [] if account is None else account.findings
     return pd.DataFrame(
         {
@@ -109,9 +109,9 @@ def findings_table(frames: RunFrames) -> pd.DataFrame:
     )
 
 
-def invariants_table(frames: RunFrames) -> pd.DataFrame:
+def invariants_table(run: Run) -> pd.DataFrame:
     """One row per invariant: what must hold, whether it did, and how often not."""
-    account = frames.manifest.account
+    account = run.manifest.account
     results = [] if account is None else account.invariants
     return pd.DataFrame(
         {
@@ -127,10 +127,10 @@ def invariants_table(frames: RunFrames) -> pd.DataFrame:
     )
 
 
-def no_findings_text(frames: RunFrames) -> str:
+def no_findings_text(run: Run) -> str:
     """What to say where ``findings_table`` has no rows."""
-    if frames.manifest.account is None:
-        return f"Nothing was checked: the run has no account ({frames.manifest.status})."
+    if run.manifest.account is None:
+        return f"Nothing was checked: the run has no account ({run.manifest.status})."
     return "No findings."
 
 
@@ -151,7 +151,15 @@ def _cells(row: StepAccount, account: Account | None) -> dict[str, str]:
         "verdict": verdict,
     }
     if account is None:
-        unknown = ("redelivered", "of deliveries", "of effects", "lost", "stuck", "left in redis")
+        unknown = (
+            "redelivered",
+            "explained",
+            "of deliveries",
+            "of effects",
+            "lost",
+            "stuck",
+            "left in redis",
+        )
         cells.update(dict.fromkeys(unknown, "?"))
     if row.transition:
         return {name: text if name in _OF_A_TRANSITION else "" for name, text in cells.items()}
@@ -162,29 +170,28 @@ def _latency(values: dict[str, int] | None, names: tuple[str, ...]) -> str:
     return "-" if values is None else " / ".join(format_ms(values[name]) for name in names)
 
 
-def _rows_without_account(frames: RunFrames) -> list[StepAccount]:
-    repeats = frames.repeats
+def _rows_without_account(run: Run) -> list[StepAccount]:
+    repeats = run.repeats
+    tasks = run.tasks[["phase", "step", "done_step"]]
+    latencies = {what: run.latency("phase", what=what) for what in ("enqueue", "end_to_end")}
     rows = []
-    for name in frames.row_names:
-        counted = repeats[repeats["row"] == name]
+    for name in run.row_names:
         transition = name.startswith("→")
-        here = frames.synthetic[frames.synthetic["phase"] == name]
         row = StepAccount(name=name, step=0, transition=transition, verdict=Verdict.UNKNOWN)
-        row.tasks = int((frames.tasks["phase"] == name).sum())
+        row.tasks = int((tasks["phase"] == name).sum())
         if transition:
-            crossing = frames.tasks[frames.tasks["step"] < frames.tasks["done_step"]]
-            steps = frames.phases[frames.phases["phase"] == name.removeprefix("→ ")]["step"]
+            crossing = tasks[tasks["step"] < tasks["done_step"]]
+            steps = run.phases[run.phases["phase"] == name.removeprefix("→ ")]["step"]
             row.tasks = int(crossing["done_step"].isin(steps[steps > 0]).sum())
-        row.enqueue_ns = _quantiles(here["enqueue_ns"])
-        row.end_to_end_ns = _quantiles(here["end_to_end_ns"])
-        row.duplicated = len(counted)
-        row.explained = int(counted["explained"].sum())
+        row.enqueue_ns = _percentiles(latencies["enqueue"], name)
+        row.end_to_end_ns = _percentiles(latencies["end_to_end"], name)
+        row.duplicated = int((repeats["row"] == name).sum())
         rows.append(row)
     return rows
 
 
-def _quantiles(values: pd.Series) -> dict[str, int] | None:
-    known = values.dropna().astype("float64")
-    if known.empty:
+def _percentiles(latencies: pd.DataFrame, phase: str) -> dict[str, int] | None:
+    here = latencies[latencies["phase"] == phase]
+    if here.empty:
         return None
-    return {name: int(known.quantile(q)) for name, q in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))}
+    return {name: int(here[f"{name}_ns"].iloc[0]) for name in ("p50", "p99", "max")}

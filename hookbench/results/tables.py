@@ -1,0 +1,488 @@
+"""The ledger of a run as two Parquet tables, tasks and deliveries, made once and kept beside it.
+
+They are made in shares of the tasks, so that memory is bounded by the size of a share and not by
+that of the run. Times are integer ns of the machine's monotonic clock; ``<NA>`` is "never".
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hookbench.errors import LedgerError, ResultsError
+from hookbench.ledger.columns import Bools, Ints, TaskColumns
+from hookbench.ledger.events import SEGMENT_SUFFIX, Broker, Event
+from hookbench.ledger.model import StepPlan
+from hookbench.ledger.read import EVENT_DTYPE, RECORD_DTYPE, Ledger, read_ledger
+from hookbench.ledger.repeats import find_repeats
+from hookbench.ledger.segment import MAX_STEPS
+from hookbench.migration.phases import Phase
+from hookbench.results.check import damage_lines
+from hookbench.results.deliveries import OUTCOMES, delivery_columns
+from hookbench.results.steps import plan_steps
+from hookbench.results.store import Manifest
+
+__all__ = [
+    "DELIVERIES",
+    "QUEUES",
+    "TABLES_FOLDER",
+    "TASKS",
+    "Tables",
+    "TablesKey",
+    "make_tables",
+    "open_tables",
+    "planned_steps",
+]
+
+TABLES_FOLDER = "tables"
+TABLES_SCHEMA = 1
+"""A reader refuses a higher number, and makes tables with a lower one anew."""
+SHARE_RECORDS = 4_000_000
+"""Records that are read at once: about 280 MB of them, and as much again for the columns."""
+QUEUES = ("redis_list", "redis_stream", "jetstream", "memory")
+_LEDGER_FOLDER = "ledger"
+_KEY = b"hookbench"
+_ID = pa.string()
+_NS = pa.int64()
+_NAME = pa.dictionary(pa.int8(), pa.string())
+
+TASKS = pa.schema(
+    [
+        ("id", _ID),
+        ("offered", pa.bool_()),
+        ("step", pa.int16()),
+        ("phase", _NAME),
+        ("pushed", pa.bool_()),
+        ("repository", pa.uint32()),
+        ("intended_ns", _NS),
+        ("invoked_ns", _NS),
+        ("accepted", pa.bool_()),
+        ("refused", pa.bool_()),
+        ("doubtful", pa.bool_()),
+        ("accepted_ns", _NS),
+        ("enqueue_ns", _NS),
+        ("deliveries", pa.int32()),
+        ("done_count", pa.int32()),
+        ("done_ns", _NS),
+        ("done_step", pa.int16()),
+        ("queue", _NAME),
+        ("end_to_end_ns", _NS),
+        ("dead", pa.bool_()),
+        ("superseded", pa.bool_()),
+    ]
+)
+"""One row per task id of the ledger.
+
+``id``; ``offered`` (False: it came out and nobody put it in); ``step`` and ``phase`` that it was
+put in; ``pushed`` (by git, not synthetic); ``repository``, its number; ``intended_ns`` and
+``invoked_ns``, when its put was due and when it began; ``accepted``, ``refused``, ``doubtful``:
+what its caller was told; ``accepted_ns``; ``enqueue_ns``, from intended to accepted;
+``deliveries``; ``done_count``, completed executions; ``done_ns`` of the first of them, the
+``done_step`` that it fell in and the ``queue`` that delivered it; ``end_to_end_ns``, from intended
+to first done; ``dead`` and ``superseded``, how else it ended."""
+
+DELIVERIES = pa.schema(
+    [
+        ("id", _ID),
+        ("queue", _NAME),
+        ("worker", pa.dictionary(pa.int16(), pa.string())),
+        ("attempt", pa.int32()),
+        ("step", pa.int16()),
+        ("phase", _NAME),
+        ("received_ns", _NS),
+        ("started_ns", _NS),
+        ("ended_ns", _NS),
+        ("outcome", _NAME),
+        ("acked_ns", _NS),
+        ("nth", pa.int32()),
+        ("replayed", pa.bool_()),
+        ("row", _NAME),
+    ]
+)
+"""One row per delivery of a task to a worker.
+
+``id``; ``queue`` that delivered it, to which ``worker``, as which ``attempt`` of that queue;
+``step`` and ``phase`` of the worker; ``received_ns``, ``started_ns`` (of the handler) and
+``ended_ns``; ``outcome``: ``done``, ``failed``, ``dead``, ``superseded``, ``skipped`` (the task had
+ended), ``stale`` (another worker had it by then), ``given_back``, or none in the ledger;
+``acked_ns``, when its acknowledgement was sent; ``nth``, the place of a completed execution among
+those of its task, 0 for none; ``replayed``: a repeat of what Redis had done, by JetStream;
+``row``: the phase or transition that a repeat counts for, as in the account."""
+
+
+class TablesKey(msgspec.Struct, kw_only=True):
+    """What the tables say of themselves, and of the ledger as a whole.
+
+    Attributes:
+        schema: version of the columns.
+        segments: names and sizes of the ledger's segments: another ledger makes other tables.
+        damage: what could not be read of it; not in any of the tables.
+        begun_ns: when each step began, by its index.
+        first_ns, last_ns: time of its first and last record, 0 for none.
+    """
+
+    schema: int
+    segments: list[tuple[str, int]]
+    damage: list[str] = []
+    begun_ns: dict[int, int] = {}
+    first_ns: int = 0
+    last_ns: int = 0
+
+    def learn(self, ledger: Ledger) -> None:
+        """Take over what a share says; damage is that of the segments, and the same in each."""
+        records = ledger.records
+        self.damage = damage_lines(ledger.damage)
+        begun = records[records["event"] == Event.PHASE][::-1]
+        self.begun_ns = dict(zip(begun["value"].tolist(), begun["time_ns"].tolist(), strict=True))
+        if len(records):
+            first, last = int(records["time_ns"][0]), int(records["time_ns"][-1])
+            self.first_ns = min(first, self.first_ns or first)
+            self.last_ns = max(last, self.last_ns)
+
+
+class Tables:
+    """Both tables of a run, on disk."""
+
+    def __init__(self, folder: Path, key: TablesKey) -> None:
+        self.folder = folder
+        self.key = key
+
+    def parts(self, name: str, columns: list[str]) -> Iterator[pd.DataFrame]:
+        """The columns of a table in parts of a million rows at the most.
+
+        Raises:
+            ResultsError: the table is missing, damaged, or lacks a column.
+        """
+        path = self.folder / f"{name}.parquet"
+        try:
+            with pq.ParquetFile(path) as file:
+                if missing := [item for item in columns if item not in file.schema_arrow.names]:
+                    raise ResultsError(
+                        f"table {path}: no column {', '.join(missing)}; remove the folder"
+                        f" {self.folder}, and it is made anew from the ledger"
+                    )
+                for batch in file.iter_batches(columns=columns, batch_size=1 << 20):
+                    yield _frame_of(pa.Table.from_batches([batch]))
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from error
+
+    def read(self, name: str) -> pd.DataFrame:
+        """A whole table.
+
+        Raises:
+            ResultsError: see ``parts``.
+        """
+        path = self.folder / f"{name}.parquet"
+        wanted = {"tasks": TASKS, "deliveries": DELIVERIES}[name].names
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowException) as error:
+            raise _damaged(path, error) from error
+        if missing := [item for item in wanted if item not in table.column_names]:
+            raise ResultsError(
+                f"table {path}: no column {', '.join(missing)}; remove the folder {self.folder},"
+                " and it is made anew from the ledger"
+            )
+        return _frame_of(table)
+
+
+def _damaged(path: Path, error: Exception) -> ResultsError:
+    return ResultsError(
+        f"table {path}: {error}; remove the folder {path.parent}, and it is made anew from the"
+        " ledger"
+    )
+
+
+def _frame_of(table: pa.Table) -> pd.DataFrame:
+    """Nullable integers stay integers: "never" is <NA> and not 0."""
+    types = {
+        pa.int16(): pd.Int16Dtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.int64(): pd.Int64Dtype(),
+        pa.uint32(): pd.UInt32Dtype(),
+    }
+    return table.to_pandas(types_mapper=types.get)
+
+
+def open_tables(run: Path, manifest: Manifest, *, folder: Path | None = None) -> Tables:
+    """The tables of a stored run, made first where there are none or its ledger has changed.
+
+    Args:
+        run: where it is stored.
+        manifest: of it.
+        folder: where the tables lie; by default in the run's own folder.
+
+    Raises:
+        ResultsError: they are damaged, of a newer schema, or cannot be written.
+        LedgerError: nothing of its ledger can be read, or it is missing from a complete run.
+    """
+    folder = folder or run / TABLES_FOLDER
+    known = _read_key(folder / "tasks.parquet")
+    if known is not None and known.schema > TABLES_SCHEMA:
+        raise ResultsError(
+            f"tables {folder}: schema {known.schema}, this version reads up to {TABLES_SCHEMA};"
+            " use the hookbench that wrote them, or remove the folder"
+        )
+    if known is None or (known.schema, known.segments) != (TABLES_SCHEMA, _segments_of(run)):
+        return make_tables(run, manifest, folder=folder)
+    return Tables(folder, known)
+
+
+def make_tables(
+    run: Path, manifest: Manifest, *, folder: Path | None = None, share_records: int = SHARE_RECORDS
+) -> Tables:
+    """Make the tables of a run from its ledger.
+
+    Args:
+        run: where it is stored.
+        manifest: of it.
+        folder: where they are to lie; by default in the run's own folder.
+        share_records: how many records of the ledger are held at once, about.
+
+    Raises:
+        LedgerError, ResultsError: see ``open_tables``.
+    """
+    folder = folder or run / TABLES_FOLDER
+    plans, redis = planned_steps(manifest), _redis_queue(manifest)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    segments = _segments_of(run)
+    key = TablesKey(schema=TABLES_SCHEMA, segments=segments)
+    records = sum(size for _name, size in segments) // RECORD_DTYPE.itemsize
+    shares = 1 + records // share_records
+    try:
+        aside.mkdir(parents=True, exist_ok=True)
+        with (
+            pq.ParquetWriter(aside / "tasks.parquet", TASKS, compression="zstd") as tasks,
+            pq.ParquetWriter(aside / "deliveries.parquet", DELIVERIES, compression="zstd") as other,
+        ):
+            for number in range(shares):
+                ledger = _read_ledger(run, manifest, (number, shares))
+                key.learn(ledger)
+                columns = TaskColumns(ledger)
+                ids = _id_texts(ledger.ids)
+                tasks.write_table(_task_columns(columns, ids, plans, redis).cast(TASKS))
+                other.write_table(_delivery_columns(columns, ids, plans, redis).cast(DELIVERIES))
+            tasks.add_key_value_metadata({_KEY: msgspec.json.encode(key)})
+        _replace(aside, folder)
+    except OSError as error:
+        raise ResultsError(f"tables {folder}: {error.strerror}; choose another folder") from error
+    finally:
+        _remove(aside)
+    return Tables(folder, key)
+
+
+def _replace(aside: Path, folder: Path) -> None:
+    """File by file, the tasks last: they have the key that tells whether both are whole."""
+    folder.mkdir(exist_ok=True)
+    (folder / "tasks.parquet").unlink(missing_ok=True)
+    for name in ("deliveries.parquet", "tasks.parquet"):
+        (aside / name).replace(folder / name)
+
+
+def _remove(aside: Path) -> None:
+    if aside.is_dir():
+        for path in aside.iterdir():
+            path.unlink()
+        aside.rmdir()
+
+
+def _read_key(path: Path) -> TablesKey | None:
+    """What the tables say of themselves; ``None`` where there are none."""
+    try:
+        data = (pq.read_metadata(path).metadata or {}).get(_KEY)
+        if data is None:
+            raise _damaged(path, ValueError("it does not say what it is of"))
+        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+        if schema > TABLES_SCHEMA:  # its other fields may be others
+            return TablesKey(schema=schema, segments=[])
+        return msgspec.json.decode(data, type=TablesKey)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, pa.ArrowException, msgspec.MsgspecError) as error:
+        raise _damaged(path, error) from error
+
+
+class _SchemaOnly(msgspec.Struct):
+    schema: int
+
+
+def _segments_of(run: Path) -> list[tuple[str, int]]:
+    folder = run / _LEDGER_FOLDER
+    return [(path.name, path.stat().st_size) for path in sorted(folder.glob(f"*{SEGMENT_SUFFIX}"))]
+
+
+def _redis_queue(manifest: Manifest) -> str:
+    kind = manifest.settings.get("redis_kind", "list")
+    return f"redis_{kind}"
+
+
+def _read_ledger(run: Path, manifest: Manifest, share: tuple[int, int]) -> Ledger:
+    """What can be read of it; an empty one where a run was cut off before it had any."""
+    path = run / _LEDGER_FOLDER
+    if any(path.glob(f"*{SEGMENT_SUFFIX}")):
+        steps = len(planned_steps(manifest)) or MAX_STEPS
+        return read_ledger(path, lenient=True, steps=steps, share=share)
+    if manifest.status == "complete":
+        raise LedgerError(f"run {run}: complete, but {path} holds no ledger segments")
+    return Ledger(
+        records=np.zeros(0, dtype=EVENT_DTYPE),
+        ids=np.zeros(0, dtype=RECORD_DTYPE["task"]),
+        task=np.zeros(0, dtype=np.int32),
+        writer=np.zeros(0, dtype=np.uint16),
+        writers=[],
+        crashed=[],
+        torn=0,
+    )
+
+
+def planned_steps(manifest: Manifest) -> list[StepPlan]:
+    """The timeline that was planned; of the steps carried out, where the settings have none."""
+    numbers = manifest.settings.get("phases")
+    if isinstance(numbers, list) and len(numbers) >= len(manifest.steps):
+        return plan_steps(tuple(Phase(number) for number in numbers))
+    return [record.plan for record in manifest.steps]
+
+
+def _task_columns(
+    columns: TaskColumns, ids: pa.StringArray, plans: list[StepPlan], redis: str
+) -> pa.Table:
+    done = columns.where(Event.DONE)
+    received = columns.task[columns.where(Event.RECEIVED)]
+    finished = columns.done_count > 0
+    put, real = columns.offered, columns.real
+    broker = columns.first(done, columns.broker, 0)
+    values = {
+        "id": ids,
+        "offered": put,
+        "step": _nullable(columns.put_step, put),
+        "phase": _phase_names(columns.put_step, plans),
+        "pushed": columns.pushed,
+        "repository": _nullable(columns.repository, put),
+        "intended_ns": _nullable(columns.intended_ns, put),
+        "invoked_ns": _nullable(columns.invoked_ns, put),
+        "accepted": columns.accepted,
+        "refused": columns.refused,
+        "doubtful": columns.doubtful,
+        "accepted_ns": _nullable(columns.accepted_ns, columns.accepted),
+        "enqueue_ns": _nullable(columns.accepted_ns - columns.intended_ns, columns.accepted & put),
+        "deliveries": np.bincount(received, minlength=columns.count),
+        "done_count": columns.done_count,
+        "done_ns": _nullable(columns.done_ns, finished),
+        "done_step": _nullable(columns.first(done, columns.phase, -1), finished),
+        "queue": _queue_names(broker, redis),
+        "end_to_end_ns": _nullable(columns.done_ns - columns.intended_ns, finished & put),
+        "dead": columns.dead,
+        "superseded": columns.superseded,
+    }
+    table = pa.table({name: pa.array(value) for name, value in values.items()})
+    return table.filter(pa.array(real))
+
+
+def _delivery_columns(
+    columns: TaskColumns, ids: pa.StringArray, plans: list[StepPlan], redis: str
+) -> pa.Table:
+    found = delivery_columns(columns)
+    nth, replayed, row = _repeated(columns, plans)
+    done = found.done_record
+    executed = done >= 0
+    at = np.where(executed, done, 0)
+    workers = columns.ledger.writers
+    received = found.received_record
+    empty = len(columns.event) == 0
+    values = {
+        "id": ids.take(pa.array(columns.task[received])),
+        "queue": _queue_names(columns.broker[received], redis),
+        "worker": pa.DictionaryArray.from_arrays(
+            pa.array(columns.ledger.writer[received].astype(np.int16)),
+            pa.array(workers, type=pa.string()),
+        ),
+        "attempt": columns.ledger.records["attempt"][received].astype(np.int32),
+        "step": columns.phase[received],
+        "phase": _phase_names(columns.phase[received], plans),
+        "received_ns": columns.time[received],
+        "started_ns": _nullable(found.started_ns, found.started_ns > 0),
+        "ended_ns": _nullable(found.ended_ns, found.ended_ns > 0),
+        "outcome": _names(found.outcome, list(OUTCOMES)),
+        "acked_ns": _nullable(found.acked_ns, found.acked_ns > 0),
+        "nth": np.zeros(0, dtype=np.int64) if empty else np.where(executed, nth[at], 0),
+        "replayed": np.zeros(0, dtype=bool) if empty else executed & replayed[at],
+        "row": _names(
+            np.zeros(0, dtype=np.int64) if empty else np.where(executed, row[at], -1),
+            _row_names(plans),
+        ),
+    }
+    table = pa.table({name: pa.array(value) for name, value in values.items()})
+    return table.filter(pa.array(columns.real[columns.task[received]]))
+
+
+def _repeated(columns: TaskColumns, plans: list[StepPlan]) -> tuple[Ints, Bools, Ints]:
+    """Per record of the ledger, for those that are executions, see ``find_repeats``."""
+    nth = np.zeros(len(columns.event), dtype=np.int64)
+    replayed = np.zeros(len(columns.event), dtype=bool)
+    row = np.full(len(columns.event), -1, dtype=np.int64)
+    if not len(columns.event):
+        return nth, replayed, row
+    repeats = find_repeats(columns, plans)
+    order, position = repeats.order, np.arange(len(repeats.order))
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[repeats.position] = False
+    nth[order] = position - np.maximum.accumulate(np.where(fresh, position, 0)) + 1
+    names = _row_names(plans)
+    table = np.array(
+        [names.index(name) for plan in plans for name in (plan.phase, f"→ {plan.phase}")] or [-1],
+        dtype=np.int64,
+    )
+    replayed[repeats.again] = repeats.by_nats
+    row[repeats.again] = table[np.minimum(2 * repeats.step + repeats.transition, len(table) - 1)]
+    return nth, replayed, row
+
+
+def _row_names(plans: list[StepPlan]) -> list[str]:
+    return list(dict.fromkeys(name for plan in plans for name in (plan.phase, f"→ {plan.phase}")))
+
+
+def _phase_names(step: Ints, plans: list[StepPlan]) -> pa.DictionaryArray:
+    """Names of steps; a step of -1, or beyond the timeline, has none."""
+    unique = list(dict.fromkeys(plan.phase for plan in plans))
+    table = np.array([*(unique.index(plan.phase) for plan in plans), -1], dtype=np.int64)
+    known = (step >= 0) & (step < len(plans))
+    return _names(table[np.where(known, step, -1)], unique)
+
+
+def _queue_names(broker: npt.NDArray[np.integer], redis: str) -> pa.DictionaryArray:
+    table = np.full(256, -1, dtype=np.int64)
+    for number, name in (
+        (Broker.REDIS, redis),
+        (Broker.NATS, "jetstream"),
+        (Broker.MEMORY, "memory"),
+    ):
+        table[number] = QUEUES.index(name)
+    return _names(table[broker], list(QUEUES))
+
+
+def _names(codes: Ints, names: list[str]) -> pa.DictionaryArray:
+    """Names by their number; -1 for none."""
+    indices = pa.array(codes.astype(np.int8), mask=np.asarray(codes < 0))
+    return pa.DictionaryArray.from_arrays(indices, pa.array(names, type=pa.string()))
+
+
+def _nullable(values: Ints, valid: Bools) -> pa.Array:
+    return pa.array(values.astype(np.int64), mask=~valid)
+
+
+def _id_texts(ids: npt.NDArray[np.void]) -> pa.StringArray:
+    """UUIDs in their text form."""
+    octets = np.frombuffer(ids.tobytes(), dtype=np.uint8).reshape(-1, 16)
+    digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+    text = np.full((len(octets), 36), ord("-"), dtype=np.uint8)
+    places = [i for i in range(36) if i not in (8, 13, 18, 23)]
+    text[:, places[0::2]] = digits[octets >> 4]
+    text[:, places[1::2]] = digits[octets & 15]
+    offsets = np.arange(len(text) + 1, dtype=np.int32) * np.int32(text.shape[1])
+    return pa.StringArray.from_buffers(len(text), pa.py_buffer(offsets), pa.py_buffer(text))
