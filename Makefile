@@ -7,7 +7,7 @@ PRETTIER_VERSION := 3.10.1
 PRETTIER_FILES := "**/*.{md,yml,yaml,json}" .prettierrc
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test evidence lint format bench lab clean
+.PHONY: help rehearse test evidence lint format bench lab notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,8 +21,9 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 # Exit codes 0 (valid) and 1 (invalid) are answers about the designs; 3 (unknown), 2 and 70 are failures.
+# It ends by naming the report; one that cannot be made is said, and takes no verdict back.
 rehearse: $(STAMP) ## rehearse the migration on embedded brokers, both designs
-	@status=0; $(BIN)/hookbench rehearse --design both $(ARGS) || status=$$?; \
+	@status=0; $(BIN)/hookbench rehearse --design both --report $(ARGS) || status=$$?; \
 	if [ $$status -eq 1 ]; then exit 0; fi; exit $$status
 
 # Three at a time: most of them wait for brokers, and a machine with two cores gets twice as far.
@@ -57,6 +58,9 @@ bench: $(STAMP) ## pytest-benchmark on codec, producer and worker
 
 lab: $(STAMP) ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks
+
+notebooks: $(STAMP) ## execute the committed notebooks again on notebooks/data
+	$(BIN)/python -m tests.notebooks.refresh
 
 clean: ## remove the environment (results stay)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

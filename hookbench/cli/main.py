@@ -21,6 +21,7 @@ from hookbench.cli import (
     proxy,
     reconcile,
     rehearse,
+    report,
     run,
     scan,
     show,
@@ -60,7 +61,7 @@ app.command("run")(run.run)
 app.command("list")(run.list_known)
 app.command("show")(show.show)
 app.command("check")(show.check)
-app.command("report")(show.report)
+app.command("report")(report.report)
 app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)

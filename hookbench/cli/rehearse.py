@@ -67,6 +67,9 @@ def rehearse(
             help="Changes to the measures of the design: a name switches one on, -name off.",
         ),
     ] = "",
+    report: Annotated[
+        bool, typer.Option("--report", help="Write the report of the runs at the end.")
+    ] = False,
     json: JsonOutput = False,
 ) -> None:
     """Take a hook queue through the phases of the migration and account for every task.
@@ -80,6 +83,7 @@ def rehearse(
     Example: hookbench rehearse --quick --design both --expect guide=invalid,hardened=valid
     """
     from hookbench.brokers.durability import Durability
+    from hookbench.cli.report import make_reports
     from hookbench.cli.worker import choice
     from hookbench.migration.phases import Design, parse_phase
     from hookbench.rehearsal.settings import RehearsalSettings
@@ -116,6 +120,8 @@ def rehearse(
     for item in settings:
         item.check()
     manifests = [carry_out(item, json=json) for item in settings]
+    if report:
+        make_reports([manifest.run for manifest in manifests], out, json=json)
     raise typer.Exit(exit_code(manifests, expected))
 
 

@@ -1,4 +1,4 @@
-"""``hookbench show``, ``check`` and ``report``: stored runs."""
+"""``hookbench show`` and ``check``: stored runs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,7 +7,7 @@ import typer
 
 from hookbench.cli.options import JsonOutput, ResultsFolder, announce_json
 
-__all__ = ["check", "report", "show"]
+__all__ = ["check", "show"]
 
 RunArgument = Annotated[str, typer.Argument(help="latest, a run's id or its beginning, or a path.")]
 
@@ -89,11 +89,3 @@ def check(
     else:
         print_run(Console(), manifest)
     raise typer.Exit({"valid": 0, "invalid": 1}.get(manifest.verdict, 3))
-
-
-def report(run: RunArgument = "latest", out: ResultsFolder = Path("results")) -> None:
-    """Execute the rehearsal notebook on a run and write report.html into its folder."""
-    from hookbench.report.notebook import render_report
-    from hookbench.results.store import resolve_run
-
-    print(render_report(resolve_run(run, out)))

@@ -1,5 +1,6 @@
 """Puts plots and tables into a notebook, the same with any backend of matplotlib."""
 
+import html
 import io
 
 import pandas as pd
@@ -14,18 +15,38 @@ __all__ = ["show_plot", "show_table"]
 def show_plot(axes: Axes) -> None:
     """Display the figure of ``axes`` as a PNG; its title is the text for those who do not see."""
     data = io.BytesIO()
-    figure_of(axes).savefig(data, format="png")
+    figure_of(axes).savefig(data, format="png", metadata={"Software": None})
     title = " ".join(axes.get_title(loc="left").split())
     display(Image(data=data.getvalue(), format="png", alt=title))  # type: ignore[no-untyped-call]
 
 
 def show_table(table: pd.DataFrame, otherwise: str = "Nothing to show.") -> None:
-    """Display a table with its texts in full, or a sentence where it has no rows."""
+    """Display a table with its texts in full, or a sentence where it has no rows.
+
+    One with a named index is of figures, and scrolls sideways where it has no room; the rows of
+    another are of texts, and stand one cell below the other there, each after its heading.
+    """
     if table.empty:
         print(otherwise)  # noqa: T201 - it is a cell's output
         return
-    named = table.index.name is not None
+    if table.index.name is None:
+        display(HTML(_texts(table)))  # type: ignore[no-untyped-call]
+        return
     shown = table.rename_axis(index=None, columns=table.index.name)  # one row of headings
     with pd.option_context("display.max_colwidth", None):
-        html = shown.to_html(border=0, index=named, classes="figures" if named else "texts")
-    display(HTML(html))  # type: ignore[no-untyped-call]
+        figures = shown.to_html(border=0, classes="figures")
+    display(HTML(figures))  # type: ignore[no-untyped-call]
+
+
+def _texts(table: pd.DataFrame) -> str:
+    names = [html.escape(str(name)) for name in table.columns]
+    lines = ['<table class="dataframe texts">', "<thead><tr>"]
+    lines += [f"<th>{name}</th>" for name in names]
+    lines += ["</tr></thead>", "<tbody>"]
+    for row in table.itertuples(index=False):
+        cells = (
+            f'<td data-label="{name}">{html.escape(str(value))}</td>'
+            for name, value in zip(names, row, strict=True)
+        )
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return "\n".join([*lines, "</tbody>", "</table>"])

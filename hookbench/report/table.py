@@ -20,7 +20,7 @@ from hookbench.report.account_lines import (
 from hookbench.results.check import git_differences
 from hookbench.results.store import Manifest, ResourceUse
 
-__all__ = ["lag_text", "print_run", "run_table"]
+__all__ = ["lag_is_late", "lag_text", "print_run", "run_table"]
 
 _LAG_BOUND_MS = 50.0
 """Of runs that were stored before it was a setting."""
@@ -233,10 +233,19 @@ def lag_text(manifest: Manifest) -> str | None:
         f"schedule lag p50 {ms(lag['lag_p50_ns'])} p99 {ms(lag['lag_p99_ns'])}"
         f" max {ms(lag['lag_max_ns'])} ms"
     )
-    bound_ms = float(manifest.settings.get("max_lag_ms", _LAG_BOUND_MS))
-    if lag["lag_p99_ns"] > bound_ms * NS_PER_MS:
-        text += f" (p99 above {bound_ms:g} ms: latencies are NOT valid)"
+    if lag_is_late(manifest):
+        text += f" (p99 above {_lag_bound_ms(manifest):g} ms: latencies are NOT valid)"
     return text
+
+
+def lag_is_late(manifest: Manifest) -> bool:
+    """Whether the producers were so late that the latencies say nothing."""
+    lag = manifest.lag
+    return lag is not None and lag["lag_p99_ns"] > _lag_bound_ms(manifest) * NS_PER_MS
+
+
+def _lag_bound_ms(manifest: Manifest) -> float:
+    return float(manifest.settings.get("max_lag_ms", _LAG_BOUND_MS))
 
 
 def _print_resources(console: Console, manifest: Manifest, account: Account) -> None:

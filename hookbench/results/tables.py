@@ -147,11 +147,32 @@ class TablesKey(msgspec.Struct, kw_only=True):
 
 
 class Tables:
-    """Both tables of a run, on disk."""
+    """Both tables of a run, on disk.
 
-    def __init__(self, folder: Path, key: TablesKey) -> None:
+    Args:
+        folder: that they lie in.
+        key: what they say of themselves.
+        alone: whether the ledger that they were made from is not there.
+    """
+
+    def __init__(self, folder: Path, key: TablesKey, *, alone: bool = False) -> None:
         self.folder = folder
         self.key = key
+        self._alone = alone
+
+    def check(self) -> None:
+        """See that both are there with every column.
+
+        Raises:
+            ResultsError: see ``parts``.
+        """
+        for name, schema in _SCHEMAS.items():
+            path = self.folder / f"{name}.parquet"
+            try:
+                names = pq.read_schema(path).names
+            except (OSError, pa.ArrowException) as error:
+                raise self._damaged(path, error) from error
+            self._want(path, schema.names, names)
 
     def parts(self, name: str, columns: list[str]) -> Iterator[pd.DataFrame]:
         """The columns of a table in parts of a million rows at the most.
@@ -162,15 +183,11 @@ class Tables:
         path = self.folder / f"{name}.parquet"
         try:
             with pq.ParquetFile(path) as file:
-                if missing := [item for item in columns if item not in file.schema_arrow.names]:
-                    raise ResultsError(
-                        f"table {path}: no column {', '.join(missing)}; remove the folder"
-                        f" {self.folder}, and it is made anew from the ledger"
-                    )
+                self._want(path, columns, file.schema_arrow.names)
                 for batch in file.iter_batches(columns=columns, batch_size=1 << 20):
                     yield _frame_of(pa.Table.from_batches([batch]))
         except (OSError, pa.ArrowException) as error:
-            raise _damaged(path, error) from error
+            raise self._damaged(path, error) from error
 
     def read(self, name: str) -> pd.DataFrame:
         """A whole table.
@@ -179,17 +196,28 @@ class Tables:
             ResultsError: see ``parts``.
         """
         path = self.folder / f"{name}.parquet"
-        wanted = {"tasks": TASKS, "deliveries": DELIVERIES}[name].names
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise _damaged(path, error) from error
-        if missing := [item for item in wanted if item not in table.column_names]:
-            raise ResultsError(
-                f"table {path}: no column {', '.join(missing)}; remove the folder {self.folder},"
-                " and it is made anew from the ledger"
-            )
+            raise self._damaged(path, error) from error
+        self._want(path, _SCHEMAS[name].names, table.column_names)
         return _frame_of(table)
+
+    def _want(self, path: Path, wanted: list[str], there: list[str]) -> None:
+        if missing := [item for item in wanted if item not in there]:
+            raise ResultsError(f"table {path}: no column {', '.join(missing)}; {self._remedy}")
+
+    def _damaged(self, path: Path, error: Exception) -> ResultsError:
+        return ResultsError(f"table {path}: {error}; {self._remedy}")
+
+    @property
+    def _remedy(self) -> str:
+        if self._alone:
+            return "the run has no ledger to make it anew from: copy the whole run again"
+        return f"remove the folder {self.folder}, and it is made anew from the ledger"
+
+
+_SCHEMAS = {"tasks": TASKS, "deliveries": DELIVERIES}
 
 
 def _damaged(path: Path, error: Exception) -> ResultsError:
@@ -213,13 +241,16 @@ def _frame_of(table: pa.Table) -> pd.DataFrame:
 def open_tables(run: Path, manifest: Manifest, *, folder: Path | None = None) -> Tables:
     """The tables of a stored run, made first where there are none or its ledger has changed.
 
+    A run that is passed on without its ledger (no folder ``ledger``) is read from the tables alone.
+
     Args:
         run: where it is stored.
         manifest: of it.
         folder: where the tables lie; by default in the run's own folder.
 
     Raises:
-        ResultsError: they are damaged, of a newer schema, or cannot be written.
+        ResultsError: they are damaged, lack a column, are of a newer schema, of an older one
+            without their ledger, or cannot be written.
         LedgerError: nothing of its ledger can be read, or it is missing from a complete run.
     """
     folder = folder or run / TABLES_FOLDER
@@ -229,9 +260,19 @@ def open_tables(run: Path, manifest: Manifest, *, folder: Path | None = None) ->
             f"tables {folder}: schema {known.schema}, this version reads up to {TABLES_SCHEMA};"
             " use the hookbench that wrote them, or remove the folder"
         )
-    if known is None or (known.schema, known.segments) != (TABLES_SCHEMA, _segments_of(run)):
+    alone = known is not None and not (run / _LEDGER_FOLDER).exists()
+    if known is None or (known.schema < TABLES_SCHEMA and not alone):
         return make_tables(run, manifest, folder=folder)
-    return Tables(folder, known)
+    if known.schema < TABLES_SCHEMA:
+        raise ResultsError(
+            f"tables {folder}: schema {known.schema}, and there is no ledger to make those of"
+            f" schema {TABLES_SCHEMA} from; use the hookbench that wrote them"
+        )
+    if not alone and known.segments != _segments_of(run):
+        return make_tables(run, manifest, folder=folder)
+    tables = Tables(folder, known, alone=alone)
+    tables.check()
+    return tables
 
 
 def make_tables(

@@ -1,0 +1,87 @@
+"""Everything that a notebook calls, in one place: texts, tables, plots, and how they are shown."""
+
+from collections.abc import Sequence
+
+import hookbench
+from hookbench.report.fault_tables import (
+    causes_table,
+    crashes_table,
+    faults_table,
+    unavailable_table,
+)
+from hookbench.report.method import (
+    broker_settings_table,
+    describe_runs,
+    identify_runs,
+    rules_table,
+    timeline_table,
+)
+from hookbench.report.plots import plot_depths, plot_latency, plot_repeats, plot_throughput
+from hookbench.report.price import find_pair, price_table, price_text
+from hookbench.report.queues import comparable_runs, comparison_text, queues_table
+from hookbench.report.show import show_plot, show_table
+from hookbench.report.summary import (
+    describe_run,
+    findings_table,
+    invariants_table,
+    no_findings_text,
+    verdict_table,
+    verdict_text,
+)
+from hookbench.report.verdict import (
+    answer_text,
+    gates_table,
+    harms_table,
+    no_gates_text,
+    no_harms_text,
+    phases_table,
+    transitions_table,
+)
+from hookbench.results.run import Run
+
+__all__ = [
+    "answer_text",
+    "broker_settings_table",
+    "causes_table",
+    "comparable_runs",
+    "comparison_text",
+    "crashes_table",
+    "describe_run",
+    "describe_runs",
+    "faults_table",
+    "find_pair",
+    "findings_table",
+    "gates_table",
+    "harms_table",
+    "identify_runs",
+    "invariants_table",
+    "load_runs",
+    "no_findings_text",
+    "no_gates_text",
+    "no_harms_text",
+    "phases_table",
+    "plot_depths",
+    "plot_latency",
+    "plot_repeats",
+    "plot_throughput",
+    "price_table",
+    "price_text",
+    "queues_table",
+    "rules_table",
+    "show_plot",
+    "show_table",
+    "timeline_table",
+    "transitions_table",
+    "unavailable_table",
+    "verdict_table",
+    "verdict_text",
+]
+
+
+def load_runs(runs: Sequence[str], results: str) -> list[Run]:
+    """Stored runs, each given as to ``hookbench.load``.
+
+    Raises:
+        ResultsError: see ``hookbench.load``.
+    """
+    return [hookbench.load(run, results) for run in runs]

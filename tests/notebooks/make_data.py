@@ -1,0 +1,143 @@
+"""Makes ``notebooks/data``: the small runs and searches that the committed notebooks show.
+
+``python -m tests.notebooks.make_data`` carries them out on embedded brokers and keeps of each what
+a notebook reads: its manifest, tables, histograms and samples, without its ledger.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import hookbench
+from hookbench.results.store import encode_manifest, load_manifest, resolve_run, write_aside
+
+DATA = Path(__file__).resolve().parents[2] / "notebooks" / "data"
+KEPT = ("histograms.json", "samples.jsonl")
+TRIES = 5
+MOST_LAG_NS = 50_000_000
+
+REHEARSAL = """
+name = "rehearsal"
+description = "The five phases, small enough to be committed."
+[timeline]
+phases = ["redis_only", "dual_write", "dual_read", "nats_primary", "nats_only"]
+phase_seconds = 2.0
+[producers]
+processes = 1
+rate_per_s = 60.0
+[workers]
+processes = 1
+[pushes]
+repositories = 2
+interval_s = 2.0
+"""
+FAULTS = """
+name = "faults"
+description = "Phase 3 with a worker that is killed and a NATS server that stands still."
+[timeline]
+phases = ["nats_primary"]
+phase_seconds = 7.0
+[producers]
+processes = 1
+rate_per_s = 80.0
+[workers]
+processes = 2
+service_ms = 40.0
+[pushes]
+repositories = 1
+interval_s = 60.0
+[[faults]]
+kind = "kill"
+target = "worker-0"
+at_s = 1.5
+for_s = 0.5
+[[faults]]
+kind = "pause"
+target = "nats"
+at_s = 4.0
+for_s = 1.0
+"""
+QUEUE = """
+name = "queue"
+description = "One queue alone."
+[timeline]
+phases = ["{phase}"]
+phase_seconds = 4.0
+[brokers]
+redis_queue = "{kind}"
+[producers]
+processes = 1
+rate_per_s = 100.0
+[workers]
+processes = 1
+[pushes]
+repositories = 1
+interval_s = 60.0
+"""
+RUNS = {
+    "guide": (REHEARSAL, "guide"),
+    "hardened": (REHEARSAL, "hardened"),
+    "faults": (FAULTS, "guide"),
+    "redis_list": (QUEUE.format(phase="redis_only", kind="list"), "guide"),
+    "redis_stream": (QUEUE.format(phase="redis_only", kind="stream"), "guide"),
+    "jetstream": (QUEUE.format(phase="nats_only", kind="list"), "guide"),
+}
+SEARCHES = {
+    "null": ("--rate=2000", "--seconds=2"),
+    "jetstream": ("--rate=50", "--seconds=4", "--warm-up=1.5", "--slo=p99<500ms,backlog=flat"),
+}
+
+
+def hookbench_command(*arguments):
+    """Run it; only what it cannot do is an error, a verdict is none."""
+    command = [sys.executable, "-m", "hookbench", *arguments]
+    done = subprocess.run(command, check=False)
+    if done.returncode not in {0, 1, 3}:
+        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}")
+
+
+def make_run(results, name):
+    """Rehearse it, make its tables, keep what is read of it; whether its latencies are valid."""
+    scenario, design = RUNS[name]
+    path = results / f"{name}.toml"
+    path.write_text(scenario)
+    hookbench_command("run", str(path), f"--out={results}", f"--set=design={design}")
+    run = resolve_run("latest", results)
+    _ = hookbench.load(run).totals
+    kept = DATA / name
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    for item in KEPT:
+        shutil.copy(run / item, kept / item)
+    shutil.copytree(run / "tables", kept / "tables")
+    manifest = load_manifest(run)
+    manifest.settings["out"] = "results"  # no folder of this machine
+    write_aside(kept / "run.json", encode_manifest(manifest))
+    return manifest.lag["lag_p99_ns"] < MOST_LAG_NS
+
+
+def make_search(queue):
+    """A search with trials that are short, and so an interval that is wide."""
+    hookbench_command(
+        *("capacity", f"--queue={queue}", f"--out={DATA / 'capacity'}", "--width=1"),
+        *SEARCHES[queue],
+    )
+
+
+def main(names):
+    """Make those that are named, or all."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in RUNS:
+            if not names or name in names:
+                valid = any(make_run(Path(folder), name) for _ in range(TRIES))
+                if not valid:
+                    print(f"{name}: the producers were late in each of {TRIES} runs")
+    if not names or "capacity" in names:
+        for queue in SEARCHES:
+            make_search(queue)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
