@@ -1,0 +1,46 @@
+"""Executes the committed notebooks on ``notebooks/data`` and stores their outputs.
+
+``python -m tests.notebooks.refresh``; the tests compare what is committed with a fresh execution.
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+
+from hookbench.report.choice import NOTEBOOKS
+from hookbench.report.execute import execute_notebooks
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+
+
+def execute(name):
+    """The notebook with outputs, with nothing in it that depends on when or where it was made."""
+    (notebook,) = execute_notebooks(
+        [(FOLDER / f"{name}.ipynb", {})], begins=lambda *_numbers: None, folder=FOLDER
+    )
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {
+                "display_name": "Python 3 (ipykernel)",
+                "language": "python",
+                "name": "python3",
+            },
+            "language_info": {"name": "python"},
+        }
+    )
+    for cell in notebook.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
+    return notebook
+
+
+def main(names):
+    """Those that are named, or all."""
+    for name in names or NOTEBOOKS:
+        text = nbformat.writes(execute(name), version=4)
+        (FOLDER / f"{name}.ipynb").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
+        print(f"{name}.ipynb")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
