@@ -21,6 +21,7 @@ __all__ = [
     "from_zero",
     "grid_along",
     "log_ticks",
+    "number_beside",
     "percentile_axis",
     "plain",
     "step_over_tail",
@@ -31,6 +32,7 @@ __all__ = [
 TIME_LABEL = "time since the start of the load (s)"
 PERCENTILE_LABEL = "percentile of tasks (log tail)"
 _PERCENTILES = (0, 50, 90, 99, 99.9, 99.99, 99.999)
+_MANY_NINES = 4
 _WIDE_RANGE = 300
 _NARROW_RANGE = 1.5
 _BELOW_ZERO = 0.015
@@ -61,7 +63,8 @@ def log_ticks(axis: Axis) -> None:
 def percentile_axis(axes: Axes, longest: float) -> None:
     """Percentiles on the x axis as an HDR plot has them: each nine takes the same room."""
     axes.set_xlim(0, longest * 1.02)
-    percentiles = [p for p in _PERCENTILES if _tail(p) <= longest]
+    first = 0 if longest < _MANY_NINES else 1  # 0 % and 50 % are close to each other there
+    percentiles = [p for p in _PERCENTILES[first:] if _tail(p) <= longest]
     axes.xaxis.set_major_locator(FixedLocator([_tail(p) for p in percentiles]))
     axes.set_xticklabels([f"{p:g} %" for p in percentiles])
     axes.grid(axis="both", color="#DDDDDD", linewidth=0.6)
@@ -85,6 +88,11 @@ def grid_along(axes: Axes, axis: str) -> None:
     """Lines across one axis alone, of bars that lie."""
     axes.grid(visible=False, axis="both")
     axes.grid(axis=axis, color="#DDDDDD", linewidth=0.6)  # type: ignore[arg-type]
+
+
+def number_beside(axes: Axes, value: float, y: float, text: str, *, size: float = 9) -> None:
+    """The text of a bar that lies and ends at ``value``."""
+    axes.annotate(text, (value, y), (4, 0), textcoords="offset points", va="center", size=size)
 
 
 def thousands(value: float, _position: int | None = None) -> str:

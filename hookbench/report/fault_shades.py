@@ -9,9 +9,8 @@ import textwrap
 import pandas as pd
 from matplotlib.axes import Axes
 
-from hookbench.report.style import FAULT
-
 __all__ = [
+    "FAULT",
     "MOST_LABELLED",
     "fault_inches",
     "fault_key",
@@ -20,6 +19,8 @@ __all__ = [
     "shade_faults",
 ]
 
+FAULT = "#F0E442"
+"""The yellow of Okabe and Ito, as no queue has it."""
 MOST_LABELLED = 8
 """With more faults than that each is a thin mark without a label."""
 _KEY_CHARACTERS = 78

@@ -27,6 +27,8 @@ def _queue(run: Run) -> str:
     phases = list(dict.fromkeys(run.phases["phase"]))
     if phases == ["redis_only"]:
         return f"redis_{run.manifest.settings.get('redis_kind', 'list')}"
+    if phases and set(phases) <= {"nats_primary", "nats_only"}:
+        return "jetstream"
     return phases[0] if len(phases) == 1 else f"{len(phases)} phases"
 
 

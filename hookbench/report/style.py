@@ -6,6 +6,7 @@ large letters, so that it can be read at the width of a phone.
 """
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any, cast
@@ -16,16 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from hookbench.migration.phases import Phase
+from hookbench.report.fault_shades import FAULT, shade_faults
 
 __all__ = [
     "ACCEPTED",
     "COLOUR_OF_QUEUE",
     "COLOUR_OF_ROLE",
+    "COLOUR_OF_RUN",
     "DASHES",
     "DONE",
     "EXPLAINED",
     "FAULT",
     "GREY",
+    "HATCHES",
     "REPEATED",
     "STYLE_OF_PHASE",
     "decorate",
@@ -35,6 +39,7 @@ __all__ = [
     "new_axes",
     "new_panels",
     "say_instead",
+    "shade_faults",
     "shade_phases",
 ]
 
@@ -49,7 +54,6 @@ DONE = "#009E73"
 REPEATED = "#CC79A7"
 EXPLAINED = "#999999"
 GREY = "#555555"
-FAULT = "#F0E442"
 COLOUR_OF_ROLE = {
     "redis": COLOUR_OF_QUEUE["redis_list"],
     "nats": COLOUR_OF_QUEUE["jetstream"],
@@ -59,9 +63,13 @@ COLOUR_OF_ROLE = {
     "harness": "#777777",
 }
 """Brokers in the colours of their queues, producer and worker in those of what they do."""
+COLOUR_OF_RUN = ("#000000", "#009E73", "#CC79A7", "#8C6D00", "#777777", "#56B4E9")
+"""Where runs are compared and no queues: none is that of a queue of a rehearsal."""
 _BAND = ("#F1F1F1", "#FFFFFF")
 _CIVIDIS = ("#00224E", "#35456C", "#7C7B78", "#B3A369", "#E0BF14")
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+HATCHES = ("", "////", "....", "xxxx", "----")
+"""Where bars of runs stand beside each other, and colours say something else."""
 STYLE_OF_PHASE: dict[str, dict[str, Any]] = {
     phase.label: {"color": colour, "linestyle": dash}
     for phase, colour, dash in zip(Phase, _CIVIDIS, DASHES, strict=True)
@@ -69,6 +77,8 @@ STYLE_OF_PHASE: dict[str, dict[str, Any]] = {
 WIDTH_INCHES = 5.8
 DPI = 160
 _PAD_INCHES = 0.1
+_UNIT = re.compile(r"(\d) (ms|s|%|MiB|times|USD)\b")
+"""What does not stand at the beginning of a line."""
 _TITLE_CHARACTERS = 46
 _BAND_LABEL_POINTS = 18
 _TITLE_SIZE = 11.5
@@ -112,7 +122,9 @@ def decorate(
     ``bands`` leaves room for the labels of ``shade_phases`` between the title and the axes.
     """
     axes.set_title(
-        textwrap.fill(title, characters or _TITLE_CHARACTERS),
+        textwrap.fill(
+            _UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", title), characters or _TITLE_CHARACTERS
+        ),
         loc="left",
         fontsize=_TITLE_SIZE,
         weight="bold",
