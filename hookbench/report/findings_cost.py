@@ -16,6 +16,7 @@ __all__ = [
     "cost_table",
     "resource_finding",
     "resource_table",
+    "roles_in_order",
 ]
 
 ROLES = ("redis", "nats", "producer", "worker", "proxy", "harness")
@@ -43,7 +44,7 @@ def resource_table(runs: Sequence[Run]) -> pd.DataFrame:
         done = run.totals["done"]
         thousands = done / 1e3 if done else np.nan
         used = run.resources
-        for role in _in_order(used["role"]):
+        for role in roles_in_order(used["role"]):
             found = used[used["role"] == role]
             rows.append(
                 {
@@ -60,8 +61,8 @@ def resource_table(runs: Sequence[Run]) -> pd.DataFrame:
 _RESOURCES = ["run", "role", "cpu_s_per_thousand", "memory_mib", "written_mb_per_thousand"]
 
 
-def _in_order(roles: pd.Series) -> list[str]:
-    """Known roles in their order, then others; nodes of a broker count for it."""
+def roles_in_order(roles: pd.Series) -> list[str]:
+    """The roles that ``Run.resources`` has: known ones in their order, then others."""
     found = list(dict.fromkeys(str(role) for role in roles))
     return [role for role in ROLES if role in found] + [r for r in found if r not in ROLES]
 
@@ -106,7 +107,7 @@ def cost_table(runs: Sequence[Run], prices: Prices) -> pd.DataFrame:
         per_million = _MILLION / done if done and len(phases) else np.nan
         hours = (phases["end_s"].max() - phases["start_s"].min()) / _SECONDS_PER_HOUR
         used = run.resources
-        for role in _in_order(used["role"]):
+        for role in roles_in_order(used["role"]):
             if role in METERS:
                 continue
             found = used[used["role"] == role]
