@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import hookbench
+from hookbench.report.capacity_tables import capacity_table, identify_answers, trials_table
 from hookbench.report.fault_tables import (
     causes_table,
     crashes_table,
@@ -17,6 +17,12 @@ from hookbench.report.method import (
     timeline_table,
 )
 from hookbench.report.plots import plot_depths, plot_latency, plot_repeats, plot_throughput
+from hookbench.report.plots_cost import load_prices, plot_cost, plot_resources
+from hookbench.report.plots_designs import plot_designs
+from hookbench.report.plots_faults import plot_recovery, plot_redeliveries, plot_stuck
+from hookbench.report.plots_knee import load_answers, plot_knee
+from hookbench.report.plots_latency import plot_ecdf, plot_percentiles
+from hookbench.report.plots_over_time import plot_latency_over_time
 from hookbench.report.price import find_pair, price_table, price_text
 from hookbench.report.queues import comparable_runs, comparison_text, queues_table
 from hookbench.report.show import show_plot, show_table
@@ -37,11 +43,12 @@ from hookbench.report.verdict import (
     phases_table,
     transitions_table,
 )
-from hookbench.results.run import Run
+from hookbench.results.run import Run, load
 
 __all__ = [
     "answer_text",
     "broker_settings_table",
+    "capacity_table",
     "causes_table",
     "comparable_runs",
     "comparison_text",
@@ -53,25 +60,40 @@ __all__ = [
     "findings_table",
     "gates_table",
     "harms_table",
+    "identify_answers",
     "identify_runs",
     "invariants_table",
+    "load_answers",
+    "load_prices",
     "load_runs",
     "no_findings_text",
     "no_gates_text",
     "no_harms_text",
     "phases_table",
+    "plot_cost",
     "plot_depths",
+    "plot_designs",
+    "plot_ecdf",
+    "plot_knee",
     "plot_latency",
+    "plot_latency_over_time",
+    "plot_percentiles",
+    "plot_recovery",
+    "plot_redeliveries",
     "plot_repeats",
+    "plot_resources",
+    "plot_stuck",
     "plot_throughput",
     "price_table",
     "price_text",
     "queues_table",
     "rules_table",
     "show_plot",
+    "show_price",
     "show_table",
     "timeline_table",
     "transitions_table",
+    "trials_table",
     "unavailable_table",
     "verdict_table",
     "verdict_text",
@@ -84,4 +106,11 @@ def load_runs(runs: Sequence[str], results: str) -> list[Run]:
     Raises:
         ResultsError: see ``hookbench.load``.
     """
-    return [hookbench.load(run, results) for run in runs]
+    return [load(run, results) for run in runs]
+
+
+def show_price(runs: Sequence[Run]) -> None:
+    """Display guide beside hardened, of the runs that ``price_table`` compares; else nothing."""
+    pair = find_pair(runs)
+    if pair is not None:
+        show_plot(plot_designs(*pair))

@@ -7,11 +7,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import hookbench
 from hookbench.report.choice import Part, choose_parts
 from hookbench.report.execute import ReportError, execute_notebooks, find_notebook, import_extra
 from hookbench.report.telling import SilentTelling, Telling
-from hookbench.results.store import Manifest, load_manifest, write_aside
+from hookbench.results.store import Manifest, write_aside
 
 __all__ = ["REPORT_NAME", "ReportError", "render_report"]
 
@@ -61,8 +60,9 @@ def render_report(
 
 def _readable(folder: Path) -> Manifest:
     """The manifest of a run whose tables can be read: an error here is one line, and early."""
-    load_manifest(folder)
-    return hookbench.load(folder).manifest
+    from hookbench.results.run import load  # noqa: PLC0415 - it needs the extra
+
+    return load(folder).manifest
 
 
 def _execute(parts: Sequence[Part], telling: Telling) -> list[Any]:
