@@ -125,8 +125,9 @@ def knee_finding(answers: Sequence[CapacityAnswer]) -> str:
     queues = [item for item in answers if item.label != NULL]
     known = [item for item in queues if item.capacity.low_per_s and not item.unknown_because]
     if not known:
-        why = next((item.unknown_because for item in queues if item.unknown_because), "")
-        return f"No answer: {why}" if why else "No answer of hookbench capacity"
+        if not queues:
+            return "No answer of hookbench capacity"
+        return f"No answer for {parts_of(queues[0].label)[0]}: {queues[0].unknown_because}"
     known.sort(key=lambda item: -item.capacity.low_per_s)
     shown = known if len(known) <= _MOST else [known[0], known[-1]]
     names = _names([item.label for item in shown])

@@ -1,11 +1,14 @@
 """A stored run as frames, from ledgers written by hand, so that every figure is known."""
 
+import importlib
+import inspect
 import uuid
 
 import pytest
 
 pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 
+import hookbench
 from hookbench.errors import LedgerError, ResultsError, SettingError
 from hookbench.ledger.events import Broker, Event
 from hookbench.migration.phases import Phase
@@ -186,6 +189,16 @@ def test_a_run_cut_off_before_it_had_a_ledger(run):
     assert "seed       7" in describe_run(frames)
     for plot in PLOTS:
         plot(frames)
+
+
+def test_hookbench_load_reads_a_run_whatever_was_imported_before(run, ids):
+    made = run()
+    made.put(ids[0], 10 * MS)
+    made.store()
+    importlib.import_module("hookbench.load.search")  # makes hookbench.load the package
+    assert not inspect.isfunction(hookbench.load)
+    assert hookbench.load(made.folder).totals["offered"] == 1
+    assert hookbench.load(made.folder.name, made.folder.parent).totals["offered"] == 1
 
 
 def test_a_complete_run_without_its_ledger_is_an_error(run):
