@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from hookbench.load.search import Trial
 from hookbench.rehearsal.capacity import CapacityAnswer
 
 __all__ = ["capacity_table", "identify_answers", "trials_table"]
@@ -43,16 +44,24 @@ def capacity_table(answers: Sequence[CapacityAnswer]) -> pd.DataFrame:
 
 
 def trials_table(answers: Sequence[CapacityAnswer]) -> pd.DataFrame:
-    """One row per trial, by rate."""
-    rows = [
-        {
-            "queue, durability, design": answer.label,
-            "rate (tasks/s)": f"{trial.rate_per_s:,.0f}",
-            "sustained": _SUSTAINED[trial.sustained],
-            "why not": trial.why,
-        }
-        for answer in answers
-        for judgement in answer.capacity.judgements
-        for trial in judgement.trials
-    ]
-    return pd.DataFrame(rows)
+    """One row per rate that was tried: what its trials came to, and the latencies of each."""
+    rows = []
+    for answer in answers:
+        for judgement in answer.capacity.judgements:
+            latencies = [_latency(trial) for trial in judgement.trials]
+            rows.append(
+                {
+                    "queue, durability, design": answer.label,
+                    "rate (tasks/s)": f"{judgement.rate_per_s:,.0f}",
+                    "sustained": _SUSTAINED[judgement.sustained],
+                    "trials": f"{len(judgement.trials)}",
+                    "p99 of each (ms)": " / ".join(latencies),
+                }
+            )
+    return pd.DataFrame(rows).set_index("queue, durability, design")
+
+
+def _latency(trial: Trial) -> str:
+    """p99 of the tasks; of no queue, of the schedule lag."""
+    value = trial.figures.get("p99_ms", trial.figures.get("lag_p99_ms"))
+    return "-" if value is None else f"{value:,.1f}"

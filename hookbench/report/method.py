@@ -41,9 +41,9 @@ def timeline_table(runs: Sequence[Run]) -> pd.DataFrame:
     phases = {phase.label: phase for phase in Phase}
     rows = [
         {
+            "phase": step.phase,
             "run": run.manifest.run,
             "design": run.manifest.design,
-            "phase": step.phase,
             "writes": str(write_route(phases[step.phase])),
             "reads": str(read_route(phases[step.phase])),
             "length (s)": f"{step.end_s - step.start_s:.1f}",
@@ -52,23 +52,30 @@ def timeline_table(runs: Sequence[Run]) -> pd.DataFrame:
         for run in runs
         for step in run.phases.itertuples()
     ]
-    return pd.DataFrame(rows)
+    columns = ["phase", "run", "design", "writes", "reads", "length (s)", "whole"]
+    return pd.DataFrame(rows, columns=columns).set_index("phase")
 
 
 def broker_settings_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per broker of each run, as it described itself after it."""
+    """One row per broker as it described itself after its run; runs of equal settings share it."""
+    told: dict[tuple[str, str, str, str], list[str]] = {}
+    for run in runs:
+        for report in run.manifest.broker_reports:
+            settings = ", ".join(
+                f"{name} {value or 'off'}" for name, value in report.configuration.items()
+            )
+            broker = f"{report.name} {report.version}"
+            key = (broker, str(report.durability), settings, report.problem or "")
+            told.setdefault(key, []).append(run.manifest.run)
     rows = [
         {
-            "run": run.manifest.run,
-            "broker": f"{report.name} {report.version}",
-            "durability": str(report.durability),
-            "settings that were read back": ", ".join(
-                f"{name} {value or 'off'}" for name, value in report.configuration.items()
-            ),
-            "not read": report.problem or "",
+            "broker": broker,
+            "durability": durability,
+            "settings that were read back": settings,
+            "not read": problem,
+            "runs": ", ".join(names),
         }
-        for run in runs
-        for report in run.manifest.broker_reports
+        for (broker, durability, settings, problem), names in sorted(told.items())
     ]
     return pd.DataFrame(rows)
 

@@ -8,6 +8,7 @@ import pandas as pd
 from hookbench.report.choice import queue_of
 from hookbench.report.findings import format_ms
 from hookbench.report.price import cpu_s_per_million, done_per_s, network_bytes_per_task
+from hookbench.report.table import lag_text
 from hookbench.results.run import Run
 from hookbench.results.store import Manifest
 
@@ -40,10 +41,13 @@ def comparable_runs(runs: Sequence[Run]) -> list[Run]:
 
 
 def comparison_text(runs: Sequence[Run]) -> str:
-    """What the runs that are compared have in common, and why others are left out."""
+    """What compared runs have in common, what their latencies are worth, and who is left out."""
     compared = comparable_runs(runs)
     common = _conditions(compared[0].manifest)
     lines = [", ".join(f"{name} {value}" for name, value in common.items())]
+    for run in compared:
+        lag = lag_text(run.manifest) or "no schedule lag is known"
+        lines.append(f"{queue_of(run.manifest)}: {lag}")
     for run in runs:
         if run in compared:
             continue

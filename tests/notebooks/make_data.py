@@ -49,10 +49,12 @@ service_ms = 40.0
 repositories = 1
 interval_s = 60.0
 [[faults]]
-kind = "kill"
+kind = "kill_at_step"
 target = "worker-0"
-at_s = 1.5
-for_s = 0.5
+step = "start"
+nth = 40
+at_s = 0.5
+for_s = 2.0
 [[faults]]
 kind = "pause"
 target = "nats"
