@@ -38,11 +38,15 @@ def render_report(
         telling: is told how far it is.
 
     Raises:
-        ResultsError: a run or its tables cannot be read.
+        ResultsError: a run, its tables or an answer cannot be read.
         SettingError: a notebook cannot be chosen.
         ReportError: the extra is not installed, a cell failed, or the file cannot be written.
     """
     import_extra()
+    from hookbench.report.plots_knee import load_answers  # noqa: PLC0415 - it needs the extra
+
+    if capacity is not None:
+        load_answers(capacity)
     folders = [run.resolve() for run in runs]
     stored = [(folder, _readable(folder)) for folder in folders]
     parts = choose_parts(stored, capacity=capacity and capacity.resolve(), notebooks=notebooks)

@@ -36,7 +36,7 @@ def answer_of_run(manifest: Manifest) -> str:
     if account is None or manifest.verdict is Verdict.UNKNOWN:
         reasons = manifest.unknown_because or [f"it has no account ({manifest.status})"]
         more = len(reasons) - _MOST_REASONS
-        told = "; ".join(reasons[:_MOST_REASONS]) + (f"; {more} more reasons" if more > 0 else "")
+        told = "; ".join(reasons[:_MOST_REASONS]) + (f"; {more} more" if more > 0 else "")
         return f"whether {who} may go on is not known: {told}"
     refused = [gate for gate in manifest.gates if gate.answer != "go"]
     wrong = [row for row in account.rows if row.verdict is not Verdict.VALID]

@@ -64,11 +64,14 @@ class Run:
 
     @cached_property
     def origin_ns(self) -> int:
-        """Monotonic time that the ``_s`` columns count from: the start of the first phase."""
+        """Monotonic time that the ``_s`` columns count from: the start of the first phase.
+
+        Of a run that was cut off in its first phase that is when the phase was entered, which is
+        before its load began.
+        """
         starts = [record.start_ns for record in self.manifest.steps]
-        return min(
-            [*starts, *self._tables.key.begun_ns.values()], default=self._tables.key.first_ns
-        )
+        begun = self._tables.key.begun_ns.values()
+        return min(starts or begun, default=self._tables.key.first_ns)
 
     # What happened to tasks.
 

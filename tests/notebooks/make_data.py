@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 import hookbench
 from hookbench.results.store import encode_manifest, load_manifest, resolve_run, write_aside
 
@@ -87,8 +89,8 @@ RUNS = {
     "jetstream": (QUEUE.format(phase="nats_only", kind="list"), "guide"),
 }
 SEARCHES = {
-    "null": ("--rate=2000", "--seconds=2"),
-    "jetstream": ("--rate=50", "--seconds=4", "--warm-up=1.5", "--slo=p99<500ms,backlog=flat"),
+    "null": ("--rate=500", "--seconds=3", "--slo=p99<100ms,backlog=flat"),
+    "jetstream": ("--rate=50", "--seconds=8", "--warm-up=4", "--slo=p99<500ms,backlog=flat"),
 }
 
 
@@ -116,6 +118,8 @@ def make_run(results, name):
     shutil.copytree(run / "tables", kept / "tables")
     manifest = load_manifest(run)
     manifest.settings["out"] = "results"  # no folder of this machine
+    release = manifest.environment.kernel.partition("-")[0]
+    manifest.environment = msgspec.structs.replace(manifest.environment, kernel=release)
     write_aside(kept / "run.json", encode_manifest(manifest))
     return manifest.lag["lag_p99_ns"] < MOST_LAG_NS
 

@@ -1,7 +1,10 @@
-"""The rehearsal notebook on a run that really took place."""
+"""The report of two runs that really took place, made by ``hookbench rehearse --report``."""
 
 import html.parser
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,50 +15,85 @@ import pytest
 pytest.importorskip("papermill", reason="the extra notebooks is not installed")
 pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 
-import hookbench
-from hookbench.report import notebook
-from hookbench.report.notebook import ReportError, find_notebook, render_report
-from hookbench.report.plots import (
-    count_repeats,
+import pyarrow.parquet as pq
+
+from hookbench.cli.report import make_reports
+from hookbench.report import execute, notebook
+from hookbench.report.api import (
+    answer_text,
+    plot_cost,
     plot_depths,
+    plot_designs,
+    plot_ecdf,
+    plot_knee,
     plot_latency,
+    plot_latency_over_time,
+    plot_percentiles,
+    plot_recovery,
+    plot_redeliveries,
     plot_repeats,
+    plot_resources,
+    plot_stuck,
     plot_throughput,
+    load_answers,
+    load_prices,
 )
+from hookbench.report.execute import find_notebook
+from hookbench.report.notebook import ReportError, render_report
+from hookbench.report.plots import count_repeats
 from hookbench.report.style import figure_of
-from hookbench.results.store import resolve_run
+from hookbench.results.run import load
+from hookbench.results.store import encode_manifest, load_manifest, resolve_run
 from tests.plot_checks import check_texts
 
+pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).resolve().parents[2]
-PLOTS = (plot_throughput, plot_latency, plot_depths, plot_repeats)
+DATA = ROOT / "notebooks" / "data"
+OF_PHASES = (
+    plot_repeats,
+    plot_depths,
+    plot_stuck,
+    plot_throughput,
+    plot_latency,
+    plot_latency_over_time,
+)
+OF_FAULTS = (plot_recovery, plot_throughput, plot_latency_over_time, plot_redeliveries)
 OFFLINE_TAGS = {"script", "link", "iframe", "object", "embed"}
 
 
 @pytest.fixture(scope="session")
-def stored_run(tmp_path_factory):
-    """A small run of all five phases on embedded brokers."""
+def rehearsed(tmp_path_factory):
+    """Both designs through all five phases on embedded brokers: what the command said, results."""
     results = tmp_path_factory.mktemp("results")
     command = [
-        sys.executable, "-m", "hookbench", "rehearse", "--quick",
-        "--phase-seconds", "1.5", "--rate", "200", "--producers", "1", "--workers", "1",
+        sys.executable, "-m", "hookbench", "rehearse", "--quick", "--design", "both", "--report",
+        "--phase-seconds", "1.5", "--rate", "100", "--producers", "1", "--workers", "1",
         "--out", str(results),
     ]  # fmt: skip
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=380, check=False)
     assert answer.returncode in {0, 1}, answer.stderr  # an answer about the design, not a failure
-    return resolve_run("latest", results)
+    return answer, results
+
+
+@pytest.fixture(scope="session")
+def stored_run(rehearsed):
+    return resolve_run("0001", rehearsed[1])
+
+
+@pytest.fixture(scope="session")
+def hardened_run(rehearsed):
+    return resolve_run("0002", rehearsed[1])
 
 
 @pytest.fixture(scope="session")
 def frames(stored_run):
-    return hookbench.load(stored_run)
+    return load(stored_run)
 
 
 @pytest.fixture(scope="session")
-def page(stored_run):
-    path = render_report(stored_run)
-    assert path == stored_run / "report.html"
-    assert [item.name for item in stored_run.iterdir() if item.name.startswith(".")] == []
-    return path.read_text(encoding="utf-8")
+def page(hardened_run):
+    assert [item.name for item in hardened_run.iterdir() if item.name.startswith(".")] == []
+    return (hardened_run / "report.html").read_text(encoding="utf-8")
 
 
 class Tags(html.parser.HTMLParser):
@@ -81,6 +119,37 @@ class Tags(html.parser.HTMLParser):
             self.rows[-1][-1] += data.strip()
 
 
+def hookbench(*arguments, cwd=None, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "hookbench", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+def titles(plots, *arguments):
+    """The findings that plots have as titles, on one line each."""
+    found = set()
+    for plot in plots:
+        axes = plot(*arguments)
+        first = axes[0] if isinstance(axes, list) else axes
+        found.add(" ".join(first.get_title(loc="left").split()))
+    return found
+
+
+def test_a_rehearsal_ends_by_naming_its_report(rehearsed, stored_run, hardened_run):
+    answer, _results = rehearsed
+    last = answer.stdout.splitlines()[-1]
+    assert last == f"report    {hardened_run / 'report.html'}"
+    assert not (stored_run / "report.html").exists()
+    assert "report    notebook 1 of 4, cell 1 of " in answer.stderr
+    assert "--report $(ARGS)" in (ROOT / "Makefile").read_text()
+
+
 def test_page_needs_no_network(page):
     tags = Tags(page).found
     assert {tag for tag, _ in tags} & OFFLINE_TAGS == set()
@@ -97,13 +166,33 @@ def test_page_needs_no_network(page):
     assert "mathjax" not in page.lower()
 
 
-def test_page_holds_plots_with_their_findings_and_no_code(page, frames):
+def test_page_holds_plots_with_their_findings_and_no_code(page, frames, hardened_run):
     images = [attributes for tag, attributes in Tags(page).found if tag == "img"]
-    assert len(images) == len(PLOTS)
+    assert len(images) == 2 * len(OF_PHASES) + 1
     assert all(image["src"].startswith("data:image/png;base64,") for image in images)
-    titles = {" ".join(plot(frames).get_title(loc="left").split()) for plot in PLOTS}
-    assert {image["alt"] for image in images} == titles
-    assert "hookbench.load" not in page
+    hardened = load(hardened_run)
+    expected = titles(OF_PHASES, frames) | titles(OF_PHASES, hardened)
+    expected |= titles([plot_designs], frames, hardened)
+    assert {image["alt"] for image in images} == expected
+    assert "load_runs" not in page
+
+
+def test_page_begins_with_the_answer_and_its_contents(page, frames, hardened_run):
+    text = "".join(Tags(page).text)
+    answers = answer_text([frames]).removesuffix("."), answer_text([load(hardened_run)])
+    assert "may not go into dual_read" in answers[0]
+    assert "may go on, through all 4 changes of phase" in answers[1]
+    for answer in answers:
+        assert text.count(answer) >= 1
+    links = re.findall(r'<a href="#(part\d+)">([^<]+)</a>', page)
+    runs = [frames.manifest.run, load_manifest(hardened_run).run]
+    assert links == [
+        ("part1", "How it was measured"),
+        ("part2", f"Phases: guide, run {runs[0]}"),
+        ("part3", f"Phases: hardened, run {runs[1]}"),
+        ("part4", "Verdict"),
+    ]
+    assert [name for name, _title in links] == re.findall(r'<section id="(part\d+)">', page)
 
 
 def test_page_says_where_the_run_comes_from_and_its_verdict(page, frames):
@@ -119,8 +208,10 @@ def test_page_says_where_the_run_comes_from_and_its_verdict(page, frames):
         f"design {manifest.design}: {manifest.verdict.upper()}",
     ):
         assert said in text
-    headings = next(row for row in tags.rows if row[:1] == ["phase"])
-    table = {row[0]: dict(zip(headings, row, strict=True)) for row in tags.rows[1:10]}
+    number = next(i for i, row in enumerate(tags.rows) if row[:3] == ["phase", "verdict", "tasks"])
+    headings, count = tags.rows[number], len(manifest.account.rows)
+    rows = tags.rows[number + 1 : number + 1 + count]
+    table = {row[0]: dict(zip(headings, row, strict=True)) for row in rows}
     assert list(table) == [row.name for row in manifest.account.rows]
     for row in manifest.account.rows:
         assert table[row.name]["verdict"].lower() == row.verdict
@@ -184,37 +275,157 @@ def test_samples_end_with_what_was_left(frames):
     assert frames.samples["time_ns"].is_monotonic_increasing
 
 
-@pytest.mark.parametrize("plot", PLOTS)
-def test_no_text_of_a_plot_is_cut_off_or_covers_another(plot, frames):
+@pytest.mark.parametrize("plot", OF_PHASES)
+def test_no_text_of_a_plot_is_cut_off_or_covers_another(plot, frames, hardened_run):
     check_texts(figure_of(plot(frames)))
+    check_texts(figure_of(plot(load(hardened_run))))
 
 
-def test_a_failing_cell_is_an_error_and_leaves_the_report(stored_run, page, tmp_path, monkeypatch):
-    broken = json.loads(find_notebook().read_text())
+def test_no_text_of_a_committed_plot_is_cut_off_or_covers_another():
+    runs = {name: load(DATA / name) for name in ("guide", "hardened", "faults")}
+    queues = [load(DATA / name) for name in ("redis_list", "redis_stream", "jetstream")]
+    shown = [plot(run) for run in runs.values() for plot in (*OF_PHASES, *OF_FAULTS)]
+    shown += [plot(queues, by="queue") for plot in (plot_percentiles, plot_ecdf)]
+    shown += [plot_cost(queues, load_prices()), plot_knee(load_answers(DATA / "capacity"))]
+    several = [plot_designs(runs["guide"], runs["hardened"]), plot_resources(queues)]
+    for axes in [*shown, *(item[0] for item in several)]:
+        check_texts(figure_of(axes))
+
+
+def test_a_failing_cell_is_an_error_and_leaves_the_report(
+    stored_run, hardened_run, page, tmp_path, monkeypatch
+):
+    broken = json.loads(find_notebook("05_verdict").read_text())
     broken["cells"][-1]["source"] = ["raise ValueError('of this test')"]
-    path = tmp_path / "rehearsal.ipynb"
+    path = tmp_path / "05_verdict.ipynb"
     path.write_text(json.dumps(broken))
-    monkeypatch.setattr(notebook, "find_notebook", lambda: path)
+    monkeypatch.setattr(notebook, "find_notebook", lambda _name: path)
     with pytest.raises(ReportError, match="ValueError: of this test"):
-        render_report(stored_run)
-    assert (stored_run / "report.html").read_text(encoding="utf-8") == page
+        render_report([stored_run, hardened_run], notebooks=["05"])
+    assert (hardened_run / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_one_notebook_goes_to_a_file_of_ones_choice(stored_run, tmp_path):
+    target = tmp_path / "verdict.html"
+    answer = hookbench("report", stored_run, "--notebook", "05", "--to", target)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == f"{target}\n"
+    page = target.read_text(encoding="utf-8")
+    assert page.count("<section") == 1
+    text = "".join(Tags(page).text)
+    assert "No price: it takes a guide and a hardened run" in text
+    assert "No gate was asked: the measures of guide leave the gates out." in text
 
 
 def test_missing_extra_names_the_command(stored_run, monkeypatch):
     monkeypatch.setitem(sys.modules, "papermill", None)
     with pytest.raises(ReportError, match=r"papermill.*pip install 'hookbench\[notebooks\]'"):
-        render_report(stored_run)
+        render_report([stored_run])
 
 
-def test_notebook_is_committed_without_outputs_and_with_parameters():
-    cells = json.loads(find_notebook().read_text())["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)
-    (parameters,) = [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])]
-    values = {}
-    exec("".join(parameters["source"]), values)  # noqa: S102 - two assignments of this project
-    assert (values["run"], values["results"]) == ("latest", "../results")
+def test_a_run_cut_off_half_way_has_a_report_that_says_so(stored_run, tmp_path):
+    run = tmp_path / "0003-cut"
+    shutil.copytree(stored_run, run, ignore=shutil.ignore_patterns("tables", "report.html"))
+    manifest = load_manifest(run)
+    manifest.status, manifest.run = "cut off", "0003-cut"
+    manifest.account = manifest.residue = None
+    manifest.steps = manifest.steps[:2]
+    manifest.verdict = "unknown"
+    manifest.unknown_because = ["cut off: CancelledError"]
+    (run / "run.json").write_bytes(encode_manifest(manifest))
+    answer = hookbench("report", run)
+    assert answer.returncode == 0, answer.stderr
+    text = "".join(Tags((run / "report.html").read_text(encoding="utf-8")).text)
+    assert "Whether guide (run 0003-cut) may go on is not known: cut off: CancelledError." in text
+    assert "Nothing was checked: the run has no account (cut off)." in text
+    assert "No phase was changed in these runs." in text
 
 
-def test_notebook_of_a_checkout_is_the_one_that_is_used():
-    assert find_notebook() == ROOT / "notebooks" / "rehearsal.ipynb"
+def one_line(answer, *said):
+    """An error of one line that says so, with its exit code and nothing else."""
+    assert answer.returncode == 2, answer.stderr
+    (line,) = answer.stderr.splitlines()
+    for text in said:
+        assert text in line
+    assert answer.stdout == ""
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path):
+    run = tmp_path / "0001-abc1234"
+    shutil.copytree(DATA / "guide", run)
+    manifest = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**manifest, "schema": 99}))
+    one_line(hookbench("report", run), "schema 99, this version reads up to", "newer one")
+    (run / "run.json").write_text(json.dumps(manifest)[:-100])
+    one_line(hookbench("report", run), "run.json: damaged")
+    (run / "run.json").write_text(json.dumps(manifest))
+
+    path = run / "tables" / "tasks.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["done_ns"]), path)
+    one_line(hookbench("report", run), "tasks.parquet: no column done_ns", "copy the whole run")
+    (run / "ledger").mkdir()  # with a ledger it could be made anew; here it holds nothing
+    one_line(hookbench("report", run), "complete, but", "holds no ledger segments")
+    (run / "ledger").rmdir()
+    key = json.loads(table.schema.metadata[b"hookbench"])
+    newer = {b"hookbench": json.dumps({**key, "schema": 99}).encode()}
+    pq.write_table(table.replace_schema_metadata(newer), path)
+    one_line(hookbench("report", run), "schema 99, this version reads up to")
+    older = {b"hookbench": json.dumps({**key, "schema": 0}).encode()}
+    pq.write_table(table.replace_schema_metadata(older), path)
+    one_line(hookbench("report", run), "schema 0, and there is no ledger")
+    path.write_bytes(b"junk")
+    one_line(hookbench("report", run), "tasks.parquet")
+    one_line(hookbench("report", "none", "--out", tmp_path), "run 'none'", "no such run")
+    one_line(hookbench("report", DATA / "guide", "--notebook", "06"), "--notebook '06': use one of")
+    one_line(
+        hookbench("report", DATA / "guide", "--notebook", "03"), "no fault fired in any of these"
+    )
+    one_line(
+        hookbench("report", DATA / "guide", "--capacity", tmp_path / "none"),
+        "answers ",
+        "no such folder",
+    )
+    assert not list((DATA / "guide").glob("*.html"))
+
+
+def test_a_report_that_fails_is_said_and_takes_no_verdict_back(tmp_path, capfd):
+    make_reports(["0001-abc1234"], tmp_path, json=False)
+    said = capfd.readouterr()
+    assert "no such run" in said.err
+    assert f"report    none, it ended with 2; once mended: hookbench report 0001-abc1234" in said.err
+    assert said.out == ""
+
+
+def test_without_a_browser_there_is_no_pdf_and_that_is_said(stored_run, tmp_path):
+    target = tmp_path / "page.html"
+    common = ("report", stored_run, "--notebook", "00", "--to", target, "--pdf")
+    answer = hookbench(*common, PATH=str(tmp_path), HOOKBENCH_CHROMIUM="")
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout == f"{target}\n"
+    assert answer.stderr.splitlines()[-1].startswith("no PDF: no Chromium or Chrome on PATH")
+    target.unlink()
+    answer = hookbench(*common, HOOKBENCH_CHROMIUM="no-such-browser")
+    one_line(answer, "HOOKBENCH_CHROMIUM 'no-such-browser': no such program")
+    assert not target.exists(), "it is known before the notebooks are executed"
+
+
+def test_a_browser_that_fails_is_named_and_leaves_the_page(tmp_path):
+    browser = tmp_path / "chromium"
+    browser.write_text("#!/bin/sh\necho 'no display' >&2\nexit 7\n")
+    browser.chmod(0o755)
+    target = tmp_path / "page.html"
+    answer = hookbench(
+        "report", DATA / "guide", "--notebook", "00", "--to", target, "--pdf",
+        HOOKBENCH_CHROMIUM=str(browser),
+    )  # fmt: skip
+    assert answer.returncode == 2
+    assert "ended with 7 (no display); the page is" in answer.stderr
+    assert target.exists()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["chromium", "page.html"]
+
+
+def test_notebooks_of_a_checkout_are_those_that_are_used():
+    assert find_notebook("02_phases") == ROOT / "notebooks" / "02_phases.ipynb"
+    with pytest.raises(ReportError, match="notebook 07_none.ipynb: neither"):
+        execute.find_notebook("07_none")
