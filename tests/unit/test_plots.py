@@ -203,7 +203,7 @@ def test_few_faults_are_shades_with_their_place_in_the_schedule(few):
     axes = plot_throughput(few)
     assert {"0", "1", "2"} <= {text.get_text() for text in axes.texts}
     assert "3" not in {text.get_text() for text in axes.texts}
-    key = axes.get_legend().get_title().get_text().replace("\n", " ")
+    key = " ".join(axes.get_legend().get_title().get_text().split())
     assert "1 reset request LPUSH producers-redis" in key
     assert "1 did not fire" in key
     rows = {text.get_text(): text.xyann[1] for text in axes.texts}
