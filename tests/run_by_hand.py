@@ -3,13 +3,30 @@
 import json
 
 import hookbench
+from hookbench.faults.base import FaultRecord
 from hookbench.ledger.events import Event, LedgerWriter
-from hookbench.ledger.model import Residue
+from hookbench.ledger.model import Account, FaultAccount, Residue
 from hookbench.results.environment import Environment
 from hookbench.results.steps import plan_steps
-from hookbench.results.store import MANIFEST_SCHEMA, Manifest, StepRecord, encode_manifest
+from hookbench.results.store import (
+    MANIFEST_SCHEMA,
+    Manifest,
+    ResourceUse,
+    StepRecord,
+    encode_manifest,
+)
 
-__all__ = ["MS", "START", "RunByHand", "S"]
+__all__ = [
+    "ENVIRONMENT",
+    "MS",
+    "START",
+    "RunByHand",
+    "S",
+    "account_of",
+    "fault_account",
+    "fault_at",
+    "resource_of",
+]
 
 S = 1_000_000_000
 MS = 1_000_000
@@ -115,3 +132,39 @@ class RunByHand:
         lines = [json.dumps({"time_ns": START + time, **rest}) + "\n" for time, rest in samples]
         (self.folder / "samples.jsonl").write_text("".join(lines) + tail)
         return hookbench.load(self.folder)
+
+
+def account_of(rows=(), **fields):
+    """An account with these rows; every other number of it is 0 unless it is given."""
+    numbers = (
+        "tasks", "accepted", "refused", "doubtful", "done", "dead", "lost", "stuck", "duplicated",
+        "explained", "left", "junk", "pushed_tasks", "torn",
+    )  # fmt: skip
+    values = {**dict.fromkeys(numbers, 0), "findings": [], "crashes": [], "push_to_done_ns": None}
+    return Account(**{**values, "rows": list(rows), **fields})
+
+
+def fault_at(index, kind, target, begin_ns, end_ns, *, name=None, fired=True):
+    """A record of a fault, its times since the start of the run."""
+    return FaultRecord(
+        index=index,
+        kind=kind,
+        target=target,
+        name=name or f"{kind} {target}",
+        planned_ns=START + begin_ns,
+        begin_ns=START + begin_ns if fired else None,
+        end_ns=START + end_ns if fired and end_ns is not None else None,
+        problem=None if fired else "nobody was there",
+    )
+
+
+def fault_account(index, **fields):
+    """What a fault did, as far as it is given."""
+    values = {"name": "", "length_ns": 0, "exposed": 0, "lost": 0, "stuck": 0, "duplicated": 0}
+    return FaultAccount(**{**values, "index": index, "longest_without_ns": {}, **fields})
+
+
+def resource_of(name, **fields):
+    """What the processes of a name cost."""
+    values = {"processes": 1, "cpu_s": 0.0, "rss_max_bytes": 0, "read_bytes": 0, "written_bytes": 0}
+    return ResourceUse(name=name, **{**values, **fields})

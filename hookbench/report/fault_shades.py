@@ -23,7 +23,7 @@ FAULT = "#F0E442"
 """The yellow of Okabe and Ito, as no queue has it."""
 MOST_LABELLED = 8
 """With more faults than that each is a thin mark without a label."""
-_KEY_CHARACTERS = 78
+_KEY_CHARACTERS = 74
 _KEY_ROW_INCHES = 0.16
 _LINE_POINTS = 11
 _LABEL_SHARE = 0.026
@@ -93,11 +93,11 @@ def fault_key(faults: pd.DataFrame) -> str:
         text = f"{len(fired):,} faults: each a mark at the top"
     elif len(fired):
         named = zip(fired["index"], fired["name"], strict=True)
-        text = "faults: " + "; ".join(f"{index} {name}" for index, name in named)
+        text = "faults: " + "; ".join(f"{index}\N{NO-BREAK SPACE}{name}" for index, name in named)
     else:
         return f"none of {len(faults):,} faults fired"
     text += f"; {missing:,} did not fire" if missing else ""
-    return textwrap.fill(text, _KEY_CHARACTERS)
+    return textwrap.fill(text, _KEY_CHARACTERS, break_on_hyphens=False)
 
 
 def fault_inches(faults: pd.DataFrame) -> float:

@@ -1,6 +1,5 @@
 """What faults did: what was delivered again, how long nothing went, and what was left."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -32,6 +31,7 @@ from hookbench.report.style import (
     new_axes,
     new_panels,
     say_instead,
+    wrapped,
 )
 from hookbench.results.run import Run
 
@@ -143,7 +143,7 @@ def plot_recovery(run: Run, axes: Axes | None = None, *, many: int = _MANY_FAULT
         row = recovery["kind"].map({kind: place for place, kind in enumerate(kinds)})
     else:
         texts = zip(recovery["index"], recovery["name"], strict=True)
-        names = [textwrap.fill(f"{index} {name}", _NAME_CHARACTERS) for index, name in texts]
+        names = [wrapped(f"{index} {name}", _NAME_CHARACTERS) for index, name in texts]
         row = pd.Series(np.arange(len(recovery)), index=recovery.index)
     axes = axes or new_axes(1.8 + 0.36 * max(3, len(names)) + legend_inches(3, 1))
     for place in range(0, len(names), 2):
@@ -196,7 +196,7 @@ def plot_stuck(run: Run, axes: Axes | None = None) -> Axes:
         left += values
     for row, total in zip(rows, left, strict=True):
         number_beside(axes, total, float(row), f"{total:,.0f}")
-    _name_rows(axes, [textwrap.fill(str(name), _NAME_CHARACTERS) for name in counts.index])
+    _name_rows(axes, [wrapped(str(name), _NAME_CHARACTERS) for name in counts.index])
     axes.set_xlim(0, left.max() * 1.15)
     _whole_x(axes)
     decorate(axes, title=title, x="tasks, by the phase they were put in", y="", characters=40)

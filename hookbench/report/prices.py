@@ -46,7 +46,7 @@ def load_prices(path: str | Path | None = None) -> Prices:
         raise SettingError(
             f"prices {name}: {error.strerror}; copy {shipped} there and edit it"
         ) from error
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise SettingError(
             f"prices {name}: {error}; use currency, {', '.join(_AMOUNTS)}, as in {shipped}"
         ) from error

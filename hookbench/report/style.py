@@ -41,6 +41,7 @@ __all__ = [
     "say_instead",
     "shade_faults",
     "shade_phases",
+    "wrapped",
 ]
 
 COLOUR_OF_QUEUE = {
@@ -122,9 +123,7 @@ def decorate(
     ``bands`` leaves room for the labels of ``shade_phases`` between the title and the axes.
     """
     axes.set_title(
-        textwrap.fill(
-            _UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", title), characters or _TITLE_CHARACTERS
-        ),
+        wrapped(_UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", title), characters or _TITLE_CHARACTERS),
         loc="left",
         fontsize=_TITLE_SIZE,
         weight="bold",
@@ -134,6 +133,11 @@ def decorate(
     axes.set_ylabel(y, fontsize=_TEXT_SIZE)
 
 
+def wrapped(text: str, characters: int) -> str:
+    """Lines of so many characters; names such as ``worker-0`` stay whole."""
+    return textwrap.fill(text, characters, break_on_hyphens=False)
+
+
 def say_instead(axes: Axes, title: str, text: str) -> Axes:
     """A text in place of curves that there is no data for."""
     decorate(axes, title=title, x="", y="")
@@ -141,7 +145,7 @@ def say_instead(axes: Axes, title: str, text: str) -> Axes:
     axes.text(
         0.5,
         0.5,
-        textwrap.fill(text, _TITLE_CHARACTERS),
+        wrapped(text, _TITLE_CHARACTERS),
         ha="center",
         va="center",
         fontsize=_TEXT_SIZE,
