@@ -18,6 +18,7 @@ RUN useradd --uid "${UID}" --create-home --shell /usr/sbin/nologin hookbench
 WORKDIR /srv/hookbench
 COPY pyproject.toml README.md LICENSE ./
 COPY hookbench/ hookbench/
+COPY notebooks/*.ipynb notebooks/
 RUN pip install '.[embedded,loadtest,notebooks]'
 
 COPY loadtests/ loadtests/
