@@ -171,7 +171,7 @@ class Tables:
             try:
                 names = pq.read_schema(path).names
             except (OSError, pa.ArrowException) as error:
-                raise self._damaged(path, error) from error
+                raise _damaged(path, error, alone=self._alone) from error
             self._want(path, schema.names, names)
 
     def parts(self, name: str, columns: list[str]) -> Iterator[pd.DataFrame]:
@@ -187,7 +187,7 @@ class Tables:
                 for batch in file.iter_batches(columns=columns, batch_size=1 << 20):
                     yield _frame_of(pa.Table.from_batches([batch]))
         except (OSError, pa.ArrowException) as error:
-            raise self._damaged(path, error) from error
+            raise _damaged(path, error, alone=self._alone) from error
 
     def read(self, name: str) -> pd.DataFrame:
         """A whole table.
@@ -199,32 +199,29 @@ class Tables:
         try:
             table = pq.read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise self._damaged(path, error) from error
+            raise _damaged(path, error, alone=self._alone) from error
         self._want(path, _SCHEMAS[name].names, table.column_names)
         return _frame_of(table)
 
     def _want(self, path: Path, wanted: list[str], there: list[str]) -> None:
         if missing := [item for item in wanted if item not in there]:
-            raise ResultsError(f"table {path}: no column {', '.join(missing)}; {self._remedy}")
-
-    def _damaged(self, path: Path, error: Exception) -> ResultsError:
-        return ResultsError(f"table {path}: {error}; {self._remedy}")
-
-    @property
-    def _remedy(self) -> str:
-        if self._alone:
-            return "the run has no ledger to make it anew from: copy the whole run again"
-        return f"remove the folder {self.folder}, and it is made anew from the ledger"
+            raise ResultsError(
+                f"table {path}: no column {', '.join(missing)};"
+                f" {_remedy(self.folder, alone=self._alone)}"
+            )
 
 
 _SCHEMAS = {"tasks": TASKS, "deliveries": DELIVERIES}
 
 
-def _damaged(path: Path, error: Exception) -> ResultsError:
-    return ResultsError(
-        f"table {path}: {error}; remove the folder {path.parent}, and it is made anew from the"
-        " ledger"
-    )
+def _damaged(path: Path, error: Exception, *, alone: bool) -> ResultsError:
+    return ResultsError(f"table {path}: {error}; {_remedy(path.parent, alone=alone)}")
+
+
+def _remedy(folder: Path, *, alone: bool) -> str:
+    if alone:
+        return "the run has no ledger to make it anew from: copy the whole run again"
+    return f"remove the folder {folder}, and it is made anew from the ledger"
 
 
 def _frame_of(table: pa.Table) -> pd.DataFrame:
@@ -254,13 +251,14 @@ def open_tables(run: Path, manifest: Manifest, *, folder: Path | None = None) ->
         LedgerError: nothing of its ledger can be read, or it is missing from a complete run.
     """
     folder = folder or run / TABLES_FOLDER
-    known = _read_key(folder / "tasks.parquet")
+    no_ledger = not (run / _LEDGER_FOLDER).exists()
+    known = _read_key(folder / "tasks.parquet", alone=no_ledger)
     if known is not None and known.schema > TABLES_SCHEMA:
         raise ResultsError(
             f"tables {folder}: schema {known.schema}, this version reads up to {TABLES_SCHEMA};"
             " use the hookbench that wrote them, or remove the folder"
         )
-    alone = known is not None and not (run / _LEDGER_FOLDER).exists()
+    alone = no_ledger and known is not None
     if known is None or (known.schema < TABLES_SCHEMA and not alone):
         return make_tables(run, manifest, folder=folder)
     if known.schema < TABLES_SCHEMA:
@@ -333,12 +331,12 @@ def _remove(aside: Path) -> None:
         aside.rmdir()
 
 
-def _read_key(path: Path) -> TablesKey | None:
+def _read_key(path: Path, *, alone: bool) -> TablesKey | None:
     """What the tables say of themselves; ``None`` where there are none."""
     try:
         data = (pq.read_metadata(path).metadata or {}).get(_KEY)
         if data is None:
-            raise _damaged(path, ValueError("it does not say what it is of"))
+            raise _damaged(path, ValueError("it does not say what it is of"), alone=alone)
         schema = msgspec.json.decode(data, type=_SchemaOnly).schema
         if schema > TABLES_SCHEMA:  # its other fields may be others
             return TablesKey(schema=schema, segments=[])
@@ -346,7 +344,7 @@ def _read_key(path: Path) -> TablesKey | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, pa.ArrowException, msgspec.MsgspecError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, alone=alone) from error
 
 
 class _SchemaOnly(msgspec.Struct):

@@ -287,9 +287,9 @@ def test_no_text_of_a_committed_plot_is_cut_off_or_covers_another():
     shown = [plot(run) for run in runs.values() for plot in (*OF_PHASES, *OF_FAULTS)]
     shown += [plot(queues, by="queue") for plot in (plot_percentiles, plot_ecdf)]
     shown += [plot_cost(queues, load_prices()), plot_knee(load_answers(DATA / "capacity"))]
-    several = [plot_designs(runs["guide"], runs["hardened"]), plot_resources(queues)]
-    for axes in [*shown, *(item[0] for item in several)]:
-        check_texts(figure_of(axes))
+    shown += [plot_designs(runs["guide"], runs["hardened"]), plot_resources(queues)]
+    for axes in shown:
+        check_texts(figure_of(axes[0] if isinstance(axes, list) else axes))
 
 
 def test_a_failing_cell_is_an_error_and_leaves_the_report(
@@ -361,21 +361,25 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
     (run / "run.json").write_text(json.dumps(manifest))
 
     path = run / "tables" / "tasks.parquet"
-    table = pq.read_table(path)
-    pq.write_table(table.drop_columns(["done_ns"]), path)
+    table, key = pq.read_table(path), pq.read_metadata(path).metadata[b"hookbench"]
+
+    def write(part, **changes):
+        changed = json.dumps({**json.loads(key), **changes}).encode()
+        pq.write_table(part.replace_schema_metadata({b"hookbench": changed}), path)
+
+    write(table.drop_columns(["done_ns"]))
     one_line(hookbench("report", run), "tasks.parquet: no column done_ns", "copy the whole run")
     (run / "ledger").mkdir()  # with a ledger it could be made anew; here it holds nothing
     one_line(hookbench("report", run), "complete, but", "holds no ledger segments")
     (run / "ledger").rmdir()
-    key = json.loads(table.schema.metadata[b"hookbench"])
-    newer = {b"hookbench": json.dumps({**key, "schema": 99}).encode()}
-    pq.write_table(table.replace_schema_metadata(newer), path)
+    write(table, schema=99)
     one_line(hookbench("report", run), "schema 99, this version reads up to")
-    older = {b"hookbench": json.dumps({**key, "schema": 0}).encode()}
-    pq.write_table(table.replace_schema_metadata(older), path)
+    write(table, schema=0)
     one_line(hookbench("report", run), "schema 0, and there is no ledger")
+    pq.write_table(table.replace_schema_metadata({}), path)
+    one_line(hookbench("report", run), "it does not say what it is of", "copy the whole run")
     path.write_bytes(b"junk")
-    one_line(hookbench("report", run), "tasks.parquet")
+    one_line(hookbench("report", run), "tasks.parquet", "copy the whole run")
     one_line(hookbench("report", "none", "--out", tmp_path), "run 'none'", "no such run")
     one_line(hookbench("report", DATA / "guide", "--notebook", "06"), "--notebook '06': use one of")
     one_line(
