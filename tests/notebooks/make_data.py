@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-import hookbench
+from hookbench.report.plots_knee import load_answers
+from hookbench.results.run import load
 from hookbench.results.store import encode_manifest, load_manifest, resolve_run, write_aside
 
 DATA = Path(__file__).resolve().parents[2] / "notebooks" / "data"
@@ -102,15 +103,14 @@ def hookbench_command(*arguments):
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}")
 
 
-def make_run(results, name):
+def make_run(results, name, kept):
     """Rehearse it, make its tables, keep what is read of it; whether its latencies are valid."""
     scenario, design = RUNS[name]
     path = results / f"{name}.toml"
     path.write_text(scenario)
     hookbench_command("run", str(path), f"--out={results}", f"--set=design={design}")
     run = resolve_run("latest", results)
-    _ = hookbench.load(run).totals
-    kept = DATA / name
+    _ = load(run).totals
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
     for item in KEPT:
@@ -118,31 +118,50 @@ def make_run(results, name):
     shutil.copytree(run / "tables", kept / "tables")
     manifest = load_manifest(run)
     manifest.settings["out"] = "results"  # no folder of this machine
-    release = manifest.environment.kernel.partition("-")[0]
-    manifest.environment = msgspec.structs.replace(manifest.environment, kernel=release)
+    manifest.environment = without_build(manifest.environment)
     write_aside(kept / "run.json", encode_manifest(manifest))
     return manifest.lag["lag_p99_ns"] < MOST_LAG_NS
 
 
-def make_search(queue):
+def make_search(queue, kept):
     """A search with trials that are short, and so an interval that is wide."""
     hookbench_command(
-        *("capacity", f"--queue={queue}", f"--out={DATA / 'capacity'}", "--width=1"),
-        *SEARCHES[queue],
+        *("capacity", f"--queue={queue}", f"--out={kept}", "--width=1"), *SEARCHES[queue]
     )
+
+
+def without_build(environment):
+    """The environment without what names the build of this machine's kernel."""
+    return msgspec.structs.replace(environment, kernel=environment.kernel.partition("-")[0])
+
+
+def store(made):
+    """Put what was made in the place of what was there: until then the tree is that of a commit."""
+    for path in made.iterdir():
+        shutil.rmtree(DATA / path.name, ignore_errors=True)
+        shutil.copytree(path, DATA / path.name)
 
 
 def main(names):
     """Make those that are named, or all."""
     with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made"
+        made.mkdir()
         for name in RUNS:
             if not names or name in names:
-                valid = any(make_run(Path(folder), name) for _ in range(TRIES))
+                valid = any(make_run(Path(folder), name, made / name) for _ in range(TRIES))
                 if not valid:
                     print(f"{name}: the producers were late in each of {TRIES} runs")
-    if not names or "capacity" in names:
-        for queue in SEARCHES:
-            make_search(queue)
+        if not names or "capacity" in names:
+            for queue in SEARCHES:
+                make_search(queue, made / "capacity")
+            for answer in load_answers(made / "capacity"):
+                told = msgspec.structs.replace(
+                    answer, environment=without_build(answer.environment)
+                )
+                data = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
+                write_aside(made / "capacity" / f"{answer.label}.json", data)
+        store(made)
 
 
 if __name__ == "__main__":
