@@ -8,10 +8,14 @@ import pytest
 
 from hookbench.rehearsal.resources import ResourceMeter
 
-BUSY = (
-    "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass\nprint()"
-)
-IDLE = "import sys; print(flush=True); sys.stdin.read()"
+BUSY_AND_IDLE = """
+import sys, time
+end = time.process_time() + 0.5
+while time.process_time() < end:
+    pass
+print(flush=True)
+sys.stdin.read()
+"""
 
 
 @pytest.fixture
