@@ -27,7 +27,8 @@ def produced(url, option, phase, folder):
     folder.mkdir()
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "hookbench", "produce", f"--phase={phase}", f"--{option}={url}"),
+            *(sys.executable, "-m", "hookbench", "produce"),
+            *(f"--phase={phase}", f"--{option}={url}"),
             *(f"--rate={RATE_PER_S}", f"--count={RATE_PER_S * SECONDS}", "--storage=memory"),
             *("--payload=256", f"--ledger={folder}", "--json"),
         ],
