@@ -7,15 +7,25 @@ no sample taken, cut off before) gets axes that say so.
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import (
-    FixedLocator,
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-)
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from hookbench.clock import NS_PER_MS
+from hookbench.report.axis import (
+    PERCENTILE_LABEL,
+    TIME_LABEL,
+    from_zero,
+    grid_along,
+    log_ticks,
+    percentile_axis,
+    step_over_tail,
+    thousands,
+    width_text,
+)
+from hookbench.report.fault_shades import (
+    fault_inches,
+    fault_key,
+    room_above,
+    shade_faults,
+)
 from hookbench.report.findings import (
     depth_finding,
     latency_finding,
@@ -39,18 +49,14 @@ from hookbench.results.run import Run
 
 __all__ = ["plot_depths", "plot_latency", "plot_repeats", "plot_throughput"]
 
-_TIME_LABEL = "time since the start of the load (s)"
 _MANY_ROWS = 15
 _SHORT_TITLE = 37
 """Characters of a title over axes whose row names take a good part of the width."""
-_WIDE_RANGE = 1_000
-_BELOW_ZERO = 0.015
-"""Share of the y axis below zero, so that a line along zero is seen."""
 
 
 def plot_throughput(run: Run, axes: Axes | None = None, *, freq: str | None = None) -> Axes:
     """Tasks accepted and done per second over time; what was done again is filled."""
-    axes = axes or new_axes()
+    axes = axes or new_axes(3.7 + fault_inches(run.faults))
     width = freq or run.bin_freq()
     timeline = run.timeline(width)
     title = throughput_finding(run)
@@ -72,11 +78,16 @@ def plot_throughput(run: Run, axes: Axes | None = None, *, freq: str | None = No
         linestyle="--",
         label="accepted",
     )
-    _from_zero(axes)
+    from_zero(axes, above=room_above(run.faults))
     decorate(
-        axes, title=title, x=_TIME_LABEL, y=f"tasks per second\n(in bins of {width})", bands=True
+        axes,
+        title=title,
+        x=TIME_LABEL,
+        y=f"tasks per second\n(in bins of {width_text(width)})",
+        bands=True,
     )
-    legend_below(axes, 3)
+    shade_faults(axes, run.faults)
+    legend_below(axes, 3, fault_key(run.faults))
     shade_phases(axes, run.phases)
     return axes
 
@@ -94,34 +105,23 @@ def plot_latency(run: Run, axes: Axes | None = None) -> Axes:
         return say_instead(axes, title, "No synthetic task was done in this run.")
     longest = 2.0
     for phase, curve in curves.items():
-        last = np.log10(curve["count"].sum())  # the largest value stands at 1 - 1/n
-        above = (1 - curve["percentile"] / 100).clip(lower=10.0**-last)
-        tail = np.concatenate(([0.0], -np.log10(above)))
+        tail, values = step_over_tail(curve)
         longest = max(longest, tail[-1])
-        values = np.concatenate((curve["value_ns"][:1], curve["value_ns"])) / NS_PER_MS
         axes.step(tail, values, where="pre", label=phase, **STYLE_OF_PHASE.get(phase, {}))
     missing = [name for name in dict.fromkeys(run.phases["phase"]) if name not in curves]
     for phase in missing:
         axes.plot([], [], label=f"{phase} (none done)", **STYLE_OF_PHASE.get(phase, {}))
     axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    fine = high / low < _WIDE_RANGE
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if fine else (1,)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlim(0, longest * 1.02)
-    percentiles = [p for p in (0, 50, 90, 99, 99.9, 99.99, 99.999) if _tail(p) <= longest]
-    axes.xaxis.set_major_locator(FixedLocator([_tail(p) for p in percentiles]))
-    axes.set_xticklabels([f"{p:g} %" for p in percentiles])
-    axes.grid(axis="both", color="#DDDDDD", linewidth=0.6)
-    decorate(axes, title=title, x="percentile of tasks (log tail)", y="end-to-end latency (ms)")
+    log_ticks(axes.yaxis)
+    percentile_axis(axes, longest)
+    decorate(axes, title=title, x=PERCENTILE_LABEL, y="end-to-end latency (ms)")
     legend_below(axes, 3)
     return axes
 
 
 def plot_depths(run: Run, axes: Axes | None = None) -> Axes:
     """What lies in the Redis lists and, not delivered yet, in the stream over time."""
-    axes = axes or new_axes()
+    axes = axes or new_axes(3.7 + fault_inches(run.faults))
     title = depth_finding(run)
     samples = run.samples
     lines = {
@@ -143,9 +143,10 @@ def plot_depths(run: Run, axes: Axes | None = None) -> Axes:
             label=label,
             marker="." if len(samples) == 1 else "",
         )
-    _from_zero(axes)
-    decorate(axes, title=title, x=_TIME_LABEL, y="depth (tasks)", bands=True)
-    legend_below(axes, 2)
+    from_zero(axes, above=room_above(run.faults))
+    decorate(axes, title=title, x=TIME_LABEL, y="depth (tasks)", bands=True)
+    shade_faults(axes, run.faults)
+    legend_below(axes, 2, fault_key(run.faults))
     shade_phases(axes, run.phases)
     return axes
 
@@ -183,9 +184,8 @@ def plot_repeats(run: Run, axes: Axes | None = None) -> Axes:
     axes.set_ylim(len(counts) - 0.4, -0.6)
     axes.set_xlim(0, max(1.0, left.max() * 1.12))
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
-    axes.grid(visible=False, axis="y")
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    grid_along(axes, "x")
     decorate(
         axes, title=title, x="executions beyond the first of a task", y="", characters=_SHORT_TITLE
     )
@@ -211,22 +211,3 @@ def count_repeats(run: Run) -> pd.DataFrame:
     counts["replayed"] = np.minimum(counts["replayed"], counts["all"] - counts["explained"])
     counts["other"] = counts["all"] - counts["explained"] - counts["replayed"]
     return counts[["replayed", "explained", "other"]]
-
-
-def _from_zero(axes: Axes) -> None:
-    top = max(1.0, axes.dataLim.y1) * 1.05
-    axes.set_ylim(-_BELOW_ZERO * top, top)
-    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
-
-
-def _tail(percentile: float) -> float:
-    return float(-np.log10(1 - percentile / 100))
-
-
-def _thousands(value: float, _position: int | None = None) -> str:
-    return f"{value:,.0f}" if value == round(value) else ""
-
-
-def _plain(value: float, _position: int | None = None) -> str:
-    return f"{value:,g}"

@@ -1,6 +1,7 @@
 """Puts plots and tables into a notebook, the same with any backend of matplotlib."""
 
 import io
+from collections.abc import Sequence
 
 import pandas as pd
 from IPython.display import HTML, Image, display
@@ -11,11 +12,15 @@ from hookbench.report.style import figure_of
 __all__ = ["show_plot", "show_table"]
 
 
-def show_plot(axes: Axes) -> None:
-    """Display the figure of ``axes`` as a PNG; its title is the text for those who do not see."""
+def show_plot(axes: Axes | Sequence[Axes]) -> None:
+    """Display the figure of ``axes`` as a PNG; its title is the text for those who do not see.
+
+    Of several axes of one figure the first has the title.
+    """
+    first = axes if isinstance(axes, Axes) else axes[0]
     data = io.BytesIO()
-    figure_of(axes).savefig(data, format="png")
-    title = " ".join(axes.get_title(loc="left").split())
+    figure_of(first).savefig(data, format="png")
+    title = " ".join(first.get_title(loc="left").split())
     display(Image(data=data.getvalue(), format="png", alt=title))  # type: ignore[no-untyped-call]
 
 

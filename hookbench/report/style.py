@@ -5,30 +5,43 @@ tell apart; the phases, which are an order, from cividis. A figure is small (5.8
 large letters, so that it can be read at the width of a phone.
 """
 
+import math
+import re
 import textwrap
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import blended_transform_factory
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from hookbench.migration.phases import Phase
+from hookbench.report.fault_shades import FAULT, shade_faults
 
 __all__ = [
     "ACCEPTED",
     "COLOUR_OF_QUEUE",
+    "COLOUR_OF_ROLE",
+    "COLOUR_OF_RUN",
+    "DASHES",
     "DONE",
     "EXPLAINED",
+    "FAULT",
     "GREY",
+    "HATCHES",
     "REPEATED",
     "STYLE_OF_PHASE",
     "decorate",
     "figure_of",
     "legend_below",
+    "legend_inches",
     "new_axes",
+    "new_panels",
     "say_instead",
+    "shade_faults",
     "shade_phases",
+    "wrapped",
 ]
 
 COLOUR_OF_QUEUE = {
@@ -42,37 +55,64 @@ DONE = "#009E73"
 REPEATED = "#CC79A7"
 EXPLAINED = "#999999"
 GREY = "#555555"
+COLOUR_OF_ROLE = {
+    "redis": COLOUR_OF_QUEUE["redis_list"],
+    "nats": COLOUR_OF_QUEUE["jetstream"],
+    "producer": ACCEPTED,
+    "worker": DONE,
+    "proxy": "#BBBBBB",
+    "harness": "#777777",
+}
+"""Brokers in the colours of their queues, producer and worker in those of what they do."""
+COLOUR_OF_RUN = ("#000000", "#009E73", "#CC79A7", "#8C6D00", "#777777", "#56B4E9")
+"""Where runs are compared and no queues: none is that of a queue of a rehearsal."""
 _BAND = ("#F1F1F1", "#FFFFFF")
 _CIVIDIS = ("#00224E", "#35456C", "#7C7B78", "#B3A369", "#E0BF14")
-_DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+HATCHES = ("", "////", "....", "xxxx", "----")
+"""Where bars of runs stand beside each other, and colours say something else."""
 STYLE_OF_PHASE: dict[str, dict[str, Any]] = {
     phase.label: {"color": colour, "linestyle": dash}
-    for phase, colour, dash in zip(Phase, _CIVIDIS, _DASHES, strict=True)
+    for phase, colour, dash in zip(Phase, _CIVIDIS, DASHES, strict=True)
 }
 WIDTH_INCHES = 5.8
 DPI = 160
 _PAD_INCHES = 0.1
+_UNIT = re.compile(r"(\d) (ms|s|%|MiB|times|USD)\b")
+"""What does not stand at the beginning of a line."""
 _TITLE_CHARACTERS = 46
 _BAND_LABEL_POINTS = 18
 _TITLE_SIZE = 11.5
 _TEXT_SIZE = 10
 _LABEL_SIZE = 9
 _MARGIN = 0.015
+_BELOW_AXES_POINTS = 38
+_ROW_INCHES = 0.19
 _BAND_CHARACTERS = 72
 """Characters of a band's label that fit side by side across the axes."""
 
 
 def new_axes(height_inches: float = 3.7) -> Axes:
     """Axes of a figure of their own, outside of pyplot's state and of any screen."""
-    figure = Figure(figsize=(WIDTH_INCHES, height_inches), dpi=DPI)
+    return new_panels([height_inches])[0]
+
+
+def new_panels(heights_inches: Sequence[float], columns: int = 1) -> list[Axes]:
+    """Axes of one figure, row by row; ``heights_inches`` of the rows, texts included."""
+    figure = Figure(figsize=(WIDTH_INCHES, sum(heights_inches)), dpi=DPI)
     figure.set_layout_engine("constrained", w_pad=_PAD_INCHES, h_pad=_PAD_INCHES)
-    axes = figure.add_subplot()
-    axes.tick_params(labelsize=_LABEL_SIZE)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.set_axisbelow(True)
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
-    return axes
+    grid = figure.add_gridspec(len(heights_inches), columns, height_ratios=list(heights_inches))
+    panels = []
+    for row in range(len(heights_inches)):
+        for column in range(columns):
+            axes = figure.add_subplot(grid[row, column])
+            axes.tick_params(labelsize=_LABEL_SIZE)
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            axes.set_axisbelow(True)
+            axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
+            panels.append(axes)
+    return panels
 
 
 def decorate(
@@ -83,7 +123,7 @@ def decorate(
     ``bands`` leaves room for the labels of ``shade_phases`` between the title and the axes.
     """
     axes.set_title(
-        textwrap.fill(title, characters or _TITLE_CHARACTERS),
+        wrapped(_UNIT.sub("\\1\N{NO-BREAK SPACE}\\2", title), characters or _TITLE_CHARACTERS),
         loc="left",
         fontsize=_TITLE_SIZE,
         weight="bold",
@@ -93,6 +133,11 @@ def decorate(
     axes.set_ylabel(y, fontsize=_TEXT_SIZE)
 
 
+def wrapped(text: str, characters: int) -> str:
+    """Lines of so many characters; names such as ``worker-0`` stay whole."""
+    return textwrap.fill(text, characters, break_on_hyphens=False)
+
+
 def say_instead(axes: Axes, title: str, text: str) -> Axes:
     """A text in place of curves that there is no data for."""
     decorate(axes, title=title, x="", y="")
@@ -100,7 +145,7 @@ def say_instead(axes: Axes, title: str, text: str) -> Axes:
     axes.text(
         0.5,
         0.5,
-        textwrap.fill(text, _TITLE_CHARACTERS),
+        wrapped(text, _TITLE_CHARACTERS),
         ha="center",
         va="center",
         fontsize=_TEXT_SIZE,
@@ -152,18 +197,29 @@ def _fitting(text: str, phase: str, room_characters: float) -> str:
     return next(texts, "")
 
 
-def legend_below(axes: Axes, columns: int) -> None:
-    """A legend under the x axis, where it covers no data."""
+def legend_below(axes: Axes, columns: int, title: str = "") -> None:
+    """A legend under the x axis and its label, where it covers no data, with a title above it."""
+    below = ScaledTranslation(0, -_BELOW_AXES_POINTS / 72, figure_of(axes).dpi_scale_trans)
     axes.legend(
         loc="upper left",
-        bbox_to_anchor=(-0.02, -0.19),
+        bbox_to_anchor=(-0.02, 0),
+        bbox_transform=axes.transAxes + below,
         ncols=columns,
         fontsize=_LABEL_SIZE,
+        title=title or None,
+        title_fontsize=_LABEL_SIZE,
+        alignment="left",
         frameon=False,
         borderaxespad=0,
+        borderpad=0,
         handlelength=2.2,
         columnspacing=1.4,
     )
+
+
+def legend_inches(entries: int, columns: int) -> float:
+    """What a legend needs beyond its first row, for the height of a figure."""
+    return max(0, math.ceil(entries / columns) - 1) * _ROW_INCHES
 
 
 def figure_of(axes: Axes) -> Figure:

@@ -1,7 +1,6 @@
 """The rehearsal notebook on a run that really took place."""
 
 import html.parser
-import itertools
 import json
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from hookbench.report.plots import (
 )
 from hookbench.report.style import figure_of
 from hookbench.results.store import resolve_run
+from tests.plot_checks import check_texts
 
 ROOT = Path(__file__).resolve().parents[2]
 PLOTS = (plot_throughput, plot_latency, plot_depths, plot_repeats)
@@ -186,27 +186,7 @@ def test_samples_end_with_what_was_left(frames):
 
 @pytest.mark.parametrize("plot", PLOTS)
 def test_no_text_of_a_plot_is_cut_off_or_covers_another(plot, frames):
-    figure = figure_of(plot(frames))
-    figure.draw_without_rendering()
-    (axes,) = figure.axes
-    legend = axes.get_legend()
-    texts = [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
-    for axis in (axes.xaxis, axes.yaxis):  # only ticks within the limits are drawn
-        texts += [tick.label1 for tick in axis._update_ticks()]
-    texts += legend.get_texts() if legend else []
-    boxes = [
-        (text.get_text(), text.get_window_extent())
-        for text in texts
-        if text.get_text() and text.get_visible()
-    ]
-    inside = figure.bbox.padded(1)
-    for name, box in boxes:
-        assert inside.containsx(box.x0), name
-        assert inside.containsx(box.x1), name
-        assert inside.containsy(box.y0), name
-        assert inside.containsy(box.y1), name
-    for (name, box), (other, second) in itertools.combinations(boxes, 2):
-        assert not box.padded(-1).overlaps(second.padded(-1)), f"{name!r} covers {other!r}"
+    check_texts(figure_of(plot(frames)))
 
 
 def test_a_failing_cell_is_an_error_and_leaves_the_report(stored_run, page, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """A stored run as frames, from ledgers written by hand, so that every figure is known."""
 
-import json
+import importlib
+import inspect
 import uuid
 
 import pytest
@@ -9,116 +10,13 @@ pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 
 import hookbench
 from hookbench.errors import LedgerError, ResultsError, SettingError
-from hookbench.ledger.events import Broker, Event, LedgerWriter
-from hookbench.ledger.model import Residue
+from hookbench.ledger.events import Broker, Event
 from hookbench.migration.phases import Phase
 from hookbench.report.plots import plot_depths, plot_latency, plot_repeats, plot_throughput
 from hookbench.report.summary import describe_run, findings_table, verdict_table, verdict_text
-from hookbench.results.environment import Environment
-from hookbench.results.steps import plan_steps
-from hookbench.results.store import MANIFEST_SCHEMA, Manifest, StepRecord, encode_manifest
+from tests.run_by_hand import MS, START, RunByHand, S
 
-S = 1_000_000_000
-MS = 1_000_000
-START = 100 * S
 PLOTS = (plot_throughput, plot_latency, plot_depths, plot_repeats)
-ENVIRONMENT = Environment(
-    hookbench="0.1.0",
-    commit="abc1234",
-    python="3.11.0",
-    kernel="6.1",
-    machine="x86_64",
-    cpu="a cpu",
-    cpus=2,
-    memory_bytes=1,
-    packages={},
-)
-
-
-class Ticks:
-    """A clock that stands where the test puts it."""
-
-    now_ns = START
-
-    def monotonic_ns(self):
-        return self.now_ns
-
-
-class RunByHand:
-    """A stored run: its writers, and a timeline of steps of one second.
-
-    Events are said in any order and written in the order of their times, as clocks have it.
-    """
-
-    def __init__(self, folder, phases):
-        self.folder = folder
-        self.clock = Ticks()
-        self.phases = phases
-        self.writers = {}
-        self.said = []
-        (folder / "ledger").mkdir(parents=True)
-
-    def at(self, writer, time_ns, event, task=None, **values):
-        self.said.append((time_ns, writer, event, task, values))
-
-    def write(self, writer, time_ns, event, task, values):
-        role, number = writer.split(".")
-        if writer not in self.writers:
-            self.clock.now_ns = START + min(time_ns, 0)
-            self.writers[writer] = LedgerWriter(
-                self.folder / "ledger",
-                role=role,
-                writer=int(number),
-                clock=self.clock,
-                capacity=256,
-            )
-        self.clock.now_ns = START + time_ns
-        self.writers[writer].phase = values.pop("step", min(max(time_ns, 0) // S, 4))
-        names = {} if task is None else {"task": task.bytes}
-        self.writers[writer].record(event, **names, **values)
-
-    def put(self, task, time_ns, *, writer="producer.1", lag_ns=0, **values):
-        intended = START + time_ns - lag_ns
-        self.at(writer, time_ns, Event.PUT_INVOKED, task, value=intended, **values)
-        self.at(writer, time_ns + MS, Event.ACCEPTED, task, **values)
-
-    def do(self, task, time_ns, broker, *, writer="worker.2", attempt=1, ack=True, **values):
-        self.at(writer, time_ns, Event.RECEIVED, task, broker=broker, attempt=attempt, **values)
-        self.at(writer, time_ns + MS, Event.DONE, task, broker=broker, **values)
-        if ack:
-            self.at(writer, time_ns + 2 * MS, Event.ACK_SENT, task, broker=broker, **values)
-
-    def store(self, *, steps=None, status="complete", crashed=(), samples=(), tail=""):
-        for time_ns, name, *event in sorted(self.said, key=lambda item: item[0]):
-            self.write(name, time_ns, *event)
-        for name, writer in self.writers.items():
-            if name not in crashed:
-                writer.close()
-        plans = plan_steps(self.phases)
-        steps = len(plans) if steps is None else steps
-        manifest = Manifest(
-            schema=MANIFEST_SCHEMA,
-            run=self.folder.name,
-            status=status,
-            design="guide",
-            seed=7,
-            durability="lazy",
-            settings={"phases": [int(phase) for phase in self.phases]},
-            environment=ENVIRONMENT,
-            started="2026-01-01T00:00:00Z",
-            brokers=["redis-server 8", "nats-server 2"],
-            steps=[
-                StepRecord(plan=plan, start_ns=START + i * S, end_ns=START + (i + 1) * S)
-                for i, plan in enumerate(plans[:steps])
-            ],
-            residue=Residue(places={}),
-        )
-        if status == "cut off":
-            manifest.unknown_because = ["cut off: CancelledError"]
-        (self.folder / "run.json").write_bytes(encode_manifest(manifest))
-        lines = [json.dumps({"time_ns": START + time, **rest}) + "\n" for time, rest in samples]
-        (self.folder / "samples.jsonl").write_text("".join(lines) + tail)
-        return hookbench.load(self.folder)
 
 
 @pytest.fixture
@@ -291,6 +189,16 @@ def test_a_run_cut_off_before_it_had_a_ledger(run):
     assert "seed       7" in describe_run(frames)
     for plot in PLOTS:
         plot(frames)
+
+
+def test_hookbench_load_reads_a_run_whatever_was_imported_before(run, ids):
+    made = run()
+    made.put(ids[0], 10 * MS)
+    made.store()
+    importlib.import_module("hookbench.load.search")  # makes hookbench.load the package
+    assert not inspect.isfunction(hookbench.load)
+    assert hookbench.load(made.folder).totals["offered"] == 1
+    assert hookbench.load(made.folder.name, made.folder.parent).totals["offered"] == 1
 
 
 def test_a_complete_run_without_its_ledger_is_an_error(run):

@@ -1,0 +1,42 @@
+"""What every plot has to keep: no text is cut off, and none covers another."""
+
+import itertools
+
+__all__ = ["check_texts"]
+
+
+def check_texts(figure):
+    """Lay a figure out as it is saved, and look at the boxes of all its texts.
+
+    Raises:
+        AssertionError: a text lies beyond the figure, or on another one.
+    """
+    figure.draw_without_rendering()
+    boxes = [
+        (text.get_text(), text.get_window_extent())
+        for text in _texts(figure)
+        if text.get_text() and text.get_visible()
+    ]
+    assert boxes, "a figure without a text"
+    inside = figure.bbox.padded(1)
+    for name, box in boxes:
+        assert inside.containsx(box.x0), f"{name!r} is cut off on the left"
+        assert inside.containsx(box.x1), f"{name!r} is cut off on the right"
+        assert inside.containsy(box.y0), f"{name!r} is cut off below"
+        assert inside.containsy(box.y1), f"{name!r} is cut off above"
+    for (name, box), (other, second) in itertools.combinations(boxes, 2):
+        assert not box.padded(-1).overlaps(second.padded(-1)), f"{name!r} covers {other!r}"
+
+
+def _texts(figure):
+    texts = list(figure.texts)
+    for axes in figure.axes:
+        texts += [axes.title, axes._left_title, *axes.texts]
+        if axes.axison:
+            texts += [axes.xaxis.label, axes.yaxis.label]
+            for axis in (axes.xaxis, axes.yaxis):  # only ticks within the limits are drawn
+                texts += [tick.label1 for tick in axis._update_ticks()]
+        legend = axes.get_legend()
+        if legend:
+            texts += [*legend.get_texts(), legend.get_title()]
+    return texts
