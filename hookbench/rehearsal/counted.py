@@ -31,6 +31,7 @@ class CountedTasks:
         warm_up_s: at its beginning, which does not count.
 
     Attributes:
+        warm_up_s: as given.
         columns: of all its tasks.
         begin_ns, end_ns: of the window, monotonic: the end of the warm-up, and when the last task
             was due.
@@ -39,6 +40,7 @@ class CountedTasks:
     """
 
     def __init__(self, ledger: Ledger, *, warm_up_s: float) -> None:
+        self.warm_up_s = warm_up_s
         self.columns = columns = TaskColumns(ledger)
         synthetic = columns.offered & ~columns.pushed & (columns.intended_ns > 0)
         due_ns = columns.intended_ns[synthetic]
