@@ -21,7 +21,7 @@ from hookbench.report.style import (
 __all__ = ["latency_finding", "plot_matrix_latency", "plot_matrix_throughput", "throughput_finding"]
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_SHORT_TITLE = 40
+_SHORT_TITLE = 36
 _ROW_INCHES = 0.24
 _FIXED_INCHES = 1.6
 _WIDE_RANGE = 100
@@ -38,7 +38,8 @@ def plot_matrix_throughput(summary: MatrixSummary, axes: Axes | None = None) -> 
         axes.set_xlim(0, axes.get_xlim()[1] * _ROOM)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _at: rate_text(value)))
-        axes.set_xlabel(f"tasks done per second, {summary.plan.callers} callers (windowed loop)")
+        unit = f"tasks done per second, {summary.plan.callers} callers (windowed loop)"
+        axes.set_xlabel(unit + _star_text(summary, "throughput"))
     return axes
 
 
@@ -61,8 +62,14 @@ def plot_matrix_latency(summary: MatrixSummary, axes: Axes | None = None) -> Axe
         axes.xaxis.set_major_locator(LogLocator(subs=subs))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _at: f"{value:,g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_xlabel(f"end-to-end p99 at {summary.plan.rate_per_s:g} tasks/s (ms)")
+        unit = f"end-to-end p99 at {summary.plan.rate_per_s:g} tasks/s (ms)"
+        axes.set_xlabel(unit + _star_text(summary, "latency"))
     return axes
+
+
+def _star_text(summary: MatrixSummary, kind: Kind) -> str:
+    starred = any(item.kinds[kind].notes for item in summary.cells)
+    return "\n* with a note in the tables" if starred else ""
 
 
 def _order(route: str) -> int:
@@ -77,7 +84,7 @@ def _plot(
     axes: Axes | None,
 ) -> Axes:
     """One row per cell, a bold one with its name above each class."""
-    kind, figure = what
+    kind = what[0]
     if kind not in summary.plan.kinds:
         return say_instead(axes or new_axes(), title, f"The matrix has no trials of {kind}.")
     payloads = [str(item) for item in summary.plan.payload]
@@ -89,8 +96,7 @@ def _plot(
         axes.axhline(len(labels) - 1, color="#BBBBBB", linewidth=0.6)
         for item in found:
             marker = _MARKERS[payloads.index(item.cell.payload) % len(_MARKERS)]
-            interval = item.kinds[kind].figures.get(figure)
-            _draw(axes, len(labels), interval, item.cell, marker, kind)
+            _draw(axes, len(labels), item, marker, what)
             labels.append(_row_label(item.cell, kind, several=len(payloads) > 1))
     axes.set_yticks(range(len(labels)), labels)
     heads = {str(item) for item in cells}
@@ -110,21 +116,24 @@ def _plot(
     return axes
 
 
-def _draw(
-    axes: Axes, row: int, interval: Interval | None, cell: Cell, marker: str, kind: Kind
-) -> None:
+def _draw(axes: Axes, row: int, item: CellSummary, marker: str, what: tuple[Kind, str]) -> None:
+    """A cell's point, interval and median; with a star where the tables have a note on it."""
+    kind, figure = what
+    interval = item.kinds[kind].figures.get(figure)
+    star = "*" if item.kinds[kind].notes else ""
     if interval is None:
         axes.annotate(
-            UNKNOWN, (0.01, row), xycoords=("axes fraction", "data"), va="center", color=GREY
+            UNKNOWN + star, (0.01, row), xycoords=("axes fraction", "data"), va="center", color=GREY
         )
         return
-    colour = COLOUR_OF_QUEUE.get(cell.route) or STYLE_OF_PHASE[cell.route]["color"]
+    route = item.cell.route
+    colour = COLOUR_OF_QUEUE.get(route) or STYLE_OF_PHASE[route]["color"]
     if interval.low is not None and interval.high is not None:
         axes.plot([interval.low, interval.high], [row, row], color=colour, linewidth=2.2)
     axes.plot(interval.median, row, marker=marker, color=colour, markersize=5)
     text = rate_text(interval.median) if kind == "throughput" else ms_text(interval.median)
     axes.annotate(
-        text,
+        text + star,
         (interval.high if interval.high is not None else interval.median, row),
         (5, 0),
         textcoords="offset points",

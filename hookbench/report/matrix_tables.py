@@ -103,9 +103,10 @@ def _redelivered(kinds: list[KindSummary], between: str) -> str:
 def about_lines(summary: MatrixSummary) -> list[str]:
     """How it was measured, on what, and how far it is."""
     plan, environment = summary.plan, summary.environment
+    repeats = "one repeat" if plan.repeats == 1 else f"{plan.repeats} repeats"
     how = (
-        f"design {plan.design}, {plan.repeats} repeats in random order (seed {plan.seed}),"
-        f" {plan.seconds:g} s each, of which the first {plan.warm_up_s:g} s do not count; medians"
+        f"design {plan.design}, {repeats} in random order (seed {plan.seed}), {plan.seconds:g} s"
+        f" each, of which the first {plan.warm_up_s:g} s do not count; medians"
         f" with {CONFIDENCE:.0%} bootstrap intervals; {plan.producers} producer and {plan.workers}"
         f" worker processes, concurrency {plan.concurrency}, tasks of {plan.service_ms:g} ms"
     )

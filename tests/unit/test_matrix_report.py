@@ -26,7 +26,12 @@ from hookbench.rehearsal.matrix_plan import (
 )
 from hookbench.report.matrix import Interval, are_apart, load_summary, median_interval
 from hookbench.report.matrix_files import write_matrix_files
-from hookbench.report.matrix_plots import latency_finding, throughput_finding
+from hookbench.report.matrix_plots import (
+    latency_finding,
+    plot_matrix_latency,
+    plot_matrix_throughput,
+    throughput_finding,
+)
 from hookbench.report.matrix_tables import as_markdown, class_rows, interval_text, rate_text
 from hookbench.results.environment import Environment
 from hookbench.results.store import MANIFEST_SCHEMA, Manifest, ResourceUse
@@ -201,6 +206,35 @@ def test_the_files_of_a_matrix(tmp_path):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
     whole = msgspec.json.decode((tmp_path / "matrix.json").read_bytes())
     assert len(whole["cells"]) == 6
+
+
+def test_plots_have_every_cell_and_a_star_where_there_is_a_note(tmp_path):
+    def change(trial):
+        if trial.cell.route == "jetstream" and trial.kind == "throughput":
+            return {"verdict": Verdict.UNKNOWN, "figures": {}, "why": "it rained", "again": True}
+        return {}
+
+    make(tmp_path, change=change)
+    summary, _book = load_summary(tmp_path)
+    axes = plot_matrix_throughput(summary)
+    labels = [item.get_text() for item in axes.get_yticklabels()]
+    routes = ["redis_list", "jetstream", "dual_write"]
+    assert labels == ["lazy", *routes, "fsync", *routes]
+    assert [item.get_text() for item in axes.texts] == ["1,000", "unknown*", "500"] * 2
+    assert axes.get_xlabel().endswith("* with a note in the tables")
+    axes = plot_matrix_latency(summary)
+    labels = [item.get_text() for item in axes.get_yticklabels()]
+    assert labels[1:4] == ["redis_only, redis_list", "dual_write", "nats_only, jetstream"]
+    assert [item.get_text() for item in axes.texts][:3] == ["10.0", "5.00", "20.0"]
+    assert "*" not in axes.get_xlabel()
+
+
+def test_a_kind_that_was_not_measured_is_said_in_place_of_its_plot(tmp_path):
+    make(tmp_path, plan=msgspec.structs.replace(PLAN, kinds=("latency",)))
+    summary, _book = load_summary(tmp_path)
+    axes = plot_matrix_throughput(summary)
+    assert "The matrix has no trials of" in axes.texts[0].get_text()
+    assert "done per s" not in as_markdown(summary)
 
 
 def test_a_folder_without_a_matrix_or_a_trial_is_said(tmp_path):
