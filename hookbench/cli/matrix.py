@@ -163,7 +163,7 @@ def _make_trials(out: Path, plan: Path | None, given: dict[str, Any]) -> None:
         run = MatrixRun(out, stored, clock=SystemClock(), teller=teller, as_scenario=scenario_toml)
         made = len(run.book.trials)
         teller.say(
-            f"matrix    {len(cells)} cells, {len(stored.trials)} trials in random order"
+            f"matrix    cells: {len(cells)}, trials in random order: {len(stored.trials)}"
             + (f"; goes on after {made}" if made else "")
         )
         for text in left_out:
@@ -247,6 +247,14 @@ def _exit_code(verdict: "Verdict") -> int:
     return {"valid": 0, "invalid": 1}.get(verdict, 3)
 
 
+def _left(progress: "Progress") -> str:
+    """The remaining time, as soon as there is a trial to tell it by."""
+    from hookbench.rehearsal.matrix_book import hours_and_minutes
+
+    left = progress.remaining_s
+    return "" if left is None else f"  {hours_and_minutes(left)} left"
+
+
 class _Teller:
     """A line for each trial on stderr; on a terminal also one for the trial under way."""
 
@@ -262,7 +270,7 @@ class _Teller:
         """Show which it is, where that can be taken away again."""
         if not self._console.is_terminal:
             return
-        text = f"{progress.made + 1} of {progress.total}  {due.trial.label}"
+        text = f"{progress.made + 1} of {progress.total}  {due.trial.label}{_left(progress)}"
         if self._status is None:
             self._status = self._console.status(text)
             self._status.start()
@@ -270,8 +278,6 @@ class _Teller:
 
     def ended(self, record: "TrialRecord", progress: "Progress") -> None:
         """What it came to, and how long the rest will take."""
-        from hookbench.rehearsal.matrix_book import hours_and_minutes
-
         figures = record.figures
         if "done_per_s" in figures:
             came_to = f"{figures['done_per_s']:,.0f}/s"
@@ -279,12 +285,10 @@ class _Teller:
             came_to = f"p50 {figures['p50_ms']:.2f} ms  p99 {figures['p99_ms']:.2f} ms"
         else:
             came_to = "-"
-        left = progress.remaining_s
         self.say(
             f"{progress.made:>4} of {progress.total}  {record.trial.label:<50}"
             f"{'  second time' if record.attempt > 1 else ''}"
-            f"  {record.verdict}  {came_to}  {record.seconds:.0f} s"
-            + ("" if left is None else f"  {hours_and_minutes(left)} left")
+            f"  {record.verdict}  {came_to}  {record.seconds:.0f} s{_left(progress)}"
         )
         if record.why:
             self.say(f"          {record.why}" + ("; to be made again" if record.again else ""))

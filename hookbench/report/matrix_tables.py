@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hookbench.brokers.durability import Durability
+from hookbench.rehearsal.matrix_book import hours_and_minutes
 from hookbench.rehearsal.matrix_plan import Kind, MatrixPlan, payload_label
 from hookbench.report.matrix import CONFIDENCE, CellSummary, Interval, KindSummary, MatrixSummary
 
@@ -132,9 +133,10 @@ def about_lines(summary: MatrixSummary) -> list[str]:
         low, high = summary.load_average
         lines.append(f"load average of the machine before a trial: {low:g} to {high:g}")
     lines += [f"changed meanwhile, in {text}" for text in summary.changes]
+    again = f" ({summary.again:,} of them a second time)" if summary.again else ""
     lines.append(
-        f"{summary.made:,} of {summary.planned:,} trials made, {summary.again:,} of them a second"
-        f" time, in {summary.seconds / 60:,.0f} min"
+        f"{summary.made:,} of {summary.planned:,} trials made{again}, in"
+        f" {hours_and_minutes(summary.seconds)} h"
     )
     return lines
 
