@@ -41,6 +41,8 @@ MAX_REPEATS = 1000
 MAX_TRIALS = 10_000
 _REPLICATED = "replicated"
 _NO_PUSHES_S = 3600.0
+_DRAIN_TIMEOUT_S = 600.0
+"""At saturation producers may put ten times as fast as workers work: the rest is done afterwards."""
 
 
 class MatrixPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -209,6 +211,7 @@ def cell_settings(plan: MatrixPlan, trial: PlannedTrial, *, out: Path) -> Rehear
         mix="plain=1",
         repositories=1,
         push_interval_s=_NO_PUSHES_S,
+        drain_timeout_s=_DRAIN_TIMEOUT_S,
         durability=cell.durability,
         topology=_REPLICATED if cell.durability is Durability.REPLICATED else SINGLE,
         seed=plan.seed + trial.repeat - 1,
