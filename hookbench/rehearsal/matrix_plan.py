@@ -42,7 +42,7 @@ MAX_TRIALS = 10_000
 _REPLICATED = "replicated"
 _NO_PUSHES_S = 3600.0
 _DRAIN_TIMEOUT_S = 600.0
-"""At saturation producers may put ten times as fast as workers work: the rest is done afterwards."""
+"""At saturation producers may put ten times as fast as workers work: the rest is done after it."""
 
 
 class MatrixPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
