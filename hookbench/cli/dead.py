@@ -15,6 +15,7 @@ from hookbench.cli.options import (
     NatsUrl,
     PhaseOption,
     Prefix,
+    RedisQueueOption,
     RedisUrl,
     Replicas,
     Storage,
@@ -141,6 +142,7 @@ def requeue(
     task_type: TypeOption = None,
     reason: ReasonOption = "",
     measures: MeasuresOption = "none",
+    redis_queue: RedisQueueOption = "list",
     prefix: Prefix = "{hook}",
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
@@ -168,6 +170,7 @@ def requeue(
     from hookbench.migration.measures import parse_measures
     from hookbench.queues.connections import Connections
     from hookbench.queues.jetstream import StreamSettings
+    from hookbench.queues.redis_kind import parse_redis_kind
     from hookbench.rehearsal.done_stores import OpenedStores
     from hookbench.task import Names
     from hookbench.worker.letters import LetterFilter, choose, read_letters
@@ -186,7 +189,12 @@ def requeue(
     # A letter is removed when a broker has its task, not when a file has it.
     chosen_measures = msgspec.structs.replace(parse_measures(measures), outbox=False)
     connections = Connections(
-        redis_url=redis_url, nats_url=nats_url, names=names, clock=clock, stream=settings
+        redis_url=redis_url,
+        nats_url=nats_url,
+        names=names,
+        clock=clock,
+        stream=settings,
+        redis_kind=parse_redis_kind(redis_queue),
     )
     stores = OpenedStores(redis_url, nats_url, names, stream=settings, clock=clock)
 

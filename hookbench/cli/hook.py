@@ -12,6 +12,7 @@ from hookbench.cli.options import (
     PhaseFileOption,
     PhaseOption,
     Prefix,
+    RedisQueueOption,
     RedisUrl,
     Replicas,
     Storage,
@@ -39,6 +40,7 @@ def install(
     ] = None,
     spool: Annotated[Path | None, typer.Option(help="Spool, by default in the repository.")] = None,
     measures: MeasuresOption = "none",
+    redis_queue: RedisQueueOption = "list",
     prefix: Prefix = "{hook}",
     subject_root: SubjectRoot = "queue.hook",
     stream: Stream = "HOOK_QUEUE",
@@ -64,6 +66,7 @@ def install(
         parse_phase,
         write_route,
     )
+    from hookbench.queues.redis_kind import parse_redis_kind
     from hookbench.task import Names
     from hookbench.worker.handlers.git_command import resolve_repository
 
@@ -96,6 +99,7 @@ def install(
             storage=storage_of(storage),
             replicas=replicas,
             measures=parse_measures(measures).text,
+            redis_kind=parse_redis_kind(redis_queue).value,
         ),
     )
     print(f"installed {hook}: pushes become tasks of {name}")

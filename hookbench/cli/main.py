@@ -17,6 +17,7 @@ from hookbench.cli import (
     gate,
     hazards,
     hook,
+    matrix,
     produce,
     proxy,
     reconcile,
@@ -76,6 +77,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(hook.app, name="hook")
 app.add_typer(dead.app, name="dead")
+app.add_typer(matrix.app, name="matrix")
 app.add_typer(trace.app, name="trace")
 
 

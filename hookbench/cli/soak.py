@@ -137,6 +137,8 @@ def _say(entry: "SoakEntry", *, json: bool) -> None:
 
     import msgspec
 
+    from hookbench.rehearsal.soak import in_short
+
     if json:
         sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
     else:
@@ -146,7 +148,7 @@ def _say(entry: "SoakEntry", *, json: bool) -> None:
             f"  {entry.seconds:.0f} s"
         )
         if entry.failing:
-            print(f"  FAILING  {entry.failing}\n  kept in  {entry.run}")
+            print(f"  FAILING  {in_short(entry.failing)}\n  kept in  {entry.run}")
     sys.stdout.flush()
 
 

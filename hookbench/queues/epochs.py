@@ -29,7 +29,7 @@ from hookbench.queues.jetstream import (
     ensure_named_stream,
 )
 from hookbench.queues.transport import AppTransport
-from hookbench.queues.watermark import EndedFn, find_watermark
+from hookbench.queues.watermark import NO_ANCHOR, Anchor, EndedFn, find_watermark
 
 __all__ = [
     "FIRST_ENTRY",
@@ -65,6 +65,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
         entry: the step of the timeline in which it was begun.
         made: its consumer was there.
         closed: it was left: nobody may join it any more.
+        anchor: what was below its start, for the search of the next one.
     """
 
     number: int
@@ -72,6 +73,7 @@ class Epoch(msgspec.Struct, frozen=True, kw_only=True):
     entry: int
     made: bool = False
     closed: bool = False
+    anchor: Anchor = NO_ANCHOR
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -186,15 +188,17 @@ async def open_epoch(
             _log.warning(
                 "consumer of epoch %d was deleted or made anew: a new epoch begins", epoch.number
             )
-        mark = await find_watermark(transport, task_type, ended)
+        anchor = NO_ANCHOR if epoch is None else epoch.anchor
+        mark = await find_watermark(transport, task_type, ended, anchor=anchor)
         begun = Epoch(
             number=epoch.number + 1 if epoch is not None else 1,
             start_sequence=mark.sequence,
             entry=entry.step,
+            anchor=mark.anchor,
         )
         if await _write(transport, task_type, begun, revision):
             _log.warning(
-                "epoch %d of %s starts at sequence %d, %d tasks before it have ended",
+                "epoch %d of %s starts at sequence %d, %d tasks have ended since the last one",
                 begun.number,
                 task_type,
                 begun.start_sequence,

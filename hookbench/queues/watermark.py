@@ -3,21 +3,28 @@
 Bytes that are no task have no id, so nobody can say of them what became of them; they have ended
 when a dead letter has them, with their sequence. Else the first of them would hold the watermark
 for as long as the stream keeps it, and each new consumer would deliver all that came after.
+
+A stream keeps its tasks for days, and what was below a watermark once had ended. So a search goes
+on where the one before it ended, if the stream is still the one that it was: a message of it, the
+last below that watermark, is known again by its bytes. One that was restored from an older state
+after a power cut gives other tasks the same sequences.
 """
 
 import base64
 import contextlib
+import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 import nats.errors
+import nats.js.errors
 
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.stream_windows import WINDOW, read_windows
 from hookbench.queues.transport import AppTransport
 
-__all__ = ["EndedFn", "Watermark", "find_watermark", "id_of_payload"]
+__all__ = ["NO_ANCHOR", "Anchor", "EndedFn", "Watermark", "find_watermark", "id_of_payload"]
 
 EndedFn = Callable[[Collection[uuid.UUID]], Awaitable[set[uuid.UUID]]]
 """Which of these tasks have ended: they are done, or a dead letter holds them."""
@@ -44,25 +51,55 @@ def id_of_payload(payload: bytes) -> uuid.UUID | None:
         return None
 
 
+class Anchor(msgspec.Struct, frozen=True):
+    """The last task below a watermark: everything up to it had ended.
+
+    Attributes:
+        sequence: of its message; 0 for none.
+        digest: of its bytes.
+    """
+
+    sequence: int = 0
+    digest: str = ""
+
+
+NO_ANCHOR = Anchor()
+
+
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):
     """Where a new consumer is to start.
 
     Attributes:
         sequence: the lowest that has not ended; one beyond the last if all have.
-        ended: tasks below it, which are not delivered again.
+        ended: tasks below it, which are not delivered again; from the anchor of the search on.
+        anchor: for the next search.
     """
 
     sequence: int
     ended: int
+    anchor: Anchor = NO_ANCHOR
 
 
 async def find_watermark(
-    transport: AppTransport, task_type: str, ended: EndedFn | None, *, window: int = WINDOW
+    transport: AppTransport,
+    task_type: str,
+    ended: EndedFn | None,
+    *,
+    anchor: Anchor = NO_ANCHOR,
+    window: int = WINDOW,
 ) -> Watermark:
     """Look for the first task of a type that has not ended.
 
     Without anybody who knows, it is the first sequence of the stream: to deliver a task again is
     less harm than never to deliver it.
+
+    Args:
+        transport: the connection.
+        task_type: whose tasks.
+        ended: who knows which have ended.
+        anchor: of the search before this one, behind which this one begins if the stream is the
+            same.
+        window: messages that are read at once.
 
     Raises:
         BrokerUnreachableError: the stream, or whoever knows, does not answer.
@@ -74,10 +111,17 @@ async def find_watermark(
         raise BrokerUnreachableError(f"stream {names.stream}: {error!r}") from error
     if ended is None:
         return Watermark(sequence=max(1, state.first_seq), ended=0)
+    if not await _is_there(transport, anchor, state.first_seq):
+        anchor = NO_ANCHOR
     last, count = max(state.last_seq, state.first_seq - 1), 0
     buried: dict[int, bytes] | None = None
-    subject = names.subject(task_type)
-    reading = read_windows(transport, names.stream, subject=subject, window=window)
+    reading = read_windows(
+        transport,
+        names.stream,
+        subject=names.subject(task_type),
+        first_sequence=anchor.sequence + 1,
+        window=window,
+    )
     async with contextlib.aclosing(reading) as windows:
         async for stored in windows:
             ids = {item.sequence: id_of_payload(item.payload) for item in stored}
@@ -88,12 +132,33 @@ async def find_watermark(
                     if buried is None:
                         buried = await _buried(transport, task_type)
                     if not _holds(buried.get(item.sequence), item.payload):
-                        return Watermark(sequence=item.sequence, ended=count)
+                        return Watermark(sequence=item.sequence, ended=count, anchor=anchor)
                 elif task not in known:
-                    return Watermark(sequence=item.sequence, ended=count)
+                    return Watermark(sequence=item.sequence, ended=count, anchor=anchor)
                 count += 1
+                anchor = Anchor(item.sequence, _digest(item.payload))
             last = max(last, stored[-1].sequence)
-    return Watermark(sequence=last + 1, ended=count)
+    return Watermark(sequence=last + 1, ended=count, anchor=anchor)
+
+
+async def _is_there(transport: AppTransport, anchor: Anchor, first_sequence: int) -> bool:
+    """Whether the stream is the one of the anchor, as far as that: it has its message still.
+
+    One whose message is too old by now has nothing below it any more.
+    """
+    if anchor.sequence == 0:
+        return False
+    try:
+        message = await transport.jetstream.get_msg(transport.names.stream, anchor.sequence)
+    except nats.js.errors.NotFoundError:
+        return anchor.sequence < first_sequence
+    except (nats.errors.Error, TimeoutError) as error:
+        raise BrokerUnreachableError(f"stream {transport.names.stream}: {error!r}") from error
+    return _digest(message.data or b"") == anchor.digest
+
+
+def _digest(payload: bytes) -> str:
+    return hashlib.blake2b(payload, digest_size=8).hexdigest()
 
 
 def _holds(letter: bytes | None, payload: bytes) -> bool:

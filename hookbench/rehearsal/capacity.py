@@ -9,18 +9,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from hookbench.clock import NS_PER_MS, NS_PER_S, Clock
+from hookbench.clock import NS_PER_MS, Clock
 from hookbench.errors import SettingError
-from hookbench.ledger.backlog import backlog_growth
-from hookbench.ledger.columns import TaskColumns
 from hookbench.ledger.latency import histogram_of
 from hookbench.ledger.model import Verdict
-from hookbench.ledger.read import read_ledger
 from hookbench.load.ceiling import measure_ceiling
 from hookbench.load.objectives import Objective
 from hookbench.load.search import Capacity, Trial, TrialFn, find_capacity
 from hookbench.migration.phases import Phase
 from hookbench.queues.redis_kind import RedisKind
+from hookbench.rehearsal.counted import check_warm_up, read_counted
 from hookbench.rehearsal.progress import SilentProgress
 from hookbench.rehearsal.run import Rehearsal
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -180,10 +178,7 @@ class CapacityTrials:
         clock: Clock,
         as_scenario: Callable[[RehearsalSettings], str] | None = None,
     ) -> None:
-        if not 0 <= warm_up_s < settings.phase_seconds:
-            raise SettingError(
-                f"warm-up of {warm_up_s:g} s in trials of {settings.phase_seconds:g} s: use less"
-            )
+        check_warm_up(warm_up_s, settings.phase_seconds)
         self._settings = settings
         self._objective = objective
         self._warm_up_s = warm_up_s
@@ -237,23 +232,14 @@ def judge_run(
     if manifest.verdict is Verdict.UNKNOWN or account is None:
         why = "; ".join(manifest.unknown_because) or "the run was cut off"
         return Trial(rate_per_s=rate_per_s, sustained=None, why=f"unknown: {why}")
-    columns = TaskColumns(read_ledger(folder / "ledger"))
-    synthetic = columns.offered & (columns.intended_ns > 0)
-    begin_ns = int(columns.intended_ns[synthetic].min()) + int(warm_up_s * NS_PER_S)
-    end_ns = int(columns.intended_ns[synthetic].max())
-    counted = synthetic & (columns.intended_ns >= begin_ns)
-    finished = counted & (columns.done_count > 0)
-    latencies_ns = columns.done_ns[finished] - columns.intended_ns[finished]
-    if not len(latencies_ns):
+    tasks = read_counted(folder, warm_up_s=warm_up_s)
+    if not tasks.finished.any():
         return Trial(rate_per_s=rate_per_s, sustained=False, why="no task was done")
-    histogram = histogram_of(latencies_ns)
+    histogram = histogram_of(tasks.end_to_end_ns)
     percentiles_ms = {
         item: histogram.get_value_at_percentile(item) / NS_PER_MS for item in objective.percentiles
     }
-    growth_per_s = backlog_growth(columns, begin_ns, end_ns)
-    lags_ns = (columns.invoked_ns - columns.intended_ns)[counted]
-    lag_ms = float(np.percentile(lags_ns, 99)) / NS_PER_MS
-    late_s = (int(columns.done_ns[finished].max()) - end_ns) / NS_PER_S
+    growth_per_s, lag_ms, late_s = tasks.growth_per_s, tasks.lag_p99_ms, tasks.late_s
     missed = objective.missed(
         percentiles_ms,
         growth=growth_per_s / rate_per_s,
@@ -268,7 +254,7 @@ def judge_run(
     if objective.backlog_flat and late_s > _ENDED_LATE * settings.phase_seconds:
         missed.append(f"the last task was done {late_s:.1f} s after the load")
     figures = {
-        "tasks": float(finished.sum()),
+        "tasks": float(tasks.finished.sum()),
         "growth_per_s": growth_per_s,
         "late_s": late_s,
         "lag_p99_ms": lag_ms,

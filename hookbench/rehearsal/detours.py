@@ -156,8 +156,7 @@ class Detours:
         detour, numbers = self._rules[number]
         if detour.proxy is None:
             return 0
-        stats = await detour.proxy.stats()
-        return sum(rule.firings for rule in stats.rules if rule.id in numbers)
+        return await detour.proxy.firings(numbers)
 
     async def remove(self, fault: Partition) -> None:
         """Let the node reach the others again, if it is cut off."""

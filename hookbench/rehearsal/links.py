@@ -19,6 +19,7 @@ from hookbench.faults.wire.model import LinkSettings
 from hookbench.faults.wire_fault import Wire
 from hookbench.queues.addresses import REPLICA_SCHEME
 from hookbench.rehearsal.stage import Stage
+from hookbench.results.store import write_aside
 
 __all__ = ["Links", "check_links", "cluster_addresses", "open_links"]
 
@@ -67,8 +68,7 @@ class Links:
 
     async def firings(self, number: int) -> int:
         """How often the rules of a fault have fired, all nodes together."""
-        stats = await self._running().stats()
-        return sum(rule.firings for rule in stats.rules if rule.id in self._rules[number])
+        return await self._running().firings(self._rules[number])
 
     async def remove(self, fault: Wire) -> None:
         """End the fault's rules; with the last one, also what it left half open."""
@@ -94,6 +94,14 @@ class Links:
             f"link {link.name}: {trouble.text}" for link in stats.links for trouble in link.troubles
         )
         return [f"{text} ({count} times)" for text, count in counts.items()]
+
+    async def keep_stats(self, path: Path) -> None:
+        """Write down what every link and every rule counted, for whoever asks why one did not fire.
+
+        Nothing is written where there is no proxy.
+        """
+        if self._proxy is not None:
+            write_aside(path, msgspec.json.encode(await self._proxy.stats()) + b"\n")
 
     async def close(self) -> None:
         """Stop the proxy.

@@ -1,5 +1,11 @@
-"""What each process of a run cost: CPU, memory, disk, network."""
+"""What each process of a run cost: CPU, memory, disk, network.
 
+The kernel adds what a child used to its parent when the child has ended. That is wanted for the
+git processes of a worker, and not for processes that have a line of their own: what those used is
+taken off the line of this process, which has started them.
+"""
+
+import os
 from collections.abc import Callable
 
 import psutil
@@ -14,28 +20,48 @@ SAMPLE_S = 0.5
 
 
 class _Reading:
-    """The latest counters of one process; they stay when it is gone."""
+    """The latest counters of one process; they stay when it is gone.
 
-    def __init__(self, process: psutil.Process) -> None:
+    Args:
+        process: which.
+        mine: it is this one. It may be older than the run, so it is counted from the first reading.
+    """
+
+    def __init__(self, process: psutil.Process, *, mine: bool) -> None:
         self.process = process
-        self.cpu_s = 0.0
+        self.mine = mine
+        self.used = (0.0, 0.0, 0.0)
+        """CPU seconds, bytes read from the disk, bytes written."""
         self.rss_max_bytes = 0
-        self.read_bytes = 0
-        self.written_bytes = 0
+        self._before = (0.0, 0.0, 0.0)
+        if mine:
+            self._before = self._counters()
+
+    def _counters(self) -> tuple[float, float, float]:
+        times = self.process.cpu_times()
+        cpu_s = times.user + times.system + times.children_user + times.children_system
+        if not hasattr(self.process, "io_counters"):
+            return cpu_s, 0.0, 0.0
+        counters = self.process.io_counters()
+        return cpu_s, float(counters.read_bytes), float(counters.write_bytes)
 
     def update(self) -> None:
         try:
             with self.process.oneshot():
-                times = self.process.cpu_times()
-                self.cpu_s = times.user + times.system + times.children_user
-                self.cpu_s += times.children_system
+                now = self._counters()
                 self.rss_max_bytes = max(self.rss_max_bytes, self.process.memory_info().rss)
-                if hasattr(self.process, "io_counters"):
-                    counters = self.process.io_counters()
-                    self.read_bytes = counters.read_bytes
-                    self.written_bytes = counters.write_bytes
         except psutil.Error:
             return  # it has ended: the last reading stands
+        cpu_s, read, written = (new - old for new, old in zip(now, self._before, strict=True))
+        self.used = (cpu_s, read, written)
+
+    def take_off(self, others: list["_Reading"]) -> None:
+        """Leave out what children used that have ended, and that are measured themselves."""
+        cpu_s, read, written = (
+            max(0.0, mine - sum(item.used[place] for item in others))
+            for place, mine in enumerate(self.used)
+        )
+        self.used = (cpu_s, read, written)
 
 
 class ResourceMeter:
@@ -73,11 +99,15 @@ class ResourceMeter:
             reading = self._readings.get((name, pid))
             if reading is None:
                 try:
-                    reading = _Reading(psutil.Process(pid))
-                except psutil.NoSuchProcess:
+                    reading = _Reading(psutil.Process(pid), mine=pid == os.getpid())
+                except psutil.Error:  # it has ended meanwhile
                     continue
                 self._readings[name, pid] = reading
             reading.update()
+        ended = [reading for key, reading in self._readings.items() if key not in set(processes)]
+        for reading in self._readings.values():
+            if reading.mine:
+                reading.take_off(ended)
 
     def uses(self) -> list[ResourceUse]:
         """One line per name; processes that replaced each other are added up."""
@@ -90,10 +120,10 @@ class ResourceMeter:
             ResourceUse(
                 name=name,
                 processes=len(readings),
-                cpu_s=round(sum(reading.cpu_s for reading in readings), 3),
+                cpu_s=round(sum(reading.used[0] for reading in readings), 3),
                 rss_max_bytes=max(reading.rss_max_bytes for reading in readings),
-                read_bytes=sum(reading.read_bytes for reading in readings),
-                written_bytes=sum(reading.written_bytes for reading in readings),
+                read_bytes=int(sum(reading.used[1] for reading in readings)),
+                written_bytes=int(sum(reading.used[2] for reading in readings)),
                 received_bytes=_sum(bytes_by_name[name], 0),
                 sent_bytes=_sum(bytes_by_name[name], 1),
             )

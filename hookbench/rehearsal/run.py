@@ -46,6 +46,7 @@ _STOP_TIMEOUT_S = 30.0
 _FLUSH_TIMEOUT_S = 30.0
 SCENARIO_NAME = "scenario.toml"
 _RESERVE_NAME = "reserve"
+_PROXY_STATS_NAME = "proxy_stats.json"
 
 
 class Rehearsal:
@@ -242,6 +243,7 @@ class Rehearsal:
             finally:
                 await faults.heal()
             self._unknown += [*faults.unknown(), *await links.troubles()]
+            await links.keep_stats(folder.logs / _PROXY_STATS_NAME)
             await self._drain(equipment)
             await self._settle(stage)
             await cancel(*watching)

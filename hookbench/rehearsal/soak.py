@@ -22,6 +22,7 @@ __all__ = [
     "SoakEntry",
     "SoakTotals",
     "entry_of",
+    "in_short",
     "why_failing",
 ]
 
@@ -44,6 +45,8 @@ _NO_CAUSE = (2, 3, 8)
 """Invariants that no hazard and no fault excuses: a loss or a repeat without a cause, what nobody
 put, a task with two ends."""
 
+_BETWEEN = "; "
+_SHOWN = 3
 _ADDED_UP = ("faults", "tasks", "accepted", "lost", "stuck", "duplicated", "unexplained")
 
 
@@ -127,14 +130,22 @@ def why_failing(manifest: Manifest) -> str:
     shows, but each of them has to have a cause, and no verdict may be unknown.
     """
     if manifest.verdict is Verdict.UNKNOWN or manifest.account is None:
-        return "unknown: " + "; ".join(manifest.unknown_because)
+        return "unknown: " + _BETWEEN.join(manifest.unknown_because)
     if manifest.design == Design.HARDENED:
         found = manifest.account.findings
         if manifest.verdict is Verdict.INVALID:
             return found[0].text if found else "invalid"
         return ""
     without = [item for item in manifest.account.findings if item.invariant in _NO_CAUSE]
-    return "; ".join(f"{item.row}: {item.text}" for item in without)
+    return _BETWEEN.join(f"{item.row}: {item.text}" for item in without)
+
+
+def in_short(reasons: str) -> str:
+    """The first of some reasons, as ``why_failing`` has them, and how many more there are."""
+    first = reasons.split(_BETWEEN)
+    if len(first) <= _SHOWN:
+        return reasons
+    return _BETWEEN.join([*first[:_SHOWN], f"and {len(first) - _SHOWN:,} more"])
 
 
 class SoakBook:

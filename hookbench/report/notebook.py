@@ -82,8 +82,8 @@ def _execute(parts: Sequence[Part], telling: Telling) -> list[Any]:
 
 
 def _section(number: int, executed: Any) -> str:
-    # The ids of headings are those of one notebook: in a page of several they are made its own.
-    return re.sub(r'(<h[1-6] id=")', rf"\g<1>part{number}-", _as_cells(executed))
+    # The ids are those of one notebook: in a page of several they are made its own.
+    return re.sub(r'(<[a-z][a-z0-9]*\b[^<>]*?\sid=")', rf"\g<1>part{number}-", _as_cells(executed))
 
 
 def _as_cells(executed: Any) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from hookbench.rehearsal.capacity import CapacityAnswer
 
-QUEUES = ("redis_list", "jetstream")
+QUEUES = ("redis_list", "redis_stream", "jetstream")
 WIDTH = 0.1
 SLO = "p99<50ms,backlog=flat"
 

@@ -13,6 +13,7 @@ from hookbench.ledger.events import Broker
 from hookbench.migration.producer import Receipt
 from hookbench.queues.jetstream import StreamSettings, ensure_dead_stream, ensure_stream
 from hookbench.queues.redis_list import RedisListQueue
+from hookbench.queues.redis_stream import StreamSurvey
 from hookbench.queues.stored import last_sequence, read_stream, remove_stored
 from hookbench.task import decode_task, encode_task
 from hookbench.worker.dead_letters import (
@@ -162,6 +163,18 @@ async def test_a_task_goes_back_under_its_id_without_retries(letters, make_task,
     in_redis, in_nats = await letters.pending(), await letters.stream()
     assert (in_redis, in_nats) == (([wanted], []) if put_on == "redis" else ([], [wanted]))
     assert [item["task"] for item in letters.json("list")["letters"]] == [str(other.id)]
+
+
+async def test_a_task_goes_back_to_a_redis_stream_where_that_is_the_queue(letters, make_task):
+    task = make_task()
+    await letters.bury(Broker.REDIS, encode_task(task))
+    letters.requeue("--all", "--broker=redis", "--redis-queue=stream")
+    assert await letters.pending() == []
+    unread, _pending = await StreamSurvey(letters.client, names=letters.names).contents()
+    assert [decode_task(payload) for payload in unread] == [task]
+    told = letters.run("requeue", "--all", "--phase=dual_write", "--redis-queue=stream", code=2)
+    assert "only redis_only has one" in told.stderr
+    await letters.client.delete(letters.names.stream_key("sync"))
 
 
 async def test_a_phase_puts_on_the_brokers_of_its_route(letters, make_task):

@@ -177,6 +177,58 @@ async def test_a_worker_writes_down_where_junk_lay(hook_queue, put, names, clock
         await run
 
 
+async def test_the_next_search_goes_on_where_the_last_one_ended(hook_queue, put, names):
+    """A stream keeps its tasks for days: they are not all looked at again with each entry."""
+    first = await put(5)
+    store = FakeDoneStore(task.id for task in first[:3])
+    mark = await find_watermark(hook_queue, "sync", store.are_done)
+    assert (mark.sequence, mark.anchor.sequence) == (4, 3)
+    store.done |= {task.id for task in first}
+    await put(1, task_type="fsck")
+    later = await put(2)
+    store.asked.clear()
+    again = await find_watermark(hook_queue, "sync", store.are_done, anchor=mark.anchor)
+    assert (again.sequence, again.ended, again.anchor.sequence) == (7, 2, 5)
+    assert sum(store.asked) == 4  # two of the first, and the later ones
+    store.done |= {task.id for task in later}
+    store.done -= {task.id for task in first}  # their records are too old by now
+    last = await find_watermark(hook_queue, "sync", store.are_done, anchor=again.anchor)
+    assert (last.sequence, last.anchor.sequence) == (9, 8)
+    await hook_queue.jetstream.purge_stream(names.stream, seq=9)  # too old as well
+    await put(1)
+    assert (
+        await find_watermark(hook_queue, "sync", store.are_done, anchor=last.anchor)
+    ).sequence == 9
+
+
+@pytest.mark.parametrize("tasks", [2, 6])
+async def test_another_stream_is_searched_from_its_beginning(hook_queue, put, names, tasks):
+    """One that lost its end in a power cut gives other tasks the same sequences."""
+    done = await put(4)
+    store = FakeDoneStore(task.id for task in done)
+    mark = await find_watermark(hook_queue, "sync", store.are_done)
+    assert (mark.sequence, mark.anchor.sequence) == (5, 4)
+    await hook_queue.jetstream.delete_stream(names.stream)
+    await ensure_stream(hook_queue, STREAM)
+    others = await put(tasks)
+    store.done |= {others[0].id}
+    again = await find_watermark(hook_queue, "sync", store.are_done, anchor=mark.anchor)
+    assert (again.sequence, again.anchor.sequence) == (2, 1)
+
+
+async def test_each_epoch_knows_where_the_search_of_the_next_begins(hook_queue, put, names):
+    tasks = await put(4)
+    store = FakeDoneStore(task.id for task in tasks[:3])
+    assert (await begin(hook_queue, ended=store.are_done)).anchor.sequence == 3
+    recorded, _ = await read_epoch(hook_queue, "sync")
+    assert recorded.anchor.sequence == 3
+    await hook_queue.jetstream.delete_consumer(names.stream, f"{names.consumer}-e1")
+    store.asked.clear()
+    epoch = await begin(hook_queue, ended=store.are_done)
+    assert (epoch.number, epoch.start_sequence, epoch.anchor) == (2, 4, recorded.anchor)
+    assert sum(store.asked) == 1
+
+
 async def test_of_an_empty_stream_it_is_what_comes_next(hook_queue, put):
     store = FakeDoneStore()
     assert (await find_watermark(hook_queue, "sync", store.are_done)).sequence == 1

@@ -213,6 +213,7 @@ def test_uninstall_of_an_idle_hook_says_what_it_did(repository):
         (("--phase=0", "--redis-url=redis://h", "--repo-id=../x"), "'../x'"),
         (("--phase-file=/nope.json",), "/nope.json"),
         (("--phase=0", "--redis-url=redis://h", "--prefix=a b"), "prefix 'a b'"),
+        (("--phase=0", "--redis-url=redis://h", "--redis-queue=set"), "Redis queue 'set'"),
     ],
 )
 def test_bad_input_of_install_is_named(repository, arguments, message):

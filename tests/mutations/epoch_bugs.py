@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 
-from hookbench.queues import epochs
+from hookbench.queues import epochs, watermark
 from hookbench.queues.transport import NatsMessage
 from tests.mutations import on_nats
 from tests.mutations.planting import Mutation
@@ -62,6 +62,17 @@ async def _hit(transport, sequence, trace):
     trace.hit((await transport.jetstream.get_msg(transport.names.stream, sequence)).data)
 
 
+def another_stream_is_taken_for_the_same(original, trace):
+    async def _is_there(transport, anchor, first_sequence):
+        if anchor.sequence and not await original(transport, anchor, first_sequence):
+            state = (await transport.jetstream.stream_info(transport.names.stream)).state
+            for sequence in range(1, state.last_seq + 1):
+                await _hit(transport, sequence, trace)
+        return True
+
+    return _is_there
+
+
 MUTATIONS = (
     Mutation(
         name="watermark-one-too-high",
@@ -106,5 +117,16 @@ MUTATIONS = (
         invariant=4,
         row="nats_primary",
         cause=("duplicate", "ack_sent", "-", "-"),
+    ),
+    Mutation(
+        name="another-stream-is-taken-for-the-same",
+        owner=watermark,
+        attribute="_is_there",
+        plant=another_stream_is_taken_for_the_same,
+        what="the search for the watermark goes on where it ended in a stream that was lost since",
+        scenario=on_nats.stream_lost,
+        invariant=1,
+        row="nats_primary",
+        cause=("lost", "accepted", "-", "-"),
     ),
 )

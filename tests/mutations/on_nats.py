@@ -36,3 +36,26 @@ async def consumer_deleted(scene):
         await scene.put(*later)
         async with scene.worker(2, done=store, measures=EPOCHS):
             await scene.quiet(leases=True)
+
+
+async def stream_lost(scene):
+    """Three tasks are done, the stream is lost, and two more are put into the new one."""
+    scene.enter(Phase.NATS_PRIMARY)
+    first, later = scene.tasks(), [scene.task(), scene.task()]
+    store = FakeDoneStore()
+    with environment():
+        await scene.put(*first)
+        async with scene.worker(1, done=store, measures=EPOCHS):
+            await scene.quiet(leases=True)
+        store.done |= {task.id for task in first}
+        # An epoch of which the three are known: the one before was begun before they were done.
+        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
+            durable = await current_consumer(transport)
+            await transport.jetstream.delete_consumer(scene.names.stream, durable)
+        async with scene.worker(2, done=store, measures=EPOCHS):
+            await scene.quiet(leases=True)
+        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
+            await transport.jetstream.delete_stream(scene.names.stream)
+        await scene.put(*later)
+        async with scene.worker(3, done=store, measures=EPOCHS):
+            await scene.quiet(leases=True)

@@ -12,7 +12,14 @@ from hookbench.errors import ResultsError
 from hookbench.ledger.model import Finding, Verdict
 from hookbench.migration.procedures import PROCEDURES
 from hookbench.rehearsal.settings import RehearsalSettings
-from hookbench.rehearsal.soak import TIMELINES, SoakBook, SoakEntry, entry_of, why_failing
+from hookbench.rehearsal.soak import (
+    TIMELINES,
+    SoakBook,
+    SoakEntry,
+    entry_of,
+    in_short,
+    why_failing,
+)
 from hookbench.results.store import MANIFEST_NAME, load_manifest
 
 SETTINGS = RehearsalSettings()
@@ -139,6 +146,19 @@ def test_what_counts_as_failing(manifest, design, verdict, findings, failing, tm
     assert made.run == (str(folder) if failing else None)
     assert made.accepted == account.accepted
     assert made.fired == {}
+
+
+def test_of_many_reasons_a_few_are_told(manifest):
+    manifest.verdict = Verdict.UNKNOWN
+    manifest.unknown_because = [f"fault {number}: it did not fire" for number in range(5)]
+    reasons = why_failing(manifest)
+    assert reasons.count("did not fire") == 5
+    assert in_short(reasons) == (
+        "unknown: fault 0: it did not fire; fault 1: it did not fire; fault 2: it did not fire;"
+        " and 2 more"
+    )
+    manifest.unknown_because = manifest.unknown_because[:3]
+    assert in_short(why_failing(manifest)) == why_failing(manifest)
 
 
 def test_the_timelines_of_a_soak_have_every_transition_and_every_rollback():

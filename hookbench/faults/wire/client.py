@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ class ProxyControl:
         """What every link and every rule counted, removed rules included."""
         answer = await self._ask({"verb": "stats"})
         return msgspec.convert(answer["stats"], ProxyStats)
+
+    async def firings(self, numbers: Sequence[int]) -> int:
+        """How often some rules have fired, all together."""
+        answer = await self._ask({"verb": "firings", "ids": list(numbers)})
+        return msgspec.convert(answer["firings"], int)
 
     async def heal(self) -> int:
         """End all rules and close half-open connections; how many rules ended."""

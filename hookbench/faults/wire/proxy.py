@@ -142,12 +142,14 @@ class Proxy:
             return {}
         if verb == "stats":
             return {"stats": self.stats()}
+        if verb == "firings":
+            return {"firings": self.firings(request.get("ids"))}
         if verb == "heal":
             return await self.heal()
         if verb == "stop":
             self.request_stop()
             return {}
-        verbs = ("add", "remove", "stats", "heal", "stop")
+        verbs = ("add", "remove", "stats", "firings", "heal", "stop")
         raise FaultError(
             f"verb {verb!r}{nearest(str(verb), verbs)}: use {', '.join(verbs[:-1])} or {verbs[-1]}"
         )
@@ -186,6 +188,19 @@ class Proxy:
             await self._links[rule.rule.link].remove(rule)
         closed = sum(link.close_half_open() for link in self._links.values())
         return {"removed": len(standing), "closed": closed}
+
+    def firings(self, numbers: Any) -> int:
+        """How often some rules have fired: a look at few of them, which is made often.
+
+        Raises:
+            FaultError: one of them never was.
+        """
+        if not isinstance(numbers, list):
+            raise FaultError(f"ids {numbers!r}: send a list of numbers")
+        for number in numbers:
+            if not isinstance(number, int) or number not in self._rules:
+                raise FaultError(f"no rule {number!r}; there are {len(self._rules)}")
+        return sum(self._rules[number].stats.firings for number in numbers)
 
     def stats(self) -> ProxyStats:
         """What every link and every rule counted."""

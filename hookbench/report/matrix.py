@@ -1,0 +1,277 @@
+"""What a matrix came to: for each cell the median over its repeats, with a bootstrap interval."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+from scipy.stats import bootstrap
+
+from hookbench.brokers.durability import Durability
+from hookbench.errors import ResultsError
+from hookbench.ledger.model import Verdict
+from hookbench.load.objectives import MAX_GROWTH
+from hookbench.rehearsal.matrix_book import (
+    MatrixBook,
+    SessionRecord,
+    TrialRecord,
+    environment_changes,
+)
+from hookbench.rehearsal.matrix_plan import Cell, Kind, MatrixPlan, cells_of, load_stored_plan
+from hookbench.results.environment import Environment
+
+__all__ = [
+    "CONFIDENCE",
+    "MIN_COMPARED",
+    "CellSummary",
+    "Interval",
+    "KindSummary",
+    "MatrixSummary",
+    "are_apart",
+    "load_summary",
+    "median_interval",
+    "trials_frame",
+]
+
+CONFIDENCE = 0.95
+MIN_COMPARED = 4
+"""Repeats. All of one above all of the other comes by chance once in 35 times with four of each,
+and once in 10 with three."""
+_RESAMPLES = 9999
+_WORST = (Verdict.UNKNOWN, Verdict.INVALID, Verdict.VALID)
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """A median over ``count`` repeats; without bounds where one value alone is known."""
+
+    median: float
+    low: float | None
+    high: float | None
+    count: int
+
+
+class KindSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trials of one kind came to in a cell.
+
+    Attributes:
+        planned: repeats.
+        known: those that have figures.
+        verdict: the worst of them; ``unknown`` also where one was not made yet.
+        notes: what a reader of the figures has to know, one text each.
+        figures: as of ``measure_trial``; empty where none is known.
+        done, redelivered, duplicated: over all repeats that are known.
+    """
+
+    planned: int
+    known: int
+    verdict: Verdict
+    notes: list[str]
+    figures: dict[str, Interval]
+    done: int
+    redelivered: int
+    duplicated: int
+
+
+class CellSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A cell, by kind of trial."""
+
+    cell: Cell
+    kinds: dict[str, KindSummary]
+
+
+class MatrixSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A matrix as its book has it now.
+
+    Attributes:
+        planned, made: trials, not counting second attempts.
+        again: second attempts that were made.
+        seconds: that all trials took.
+        changes: what was not the same in a later session, one text each.
+        load_average: the least and the most of the machine before a trial.
+        brokers: every line that a trial's brokers had.
+        cells: of the plan, in its order.
+    """
+
+    plan: MatrixPlan
+    planned: int
+    made: int
+    again: int
+    seconds: float
+    started: str
+    environment: Environment | None
+    changes: list[str]
+    load_average: tuple[float, float] | None
+    brokers: list[str]
+    cells: list[CellSummary]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all cells."""
+        found = {kind.verdict for cell in self.cells for kind in cell.kinds.values()}
+        return next(item for item in _WORST if item in found)
+
+    def of_class(self, durability: Durability) -> list[CellSummary]:
+        """The cells of one durability class: only these are compared."""
+        return [item for item in self.cells if item.cell.durability is durability]
+
+
+def median_interval(values: Sequence[float], *, seed: int) -> Interval | None:
+    """The median with its bootstrap interval (percentile method); ``None`` for no value.
+
+    Args:
+        values: of repeats.
+        seed: of the resampling: the same values have the same interval.
+    """
+    if not values:
+        return None
+    median = float(np.median(values))
+    if len(values) == 1:
+        return Interval(median=median, low=None, high=None, count=1)
+    found = bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        np.median,
+        confidence_level=CONFIDENCE,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        random_state=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(median=median, low=float(found.low), high=float(found.high), count=len(values))
+
+
+def are_apart(first: Interval, second: Interval) -> bool:
+    """Whether two intervals do not touch; never with fewer than ``MIN_COMPARED`` repeats."""
+    if first.low is None or first.high is None or second.low is None or second.high is None:
+        return False
+    if min(first.count, second.count) < MIN_COMPARED:
+        return False
+    return first.low > second.high or second.low > first.high
+
+
+def load_summary(folder: Path) -> tuple[MatrixSummary, MatrixBook]:
+    """What the matrix in a folder came to so far, and its book.
+
+    Raises:
+        ResultsError: there is none, or it is damaged.
+    """
+    stored = load_stored_plan(folder)
+    if stored is None:
+        raise ResultsError(f"matrix {folder}: no plan.json; hookbench matrix --out makes one")
+    book, plan = MatrixBook(folder, stored), stored.plan
+    by_cell: dict[tuple[Cell, Kind], list[TrialRecord | None]] = {}
+    for index, trial in enumerate(stored.trials):
+        by_cell.setdefault((trial.cell, trial.kind), []).append(book.standing(index))
+    standing = [record for found in by_cell.values() for record in found if record is not None]
+    cells = [
+        CellSummary(
+            cell=cell,
+            kinds={
+                kind: summarise_kind(by_cell[cell, kind], seed=plan.seed) for kind in plan.kinds
+            },
+        )
+        for cell in cells_of(plan)[0]
+    ]
+    loads = [record.load_average for record in book.trials.values()]
+    first = book.sessions[0] if book.sessions else None
+    return MatrixSummary(
+        plan=plan,
+        planned=len(stored.trials),
+        made=len(standing),
+        again=len(book.trials) - len(standing),
+        seconds=round(sum(record.seconds for record in book.trials.values()), 1),
+        started=first.started if first else "",
+        environment=first.environment if first else None,
+        changes=session_changes(book.sessions),
+        load_average=(min(loads), max(loads)) if loads else None,
+        brokers=sorted({line for record in standing for line in record.brokers}),
+        cells=cells,
+    ), book
+
+
+def summarise_kind(records: Sequence[TrialRecord | None], *, seed: int) -> KindSummary:
+    """The trials of one cell and kind, ``None`` for one that was not made yet."""
+    made = [record for record in records if record is not None]
+    known = [record for record in made if record.verdict is not Verdict.UNKNOWN]
+    verdicts = {record.verdict if record else Verdict.UNKNOWN for record in records}
+    names = sorted({name for record in known for name in record.figures})
+    figures = {
+        name: found
+        for name in names
+        if (found := median_interval([item.figures[name] for item in known], seed=seed))
+    }
+    totals = {
+        name: int(sum(record.figures[name] for record in known))
+        for name in ("done", "redelivered", "duplicated")
+    }
+    return KindSummary(
+        planned=len(records),
+        known=len(known),
+        verdict=next(item for item in _WORST if item in verdicts),
+        notes=_notes(records, figures),
+        figures=figures,
+        **totals,
+    )
+
+
+def _notes(records: Sequence[TrialRecord | None], figures: dict[str, Interval]) -> list[str]:
+    made = [record for record in records if record is not None]
+    notes = []
+    if missing := len(records) - len(made):
+        notes.append(f"{missing} of {len(records)} not made yet")
+    for verdict in (Verdict.UNKNOWN, Verdict.INVALID):
+        found = [record for record in made if record.verdict is verdict]
+        if found:
+            whys = dict.fromkeys(
+                ", ".join(record.hazards) or record.why
+                if verdict is Verdict.INVALID and not record.again
+                else record.why
+                for record in found
+            )
+            notes.append(f"{len(found)} of {len(records)} {verdict}: {'; '.join(whys)}")
+    growth = figures.get("growth_share")
+    if growth is not None and growth.median > MAX_GROWTH:
+        notes.append(
+            f"more than it sustains: the backlog grew by {growth.median:.1%} of what was offered,"
+            " so the latency grows with the length of the trial"
+        )
+    return notes
+
+
+def session_changes(sessions: Sequence[SessionRecord]) -> list[str]:
+    """What later sessions had otherwise than the one before, one text each."""
+    found = []
+    for number, (old, new) in enumerate(itertools.pairwise(sessions), 2):
+        changed = environment_changes(old.environment, new.environment)
+        found += [f"session {number} ({new.started}): {text}" for text in changed]
+    return found
+
+
+def trials_frame(book: MatrixBook) -> pd.DataFrame:
+    """One row per trial that was made, second attempts included, in the order of making.
+
+    Columns: ``index`` in the plan, ``route``, ``durability``, ``payload``, ``kind``, ``repeat``,
+    ``attempt``, ``stands`` (it is the one that counts), ``session``, ``commit``, ``verdict``,
+    ``why``, ``seconds``, ``load_average``, and the figures of ``measure_trial``, NaN for none.
+    """
+    rows = [
+        {
+            "index": record.index,
+            "route": record.trial.cell.route,
+            "durability": str(record.trial.cell.durability),
+            "payload": record.trial.cell.payload,
+            "kind": record.trial.kind,
+            "repeat": record.trial.repeat,
+            "attempt": record.attempt,
+            "stands": book.standing(record.index) is record,
+            "session": record.session,
+            "commit": book.sessions[record.session - 1].environment.commit,
+            "verdict": str(record.verdict),
+            "why": record.why,
+            "seconds": record.seconds,
+            "load_average": record.load_average,
+            **record.figures,
+        }
+        for record in book.trials.values()
+    ]
+    return pd.DataFrame(rows)
