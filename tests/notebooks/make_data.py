@@ -26,10 +26,10 @@ name = "rehearsal"
 description = "The five phases, small enough to be committed."
 [timeline]
 phases = ["redis_only", "dual_write", "dual_read", "nats_primary", "nats_only"]
-phase_seconds = 2.0
+phase_seconds = 3.0
 [producers]
 processes = 1
-rate_per_s = 60.0
+rate_per_s = 40.0
 [workers]
 processes = 1
 [pushes]
