@@ -26,6 +26,8 @@ if not BROWSER:
 DATA = Path(__file__).resolve().parents[2] / "notebooks" / "data"
 RUNS = ("guide", "hardened", "faults", "redis_list", "redis_stream", "jetstream")
 WIDTHS = (390, 1200)
+A4_PIXELS = 702
+"""Of A4's 210 mm without two margins of 12 mm, at 96 to the inch."""
 LEAST_CONTRAST = 4.5
 """Of text: https://www.w3.org/TR/WCAG21/#contrast-minimum"""
 
@@ -120,6 +122,18 @@ def test_nothing_is_cut_off_and_all_can_be_read(page_file, browser, width, schem
     assert min(found)[0] >= LEAST_CONTRAST, min(found)
     assert problems == []
     assert all(url.startswith(("file:", "data:")) for url in asked)
+    context.close()
+
+
+def test_nothing_is_cut_off_on_paper(page_file, browser):
+    context = browser.new_context(viewport={"width": A4_PIXELS, "height": 1040}, offline=True)
+    page = context.new_page()
+    page.emulate_media(media="print", color_scheme="dark")
+    page.goto(page_file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= A4_PIXELS
+    assert page.evaluate(OUTSIDE) == []
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(255, 255, 255)", "also where the screen is dark"
     context.close()
 
 

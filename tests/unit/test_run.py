@@ -64,6 +64,15 @@ def test_task_columns_hold_what_happened_to_each_task(run, ids):
     assert tasks["phase"].isna().tolist() == [False, False, False, True]
 
 
+def test_seconds_count_from_the_load_and_not_from_its_preparation(run, ids):
+    made = run(Phase.REDIS_ONLY)
+    made.at("harness.0", -1_500 * MS, Event.PHASE, value=0)
+    made.put(ids[0], 10 * MS)
+    frames = made.store()
+    assert frames.origin_ns == START
+    assert frames.phases["start_s"].tolist() == [0.0]
+
+
 def test_repeats_count_for_their_phase_or_transition_and_cause(run, ids):
     made = run()
     made.put(ids[0], 1 * S + MS)  # replayed out of the stream on entering dual_read
