@@ -1,0 +1,109 @@
+"""What ``hookbench compare`` prints."""
+
+from rich.console import Console
+from rich.table import Table
+
+from hookbench.results.compare import BETTER, SAME, UNKNOWN, WORSE, Change, Comparison
+
+__all__ = ["comparison_table", "print_comparison"]
+
+_STYLES = {WORSE: "bold red", BETTER: "green", UNKNOWN: "yellow", SAME: ""}
+_JUDGED = {"exceeded": "bold red", "held": "green", "unknown": "yellow"}
+_SMALL = 10
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """One row per phase and metric."""
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in ("phase", "metric"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("BASE", "NEW", "change", "95 % interval", "seen from"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("answer", no_wrap=True)
+    phase = ""
+    for item in comparison.changes:
+        answer = item.answer.upper() if item.answer == WORSE else item.answer
+        style = _STYLES[item.answer]
+        table.add_row(
+            item.phase if item.phase != phase else "",
+            f"{item.metric} {item.unit}",
+            _value(item.base),
+            _value(item.new),
+            _share(item.change),
+            _interval(item),
+            _share(item.detectable, sign=""),
+            f"[{style}]{answer}[/]" if style else answer,
+        )
+        phase = item.phase
+    return table
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """The table, what has to be known to read it, and the answer."""
+    for label, runs in (("BASE", comparison.base), ("NEW", comparison.new)):
+        _say(console, f"{label:<9} {', '.join(runs)}", style="bold")
+    for number, line in enumerate(comparison.forced):
+        if number == 0:
+            _say(console, "forced    these runs are not comparable, and compared all the same:")
+        _say(console, f"          {line}", style="yellow")
+    console.print(comparison_table(comparison))
+    for label, lines in (("why", _reasons(comparison)), ("note", comparison.notes)):
+        for number, line in enumerate(lines):
+            _say(console, f"{label if number == 0 else '':<9} {line}")
+    for item in comparison.judgements:
+        because = f" ({'; '.join(item.because)})" if item.because else ""
+        _say(
+            console,
+            f"fail-if   {item.threshold}: {item.answer}{because}",
+            style=_JUDGED[item.answer],
+        )
+    _say(console, f"answer    {answer_text(comparison)}", style="bold")
+
+
+def _say(console: Console, text: str, *, style: str | None = None) -> None:
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def answer_text(comparison: Comparison) -> str:
+    """All of it in one line."""
+    least = f"{100 * comparison.min_effect:g} % and {comparison.min_ms:g} ms"
+    parts = []
+    for answer in (WORSE, BETTER):
+        names = [
+            f"{item.metric} in {item.phase} ({_share(item.change)})"
+            for item in comparison.changes
+            if item.answer == answer
+        ]
+        if names:
+            parts.append(f"{answer}: {', '.join(names)}")
+    if not parts and all(item.answer == UNKNOWN for item in comparison.changes):
+        return "unknown"
+    return "; ".join(parts) or f"no significant change of more than {least}"
+
+
+def _reasons(comparison: Comparison) -> list[str]:
+    """Reasons with the metrics that they are of, each said once."""
+    grouped: dict[tuple[str, str], list[str]] = {}
+    for item in comparison.changes:
+        if item.reason:
+            grouped.setdefault((item.phase, item.reason), []).append(item.metric)
+    return [
+        f"{phase} {', '.join(metrics)}: {reason}" for (phase, reason), metrics in grouped.items()
+    ]
+
+
+def _value(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.2f}" if value < _SMALL else f"{value:,.1f}"
+
+
+def _share(value: float | None, *, sign: str = "+") -> str:
+    return "-" if value is None else f"{100 * value:{sign}.1f} %"
+
+
+def _interval(item: Change) -> str:
+    if item.low is None:
+        return "-"
+    high = "more" if item.high is None else f"{100 * item.high:+.1f}"
+    return f"{100 * item.low:+.1f} to {high} %"
