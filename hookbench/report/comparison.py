@@ -76,9 +76,13 @@ def answer_text(comparison: Comparison) -> str:
         ]
         if names:
             parts.append(f"{answer}: {', '.join(names)}")
-    if not parts and all(item.answer == UNKNOWN for item in comparison.changes):
-        return "unknown"
-    return "; ".join(parts) or f"no significant change of more than {least}"
+    known = [item for item in comparison.changes if item.answer != UNKNOWN]
+    unknown = len(comparison.changes) - len(known)
+    if known and not parts:
+        parts.append(f"no significant change of more than {least}")
+    if unknown:
+        parts.append(f"unknown: {unknown} of {len(comparison.changes)} (see why)")
+    return "; ".join(parts) or "unknown: there is nothing to compare"
 
 
 def _reasons(comparison: Comparison) -> list[str]:

@@ -16,7 +16,15 @@ from hookbench.clock import NS_PER_S
 from hookbench.results.buckets import BucketCounts
 from hookbench.results.run import WHAT, Run
 
-__all__ = ["LAG", "Histograms", "PhaseBlocks", "PhaseKey", "join_histograms", "phase_blocks"]
+__all__ = [
+    "LAG",
+    "Histograms",
+    "PhaseBlocks",
+    "PhaseKey",
+    "histograms_of",
+    "join_histograms",
+    "phase_blocks",
+]
 
 MOST_BLOCKS = 30
 """A longer phase has longer blocks, not more of them: the longer, the less they depend on each
@@ -141,6 +149,15 @@ class _Grid:
         inside = (block >= 0) & (block < self._counts[phase])
         out: npt.NDArray[np.int64] = np.where(inside, self._first[phase] + block, -1)
         return out
+
+
+def histograms_of(
+    block: npt.NDArray[np.int64], values_ns: npt.NDArray[np.int64], blocks: int
+) -> Histograms:
+    """Of values, 0 or more, each in its block, from 0."""
+    counts = BucketCounts(blocks)
+    counts.add(block, values_ns)
+    return _histograms(counts, blocks)
 
 
 def _histograms(found: BucketCounts, blocks: int) -> Histograms:

@@ -63,7 +63,7 @@ from hookbench.results.stats import (
     t_of,
 )
 
-__all__ = ["MIN_EFFECT", "WARM_UP_S", "Change", "Comparison", "compare"]
+__all__ = ["MIN_EFFECT", "WARM_UP_S", "Change", "Comparison", "answer_changes", "compare"]
 
 WORSE, BETTER, SAME, UNKNOWN = "worse", "better", "not significant", "unknown"
 WHOLE_RUN = "whole run"
@@ -188,7 +188,7 @@ def compare(
         warm_up_s=warm_up_s,
         forced=forced,
         notes=notes,
-        changes=_changes(found, min_effect, seed),
+        changes=answer_changes(found, min_effect, seed),
         judgements=judge(found, regressions),
     )
 
@@ -254,7 +254,8 @@ def _cpu_of(run: Run, role: str) -> float:
     return math.nan if mine.empty else float(mine["cpu_s_per_million"].sum(skipna=False))
 
 
-def _changes(found: Differences, min_effect: float, seed: int) -> list[Change]:
+def answer_changes(found: Differences, min_effect: float, seed: int = 0) -> list[Change]:
+    """What each difference says, corrected for their number."""
     least = math.log1p(min_effect)
     known = {key: item for key, item in found.items() if not item.unknown}
     p_values = [
