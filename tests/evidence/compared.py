@@ -8,7 +8,7 @@ from hookbench.results.compare import compare
 from hookbench.results.store import load_manifest, resolve_run
 
 SCENARIO = {
-    "timeline.phase_seconds": 8,
+    "timeline.phase_seconds": 10,
     "producers.rate_per_s": 200,
     "producers.processes": 1,
     "pushes.repositories": 1,
