@@ -61,9 +61,17 @@ def compare(
     import msgspec
     from rich.console import Console
 
-    from hookbench.report.comparison import print_comparison
-    from hookbench.results.compare import compare as compare_runs
-    from hookbench.results.regressions import parse_regression, parse_share
+    from hookbench.errors import SettingError
+
+    try:
+        from hookbench.report.comparison import print_comparison
+        from hookbench.results.compare import compare as compare_runs
+        from hookbench.results.regressions import parse_regression, parse_share
+    except ImportError as error:
+        raise SettingError(
+            f"hookbench compare needs the extra notebooks ({error}): pip install"
+            " 'hookbench[notebooks]'"
+        ) from error
 
     thresholds = [parse_regression(text) for text in fail_if or []]
     share = parse_share(min_effect)

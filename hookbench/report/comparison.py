@@ -2,6 +2,7 @@
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hookbench.results.compare import BETTER, SAME, UNKNOWN, WORSE, Change, Comparison
 
@@ -10,31 +11,38 @@ __all__ = ["comparison_table", "print_comparison"]
 _STYLES = {WORSE: "bold red", BETTER: "green", UNKNOWN: "yellow", SAME: ""}
 _JUDGED = {"exceeded": "bold red", "held": "green", "unknown": "yellow"}
 _SMALL = 10
+_WIDE = 100
+_WORTH_SAYING = 0.01
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """One row per phase and metric."""
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in ("phase", "metric"):
+def comparison_table(comparison: Comparison, *, narrow: bool = False) -> Table:
+    """One row per phase and metric; ``narrow``: the phase has a row of its own."""
+    table = Table(
+        box=None, pad_edge=False, header_style="bold", padding=(0, 1 if narrow else 2, 0, 0)
+    )
+    for heading in ("metric",) if narrow else ("phase", "metric"):
         table.add_column(heading, no_wrap=True)
     for heading in ("BASE", "NEW", "change", "95 % interval", "seen from"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("answer", no_wrap=True)
     phase = ""
     for item in comparison.changes:
-        answer = item.answer.upper() if item.answer == WORSE else item.answer
-        style = _STYLES[item.answer]
+        new_phase, phase = item.phase != phase, item.phase
+        if narrow and new_phase:
+            table.add_row(Text(phase, style="bold"))
+        first = [] if narrow else [phase if new_phase else ""]
         table.add_row(
-            item.phase if item.phase != phase else "",
+            *first,
             f"{item.metric} {item.unit}",
             _value(item.base),
             _value(item.new),
             _share(item.change),
             _interval(item),
             _share(item.detectable, sign=""),
-            f"[{style}]{answer}[/]" if style else answer,
+            Text(
+                item.answer.upper() if item.answer == WORSE else item.answer, _STYLES[item.answer]
+            ),
         )
-        phase = item.phase
     return table
 
 
@@ -46,8 +54,12 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
         if number == 0:
             _say(console, "forced    these runs are not comparable, and compared all the same:")
         _say(console, f"          {line}", style="yellow")
-    console.print(comparison_table(comparison))
-    for label, lines in (("why", _reasons(comparison)), ("note", comparison.notes)):
+    console.print(comparison_table(comparison, narrow=console.width < _WIDE))
+    for label, lines in (
+        ("lag", _lag_lines(comparison)),
+        ("why", _reasons(comparison)),
+        ("note", comparison.notes),
+    ):
         for number, line in enumerate(lines):
             _say(console, f"{label if number == 0 else '':<9} {line}")
     for item in comparison.judgements:
@@ -85,6 +97,23 @@ def answer_text(comparison: Comparison) -> str:
     return "; ".join(parts) or "unknown: there is nothing to compare"
 
 
+def _lag_lines(comparison: Comparison) -> list[str]:
+    """What was measured, where the lag of the machine accounts for some of it; a line a phase."""
+    lines: dict[str, list[str]] = {}
+    for item in comparison.changes:
+        if item.change is None or item.measured is None or not item.lags_ms:
+            continue
+        if abs(item.measured - item.change) >= _WORTH_SAYING:
+            before, after = item.lags_ms
+            text = f"{item.metric} {_share(item.measured)} (lag {before:.1f}, {after:.1f} ms)"
+            lines.setdefault(item.phase, []).append(text)
+    return [
+        f"{phase}: the machine was not equally busy in BASE and NEW; as measured:"
+        f" {', '.join(texts)}"
+        for phase, texts in lines.items()
+    ]
+
+
 def _reasons(comparison: Comparison) -> list[str]:
     """Reasons with the metrics that they are of, each said once."""
     grouped: dict[tuple[str, str], list[str]] = {}
@@ -103,11 +132,11 @@ def _value(value: float | None) -> str:
 
 
 def _share(value: float | None, *, sign: str = "+") -> str:
-    return "-" if value is None else f"{100 * value:{sign}.1f} %"
+    return "-" if value is None else f"{100 * value:{sign}.1f}%"
 
 
 def _interval(item: Change) -> str:
     if item.low is None:
         return "-"
     high = "more" if item.high is None else f"{100 * item.high:+.1f}"
-    return f"{100 * item.low:+.1f} to {high} %"
+    return f"{100 * item.low:+.1f} to {high}%"

@@ -75,7 +75,6 @@ MIN_MS = 0.25
 _MAX_LAG_MS = 50.0
 _MOST = {"min_effect": 10.0, "min_ms": 60_000.0, "warm_up_s": 86_400.0}
 _LONGEST_LOG = 10.0
-_WORTH_SAYING = 0.01
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +90,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         detectable: from which change on the answer would have been worse or better.
         p: corrected for the number of metrics.
         answer: ``worse``, ``better``, ``not significant`` or ``unknown``.
-        reason: why it is unknown, or what the machine accounts for.
+        reason: why it is unknown.
+        lags_ms: the same percentile of the schedule lag of BASE and NEW; empty for no latency.
     """
 
     phase: str
@@ -99,6 +99,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     answer: str
     reason: str = ""
+    lags_ms: list[float] = []
     base: float | None = None
     new: float | None = None
     base_repeats: MedianInterval | None = None
@@ -173,6 +174,8 @@ def compare(
     labelled = [("BASE", run) for run in base] + [("NEW", run) for run in new]
     manifests = [(f"{side} {run.manifest.run}", run.manifest) for side, run in labelled]
     forced = obstacles(manifests)
+    for (label, _manifest), (_side, run) in zip(manifests, labelled, strict=True):
+        forced += [f"{label} has a damaged ledger: {line}" for line in run.damage]
     if forced and not force:
         lines = "\n".join(f"  {line}" for line in forced)
         raise ResultsError(f"these runs are not comparable (--force compares them):\n{lines}")
@@ -295,24 +298,13 @@ def _with_answer(
     return msgspec.structs.replace(
         change,
         answer=answer,
-        reason=_levelled(item),
+        lags_ms=item.lags_ms,
         measured=math.expm1(item.measured),
         change=math.expm1(item.change),
         low=math.expm1(item.change - far),
         high=_expm1(item.change + far),
         detectable=_expm1(max(least, item.least) + t_of(chance, item.degrees) * item.error),
         p=p,
-    )
-
-
-def _levelled(item: Difference) -> str:
-    """What the schedule lag accounts for, where that is worth a word."""
-    if abs(item.measured - item.change) < _WORTH_SAYING:
-        return ""
-    before, after = item.lags_ms
-    return (
-        f"{math.expm1(item.measured):+.1%} as measured; the machine was not equally busy (the same"
-        f" percentile of the schedule lag is {before:.1f} ms in BASE and {after:.1f} ms in NEW)"
     )
 
 

@@ -38,7 +38,8 @@ METRICS = {
         Metric("enqueue_p50", "ms", "enqueue", 50.0),
         Metric("enqueue_p99", "ms", "enqueue", 99.0),
         Metric("done_per_s", "/s", more_is_worse=False),
-        *(Metric(f"cpu_{role}", "s/million", role) for role in _CPU_ROLES),
+        *(Metric(f"cpu_{role}", "s/M", role) for role in _CPU_ROLES),
     )
 }
-"""Latencies are from the intended time; CPU time is of all processes of a role, over the run."""
+"""Latencies are from the intended time; CPU time is of all processes of a role
+over the run, in seconds per million tasks."""

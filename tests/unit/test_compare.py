@@ -1,6 +1,8 @@
 """Comparisons: what chance does, what is refused, and what a threshold says."""
 
+import io
 import re
+import shutil
 import uuid
 
 import numpy as np
@@ -9,12 +11,14 @@ import pytest
 pytest.importorskip("scipy", reason="the extra notebooks is not installed")
 
 import msgspec
+from rich.console import Console
 
 import hookbench
 from hookbench.errors import ResultsError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.ledger.model import StepPlan, Verdict
 from hookbench.migration.phases import Phase
+from hookbench.report.comparison import print_comparison
 from hookbench.results.blocks import phase_blocks
 from hookbench.results.comparable import obstacles
 from hookbench.results.compare import answer_changes, compare
@@ -342,6 +346,54 @@ def test_a_phase_that_only_one_side_has_is_named(stored):
 def test_a_closed_loop_is_said(stored):
     runs = [stored(number, change=set_settings(loop="closed")) for number in (1, 2)]
     assert any("closed loop" in note for note in compare(runs[:1], runs[1:]).notes)
+
+
+def test_a_damaged_ledger_is_refused(stored):
+    base, new = stored(1), stored(2)
+    shutil.rmtree(new.folder / "tables", ignore_errors=True)
+    segment = min((new.folder / "ledger").iterdir())
+    with segment.open("r+b") as file:
+        file.write(b"no ledger")
+    damaged = hookbench.load(new.folder)
+    with pytest.raises(ResultsError, match="NEW 0002-abc1234 has a damaged ledger"):
+        compare([base], [damaged])
+
+
+# What is printed.
+
+
+def printed(comparison, width):
+    text = io.StringIO()
+    print_comparison(Console(file=text, width=width), comparison)
+    return text.getvalue()
+
+
+def test_the_table_tells_all_of_it_in_a_wide_and_a_narrow_terminal(stored):
+    base, slow = stored(1), stored(2, service_ms=24.0, change=set_settings(service_ms=24.0))
+    thresholds = [parse_regression("p50 +5%")]
+    compared = compare([base], [slow], force=True, regressions=thresholds)
+    wide, narrow = printed(compared, 120), printed(compared, 80)
+    for text in (wide, narrow):
+        assert "setting service_ms: 20.0 in BASE 0001-abc1234, 24.0 in NEW 0002-abc1234" in text
+        assert re.search(r"p50 ms +20\.\d +2[45]\.\d +\+1\d\.\d% +\+\d.* WORSE", text)
+        assert re.search(r"done_per_s /s .* not significant", text)
+        assert "fail-if   p50 +5%: exceeded (nats_only: +1" in text
+        assert text.splitlines()[-1].startswith("answer    worse: p50 in nats_only (+1")
+    table = [line for line in narrow.splitlines() if " ms " in line and "BASE" not in line]
+    assert max(len(line) for line in table if not line.startswith("lag")) <= 80
+    assert "…" not in narrow
+
+
+def test_what_was_measured_is_said_where_the_machine_accounts_for_some_of_it(stored):
+    busy = compare([stored(1)], [stored(2, late_ms=3.0)])
+    assert re.search(
+        r"lag +nats_only: .* enqueue_p50 \+\d+\.\d% \(lag 0\.\d, 2\.\d ms\)", printed(busy, 120)
+    )
+    alike = compare([stored(3, late_ms=0.0)], [stored(4, late_ms=0.0)])
+    assert "not equally busy" not in printed(alike, 120)
+    assert printed(alike, 120).splitlines()[-1] == (
+        "answer    no significant change of more than 5 % and 0.25 ms"
+    )
 
 
 # Thresholds.
