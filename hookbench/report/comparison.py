@@ -13,6 +13,8 @@ _JUDGED = {"exceeded": "bold red", "held": "green", "unknown": "yellow"}
 _SMALL = 10
 _WIDE = 100
 _WORTH_SAYING = 0.01
+_MUCH_FROM = 10.0
+_MUCH = ">1000%"
 
 
 def comparison_table(comparison: Comparison, *, narrow: bool = False) -> Table:
@@ -37,7 +39,7 @@ def comparison_table(comparison: Comparison, *, narrow: bool = False) -> Table:
             _value(item.base),
             _value(item.new),
             _share(item.change),
-            _interval(item),
+            _interval(item, digits=0 if narrow else 1),
             _share(item.detectable, sign=""),
             Text(
                 item.answer.upper() if item.answer == WORSE else item.answer, _STYLES[item.answer]
@@ -105,11 +107,10 @@ def _lag_lines(comparison: Comparison) -> list[str]:
             continue
         if abs(item.measured - item.change) >= _WORTH_SAYING:
             before, after = item.lags_ms
-            text = f"{item.metric} {_share(item.measured)} (lag {before:.1f}, {after:.1f} ms)"
+            text = f"{item.metric} {_share(item.measured)} ({before:.1f}, {after:.1f} ms)"
             lines.setdefault(item.phase, []).append(text)
     return [
-        f"{phase}: the machine was not equally busy in BASE and NEW; as measured:"
-        f" {', '.join(texts)}"
+        f"{phase} as measured, each side at its own schedule lag: {', '.join(texts)}"
         for phase, texts in lines.items()
     ]
 
@@ -131,12 +132,14 @@ def _value(value: float | None) -> str:
     return f"{value:,.2f}" if value < _SMALL else f"{value:,.1f}"
 
 
-def _share(value: float | None, *, sign: str = "+") -> str:
-    return "-" if value is None else f"{100 * value:{sign}.1f}%"
+def _share(value: float | None, *, sign: str = "+", digits: int = 1) -> str:
+    if value is None:
+        return "-"
+    return _MUCH if value >= _MUCH_FROM else f"{100 * value:{sign}.{digits}f}%"
 
 
-def _interval(item: Change) -> str:
+def _interval(item: Change, *, digits: int) -> str:
     if item.low is None:
         return "-"
-    high = "more" if item.high is None else f"{100 * item.high:+.1f}"
-    return f"{100 * item.low:+.1f} to {high}%"
+    high = _MUCH if item.high is None else _share(item.high, digits=digits)
+    return f"{_share(item.low, digits=digits).removesuffix('%')} to {high}"

@@ -63,7 +63,7 @@ from hookbench.results.stats import (
     t_of,
 )
 
-__all__ = ["MIN_EFFECT", "WARM_UP_S", "Change", "Comparison", "answer_changes", "compare"]
+__all__ = ["MIN_EFFECT", "MIN_MS", "WARM_UP_S", "Change", "Comparison", "answer_changes", "compare"]
 
 WORSE, BETTER, SAME, UNKNOWN = "worse", "better", "not significant", "unknown"
 WHOLE_RUN = "whole run"
