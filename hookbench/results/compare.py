@@ -327,6 +327,13 @@ def _notes(base: Sequence[Run], new: Sequence[Run]) -> list[str]:
         )
     elif min(len(base), len(new)) < MIN_REPEATS:
         notes.append(f"{len(base)} runs against {len(new)}: {MIN_REPEATS} of each tell more")
+    if min(len(base), len(new)) > 1:
+        before, after = ([run.manifest.started for run in side] for side in (base, new))
+        if max(before) < min(after) or max(after) < min(before):
+            notes.append(
+                "all runs of one side were made before the first of the other: a machine that"
+                " became slower in between is not told from the code; take them in turn"
+            )
     loops = {run.manifest.settings.get("loop", "open") for run in (*base, *new)} - {"open"}
     if loops:
         notes.append(

@@ -351,6 +351,22 @@ def test_a_phase_that_only_one_side_has_is_named(stored):
     assert any("dual_read is in one side only" in note for note in compared.notes)
 
 
+def test_repeats_that_were_not_taken_in_turn_are_said(stored):
+    def notes(*minutes):
+        runs = [
+            stored(number, change=set_manifest(started=f"2026-01-01T00:{minute:02d}:00Z"))
+            for number, minute in enumerate(minutes, 1)
+        ]
+        found = compare(runs[:2], runs[2:]).notes
+        for run in runs:
+            shutil.rmtree(run.folder)
+        return found
+
+    assert any("take them in turn" in note for note in notes(1, 2, 3, 4))
+    assert any("take them in turn" in note for note in notes(3, 4, 1, 2))
+    assert not any("take them in turn" in note for note in notes(1, 3, 2, 4))
+
+
 def test_the_verb_has_the_defaults_of_the_module():
     verb = inspect.signature(compare_verb).parameters
     assert parse_share(verb["min_effect"].default) == MIN_EFFECT
