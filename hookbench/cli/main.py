@@ -12,6 +12,7 @@ from hookbench.cli import (
     brokers,
     capacity,
     ceiling,
+    compare,
     dead,
     doctor,
     gate,
@@ -62,6 +63,7 @@ app.command("list")(run.list_known)
 app.command("show")(show.show)
 app.command("check")(show.check)
 app.command("report")(show.report)
+app.command("compare")(compare.compare)
 app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)
