@@ -12,6 +12,7 @@ from hookbench.cli import (
     brokers,
     capacity,
     ceiling,
+    compare,
     dead,
     doctor,
     gate,
@@ -63,6 +64,7 @@ app.command("list")(run.list_known)
 app.command("show")(show.show)
 app.command("check")(show.check)
 app.command("report")(report.report)
+app.command("compare")(compare.compare)
 app.command("soak")(soak.soak)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)

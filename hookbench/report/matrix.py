@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import ResultsError
@@ -21,6 +19,7 @@ from hookbench.rehearsal.matrix_book import (
 )
 from hookbench.rehearsal.matrix_plan import Cell, Kind, MatrixPlan, cells_of, load_stored_plan
 from hookbench.results.environment import Environment
+from hookbench.results.stats import median_interval
 
 __all__ = [
     "CONFIDENCE",
@@ -30,8 +29,8 @@ __all__ = [
     "KindSummary",
     "MatrixSummary",
     "are_apart",
+    "interval_of",
     "load_summary",
-    "median_interval",
     "trials_frame",
 ]
 
@@ -39,12 +38,11 @@ CONFIDENCE = 0.95
 MIN_COMPARED = 4
 """Repeats. All of one above all of the other comes by chance once in 35 times with four of each,
 and once in 10 with three."""
-_RESAMPLES = 9999
 _WORST = (Verdict.UNKNOWN, Verdict.INVALID, Verdict.VALID)
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A median over ``count`` repeats; without bounds where one value alone is known."""
+    """A median over ``count`` repeats; without bounds for fewer than three."""
 
     median: float
     low: float | None
@@ -117,8 +115,8 @@ class MatrixSummary(msgspec.Struct, frozen=True, kw_only=True):
         return [item for item in self.cells if item.cell.durability is durability]
 
 
-def median_interval(values: Sequence[float], *, seed: int) -> Interval | None:
-    """The median with its bootstrap interval (percentile method); ``None`` for no value.
+def interval_of(values: Sequence[float], *, seed: int) -> Interval | None:
+    """The median with its interval, see ``results.stats``; ``None`` for no value.
 
     Args:
         values: of repeats.
@@ -126,18 +124,8 @@ def median_interval(values: Sequence[float], *, seed: int) -> Interval | None:
     """
     if not values:
         return None
-    median = float(np.median(values))
-    if len(values) == 1:
-        return Interval(median=median, low=None, high=None, count=1)
-    found = bootstrap(
-        (np.asarray(values, dtype=np.float64),),
-        np.median,
-        confidence_level=CONFIDENCE,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        random_state=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(median=median, low=float(found.low), high=float(found.high), count=len(values))
+    found = median_interval(values, seed=seed, confidence=CONFIDENCE)
+    return Interval(median=found.median, low=found.low, high=found.high, count=len(values))
 
 
 def are_apart(first: Interval, second: Interval) -> bool:
@@ -198,7 +186,7 @@ def summarise_kind(records: Sequence[TrialRecord | None], *, seed: int) -> KindS
     figures = {
         name: found
         for name in names
-        if (found := median_interval([item.figures[name] for item in known], seed=seed))
+        if (found := interval_of([item.figures[name] for item in known], seed=seed))
     }
     totals = {
         name: int(sum(record.figures[name] for record in known))

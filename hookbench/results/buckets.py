@@ -69,6 +69,10 @@ class BucketCounts:
             out[index] = np.minimum(uppers[places], self.max[index])
         return out
 
+    def entries(self) -> tuple[Ints, Ints, Ints]:
+        """Group, upper end of the bucket, and how many values: one of each per bucket in use."""
+        return self._pairs >> 32, _upper_of(self._pairs & 0xFFFFFFFF), self._counts
+
     def distribution(self, group: int) -> tuple[Ints, Ints]:
         """Upper ends of the buckets of a group that have values, and how many each has."""
         low, high = np.searchsorted(self._pairs >> 32, [group, group + 1])

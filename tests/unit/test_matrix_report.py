@@ -24,7 +24,7 @@ from hookbench.rehearsal.matrix_plan import (
     new_stored_plan,
     save_stored_plan,
 )
-from hookbench.report.matrix import Interval, are_apart, load_summary, median_interval
+from hookbench.report.matrix import Interval, are_apart, interval_of, load_summary
 from hookbench.report.matrix_files import write_matrix_files
 from hookbench.report.matrix_plots import (
     latency_finding,
@@ -104,17 +104,17 @@ def make(folder, *, plan=PLAN, change=lambda _trial: {}, leave=lambda _trial: Fa
 
 
 def test_the_interval_of_known_data():
-    assert median_interval([], seed=1) is None
-    assert median_interval([4.0], seed=1) == Interval(median=4.0, low=None, high=None, count=1)
-    assert median_interval([2.0] * 5, seed=1) == Interval(median=2.0, low=2.0, high=2.0, count=5)
-    few = median_interval([1.0, 2.0, 3.0, 4.0, 100.0], seed=1)
+    assert interval_of([], seed=1) is None
+    assert interval_of([4.0], seed=1) == Interval(median=4.0, low=None, high=None, count=1)
+    assert interval_of([2.0] * 5, seed=1) == Interval(median=2.0, low=2.0, high=2.0, count=5)
+    few = interval_of([1.0, 2.0, 3.0, 4.0, 100.0], seed=1)
     assert few == Interval(median=3.0, low=1.0, high=100.0, count=5)
-    assert median_interval([1.0, 2.0, 3.0, 4.0, 100.0], seed=1) == few
+    assert interval_of([1.0, 2.0, 3.0, 4.0, 100.0], seed=1) == few
 
 
 def test_the_interval_covers_the_true_median_about_as_often_as_it_says():
     rng = np.random.default_rng(5)
-    found = [median_interval(list(rng.normal(10, 1, 15)), seed=1) for _ in range(60)]
+    found = [interval_of(list(rng.normal(10, 1, 15)), seed=1) for _ in range(60)]
     covered = sum(item.low <= 10 <= item.high for item in found)
     assert 50 <= covered < 60
     assert all(item.high - item.low < 3 for item in found)
