@@ -59,10 +59,11 @@ def price_text(runs: Sequence[Run]) -> str:
             " durability, as hookbench rehearse --design both makes them."
         )
     guide, hardened = (run.manifest for run in pair)
-    lines = [
+    heading = (
         f"guide {guide.run}, hardened {hardened.run}; both were offered the same rate, a design"
         " with gates for as long as they took"
-    ]
+    )
+    lines = [heading]
     for manifest in (guide, hardened):
         lag = lag_text(manifest) or "no schedule lag is known"
         lines.append(f"{manifest.design}: {lag}")
