@@ -11,28 +11,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from hookbench.clock import NS_PER_S
 from hookbench.errors import ResultsError, SettingError
+from hookbench.results import manifest_frames
 from hookbench.results.buckets import BucketCounts
+from hookbench.results.manifest_frames import WHAT
 from hookbench.results.samples import Sample, read_samples
 from hookbench.results.store import Manifest, load_manifest, resolve_run
-from hookbench.results.tables import (
-    DELIVERIES,
-    TASKS,
-    Tables,
-    open_tables,
-    planned_steps,
-)
+from hookbench.results.table_columns import DELIVERIES, TASKS
+from hookbench.results.tables import Tables, open_tables, planned_steps
 
 __all__ = ["BY", "MAX_BINS", "PERCENTILES", "WHAT", "Run", "load"]
 
 PERCENTILES = {"p50_ns": 50.0, "p90_ns": 90.0, "p99_ns": 99.0, "p999_ns": 99.9}
-WHAT = ("end_to_end", "enqueue")
 BY = ("phase", "step", "queue", "second")
 MAX_BINS = 100_000
 _WANTED_BINS = 100
@@ -344,33 +339,7 @@ class Run:
         success of any operation of a broker concerned), ``recovery_s`` (from its end to the next
         success).
         """
-        account = self.manifest.account
-        known = {item.index: item for item in account.faults} if account is not None else {}
-        rows = []
-        for item in self.manifest.faults:
-            found = known.get(item.index)
-            without = found.longest_without_ns.values() if found else ()
-            rows.append(
-                {
-                    "index": item.index,
-                    "kind": item.kind,
-                    "target": item.target,
-                    "name": item.name,
-                    "node": item.node,
-                    "planned_s": self._seconds(item.planned_ns),
-                    "begin_s": self._seconds(item.begin_ns),
-                    "end_s": self._seconds(item.end_ns),
-                    "fired": item.begin_ns is not None,
-                    "problem": item.problem,
-                    "exposed": found and found.exposed,
-                    "lost": found and found.lost,
-                    "stuck": found and found.stuck,
-                    "duplicated": found and found.duplicated,
-                    "longest_without_s": max(without, default=np.nan) / NS_PER_S,
-                    "recovery_s": _seconds_of(found.recovery_ns if found else None),
-                }
-            )
-        return _frame(rows, _FAULT_COLUMNS)
+        return manifest_frames.faults_frame(self.manifest, self.origin_ns)
 
     @property
     def resources(self) -> pd.DataFrame:
@@ -381,17 +350,7 @@ class Run:
         ``received_bytes``, ``sent_bytes`` (TCP), and ``cpu_s_per_million``,
         ``written_bytes_per_task``: over the tasks of the run that were done.
         """
-        account = self.manifest.account
-        done = account.done if account is not None else 0
-        rows = [msgspec.structs.asdict(item) for item in self.manifest.resources]
-        frame = _frame(rows, _RESOURCE_COLUMNS)
-        frame["role"] = frame["name"].str.replace(r"-\d+$", "", regex=True)
-        for name in ("received_bytes", "sent_bytes"):
-            frame[name] = frame[name].astype("Int64")
-        per_task = 1 / done if done else np.nan
-        frame["cpu_s_per_million"] = frame["cpu_s"].astype("float64") * per_task * 1e6
-        frame["written_bytes_per_task"] = frame["written_bytes"].astype("float64") * per_task
-        return frame
+        return manifest_frames.resources_frame(self.manifest)
 
     @property
     def verdicts(self) -> pd.DataFrame:
@@ -400,39 +359,17 @@ class Run:
         Columns: those of ``ledger.model.StepAccount``, its latencies as ``enqueue_p50_ns`` to
         ``end_to_end_max_ns``, ``stuck`` and ``lost`` as numbers of tasks.
         """
-        account = self.manifest.account
-        rows = []
-        for item in account.rows if account is not None else []:
-            row = msgspec.structs.asdict(item)
-            for what in WHAT:
-                found = row.pop(f"{what}_ns") or {}
-                for name in ("p50", "p90", "p99", "p999", "max"):
-                    row[f"{what}_{name}_ns"] = found.get(name)
-            row["stuck"] = sum(item.stuck.values())
-            row["verdict"] = str(item.verdict)
-            del row["lost_by"]
-            rows.append(row)
-        return pd.DataFrame(rows)
+        return manifest_frames.verdicts_frame(self.manifest)
 
     @property
     def stuck(self) -> pd.DataFrame:
         """Where tasks without an end lie: ``row``, ``place``, ``state``, ``count``."""
-        account = self.manifest.account
-        rows = [
-            {"row": item.name, "place": place, "state": state, "count": count}
-            for item in (account.rows if account is not None else [])
-            for name, count in item.stuck.items()
-            for place, _slash, state in [name.partition("/")]
-        ]
-        return _frame(rows, ("row", "place", "state", "count"))
+        return manifest_frames.stuck_frame(self.manifest)
 
     @property
     def attributions(self) -> pd.DataFrame:
         """Causes of losses and duplicates: the fields of ``ledger.model.Attribution``."""
-        account = self.manifest.account
-        found = account.attributions if account is not None else []
-        names = ("what", "phase", "step", "fault", "hazard", "count", "fault_index")
-        return _frame([msgspec.structs.asdict(item) for item in found], names)
+        return manifest_frames.attributions_frame(self.manifest)
 
     @property
     def gates(self) -> pd.DataFrame:
@@ -442,41 +379,10 @@ class Run:
         gate), ``asked`` (how often it said so in a row), ``condition``, ``condition_answer``,
         ``evidence``.
         """
-        rows = [
-            {
-                "time_s": self._seconds(gate.time_ns),
-                "step": gate.step,
-                "source": gate.source,
-                "target": gate.target,
-                "moment": gate.moment,
-                "answer": gate.answer,
-                "asked": gate.asked,
-                "condition": check.name,
-                "condition_answer": str(check.answer),
-                "evidence": check.evidence,
-            }
-            for gate in self.manifest.gates
-            for check in gate.checks
-        ]
-        return _frame(rows, _GATE_COLUMNS)
-
-    def _seconds(self, time_ns: int | None) -> float:
-        return np.nan if time_ns is None else (time_ns - self.origin_ns) / NS_PER_S
+        return manifest_frames.gates_frame(self.manifest, self.origin_ns)
 
 
 _OF_TIMELINE = ["accepted_ns", "offered", "pushed", "intended_ns", "end_to_end_ns"]
-_FAULT_COLUMNS = (
-    "index", "kind", "target", "name", "node", "planned_s", "begin_s", "end_s", "fired", "problem",
-    "exposed", "lost", "stuck", "duplicated", "longest_without_s", "recovery_s",
-)  # fmt: skip
-_RESOURCE_COLUMNS = (
-    "name", "processes", "cpu_s", "rss_max_bytes", "read_bytes", "written_bytes", "received_bytes",
-    "sent_bytes",
-)  # fmt: skip
-_GATE_COLUMNS = (
-    "time_s", "step", "source", "target", "moment", "answer", "asked", "condition",
-    "condition_answer", "evidence",
-)  # fmt: skip
 
 
 def load(run: str | Path = "latest", results: str | Path = "results") -> Run:
@@ -504,17 +410,9 @@ def load(run: str | Path = "latest", results: str | Path = "results") -> Run:
     return Run(folder, manifest, open_tables(folder, manifest, folder=aside))
 
 
-def _frame(rows: list[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(columns))
-
-
 def _values(rows: pd.DataFrame, what: str) -> npt.NDArray[np.int64]:
     found: npt.NDArray[np.int64] = rows[f"{what}_ns"].to_numpy(dtype="int64")
     return np.maximum(found, 0)
-
-
-def _seconds_of(value_ns: int | None) -> float:
-    return np.nan if value_ns is None else value_ns / NS_PER_S
 
 
 def _width_ns(freq: str) -> int:

@@ -14,9 +14,11 @@ import hookbench
 from hookbench.errors import ResultsError, SettingError
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.read import read_ledger
+from hookbench.results import table_columns
 from hookbench.results import tables as tables_module
 from hookbench.results.store import load_manifest
-from hookbench.results.tables import DELIVERIES, TASKS, make_tables
+from hookbench.results.table_columns import DELIVERIES, TASKS
+from hookbench.results.tables import make_tables
 from tests.unit.test_run import MS, RunByHand, S, ids, run  # noqa: F401 - fixtures
 
 OUTCOMES = ["done", "dead", "failed", "superseded", "skipped", "stale", "given_back"]
@@ -104,7 +106,7 @@ def test_columns_are_the_documented_ones(made):
     stored = made.store()
     assert list(stored.tasks.columns) == TASKS.names
     assert list(stored.deliveries.columns) == DELIVERIES.names
-    source = Path(tables_module.__file__).read_text(encoding="utf-8")
+    source = Path(table_columns.__file__).read_text(encoding="utf-8")
     for name in (*TASKS.names, *DELIVERIES.names):
         assert f"``{name}``" in source, name
 
