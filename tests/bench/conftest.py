@@ -1,14 +1,20 @@
 """Benchmarks: ordinary tests under ``make test`` (each body runs once), measured by ``make bench``.
 
-Nothing here asserts a time. Each group has the reference beside a yardstick, the bare client or
-the standard library, so that the ratio can be read on any machine. Embedded Redis runs without AOF
-and streams are in memory: both brokers in durability class ``memory``.
+Nothing here asserts a time. What has a yardstick, the bare client or the standard library, is
+measured in turn with it (``beside``), so that their ratio is of one moment and can be compared on
+any machine; what goes over a wire is counted as well (``note_counts``). See docs/bench.md.
+Embedded Redis runs without AOF and streams are in memory: both brokers in durability class
+``memory``.
 """
 
 import asyncio
+import time
+from pathlib import Path
 
 import pytest
 import uvloop
+
+import hookbench
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,61 @@ def payload():
         "after": "5" * 40,
         "pusher": "ada",
     }
+
+
+@pytest.fixture
+def beside(benchmark):
+    """Measure a reference, and its yardstick right before each of its rounds.
+
+    The rounds of the reference are the benchmark's own; the seconds of the yardstick's are kept
+    with it, one for each, in ``extra_info["yardstick_s"]``. Returned is what the last of each
+    returned.
+    """
+
+    def measure(
+        reference, yardstick, *, rounds, warmup_rounds=2, prepare=tuple, prepare_yardstick=tuple
+    ):
+        seconds, answers = [], []
+
+        def take_turns():
+            given = prepare_yardstick()
+            began = time.perf_counter()
+            answer = yardstick(*given)
+            seconds.append(time.perf_counter() - began)
+            answers[:] = [answer]
+            return prepare(), {}
+
+        found = benchmark.pedantic(
+            reference, setup=take_turns, rounds=rounds, warmup_rounds=warmup_rounds
+        )
+        if benchmark.enabled:
+            benchmark.extra_info["yardstick_s"] = seconds[warmup_rounds:]
+        return found, answers[0]
+
+    return measure
+
+
+@pytest.fixture
+def note_counts(benchmark):
+    """Keep counts per task; unlike a time they can be compared as they are."""
+
+    def note(**counts):
+        benchmark.extra_info["counts"] = counts
+
+    return note
+
+
+def times(count, function, *arguments):
+    """A function that calls ``function`` so often, for one call is too short to be timed."""
+
+    def repeat():
+        for _ in range(count):
+            answer = function(*arguments)
+        return answer
+
+    return repeat
+
+
+def pytest_benchmark_update_machine_info(machine_info):
+    """Which hookbench was measured: that of the tree that was meant is what a comparison wants."""
+    machine_info["hookbench"] = str(Path(hookbench.__file__).resolve().parent)
