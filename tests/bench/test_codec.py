@@ -10,8 +10,8 @@ from hookbench.ids import uuid7, uuid7_wall_ms
 from hookbench.task import HookTask, decode_task, encode_task, new_task
 from tests.bench.conftest import times
 
-CALLS = 500
-ROUNDS = 60
+CALLS = 300
+ROUNDS = 200
 JUNK = {
     "no JSON": b"\x00\xff not json at all " * 10,
     "no task": b'{"id": 7, "nonsense": [1, 2, 3]}',

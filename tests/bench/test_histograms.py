@@ -13,11 +13,11 @@ from hookbench.ledger.latency import (
 )
 from hookbench.results.buckets import BucketCounts
 
-VALUES = 10_000
-YARDSTICK_VALUES = 1_000
-PARTS = 10
+VALUES = 2_000
+YARDSTICK_VALUES = 500
+PARTS = 4
 GROUPS = 8
-ROUNDS = 20
+ROUNDS = 200
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def record_each(values):
 
 
 def stored(values):
-    """Ten parts as a run stores them."""
+    """The parts as a run stores them."""
     for part in np.array_split(values, PARTS):
         histogram = histogram_of(part)
         encoded = histogram.encode()

@@ -12,11 +12,11 @@ from hookbench.ledger.events import Broker, Event, LedgerWriter
 from hookbench.ledger.model import Residue, StepPlan, Verdict
 from hookbench.ledger.read import read_ledger
 
-BURST = 1_000
-ROUNDS = 40
-ACCOUNT_ROUNDS = 10
-SORTED = 50_000
-TASKS = 7_140  # of 7 records each: about 50,000
+BURST = 500
+ROUNDS = 100
+ACCOUNT_ROUNDS = 60
+SORTED = 7_000
+TASKS = 1_000  # of 7 records each
 LOST = 3
 TWICE = 2
 STEPS = [StepPlan(0, "redis_only", reads_redis=True, reads_nats=False)]

@@ -22,8 +22,8 @@ from hookbench.queues.jetstream import StreamSettings
 from hookbench.task import Names, encode_task
 
 AT_ONCE = 200
-IN_TURN = 50
-ROUNDS = 30
+IN_TURN = 10
+ROUNDS = {AT_ONCE: 20, IN_TURN: 100}
 PHASES = {"redis": Phase.REDIS_ONLY, "jetstream": Phase.NATS_ONLY, "both": Phase.DUAL_WRITE}
 
 
@@ -167,7 +167,7 @@ def test_send(
     receipts, answers = beside(
         lambda tasks: loop.run_until_complete(way(service.send, tasks)),
         lambda items: loop.run_until_complete(way(bare_send[route], items)),
-        rounds=ROUNDS,
+        rounds=ROUNDS[count],
         prepare=batch,
         prepare_yardstick=lambda: (
             [encode_task(make_task(payload=payload)) for _ in range(count)],
