@@ -16,6 +16,13 @@ import uvloop
 
 import hookbench
 
+CALCULATES = 0.10
+"""A growth of the ratio that counts, of what only calculates."""
+TALKS = 0.25
+"""The same of what waits for a broker or another process: noisier, and counted as well."""
+
+_FAILED = pytest.StashKey[set[str]]()
+
 
 @pytest.fixture(scope="session")
 def loop():
@@ -39,12 +46,22 @@ def beside(benchmark):
     """Measure a reference, and its yardstick right before each of its rounds.
 
     The rounds of the reference are the benchmark's own; the seconds of the yardstick's are kept
-    with it, one for each, in ``extra_info["yardstick_s"]``. Returned is what the last of each
-    returned.
+    with it, one for each, in ``extra_info["yardstick_s"]``. Blocks of both should be about as
+    long, and short, so that what disturbs the one disturbs the other. Returned is what the last of
+    each returned.
+
+    ``least_effect`` is the share by which the ratio has to grow before a comparison minds.
     """
 
     def measure(
-        reference, yardstick, *, rounds, warmup_rounds=2, prepare=tuple, prepare_yardstick=tuple
+        reference,
+        yardstick,
+        *,
+        rounds,
+        warmup_rounds=2,
+        prepare=tuple,
+        prepare_yardstick=tuple,
+        least_effect=CALCULATES,
     ):
         seconds, answers = [], []
 
@@ -61,6 +78,7 @@ def beside(benchmark):
         )
         if benchmark.enabled:
             benchmark.extra_info["yardstick_s"] = seconds[warmup_rounds:]
+            benchmark.extra_info["least_effect"] = least_effect
         return found, answers[0]
 
     return measure
@@ -90,3 +108,20 @@ def times(count, function, *arguments):
 def pytest_benchmark_update_machine_info(machine_info):
     """Which hookbench was measured: that of the tree that was meant is what a comparison wants."""
     machine_info["hookbench"] = str(Path(hookbench.__file__).resolve().parent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    report = yield
+    if report.failed:
+        item.config.stash.setdefault(_FAILED, set()).add(item.nodeid)
+    return report
+
+
+def pytest_benchmark_update_json(config, output_json):
+    """What failed was measured all the same: it is told, and its figures are not given."""
+    failed = config.stash.get(_FAILED, set())
+    output_json["failed"] = sorted(failed)
+    output_json["benchmarks"] = [
+        item for item in output_json["benchmarks"] if item["fullname"] not in failed
+    ]

@@ -28,7 +28,7 @@ def task(make_task, payload):
 def test_encode_task(beside, task):
     fields = msgspec.to_builtins(task)
     data, text = beside(
-        times(CALLS, encode_task, task), times(CALLS, json.dumps, fields), rounds=ROUNDS
+        times(4 * CALLS, encode_task, task), times(CALLS, json.dumps, fields), rounds=ROUNDS
     )
     assert decode_task(data) == decode_task(text.encode()) == task
 

@@ -20,6 +20,7 @@ from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.task import Names, encode_task
+from tests.bench.conftest import TALKS
 
 AT_ONCE = 200
 IN_TURN = 10
@@ -168,6 +169,7 @@ def test_send(
         lambda tasks: loop.run_until_complete(way(service.send, tasks)),
         lambda items: loop.run_until_complete(way(bare_send[route], items)),
         rounds=ROUNDS[count],
+        least_effect=TALKS,
         prepare=batch,
         prepare_yardstick=lambda: (
             [encode_task(make_task(payload=payload)) for _ in range(count)],

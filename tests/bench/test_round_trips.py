@@ -12,6 +12,7 @@ import pytest
 import redis.asyncio as redis_asyncio
 
 from hookbench.task import encode_task
+from tests.bench.conftest import TALKS
 from tests.bench.round_trips import WAYS, Bare, Reference, remove_names
 from tests.evidence.turns import PRODUCER, WORKER, Meter
 
@@ -83,6 +84,7 @@ def test_round_trip(beside, loop, open_reference, open_bare, make_task, payload,
         lambda tasks: loop.run_until_complete(reference.in_turn(tasks)),
         lambda items: loop.run_until_complete(bare.in_turn(items)),
         rounds=ROUNDS,
+        least_effect=TALKS,
         prepare=batch,
         prepare_yardstick=payloads,
     )
