@@ -37,14 +37,18 @@ def markdown(comparison):
     ]
     if equal:
         lines += [f"{equal} counts per task are the same as before.", ""]
-    lines += [
-        f"{comparison.rounds} runs of each side in turn, with the benchmarks of the head on both."
-        " A ratio is the time of the reference over that of its yardstick in the same run. It is"
-        f" SLOWER if it grew by its least effect or more with p of {ALPHA:g} or less, and again"
-        f" in {comparison.rounds} more runs of both. A count per task is MORE if it grew at all.",
-        "",
-    ]
+    lines += [_how(comparison.rounds), ""]
     return "\n".join(lines)
+
+
+def _how(rounds):
+    return (
+        f"{rounds} runs of each side in turn, with the benchmarks of the head on both. A ratio is"
+        " the time of the reference over that of its yardstick in the same run. It is SLOWER if it"
+        " grew by its least effect (10 % of what calculates, 25 % of what talks to a broker) or"
+        f" more, with p of {ALPHA:g} or less, and again so in {rounds} more runs of both. A count"
+        " per task is MORE if it grew at all."
+    )
 
 
 def _fold(rows):
