@@ -1,9 +1,9 @@
 """Whether the head is slower than the base, or costs more: ratios and counts, never times.
 
-A ratio (reference over yardstick, of one run) is worse if both hold: over the rounds its median
-grew by at least the least effect of its benchmark, and a one-sided Mann-Whitney test of the runs
-of both sides says that this is no chance. A count is worse if it grew: it is the same in every
-run, but for what a slow machine can add, so the least of the runs is taken.
+A ratio (reference over yardstick, of one run) is worse if both hold: it grew by at least the least
+effect of its benchmark, in the median over all pairs of a run of the head and one of the base, and
+a one-sided Mann-Whitney test of the runs says that this is no chance. A count is worse if it grew:
+it is the same in every run, but for what a slow machine can add, so the least of the runs is taken.
 """
 
 import enum
@@ -48,7 +48,7 @@ class Row(msgspec.Struct, kw_only=True):
         name: of the benchmark.
         what: ``ratio``, or which count per task.
         base: the median of the runs, of a count the least.
-        change: relative, of a ratio the median over the rounds; of a count the difference.
+        change: of a ratio relative, of a count the difference.
         p: of the test for the direction in which it changed.
         note: what else a reader should know.
     """
@@ -110,7 +110,8 @@ def _rows_of(name, base, head):
 
 
 def _ratio(name, base, head, least):
-    change = statistics.median(mine / other for mine, other in zip(head, base, strict=True)) - 1
+    # Hodges and Lehmann's estimate, which belongs to the test: the median over all pairs of runs.
+    change = statistics.median(mine / other for mine in head for other in base) - 1
     slower = change >= 0
     test = stats.mannwhitneyu(
         head, base, alternative="greater" if slower else "less", method="exact"

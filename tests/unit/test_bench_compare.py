@@ -95,7 +95,7 @@ def test_faster_is_told_and_no_regression(runs):
 
 @pytest.mark.parametrize("noise", [0.03, 0.1, 0.2, 0.4])
 def test_ten_comparisons_of_the_same_are_false_alarms_once_at_most(tmp_path, noise):
-    """Twenty benchmarks in each, with the second series that a suspicion has."""
+    """Ten benchmarks in each, with the second series that a suspicion has."""
     alarms = 0
     for comparison in range(10):
         runs = Runs(tmp_path / str(comparison), seed=comparison)
@@ -104,7 +104,7 @@ def test_ten_comparisons_of_the_same_are_false_alarms_once_at_most(tmp_path, noi
             for side in SIDES:
                 for number in range(1, ROUNDS + 1):
                     benchmarks = [
-                        runs.timed(f"{CODEC}[{each}]", ratio=1, noise=noise) for each in range(20)
+                        runs.timed(f"{CODEC}[{each}]", ratio=1, noise=noise) for each in range(10)
                     ]
                     runs.write(series, side, number, benchmarks)
         rows = judge_folder(runs.folder)
