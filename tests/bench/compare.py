@@ -2,7 +2,7 @@
 
 The benchmarks of the head run on both, for an older base has them in another form or not at all.
 Both sides run in turn, each run in a process of its own, with the same interpreter and packages;
-what looks slower is measured once more by itself, and fails only if it is slower again. Exit code
+of what looks slower twice as many new runs decide. Exit code
 0 without a regression, 1 with one, 2 if that could not be found out.
 """
 
@@ -20,7 +20,7 @@ import msgspec
 from hookbench.clock import SystemClock
 from hookbench.errors import HookbenchError, ResultsError, SettingError
 from hookbench.rehearsal.stage import utc_now_label
-from tests.bench.judge import LEAST_ROUNDS, Row, Verdict, judge, worse
+from tests.bench.judge import LEAST_ROUNDS, Row, Verdict, judge, suspected, worse
 from tests.bench.measured import BASE, HEAD, SIDES, load_file, load_series
 from tests.bench.table import conclusion, markdown
 from tests.bench.trees import (
@@ -34,7 +34,7 @@ __all__ = ["Comparison", "Selection", "compare", "main"]
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT_S = 1800.0
-_MAX_ROUNDS = 99
+_MAX_ROUNDS = 49
 _TOLD_LINES = 30
 # pytest loads what is installed; a process with locust's plugin is not the one to be measured.
 _PLUGINS = ("pytest_benchmark.plugin", "pytest_asyncio.plugin", "pytest_timeout")
@@ -43,6 +43,8 @@ _LONG_WORDS = "at once"
 _FIRST, _AGAIN = "first", "again"
 _NO_TESTS, _SOME_FAILED = 5, 1
 REGRESSION, TROUBLE = 1, 2
+AGAIN_TIMES = 2
+"""How many times as many runs decide about what was suspected."""
 
 
 class Comparison(msgspec.Struct, kw_only=True):
@@ -50,7 +52,7 @@ class Comparison(msgspec.Struct, kw_only=True):
 
     Attributes:
         base, head: what was compared.
-        rounds: runs of each side, in each series.
+        rounds: runs of each side in the first series.
     """
 
     base: str
@@ -160,8 +162,8 @@ def compare(base, head, folder, selection, rounds, *, tell=lambda _line: None):
         )
     suspects = suspected(judge(series))
     if suspects:
-        tell(f"slower, so measured again: {', '.join(suspects)}")
-        run_series(base, head, folder / _AGAIN, suspects, rounds, tell)
+        tell(f"may be slower, so measured again: {', '.join(suspects)}")
+        run_series(base, head, folder / _AGAIN, suspects, AGAIN_TIMES * rounds, tell)
     found = Comparison(base=base.label, head=head.label, rounds=rounds, rows=judge_folder(folder))
     (folder / "comparison.json").write_bytes(msgspec.json.encode(found))
     return found
@@ -180,13 +182,8 @@ def check_rounds(rounds):
         )
 
 
-def suspected(rows):
-    """Names of the benchmarks whose ratio grew."""
-    return [row.name for row in rows if row.verdict is Verdict.SLOWER]
-
-
 def judge_folder(folder):
-    """The rows of stored runs; of what was measured again the second series decides.
+    """The rows of stored runs; of what was suspected only the second series decides.
 
     Raises:
         ResultsError: a file is damaged, or a series is missing.
@@ -201,13 +198,13 @@ def judge_folder(folder):
         if row.what == "ratio"
     }
     for index, row in enumerate(rows):
-        if row.verdict is not Verdict.SLOWER:
+        if row.what != "ratio" or row.name not in suspects:
             continue
         if row.name not in second:
             raise ResultsError(f"{folder / _AGAIN}: {row.name} was not measured again")
         rows[index] = second[row.name]
         if second[row.name].verdict is not Verdict.SLOWER:
-            rows[index].note = f"{100 * row.change:+.1f} % at first, but not again"
+            rows[index].note = f"{100 * row.change:+.1f} % at first"
     order = list(Verdict)
     return sorted(rows, key=lambda row: order.index(row.verdict))
 

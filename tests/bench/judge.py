@@ -14,11 +14,9 @@ from scipy import stats
 
 from tests.bench.measured import BASE, HEAD
 
-__all__ = ["ALPHA", "LEAST_ROUNDS", "Row", "Verdict", "judge", "worse"]
+__all__ = ["ALPHA", "LEAST_ROUNDS", "Row", "Verdict", "judge", "suspected", "worse"]
 
 ALPHA = 0.01
-"""Of one benchmark in one series. What is suspected is measured again, see ``compare``: both
-series would have to err."""
 LEAST_ROUNDS = 5
 """With fewer, no outcome of the test is as rare as that: 1 in 252 with five, 1 in 70 with four."""
 LEAST_EFFECT = 0.10
@@ -50,6 +48,7 @@ class Row(msgspec.Struct, kw_only=True):
         base: the median of the runs, of a count the least.
         change: of a ratio relative, of a count the difference.
         p: of the test for the direction in which it changed.
+        least: by how much a ratio has to change before it counts.
         note: what else a reader should know.
     """
 
@@ -60,6 +59,7 @@ class Row(msgspec.Struct, kw_only=True):
     head: float | None = None
     change: float | None = None
     p: float | None = None
+    least: float | None = None
     note: str = ""
 
 
@@ -89,6 +89,15 @@ def judge(series, only=None):
 def worse(rows):
     """Those that fail a comparison."""
     return [row for row in rows if row.verdict in REGRESSIONS]
+
+
+def suspected(rows):
+    """Names of the benchmarks whose ratio grew by enough, be it by chance.
+
+    A process can be slower than its like for all its life, by where its memory lies: one such
+    among five hides a change from the test. So this is not asked here, but of more runs.
+    """
+    return [row.name for row in rows if row.what == "ratio" and row.change >= row.least]
 
 
 def _row(name, what, verdict, **fields):
@@ -129,6 +138,7 @@ def _ratio(name, base, head, least):
         head=statistics.median(head),
         change=change,
         p=p,
+        least=least,
     )
 
 

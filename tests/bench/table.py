@@ -44,10 +44,10 @@ def markdown(comparison):
 def _how(rounds):
     return (
         f"{rounds} runs of each side in turn, with the benchmarks of the head on both. A ratio is"
-        " the time of the reference over that of its yardstick in the same run. It is SLOWER if it"
-        " grew by its least effect (10 % of what calculates, 25 % of what talks to a broker) or"
-        f" more, with p of {ALPHA:g} or less, and again so in {rounds} more runs of both. A count"
-        " per task is MORE if it grew at all."
+        " the time of the reference over that of its yardstick in the same run. What grew by its"
+        " least effect (10 % of what calculates, 25 % of what talks to a broker or a process) or"
+        " more is measured again, twice as often, and SLOWER if it grew as much there, with p of"
+        f" {ALPHA:g} or less. A count per task is MORE if it grew at all."
     )
 
 

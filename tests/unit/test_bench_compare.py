@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 from hookbench.errors import ResultsError, SettingError
-from tests.bench.compare import Comparison, Selection, check_rounds, judge_folder, main
-from tests.bench.judge import ALPHA, Verdict, judge, worse
+from tests.bench.compare import AGAIN_TIMES, Comparison, Selection, check_rounds, judge_folder, main
+from tests.bench.judge import ALPHA, Verdict, judge, suspected, worse
 from tests.bench.measured import BASE, HEAD, SIDES, load_series
 from tests.bench.table import conclusion, markdown
 from tests.bench.trees import Tree, base_commit, copy_working_tree, share_benchmarks, unpack_commit
@@ -50,8 +50,10 @@ class Runs:
         }
         (folder / f"{side}-{number:02}.json").write_text(json.dumps(found))
 
-    def series(self, series, *, slowed=1.0, noise=0.03, base_counts=GUIDE, head_counts=GUIDE):
-        for number in range(1, ROUNDS + 1):
+    def series(
+        self, series, *, slowed=1.0, noise=0.03, base_counts=GUIDE, head_counts=GUIDE, rounds=ROUNDS
+    ):
+        for number in range(1, rounds + 1):
             for side, factor, counts in ((BASE, 1, base_counts), (HEAD, slowed, head_counts)):
                 benchmarks = [
                     self.timed(CODEC, ratio=0.46, noise=noise, slowed=factor),
@@ -100,9 +102,9 @@ def test_ten_comparisons_of_the_same_are_false_alarms_once_at_most(tmp_path, noi
     for comparison in range(10):
         runs = Runs(tmp_path / str(comparison), seed=comparison)
         rows = {}
-        for series in ("first", "again"):
+        for series, rounds in (("first", ROUNDS), ("again", AGAIN_TIMES * ROUNDS)):
             for side in SIDES:
-                for number in range(1, ROUNDS + 1):
+                for number in range(1, rounds + 1):
                     benchmarks = [
                         runs.timed(f"{CODEC}[{each}]", ratio=1, noise=noise) for each in range(10)
                     ]
@@ -119,9 +121,23 @@ def test_the_second_series_decides(runs):
     assert worse(rows) == []
     (row,) = [row for row in rows if row.name == CODEC]
     assert row.verdict is Verdict.SAME
-    assert row.note.endswith(" % at first, but not again")
+    assert row.note.endswith(" % at first")
     runs.series("again", slowed=1.3)
     assert [row.name for row in worse(judge_folder(runs.folder))] == [CODEC]
+
+
+def test_slow_processes_of_the_base_do_not_hide_a_change(runs):
+    """Where its memory lies makes one in ten processes slower for all its life."""
+    for series, rounds, slow in (("first", ROUNDS, {2}), ("again", AGAIN_TIMES * ROUNDS, {1})):
+        for number in range(1, rounds + 1):
+            base = runs.timed(CODEC, ratio=1.0 + 0.4 * (number in slow), noise=0.02)
+            runs.write(series, BASE, number, [base])
+            runs.write(series, HEAD, number, [runs.timed(CODEC, ratio=1.2, noise=0.02)])
+    first = judge(load_series(runs.folder / "first"))
+    assert worse(first) == []
+    assert suspected(first) == [CODEC]
+    (row,) = judge_folder(runs.folder)
+    assert row.verdict is Verdict.SLOWER
 
 
 def test_a_suspicion_that_was_not_looked_into_is_an_error(runs):
@@ -239,9 +255,9 @@ def test_every_line_of_the_table_has_as_many_cells(runs):
     assert conclusion(rows).startswith("2 regressions: test_codec.py::test_encode_task (ratio), ")
 
 
-@pytest.mark.parametrize("rounds", [-1, 0, 4, 100])
+@pytest.mark.parametrize("rounds", [-1, 0, 4, 50])
 def test_rounds_that_can_tell_nothing_are_refused(rounds):
-    with pytest.raises(SettingError, match=f"{rounds} rounds: use 5 to 99"):
+    with pytest.raises(SettingError, match=f"{rounds} rounds: use 5 to 49"):
         check_rounds(rounds)
 
 
