@@ -41,6 +41,7 @@ _PLUGINS = ("pytest_benchmark.plugin", "pytest_asyncio.plugin", "pytest_timeout"
 _LONG = ("test_hook_push.py", "test_worker.py")
 _LONG_WORDS = "at once"
 _FIRST, _AGAIN = "first", "again"
+_NOTHING_RAN = "pytest_benchmark.logger.PytestBenchmarkWarning"
 _NO_TESTS, _SOME_FAILED = 5, 1
 REGRESSION, TROUBLE = 1, 2
 AGAIN_TIMES = 2
@@ -95,6 +96,7 @@ def run_once(tree, path, arguments, *, number):
     command += [word for plugin in _PLUGINS for word in ("-p", plugin)]
     command += ["-c", "pyproject.toml", "--rootdir", str(tree.folder)]
     command += ["--continue-on-collection-errors", "--benchmark-enable", "--benchmark-only"]
+    command += ["--tb=short", "--benchmark-quiet", "-W", f"ignore::{_NOTHING_RAN}"]
     command += ["--benchmark-disable-gc", f"--benchmark-json={path}", *arguments]
     try:
         done = subprocess.run(
@@ -108,7 +110,7 @@ def run_once(tree, path, arguments, *, number):
     told = "\n".join((done.stdout + done.stderr).splitlines()[-_TOLD_LINES:])
     if done.returncode not in (0, _SOME_FAILED) or not path.is_file() or not path.stat().st_size:
         if done.returncode == _NO_TESTS:
-            raise SettingError(f"{tree.label}: no benchmark was selected by {arguments}")
+            raise SettingError(f"no benchmark is selected by {' '.join(arguments)}")
         raise ResultsError(f"{tree.label}: no benchmark ran:\n{told}")
     measured = Path(load_file(path).machine_info.hookbench)
     if measured != (tree.folder / "hookbench").resolve():
@@ -254,12 +256,16 @@ def _run(options, root):
         return _stored(options.stored), options.stored
     check_rounds(options.rounds)
     out = options.out or root / "results" / "bench" / _label()
-    if out.exists():
-        raise SettingError(f"--out {out}: it is there already: name another folder")
+    for path in (out, out.with_name(f"{out.name}.partial")):
+        if path.exists():
+            raise SettingError(f"--out {path}: it is there already: name another folder")
     with both_trees(root, options.base, options.head) as (base, head):
         _tell(f"head {head.label} beside base {base.label}; runs are kept in {out}")
         selection = Selection(words=options.k, long=options.all)
-        return compare(base, head, out, selection, options.rounds, tell=_tell), out
+        partial = out.with_name(f"{out.name}.partial")
+        found = compare(base, head, partial, selection, options.rounds, tell=_tell)
+        partial.rename(out)
+        return found, out
 
 
 def _stored(folder):

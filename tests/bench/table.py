@@ -14,7 +14,7 @@ def conclusion(rows):
     found = worse(rows)
     if not found:
         compared = sum(row.verdict not in _UNTOLD for row in rows)
-        return f"No regression: {compared} ratios and counts were compared."
+        return f"No regression. Ratios and counts compared: {compared}."
     names = ", ".join(f"{_short(row)} ({row.what})" for row in found)
     return f"{len(found)} regression{'s' * (len(found) > 1)}: {names}."
 
