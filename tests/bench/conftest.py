@@ -105,6 +105,7 @@ def times(count, function, *arguments):
     return repeat
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(machine_info):
     """Which hookbench was measured: that of the tree that was meant is what a comparison wants."""
     machine_info["hookbench"] = str(Path(hookbench.__file__).resolve().parent)
@@ -118,6 +119,7 @@ def pytest_runtest_makereport(item):
     return report
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_json(config, output_json):
     """What failed was measured all the same: it is told, and its figures are not given."""
     failed = config.stash.get(_FAILED, set())
