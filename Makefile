@@ -53,8 +53,9 @@ format: $(STAMP) ## format the code and the documents
 	  npx --yes prettier@$(PRETTIER_VERSION) --log-level warn --write $(PRETTIER_FILES); \
 	else echo "SKIPPED prettier: Node.js is not installed"; fi
 
-bench: $(STAMP) ## pytest-benchmark on codec, producer and worker
-	$(BIN)/pytest tests/bench --benchmark-enable --benchmark-only $(ARGS)
+# Exit code 1 is a regression, 2 a comparison that could not be made. docs/bench.md.
+bench: $(STAMP) ## compare the benchmarks with the merge base (ARGS="--base main --all")
+	$(BIN)/python -m tests.bench.compare $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks

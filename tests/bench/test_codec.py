@@ -8,7 +8,10 @@ import pytest
 from hookbench.errors import DecodeError
 from hookbench.ids import uuid7, uuid7_wall_ms
 from hookbench.task import HookTask, decode_task, encode_task, new_task
+from tests.bench.conftest import times
 
+CALLS = 300
+ROUNDS = 200
 JUNK = {
     "no JSON": b"\x00\xff not json at all " * 10,
     "no task": b'{"id": 7, "nonsense": [1, 2, 3]}',
@@ -21,32 +24,28 @@ def task(make_task, payload):
     return make_task(payload=payload)
 
 
-@pytest.mark.benchmark(group="codec: encode a task")
-def test_encode_task(benchmark, task):
-    data = benchmark(encode_task, task)
-    assert decode_task(data) == task
-
-
-@pytest.mark.benchmark(group="codec: encode a task")
-def test_encode_yardstick_json_dumps(benchmark, task):
+@pytest.mark.benchmark(group="codec: encode a task, beside json.dumps")
+def test_encode_task(beside, task):
     fields = msgspec.to_builtins(task)
-    text = benchmark(json.dumps, fields)
-    assert decode_task(text.encode()) == task
+    data, text = beside(
+        times(4 * CALLS, encode_task, task), times(CALLS, json.dumps, fields), rounds=ROUNDS
+    )
+    assert decode_task(data) == decode_task(text.encode()) == task
 
 
-@pytest.mark.benchmark(group="codec: decode a task")
-def test_decode_task(benchmark, task):
-    assert benchmark(decode_task, encode_task(task)) == task
+@pytest.mark.benchmark(group="codec: decode a task, beside json.loads")
+def test_decode_task(beside, task):
+    data = encode_task(task)
+    found, fields = beside(
+        times(CALLS, decode_task, data), times(CALLS, json.loads, data), rounds=ROUNDS
+    )
+    assert found == task
+    assert fields == msgspec.to_builtins(task)
 
 
-@pytest.mark.benchmark(group="codec: decode a task")
-def test_decode_yardstick_json_loads(benchmark, task):
-    assert benchmark(json.loads, encode_task(task)) == msgspec.to_builtins(task)
-
-
-@pytest.mark.benchmark(group="codec: refuse junk")
+@pytest.mark.benchmark(group="codec: refuse junk, beside int() of a word")
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-def test_decode_junk(benchmark, junk):
+def test_decode_junk(beside, junk):
     def refuse():
         try:
             decode_task(junk)
@@ -54,13 +53,20 @@ def test_decode_junk(benchmark, junk):
             return error
         return None
 
-    error = benchmark(refuse)
+    def refuse_word():
+        try:
+            int("task")
+        except ValueError as error:
+            return error
+        return None
+
+    error, _plain = beside(times(CALLS, refuse), times(CALLS, refuse_word), rounds=ROUNDS)
     assert isinstance(error, DecodeError)
     assert str(error).startswith(f"no task in {len(junk)} bytes: ")
 
 
-@pytest.mark.benchmark(group="codec: make a task")
-def test_new_task(benchmark, clock, payload):
+@pytest.mark.benchmark(group="codec: make a task, beside uuid4")
+def test_new_task(beside, clock, payload):
     entropy = random.Random(7)
 
     def make():
@@ -68,21 +74,18 @@ def test_new_task(benchmark, clock, payload):
             repo_id="team/repo", task_type="sync", payload=payload, clock=clock, entropy=entropy
         )
 
-    made = benchmark(make)
+    made, _plain = beside(times(CALLS, make), times(CALLS, uuid.uuid4), rounds=ROUNDS)
     assert isinstance(made, HookTask)
     assert (made.repo_id, made.task_type, made.retry_count) == ("team/repo", "sync", 0)
     assert made.id.version == 7
     assert made.payload == payload
 
 
-@pytest.mark.benchmark(group="codec: make an id")
-def test_uuid7(benchmark, clock):
-    made = benchmark(uuid7, clock, random.Random(7))
-    assert made.version == 7
+@pytest.mark.benchmark(group="codec: make an id, beside uuid4")
+def test_uuid7(beside, clock):
+    made, plain = beside(
+        times(CALLS, uuid7, clock, random.Random(7)), times(CALLS, uuid.uuid4), rounds=ROUNDS
+    )
+    assert (made.version, plain.version) == (7, 4)
     assert made.variant == uuid.RFC_4122
     assert 0 < uuid7_wall_ms(made) <= clock.wall_ns() // 1_000_000
-
-
-@pytest.mark.benchmark(group="codec: make an id")
-def test_id_yardstick_uuid4(benchmark):
-    assert benchmark(uuid.uuid4).version == 4

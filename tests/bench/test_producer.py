@@ -5,23 +5,26 @@ clients, their bytes are made outside of the timed part.
 """
 
 import asyncio
+import itertools
+import uuid
 from typing import NamedTuple
 
 import nats
 import pytest
 import redis.asyncio as redis_asyncio
+from nats.js.api import StreamConfig
 
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phases import Phase
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.task import encode_task
+from hookbench.task import Names, encode_task
+from tests.bench.conftest import TALKS
 
 AT_ONCE = 200
-IN_TURN = 50
-ROUNDS = 30
-WARMUP_ROUNDS = 2
+IN_TURN = 10
+ROUNDS = {AT_ONCE: 20, IN_TURN: 100}
 PHASES = {"redis": Phase.REDIS_ONLY, "jetstream": Phase.NATS_ONLY, "both": Phase.DUAL_WRITE}
 
 
@@ -39,7 +42,7 @@ CASES = [
         route,
         *WAYS[way],
         id=f"{route}, {way}",
-        marks=pytest.mark.benchmark(group=f"producer: {route}, {way}"),
+        marks=pytest.mark.benchmark(group=f"producer: {route}, {way}, beside the bare client"),
     )
     for route in PHASES
     for way in WAYS
@@ -112,39 +115,70 @@ def wanted(route, count):
 
 
 @pytest.fixture
-def measure(benchmark, loop, make_task, payload):
-    """Measure rounds of ``count`` sends; the answers of the last, and how many were sent in all."""
+def bare_names():
+    """The bare clients' own queue, which the reference does not see."""
+    return Names.for_run(uuid.uuid4().hex[:12])
 
-    def run(way, count, send, prepare):
-        sent = 0
 
-        def batch():
-            nonlocal sent
-            sent += count
-            return ([prepare(make_task(payload=payload)) for _ in range(count)],), {}
-
-        def send_all(items):
-            return loop.run_until_complete(way(send, items))
-
-        benchmark.extra_info["tasks_per_round"] = count
-        answers = benchmark.pedantic(
-            send_all, setup=batch, rounds=ROUNDS, warmup_rounds=WARMUP_ROUNDS
+@pytest.fixture
+def bare_send(loop, bare, bare_names):
+    """The same writes by the bare clients, on a stream and a list of their own."""
+    key, subject = bare_names.pending_key("sync"), bare_names.subject("sync")
+    jetstream = bare.nats.jetstream()
+    loop.run_until_complete(
+        jetstream.add_stream(
+            StreamConfig(name=bare_names.stream, subjects=[subject], storage="memory")
         )
-        return answers, sent
+    )
 
-    return run
+    async def lpush(data):
+        return await bare.redis.lpush(key, data)
+
+    async def publish_and_lpush(data):
+        await jetstream.publish(subject, data)
+        return await bare.redis.lpush(key, data)
+
+    async def publish_only(data):
+        return (await jetstream.publish(subject, data)).seq
+
+    async def clean_up():
+        await jetstream.delete_stream(bare_names.stream)
+        await bare.redis.delete(key)
+
+    yield {"redis": lpush, "jetstream": publish_only, "both": publish_and_lpush}
+    loop.run_until_complete(clean_up())
 
 
 @pytest.mark.parametrize(("route", "way", "count"), CASES)
-def test_send(measure, loop, connections, stored, names, route, way, count):
+def test_send(
+    beside, loop, connections, bare_send, stored, names, make_task, payload, route, way, count
+):
     metrics = HookMetrics()
     service = loop.run_until_complete(
         open_service(PHASES[route], connections, names, metrics=metrics)
     )
-    receipts, sent = measure(way, count, service.send, lambda task: task)
+    rounds = itertools.count(1)
+    sent = 0
+
+    def batch():
+        nonlocal sent
+        sent = next(rounds) * count
+        return ([make_task(payload=payload) for _ in range(count)],)
+
+    receipts, answers = beside(
+        lambda tasks: loop.run_until_complete(way(service.send, tasks)),
+        lambda items: loop.run_until_complete(way(bare_send[route], items)),
+        rounds=ROUNDS[count],
+        least_effect=TALKS,
+        prepare=batch,
+        prepare_yardstick=lambda: (
+            [encode_task(make_task(payload=payload)) for _ in range(count)],
+        ),
+    )
     assert stored() == wanted(route, sent)
-    assert len(receipts) == count
     last = set(range(sent - count + 1, sent + 1))
+    assert set(answers) == last
+    assert len(receipts) == count
     numbers = {
         "jetstream": {receipt.sequence for receipt in receipts},
         "redis": {receipt.redis_length for receipt in receipts},
@@ -157,24 +191,3 @@ def test_send(measure, loop, connections, stored, names, route, way, count):
         "jetstream": metrics.value("hook_task_queued_total", "nats"),
     }
     assert counted == wanted(route, sent)
-
-
-@pytest.mark.parametrize(("route", "way", "count"), CASES)
-def test_yardstick_bare_client(measure, bare, stored, names, route, way, count):
-    key, subject = names.pending_key("sync"), names.subject("sync")
-    publish = bare.nats.jetstream().publish
-
-    async def lpush(data):
-        return await bare.redis.lpush(key, data)
-
-    async def publish_and_lpush(data):
-        await publish(subject, data)
-        return await bare.redis.lpush(key, data)
-
-    async def publish_only(data):
-        return await publish(subject, data)
-
-    send = {"redis": lpush, "jetstream": publish_only, "both": publish_and_lpush}[route]
-    answers, sent = measure(way, count, send, encode_task)
-    assert len(answers) == count
-    assert stored() == wanted(route, sent)
