@@ -18,11 +18,10 @@ RUN useradd --uid "${UID}" --create-home --shell /usr/sbin/nologin hookbench
 WORKDIR /srv/hookbench
 COPY pyproject.toml README.md LICENSE ./
 COPY hookbench/ hookbench/
-COPY notebooks/*.ipynb notebooks/
+COPY --chown=hookbench notebooks/ notebooks/
 RUN pip install '.[embedded,loadtest,notebooks]'
 
 COPY loadtests/ loadtests/
-COPY --chown=hookbench notebooks/ notebooks/
 # A new volume takes over the owner of the folder that it is mounted on.
 RUN install --directory --owner=hookbench results
 

@@ -72,3 +72,17 @@ async def eventually(condition, *, timeout_s=10.0, what="the condition"):
             return value
         assert loop.time() < deadline, f"{what} did not come true within {timeout_s} s"
         await asyncio.sleep(0.01)
+
+
+_LONG_FIRST = ("notebooks", "integration", "mutations", "witness", "contract")
+"""Folders whose files take longest; several processes take file after file, in this order."""
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first: at the end there are short ones, for whoever is through earlier."""
+
+    def place(item):
+        folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        return _LONG_FIRST.index(folder) if folder in _LONG_FIRST else len(_LONG_FIRST)
+
+    items.sort(key=place)
