@@ -74,6 +74,7 @@ async def eventually(condition, *, timeout_s=10.0, what="the condition"):
         await asyncio.sleep(0.01)
 
 
+_LONGEST = "test_procedures.py"
 _LONG_FIRST = ("notebooks", "integration", "mutations", "witness", "contract")
 """Folders whose files take longest; several processes take file after file, in this order."""
 
@@ -82,6 +83,8 @@ def pytest_collection_modifyitems(items):
     """Long files first: at the end there are short ones, for whoever is through earlier."""
 
     def place(item):
+        if item.path.name == _LONGEST:
+            return -1
         folder = item.path.relative_to(item.config.rootpath / "tests").parts[0]
         return _LONG_FIRST.index(folder) if folder in _LONG_FIRST else len(_LONG_FIRST)
 

@@ -246,8 +246,11 @@ class Scene:
         )
 
     async def close(self):
-        for task in self.tasks:
-            task.cancel()
+        pending = set(self.tasks)
+        while pending:  # again: one may be lost, see hookbench.cancellation
+            for task in pending:
+                task.cancel()
+            _done, pending = await asyncio.wait(pending, timeout=2.0)
         await asyncio.gather(*self.tasks, return_exceptions=True)
         for ledger in self.ledgers:
             ledger.close()
