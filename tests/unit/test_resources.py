@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -36,6 +37,7 @@ def cpu_of(meter):
 def test_a_child_that_is_measured_itself_is_not_counted_twice(meter, processes, measured):
     """One that is not, as a git push, belongs to who started it."""
     meter.read()
+    began_s = time.process_time()
     with subprocess.Popen(
         [sys.executable, "-c", BUSY_AND_IDLE],
         stdin=subprocess.PIPE,
@@ -51,11 +53,9 @@ def test_a_child_that_is_measured_itself_is_not_counted_twice(meter, processes, 
     del processes[1:]
     meter.read()
     found = cpu_of(meter)
-    assert found.get("worker-0", 0.5) >= 0.5
-    if measured:
-        assert found["harness"] < 0.25
-    else:
-        assert found["harness"] >= 0.5
+    assert found.get("worker-0", 0.5) > 0.4  # the kernel counts in hundredths of a second
+    of_children = found["harness"] - (time.process_time() - began_s)
+    assert (of_children < 0.25) is measured, found
 
 
 def test_what_was_used_before_the_run_does_not_count(processes, clock):
