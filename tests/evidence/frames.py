@@ -11,15 +11,14 @@ import hookbench
 from hookbench.ledger.events import Broker, Event, LedgerWriter, repository_number
 from hookbench.migration.phases import Phase
 from hookbench.results.environment import read_environment
-from hookbench.results.steps import plan_steps
 from hookbench.results.store import (
     MANIFEST_NAME,
     MANIFEST_SCHEMA,
     Manifest,
-    StepRecord,
     encode_manifest,
     write_aside,
 )
+from tests.evidence.scale import equal_steps
 from tests.virtual import FixedClock
 
 START_NS = 10**12
@@ -61,7 +60,6 @@ def write_run(folder, tasks, seed):
             worker.record(event, task, broker=broker, attempt=1)
     for writer in writers.values():
         writer.close()
-    length_ns = tasks * TASK_NS // len(Phase)
     manifest = Manifest(
         schema=MANIFEST_SCHEMA,
         run=folder.name,
@@ -73,14 +71,7 @@ def write_run(folder, tasks, seed):
         environment=read_environment(),
         started="1970-01-01T00:00:00Z",
         brokers=[],
-        steps=[
-            StepRecord(
-                plan=plan,
-                start_ns=START_NS + plan.index * length_ns,
-                end_ns=START_NS + (plan.index + 1) * length_ns,
-            )
-            for plan in plan_steps(list(Phase))
-        ],
+        steps=equal_steps(START_NS, tasks * TASK_NS),
     )
     write_aside(folder / MANIFEST_NAME, encode_manifest(manifest))
 

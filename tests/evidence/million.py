@@ -11,17 +11,15 @@ from hookbench.migration.phases import Phase
 from hookbench.results.check import check_run
 from hookbench.results.environment import read_environment
 from hookbench.results.histograms import save_histograms
-from hookbench.results.steps import plan_steps
 from hookbench.results.store import (
     EFFECTS_NAME,
     MANIFEST_SCHEMA,
     GitCheck,
     Manifest,
     ResourceUse,
-    StepRecord,
     encode_manifest,
 )
-from tests.evidence.scale import TASK_NS, write
+from tests.evidence.scale import TASK_NS, equal_steps, write
 
 START_NS = 10**12
 SAMPLE_NS = 250_000_000
@@ -40,8 +38,6 @@ def make_run(folder, tasks, seed):
     (folder / "ledger").mkdir(parents=True)
     write(folder / "ledger", tasks, seed)
     (folder / "ledger" / "effects.sqlite").rename(folder / EFFECTS_NAME)
-    plans = plan_steps(tuple(Phase))
-    step_ns = tasks * TASK_NS // len(plans)
     manifest = Manifest(
         schema=MANIFEST_SCHEMA,
         run=folder.name,
@@ -53,14 +49,7 @@ def make_run(folder, tasks, seed):
         environment=read_environment(),
         started="2026-01-01T00:00:00Z",
         brokers=[],
-        steps=[
-            StepRecord(
-                plan=plan,
-                start_ns=START_NS + plan.index * step_ns,
-                end_ns=START_NS + (plan.index + 1) * step_ns,
-            )
-            for plan in plans
-        ],
+        steps=equal_steps(START_NS, tasks * TASK_NS),
         residue=Residue(places={}),
         git=GIT,
         resources=[

@@ -19,6 +19,7 @@ from hookbench.ledger.model import Residue
 from hookbench.ledger.read import read_ledger
 from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
+from hookbench.results.store import StepRecord
 from tests.virtual import FixedClock
 
 BURST = 100_000
@@ -40,6 +41,19 @@ def append_s(folder):
         bursts.append((time.process_time() - started) / BURST)
     writer.close()
     return statistics.median(bursts)
+
+
+def equal_steps(start_ns, length_ns):
+    """The five phases, one after the other and equally long."""
+    step_ns = length_ns // len(Phase)
+    return [
+        StepRecord(
+            plan=plan,
+            start_ns=start_ns + plan.index * step_ns,
+            end_ns=start_ns + (plan.index + 1) * step_ns,
+        )
+        for plan in plan_steps(list(Phase))
+    ]
 
 
 def write(folder, tasks, seed):

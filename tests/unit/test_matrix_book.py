@@ -15,7 +15,7 @@ from hookbench.rehearsal.matrix_book import (
     hours_and_minutes,
 )
 from hookbench.rehearsal.matrix_plan import MatrixPlan, new_stored_plan
-from hookbench.results.environment import Environment
+from tests import run_by_hand
 
 STORED = new_stored_plan(
     MatrixPlan(
@@ -27,16 +27,8 @@ STORED = new_stored_plan(
     )
 )
 TRIALS = len(STORED.trials)
-ENVIRONMENT = Environment(
-    hookbench="0.1.0",
-    commit="abc1234",
-    python="3.11.0",
-    kernel="6.1",
-    machine="x86_64",
-    cpu="a cpu",
-    cpus=2,
-    memory_bytes=1,
-    packages={"redis": "5.2", "uvloop": "0.21"},
+ENVIRONMENT = msgspec.structs.replace(
+    run_by_hand.ENVIRONMENT, packages={"redis": "5.2", "uvloop": "0.21"}
 )
 
 

@@ -33,22 +33,11 @@ from hookbench.report.matrix_plots import (
     throughput_finding,
 )
 from hookbench.report.matrix_tables import as_markdown, class_rows, interval_text, rate_text
-from hookbench.results.environment import Environment
 from hookbench.results.store import MANIFEST_SCHEMA, Manifest, ResourceUse
+from tests.run_by_hand import ENVIRONMENT
 
 MS = 1_000_000
 START = 100_000 * MS
-ENVIRONMENT = Environment(
-    hookbench="0.1.0",
-    commit="abc1234",
-    python="3.11.0",
-    kernel="6.1",
-    machine="x86_64",
-    cpu="a cpu",
-    cpus=2,
-    memory_bytes=1,
-    packages={},
-)
 
 PLAN = MatrixPlan(
     queues=("redis_list", "jetstream"),
