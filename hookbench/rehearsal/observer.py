@@ -20,7 +20,7 @@ from hookbench.queues.moving import moved_key
 from hookbench.queues.redis_client import broker_errors, connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_reaper import RedisSurvey
-from hookbench.queues.redis_stream import StreamSurvey
+from hookbench.queues.stream_survey import StreamSurvey
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload
 from hookbench.results.samples import Sample

@@ -16,7 +16,8 @@ from hookbench.errors import (
 )
 from hookbench.queues.base import Depth
 from hookbench.queues.redis_client import connect_redis
-from hookbench.queues.redis_stream import GROUP, PAYLOAD_FIELD, RedisStreamQueue, StreamSurvey
+from hookbench.queues.redis_stream import GROUP, PAYLOAD_FIELD, RedisStreamQueue
+from hookbench.queues.stream_survey import StreamSurvey
 from tests.contract.steps import SHORT_S, WAIT_S, is_empty, take
 
 EMPTY = Depth(pending=0, in_flight=0)

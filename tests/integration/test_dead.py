@@ -13,8 +13,8 @@ from hookbench.ledger.events import Broker
 from hookbench.migration.producer import Receipt
 from hookbench.queues.jetstream import StreamSettings, ensure_dead_stream, ensure_stream
 from hookbench.queues.redis_list import RedisListQueue
-from hookbench.queues.redis_stream import StreamSurvey
 from hookbench.queues.stored import last_sequence, read_stream, remove_stored
+from hookbench.queues.stream_survey import StreamSurvey
 from hookbench.task import decode_task, encode_task
 from hookbench.worker.dead_letters import (
     DeadLetter,
