@@ -111,7 +111,7 @@ async def find_watermark(
         raise BrokerUnreachableError(f"stream {names.stream}: {error!r}") from error
     if ended is None:
         return Watermark(sequence=max(1, state.first_seq), ended=0)
-    if not await _is_there(transport, anchor, state.first_seq):
+    if not await _is_there(transport, anchor):
         anchor = NO_ANCHOR
     last, count = max(state.last_seq, state.first_seq - 1), 0
     buried: dict[int, bytes] | None = None
@@ -141,17 +141,14 @@ async def find_watermark(
     return Watermark(sequence=last + 1, ended=count, anchor=anchor)
 
 
-async def _is_there(transport: AppTransport, anchor: Anchor, first_sequence: int) -> bool:
-    """Whether the stream is the one of the anchor, as far as that: it has its message still.
-
-    One whose message is too old by now has nothing below it any more.
-    """
+async def _is_there(transport: AppTransport, anchor: Anchor) -> bool:
+    """Whether the stream is the one of the anchor, as far as that: it has its message still."""
     if anchor.sequence == 0:
         return False
     try:
         message = await transport.jetstream.get_msg(transport.names.stream, anchor.sequence)
     except nats.js.errors.NotFoundError:
-        return anchor.sequence < first_sequence
+        return False
     except (nats.errors.Error, TimeoutError) as error:
         raise BrokerUnreachableError(f"stream {transport.names.stream}: {error!r}") from error
     return _digest(message.data or b"") == anchor.digest

@@ -63,8 +63,8 @@ async def _hit(transport, sequence, trace):
 
 
 def another_stream_is_taken_for_the_same(original, trace):
-    async def _is_there(transport, anchor, first_sequence):
-        if anchor.sequence and not await original(transport, anchor, first_sequence):
+    async def _is_there(transport, anchor):
+        if anchor.sequence and not await original(transport, anchor):
             state = (await transport.jetstream.stream_info(transport.names.stream)).state
             for sequence in range(1, state.last_seq + 1):
                 await _hit(transport, sequence, trace)

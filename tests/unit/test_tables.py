@@ -79,7 +79,8 @@ def test_each_delivery_ends_in_its_own_way(run, ids):  # noqa: F811
     ended(made, ids[4], 500 * MS, Event.SKIPPED, Event.ACK_SENT)
     ended(made, ids[5], 600 * MS, Event.STARTED, Event.STALE, Event.NAK)
     ended(made, ids[6], 700 * MS, Event.NAK)
-    ended(made, ids[7], 800 * MS)
+    ended(made, ids[7], 800 * MS, broker=Broker.REDIS)
+    made.at("worker.2", 850 * MS, Event.DONE, ids[7], broker=Broker.NATS)  # of no delivery
     ended(made, ids[2], 900 * MS, Event.STARTED, Event.DONE, Event.ACK_SENT, attempt=2)
     made.at("worker.3", 950 * MS, Event.DONE, ids[2], broker=Broker.NATS)  # of no delivery
     frame = made.store().deliveries.sort_values("received_ns", ignore_index=True)
