@@ -17,6 +17,7 @@ class Received(msgspec.Struct, kw_only=True):
     Attributes:
         delivery: how to acknowledge it.
         task: the task, ``None`` if the bytes are none.
+        key: the 16 bytes of the task's id, as the ledger has them.
         problem: why the bytes are no task, else ``None``.
         settled: acknowledged before processing: the broker has forgotten it.
         claim: the claim on the task, where one was granted.
@@ -25,6 +26,7 @@ class Received(msgspec.Struct, kw_only=True):
     delivery: Delivery
     task: HookTask | None
     problem: str | None
+    key: bytes = NO_TASK
     settled: bool = False
     claim: HeldClaim | None = None
 
@@ -52,10 +54,10 @@ def decode_delivery(delivery: Delivery, recorder: Recorder) -> Received:
     except DecodeError as error:
         recorder.record(Event.RECEIVED, NO_TASK, broker=delivery.broker)
         return Received(delivery=delivery, task=None, problem=str(error))
-    received = Received(delivery=delivery, task=task, problem=None)
+    received = Received(delivery=delivery, task=task, problem=None, key=task.id.bytes)
     recorder.record(
         Event.RECEIVED,
-        task.id.bytes,
+        received.key,
         broker=delivery.broker,
         value=delivery.sequence,
         attempt=received.attempt,

@@ -1,8 +1,8 @@
 """What the queues on Redis share: the commands they use, a client for them, and its errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
 from typing import Any, Protocol, cast
 
 import redis.asyncio as redis_asyncio
@@ -95,6 +95,22 @@ class _EndsWithItsPool:
     """Mixed into a connection of redis-py."""
 
     pool_closed: Callable[[], bool]
+    _reader: asyncio.StreamReader | None
+    _writer: asyncio.StreamWriter | None
+
+    def lend(self, protocol: asyncio.Protocol) -> asyncio.WriteTransport:
+        """See ``redis_pipelined``.
+
+        Raises:
+            NeverSentError: the connection has ended already.
+        """
+        if self._reader is None or self._writer is None or self._reader.at_eof():
+            raise NeverSentError("the connection was closed as soon as it was made")
+        transport = self._writer.transport
+        if transport.is_closing():
+            raise NeverSentError("the connection was closed as soon as it was made")
+        transport.set_protocol(protocol)
+        return transport
 
     async def connect(self) -> None:
         """As redis-py's.
@@ -288,7 +304,11 @@ class RedisClient(Protocol):
 
 
 def connect_redis(
-    url: str, *, block_timeout_secs: float = 5.0, max_connections: int = MAX_CONNECTIONS
+    url: str,
+    *,
+    block_timeout_secs: float = 5.0,
+    max_connections: int = MAX_CONNECTIONS,
+    pipelined: bool = True,
 ) -> RedisClient:
     """A client whose socket outlives the longest block and whose library never repeats a command.
 
@@ -302,6 +322,9 @@ def connect_redis(
             replicas: ``redis+replica://host:port,host:port``.
         block_timeout_secs: the longest wait of a blocking command.
         max_connections: commands at once; more wait for a connection.
+        pipelined: short commands of all callers go over one connection, many in one write, see
+            ``redis_pipelined``; else each has a connection to itself while it waits. A Redis
+            Cluster has no such connection.
 
     Raises:
         SettingError: the URL is no redis URL.
@@ -318,7 +341,7 @@ def connect_redis(
         )
         return cast("RedisClient", cluster)
     options: dict[str, Any] = {
-        "max_connections": max_connections,
+        "max_connections": max_connections + int(pipelined),
         "timeout": _POOL_WAIT_S,
         "socket_timeout": block_timeout_secs + _SOCKET_MARGIN_S,
         "socket_connect_timeout": _CONNECT_TIMEOUT_S,
@@ -339,7 +362,12 @@ def connect_redis(
         raise SettingError(f"Redis URL {url!r}: {error}") from error
     # The stream commands answer in another shape under RESP3, which a URL may ask for.
     pool.connection_kwargs["protocol"] = 2
-    return cast("RedisClient", redis_asyncio.Redis.from_pool(pool))
+    if not pipelined:
+        return cast("RedisClient", redis_asyncio.Redis.from_pool(pool))
+    from hookbench.queues.redis_pipelined import PipelinedRedis  # noqa: PLC0415 - as the others
+
+    timeout_s = block_timeout_secs + _SOCKET_MARGIN_S
+    return cast("RedisClient", PipelinedRedis(pool, answer_timeout_s=timeout_s))
 
 
 def closed_is_never_sent(pool: redis_asyncio.ConnectionPool) -> None:
@@ -357,32 +385,31 @@ def _never_sent(error: BaseException | None) -> bool:
     return False
 
 
-@contextmanager
-def _closed_transports() -> Iterator[None]:
-    """What uvloop raises for a write to a connection that the other side has just closed.
+class broker_errors:  # noqa: N801 - used as the function that contextlib would make of it
+    """A command without a usable answer, as an error that callers above the client know.
 
-    redis-py lets it pass where it happens between the connect and the first command.
+    A class, for contextlib's generators cost three times as much, with every command.
     """
-    try:
-        yield
-    except RuntimeError as error:
-        if "handler is closed" not in str(error):
-            raise
-        raise NeverSentError(f"the connection was closed meanwhile: {error}") from error
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        error = _closed_as_never_sent(error)
+        if isinstance(error, RedisError | OSError):
+            raise BrokerUnreachableError(f"Redis did not answer {self._what}: {error}") from error
 
 
-@contextmanager
-def broker_errors(what: str) -> Iterator[None]:
-    """A command without a usable answer, as an error that callers above the client know."""
-    try:
-        with _closed_transports():
-            yield
-    except (RedisError, OSError) as error:
-        raise BrokerUnreachableError(f"Redis did not answer {what}: {error}") from error
-
-
-@contextmanager
-def put_errors(command: str, payload: bytes) -> Iterator[None]:
+class put_errors:  # noqa: N801 - as above
     """The outcome of a write that stores ``payload``: ``command`` names it in error texts.
 
     Raises:
@@ -390,17 +417,41 @@ def put_errors(command: str, payload: bytes) -> Iterator[None]:
         PublishRefusedError: Redis said no, or there was no connection; nothing was stored.
         PublishUnknownError: no answer; it may be stored.
     """
-    if len(payload) > MAX_BULK_BYTES:
-        raise OversizeError(f"task of {len(payload)} bytes: Redis takes {MAX_BULK_BYTES}")
-    try:
-        with _closed_transports():
-            yield
-    except ResponseError as error:
-        raise PublishRefusedError(f"Redis refused {command}: {error}") from error
-    except (RedisConnectionError, RedisTimeoutError, OSError) as error:
-        if _never_sent(error):
-            raise PublishRefusedError(f"Redis is not reachable: {error}") from error
-        raise PublishUnknownError(f"no answer to {command}: {error}") from error
+
+    __slots__ = ("_command", "_size")
+
+    def __init__(self, command: str, payload: bytes) -> None:
+        self._command = command
+        self._size = len(payload)
+
+    def __enter__(self) -> None:
+        if self._size > MAX_BULK_BYTES:
+            raise OversizeError(f"task of {self._size} bytes: Redis takes {MAX_BULK_BYTES}")
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        error = _closed_as_never_sent(error)
+        if isinstance(error, ResponseError):
+            raise PublishRefusedError(f"Redis refused {self._command}: {error}") from error
+        if isinstance(error, RedisConnectionError | RedisTimeoutError | OSError):
+            if _never_sent(error):
+                raise PublishRefusedError(f"Redis is not reachable: {error}") from error
+            raise PublishUnknownError(f"no answer to {self._command}: {error}") from error
+
+
+def _closed_as_never_sent(error: BaseException) -> BaseException:
+    """What uvloop raises for a write to a connection that the other side has just closed.
+
+    redis-py lets it pass where it happens between the connect and the first command.
+    """
+    if not isinstance(error, RuntimeError) or not is_closed_transport(error):
+        return error
+    found = NeverSentError(f"the connection was closed meanwhile: {error}")
+    found.__cause__ = error
+    return found
 
 
 class ServerWaits:

@@ -54,6 +54,7 @@ class RedisListQueue:
         task_type: which pair of lists.
         lrem_count: 0 as in the guide removes every equal payload (hazard R4), 1 only one.
         requeue_only_held: requeue only what the work list still held; the guide does not look.
+        one_by_one: take each task by a BLMOVE of its own, as the guide does.
         allow_oom: take tasks and put them back at maxmemory as well (hazard R6), from Redis 7 on.
         replicas: how many replicas must have a task before it is put (hazard R7).
         clock: for the wait at maxmemory, which cannot be on the server.
@@ -72,6 +73,7 @@ class RedisListQueue:
         task_type: str = "sync",
         lrem_count: int = 0,
         requeue_only_held: bool = False,
+        one_by_one: bool = False,
         allow_oom: bool = False,
         replicas: int = 0,
         clock: Clock | None = None,
@@ -82,6 +84,7 @@ class RedisListQueue:
         self._work = names.work_key(task_type)
         self._lrem_count = lrem_count
         self._requeue_only_held = requeue_only_held
+        self._one_by_one = one_by_one
         self._allow_oom = allow_oom
         self._replicas = replicas
         self._clock = clock or SystemClock()
@@ -108,7 +111,7 @@ class RedisListQueue:
         )
 
     async def receive(self, limit: int, wait_s: float) -> list[Delivery]:
-        """BLMOVE for the first task, then one pipeline of LMOVE for what else is there.
+        """BLMOVE for the first task, then one script of LMOVEs for what else is there.
 
         It must not be cancelled: a reply that arrives for a cancelled call is lost (hazard R2).
         The wait is on the server, and ``close`` lets it end by itself.
@@ -128,7 +131,7 @@ class RedisListQueue:
             if first is None:
                 return []
             payloads = [first]
-            if limit > 1:
+            if limit > 1 and not self._one_by_one:
                 payloads += await self._move(limit - 1)
             return [RedisListDelivery(self, payload) for payload in payloads]
 
@@ -155,16 +158,14 @@ class RedisListQueue:
         return []
 
     async def _move(self, limit: int) -> list[bytes]:
-        pipeline = self._client.pipeline(transaction=False)
-        for _ in range(limit):
-            pipeline.lmove(self._pending, self._work, "RIGHT", "LEFT")
+        keys = (self._pending, self._work)
         try:
-            answers = await pipeline.execute(raise_on_error=False)
+            found: list[bytes] = await run_often(self._client, CLAIM_PLAIN, keys, (limit,))
         except RedisError:
-            # The first task is in hand and must reach the worker; whatever this pipeline moved
+            # The first task is in hand and must reach the worker; whatever the script moved
             # without an answer lies in the work list, as with any lost reply (hazard R1).
             return []
-        return [answer for answer in answers if isinstance(answer, bytes)]
+        return found
 
     async def oldest(self, count: int) -> list[bytes]:
         """Up to ``count`` tasks that would be taken next, the first of them first; none moves."""

@@ -6,8 +6,8 @@ no request has to run out first.
 """
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from types import TracebackType
 from typing import Any, Self, cast
 
 import msgspec
@@ -60,13 +60,24 @@ class PublishAck(msgspec.Struct, frozen=True):
     duplicate: bool
 
 
-@contextmanager
-def _connection_errors(what: str) -> Iterator[None]:
+class _connection_errors:  # noqa: N801 - used as a function, see redis_client.broker_errors
     """What nats-py raises for a broken connection, as an error that callers above it know."""
-    try:
-        yield
-    except (nats.errors.Error, TimeoutError, OSError) as error:
-        raise BrokerUnreachableError(f"NATS did not take the {what}: {error!r}") from error
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, _kind: object, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, nats.errors.Error | TimeoutError | OSError):
+            raise BrokerUnreachableError(
+                f"NATS did not take the {self._what}: {error!r}"
+            ) from error
 
 
 class NatsMessage:

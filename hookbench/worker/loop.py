@@ -26,6 +26,7 @@ from hookbench.worker.settling import BROKER_TROUBLE, settle
 __all__ = ["Handler", "Source", "Worker", "WorkerLimits", "WorkerTotals"]
 
 _log = logging.getLogger(__name__)
+_NO_HEART = contextlib.nullcontext()
 
 Handler = Callable[[HookTask, Execution], Awaitable[None]]
 """Does the work of one task; whatever it raises counts as a failed attempt."""
@@ -163,13 +164,13 @@ class Worker:
                 self._acks.take(task.id, item.delivery)
             await self._bury(item, f"delivered {item.attempt - 1} times without an outcome")
             return
-        key = task.id.bytes
-        delivery = item.delivery
-        self._recorder.record(Event.STARTED, key, broker=delivery.broker, attempt=item.attempt)
+        key, attempt = item.key, item.attempt
+        broker = item.delivery.broker
+        self._recorder.record(Event.STARTED, key, broker=broker, attempt=attempt)
         heart = self._protections.heart
         try:
-            with heart.beating(item) if heart is not None else contextlib.nullcontext():
-                await self._handler(task, Execution(attempt=item.attempt, token=item.token))
+            with heart.beating(item) if heart is not None else _NO_HEART:
+                await self._handler(task, Execution(attempt=attempt, token=item.token))
         except asyncio.CancelledError:
             await release(item.claim)
             raise
@@ -179,7 +180,7 @@ class Worker:
         if not await self._completed(item, task):
             await self._stale(item, task)
             return
-        self._recorder.record(Event.DONE, key, broker=delivery.broker, attempt=item.attempt)
+        self._recorder.record(Event.DONE, key, broker=broker, attempt=attempt)
         self.totals.done += 1
         await self._acknowledge(item, task)
 
@@ -189,9 +190,9 @@ class Worker:
         if not item.settled:
             self._acks.take(task.id, delivery)
             if not await self._send_ack(delivery, task):
-                self._recorder.record(Event.ACK_FAILED, task.id.bytes, broker=delivery.broker)
+                self._recorder.record(Event.ACK_FAILED, item.key, broker=delivery.broker)
                 return
-            self._recorder.record(Event.ACK_SENT, task.id.bytes, broker=delivery.broker)
+            self._recorder.record(Event.ACK_SENT, item.key, broker=delivery.broker)
         if not skipped:
             self._trim(item)
 
@@ -359,8 +360,7 @@ class Worker:
         self, call: Callable[[], Awaitable[None]], task: HookTask | None, what: str
     ) -> bool:
         """Call the broker, again a few times if it does not answer; whether it went through."""
-        told = f"{what} of task {task.id if task else '-'}"
-        return await settle(call, told, self._clock)
+        return await settle(call, what, task, self._clock)
 
     async def _drain(self) -> None:
         """Wait for the tasks in work; after the timeout give their deliveries back."""

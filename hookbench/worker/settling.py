@@ -10,6 +10,7 @@ from hookbench.errors import (
     PublishRefusedError,
     PublishUnknownError,
 )
+from hookbench.task import HookTask
 
 __all__ = ["BROKER_TROUBLE", "settle"]
 
@@ -21,20 +22,28 @@ _RETRIES = 5
 _PAUSE_S = 0.2
 
 
-async def settle(call: Callable[[], Awaitable[None]], what: str, clock: Clock) -> bool:
+async def settle(
+    call: Callable[[], Awaitable[None]], what: str, task: HookTask | None, clock: Clock
+) -> bool:
     """Call the broker, again a few times if it does not answer; whether it went through.
 
-    ``what`` says in the log what was tried. A lease that is lost is not asked for again.
+    The log says ``what`` was tried, for which ``task``. A lease that is lost is not asked for
+    again.
     """
     for attempt in range(1, _RETRIES + 1):
         try:
             await call()
         except BROKER_TROUBLE as error:
-            _log.warning("%s, try %d of %d: %s", what, attempt, _RETRIES, error)
+            told = _tell(what, task)
+            _log.warning("%s, try %d of %d: %s", told, attempt, _RETRIES, error)
             await clock.sleep(_PAUSE_S * attempt)
         except LeaseLostError as error:
-            _log.warning("%s: %s", what, error)
+            _log.warning("%s: %s", _tell(what, task), error)
             return False
         else:
             return True
     return False
+
+
+def _tell(what: str, task: HookTask | None) -> str:
+    return f"{what} of task {task.id if task else '-'}"

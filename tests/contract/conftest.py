@@ -24,13 +24,18 @@ from hookbench.queues.transport import AppTransport
 
 REDIS_QUEUES = (
     "redis_list",
+    "redis_list_alone",
     "redis_list_strict",
     "redis_list_oom",
     "redis_leased",
     "redis_leased_oom",
+    "redis_leased_alone",
     "redis_stream",
+    "redis_stream_alone",
 )
-WORKER_LEASES = ("redis_leased", "redis_leased_oom")
+ALONE = "_alone"
+"""With a connection for each command, and each task taken by a command of its own."""
+WORKER_LEASES = ("redis_leased", "redis_leased_oom", "redis_leased_alone")
 """A worker that lives keeps what it has: only that of one that is gone is delivered again."""
 BROKER_QUEUES = (*REDIS_QUEUES, "jetstream")
 QUEUES = ("memory", *BROKER_QUEUES)
@@ -41,8 +46,8 @@ OVERSIZE_BYTES = dict.fromkeys(REDIS_QUEUES, MAX_BULK_BYTES + 1) | dict.fromkeys
 
 
 def redis_queue(kind, client, names):
-    if kind == "redis_list":
-        return RedisListQueue(client, names=names)
+    if kind in ("redis_list", "redis_list_alone"):
+        return RedisListQueue(client, names=names, one_by_one=kind.endswith(ALONE))
     if kind == "redis_list_strict":  # hazards R4 and R5 closed
         return RedisListQueue(client, names=names, lrem_count=1, requeue_only_held=True)
     if kind == "redis_list_oom":  # and the first half of R6
@@ -64,7 +69,7 @@ def redis_queue(kind, client, names):
 async def open_queue(kind, url, names, *, storage="memory"):
     """A receiver and producer of a queue with connections of its own."""
     if kind in REDIS_QUEUES:
-        client = connect_redis(url)
+        client = connect_redis(url, pipelined=not kind.endswith(ALONE))
         try:
             async with redis_queue(kind, client, names) as queue:
                 yield queue

@@ -93,8 +93,9 @@ async def test_a_client_that_was_closed_opens_no_connection(redis_broker, names,
     assert not pool._in_use_connections
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
 async def test_a_connection_that_is_made_during_the_close_is_closed(
-    redis_broker, names, monkeypatch
+    redis_broker, names, monkeypatch, pipelined
 ):
     connect = Connection._connect
     closing = asyncio.Event()
@@ -103,12 +104,12 @@ async def test_a_connection_that_is_made_during_the_close_is_closed(
         await connect(self)
         await closing.wait()
 
-    client = connect_redis(redis_broker.url)
+    client = connect_redis(redis_broker.url, pipelined=pipelined)
     monkeypatch.setattr(Connection, "_connect", connect_later)
     putting = asyncio.ensure_future(RedisListQueue(client, names=names).put(b"{}"))
     await asyncio.sleep(0.05)
-    # As a pool does for which this connection is none yet.
-    monkeypatch.setattr(type(client.connection_pool), "disconnect", lambda _self: asyncio.sleep(0))
+    if not pipelined:  # as a pool does for which this connection is none yet
+        monkeypatch.setattr(type(client.connection_pool), "disconnect", lambda _: asyncio.sleep(0))
     await client.aclose()
     closing.set()
     with pytest.raises(PublishRefusedError, match="this client was closed"):
