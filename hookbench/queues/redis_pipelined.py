@@ -12,7 +12,7 @@ a connection of redis-py's pool to itself, as without this.
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import hiredis
 import redis.asyncio as redis_asyncio
@@ -26,7 +26,7 @@ from hookbench.cancellation import cancel
 from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.redis_client import NeverSentError
 
-__all__ = ["SHARED_COMMANDS", "Lendable", "PipelinedConnection", "PipelinedRedis"]
+__all__ = ["SHARED_COMMANDS", "PipelinedConnection", "PipelinedRedis"]
 
 SHARED_COMMANDS = frozenset(
     ("LPUSH", "LREM", "LLEN", "LMOVE", "XADD", "XACK", "XDEL", "XLEN", "EVAL", "EVALSHA")
@@ -35,22 +35,6 @@ SHARED_COMMANDS = frozenset(
 
 _NOT_YET = object()
 _Answer = asyncio.Future[Any]
-
-
-class Lendable(Protocol):
-    """A connection of a pool whose socket somebody else can read."""
-
-    def lend(self, protocol: asyncio.Protocol) -> asyncio.WriteTransport:
-        """Have ``protocol`` told of the socket from now on; the transport to write to.
-
-        Raises:
-            NeverSentError: the connection has ended already.
-        """
-        ...
-
-    async def disconnect(self, nowait: bool = False) -> None:
-        """Close it."""
-        ...
 
 
 class PipelinedConnection(asyncio.Protocol):
@@ -129,8 +113,7 @@ class PipelinedConnection(asyncio.Protocol):
             self._fail_unsent(NeverSentError("this client was closed"))
 
     async def _serve_one(self) -> None:
-        connection: Lendable
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
+        connection: Any = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py
         try:
             self._reader = _new_reader()
             self._paused = self._leaving = False
@@ -227,7 +210,7 @@ class PipelinedRedis(redis_asyncio.Redis):
         """A client that closes its pool when it is closed.
 
         Args:
-            pool: of connections that are ``Lendable``, one of which is taken for long.
+            pool: of connections that can ``lend`` their socket; one of them is taken for long.
             answer_timeout_s: see ``PipelinedConnection``.
         """
         super().__init__(connection_pool=pool)
