@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
+from hookbench.queues.reconnecting import subscribe_at_once
 
 __all__ = ["AckClient", "AckLimits", "ConfirmedAcks"]
 
@@ -138,7 +139,7 @@ class ConfirmedAcks:
         if self._opening is None:
             self._inbox = self._client.new_inbox()
             self._opening = asyncio.ensure_future(
-                self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
+                subscribe_at_once(self._client, f"{self._inbox}.*", self._on_answer)
             )
         try:
             self._subscription = await asyncio.shield(self._opening)

@@ -1,17 +1,25 @@
-"""nats-py's client, which goes on reconnecting also where a connection is reset at once."""
+"""nats-py's client, which goes on reconnecting also where a connection is reset at once.
 
-from collections.abc import Iterator
+It also calls who listens as soon as a message is read, where nats-py has a queue and a task of each
+subscription in between.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport, Transport
 
 from hookbench.queues.closed_transport import is_closed_transport
 
-__all__ = ["ReconnectingClient", "connect_client"]
+__all__ = ["MessageCallback", "ReconnectingClient", "connect_client", "subscribe_at_once"]
 
 _WEB_SOCKET = "ws"
+
+MessageCallback = Callable[[Any], Awaitable[None]]
+"""Is given each message of a subscription."""
 
 
 @contextmanager
@@ -50,6 +58,35 @@ class ReconnectingClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._transport = _TcpTransport()  # type: ignore[no-untyped-call]  # nats-py
+        self._at_once: dict[int, MessageCallback] = {}
+
+    async def subscribe_at_once(self, subject: str, cb: MessageCallback) -> Subscription:
+        """Have ``cb`` called as soon as a message is read.
+
+        The next message is read when it returns, so it must not wait for anything: not for room to
+        write, and not for an answer over this connection.
+        """
+        subscription = await self.subscribe(subject, cb=cb)
+        self._at_once[subscription._id] = cb  # noqa: SLF001 - what nats-py's own client does
+        return subscription
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        cb = self._at_once.get(sid)
+        if cb is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        self.stats["in_msgs"] += 1
+        self.stats["in_bytes"] += len(data)
+        if sid not in self._subs:  # unsubscribed meanwhile
+            del self._at_once[sid]
+            return
+        found = await self._process_headers(headers) if headers else None
+        try:
+            await cb(self._build_message(sid, subject, reply, data, found))
+        except Exception as error:  # noqa: BLE001 - as nats-py does with what a callback raises
+            await self._error_cb(error)
 
 
 async def connect_client(servers: str | list[str], **options: Any) -> Client:
@@ -63,3 +100,10 @@ async def connect_client(servers: str | list[str], **options: Any) -> Client:
     client = Client() if first.startswith(_WEB_SOCKET) else ReconnectingClient()
     await client.connect(servers, **options)
     return client
+
+
+async def subscribe_at_once(client: Any, subject: str, cb: MessageCallback) -> Any:
+    """``ReconnectingClient.subscribe_at_once``, or ``subscribe`` of a client without it."""
+    if isinstance(client, ReconnectingClient):
+        return await client.subscribe_at_once(subject, cb)
+    return await client.subscribe(subject, cb=cb)

@@ -8,6 +8,7 @@ from typing import Any
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.nats_client import NatsClient, NatsDelivery
+from hookbench.queues.reconnecting import subscribe_at_once
 
 __all__ = ["StandingPull"]
 
@@ -37,7 +38,7 @@ class StandingPull:
     async def open(self) -> None:
         """Subscribe to what will be handed over."""
         self._inbox = self._client.new_inbox()
-        self._subscription = await self._client.subscribe(self._inbox, cb=self._on_message)
+        self._subscription = await subscribe_at_once(self._client, self._inbox, self._on_message)
 
     async def _on_message(self, msg: NatsDelivery) -> None:
         status = (msg.headers or {}).get(_STATUS_HEADER)

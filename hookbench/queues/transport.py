@@ -31,8 +31,9 @@ from hookbench.queues.base import AckFn, NatsConsumeFn, NatsPublishFn
 from hookbench.queues.confirmed_acks import ConfirmedAcks
 from hookbench.queues.nats_client import JetStreamClient, NatsClient, NatsDelivery
 from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
-from hookbench.queues.reconnecting import connect_client
+from hookbench.queues.reconnecting import ReconnectingClient, connect_client
 from hookbench.queues.standing_pull import StandingPull
+from hookbench.queues.stream_publisher import StreamPublisher
 from hookbench.task import Names, task_id_of
 
 __all__ = [
@@ -48,6 +49,7 @@ PUBLISH_TIMEOUT_S = 5.0
 ACK_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 3.0
 _PULL_ONE_WAIT_S = 0.05
+_REPLY_TOKENS = 9
 # A server that answers none of three pings is given up after 4.5 s; with 3 s for an attempt to
 # connect to the same one again, and 0.25 s before it, the next server is tried within 8 s.
 _SHORT_PINGS: dict[str, Any] = {"ping_interval": 1.5, "max_outstanding_pings": 2}
@@ -80,6 +82,19 @@ class _connection_errors:  # noqa: N801 - used as a function, see redis_client.b
             ) from error
 
 
+def _attempt_and_sequence(msg: NatsDelivery) -> tuple[int, int]:
+    """What the reply subject says of a delivery; without what else nats-py makes of it.
+
+    ``$JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<left>``,
+    or with domain and account before the stream (NATS ADR-15).
+    """
+    tokens = msg.reply.split(".")
+    if len(tokens) == _REPLY_TOKENS:
+        return int(tokens[4]), int(tokens[5])
+    metadata = msg.metadata
+    return metadata.num_delivered or 1, metadata.sequence.stream if metadata.sequence else 0
+
+
 class NatsMessage:
     """One JetStream delivery. Calling it acknowledges, as the guide's ``ack`` function does."""
 
@@ -89,13 +104,11 @@ class NatsMessage:
     def __init__(
         self, msg: NatsDelivery, *, sync_ack: bool, acks: ConfirmedAcks | None = None
     ) -> None:
-        metadata = msg.metadata
         self._msg = msg
         self._sync_ack = sync_ack
         self._acks = acks
         self.payload = msg.data
-        self.attempt = metadata.num_delivered or 1
-        self.sequence = metadata.sequence.stream if metadata.sequence else 0
+        self.attempt, self.sequence = _attempt_and_sequence(msg)
 
     async def __call__(self) -> None:
         """Acknowledge."""
@@ -173,6 +186,9 @@ class AppTransport:
         self._client = client
         self.streams: JetStreamClient = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         """What the queues do with JetStream."""
+        self._publisher: StreamPublisher | JetStreamClient = self.streams
+        if isinstance(client, ReconnectingClient):
+            self._publisher = StreamPublisher(client)
         if consumers is None:
             consumers = {self.names.subject("sync"): self.names.consumer}
         self._consumers = dict(consumers)
@@ -281,7 +297,9 @@ class AppTransport:
             raise PublishUnavailableError("NATS is not connected (reconnecting)")
         headers: dict[str, Any] | None = {"Nats-Msg-Id": msg_id} if msg_id else None
         try:
-            ack = await self.streams.publish(subject, payload, timeout=timeout_s, headers=headers)
+            ack = await self._publisher.publish(
+                subject, payload, timeout=timeout_s, headers=headers
+            )
         except nats.js.errors.NoStreamResponseError as error:
             raise PublishUnavailableError(f"no stream takes {subject}: create it first") from error
         except nats.js.errors.ServiceUnavailableError as error:
@@ -292,7 +310,8 @@ class AppTransport:
             raise PublishUnknownError(
                 f"no acknowledgement for {subject} ({type(error).__name__})"
             ) from error
-        raise_if_cancelled()
+        if self._publisher is self.streams:
+            raise_if_cancelled()
         return PublishAck(ack.seq, bool(ack.duplicate))
 
     async def pull_one(self, subject: str) -> NatsMessage | None:

@@ -23,7 +23,7 @@ from tests.virtual import VirtualClock
 class Delivery:
     """One message of the simulated server."""
 
-    headers = None
+    headers, reply = None, ""
 
     def __init__(self, server, sequence, attempt):
         self.data = server.tasks[sequence]

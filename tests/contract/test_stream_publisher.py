@@ -1,0 +1,174 @@
+"""Both ways to publish to a stream, nats-py's and ours: what they answer is the same."""
+
+import asyncio
+import contextlib
+
+import nats.errors
+import nats.js.errors
+import pytest
+from nats.js.api import DiscardPolicy, StreamConfig
+
+from hookbench.brokers.durability import Durability
+from hookbench.brokers.embedded import start_nats
+from hookbench.brokers.resolve import resolve_nats
+from hookbench.queues.reconnecting import connect_client
+from hookbench.queues.stream_publisher import StreamPublisher
+from tests.conftest import eventually
+
+TIMEOUT_S = 10.0
+SHORT_S = 0.3
+
+
+@pytest.fixture
+def own_nats(tmp_path):
+    """A server for one test, which may pause or kill it."""
+    broker = start_nats(resolve_nats(env={"PATH": ""}), tmp_path, Durability.MEMORY)
+    yield broker
+    broker.stop()
+
+
+async def quiet(_error):
+    """Outages are what some of these are about."""
+
+
+@pytest.fixture
+async def client(request):
+    name = "own_nats" if "own_nats" in request.fixturenames else "nats_broker"
+    url = request.getfixturevalue(name).url
+    client = await connect_client(
+        url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, error_cb=quiet
+    )
+    yield client
+    await client.close()
+
+
+@pytest.fixture(params=["ours", "nats-py"])
+def publisher(request, client):
+    return StreamPublisher(client) if request.param == "ours" else client.jetstream()
+
+
+@pytest.fixture
+async def stream(client, names):
+    streams = client.jetstream()
+    await streams.add_stream(
+        StreamConfig(name=names.stream, subjects=[names.subject("*")], storage="memory")
+    )
+    yield streams
+    with contextlib.suppress(nats.js.errors.NotFoundError):
+        await streams.delete_stream(names.stream)
+
+
+async def test_each_has_the_sequence_of_its_own(publisher, stream, names):
+    subject = names.subject("sync")
+    payloads = [b"%d" % number for number in range(500)]
+    found = await asyncio.gather(
+        *(publisher.publish(subject, data, timeout=TIMEOUT_S) for data in payloads)
+    )
+    assert sorted(ack.seq for ack in found) == list(range(1, 501))
+    assert not any(ack.duplicate for ack in found)
+    for ack, data in list(zip(found, payloads, strict=True))[::50]:
+        stored = await stream.get_msg(names.stream, ack.seq)
+        assert (stored.data, stored.subject) == (data, subject)
+
+
+@pytest.mark.usefixtures("stream")
+async def test_a_repeat_is_known_by_its_id(publisher, names):
+    headers = {"Nats-Msg-Id": "0192-one"}
+    for duplicate in (None, True):
+        ack = await publisher.publish(
+            names.subject("sync"), b"x", timeout=TIMEOUT_S, headers=headers
+        )
+        assert (ack.seq, ack.duplicate or None) == (1, duplicate)
+
+
+async def test_no_stream_is_an_error_of_its_own(publisher, names):
+    with pytest.raises(nats.js.errors.NoStreamResponseError):
+        await publisher.publish(names.subject("sync"), b"x", timeout=TIMEOUT_S)
+
+
+async def test_what_a_stream_refuses_says_why(publisher, stream, names):
+    await stream.update_stream(
+        StreamConfig(
+            name=names.stream,
+            subjects=[names.subject("*")],
+            storage="memory",
+            max_msgs=1,
+            discard=DiscardPolicy.NEW,
+        )
+    )
+    await publisher.publish(names.subject("sync"), b"x", timeout=TIMEOUT_S)
+    with pytest.raises(nats.js.errors.APIError, match="maximum messages exceeded") as caught:
+        await publisher.publish(names.subject("sync"), b"y", timeout=TIMEOUT_S)
+    assert caught.value.err_code == 10077
+
+
+async def test_more_than_the_server_takes_is_not_sent(publisher, client, names):
+    with pytest.raises(nats.errors.MaxPayloadError):
+        await publisher.publish(
+            names.subject("sync"), bytes(client.max_payload + 1), timeout=TIMEOUT_S
+        )
+
+
+async def test_without_an_answer_it_ends_in_time(own_nats, client, publisher, stream, names):
+    """And what is answered later is nobody else's answer."""
+    subject = names.subject("sync")
+    await publisher.publish(subject, b"one", timeout=TIMEOUT_S)
+    own_nats.pause()
+    try:
+        with pytest.raises(TimeoutError):
+            await publisher.publish(subject, b"two", timeout=SHORT_S)
+    finally:
+        own_nats.resume()
+    ack = await publisher.publish(subject, b"three", timeout=TIMEOUT_S)
+    stored = await stream.get_msg(names.stream, ack.seq)
+    assert stored.data == b"three"
+    assert client.is_connected
+
+
+async def test_it_goes_on_after_a_restart(own_nats, client, publisher, names):
+    subject = names.subject("sync")
+    config = StreamConfig(name=names.stream, subjects=[names.subject("*")], storage="memory")
+    await client.jetstream().add_stream(config)
+    await publisher.publish(subject, b"one", timeout=TIMEOUT_S)
+    own_nats.kill()
+    own_nats.restart()
+    await eventually(lambda: client.stats["reconnects"] == 1, what="the connection")
+    await client.jetstream().add_stream(config)
+    assert (await publisher.publish(subject, b"two", timeout=TIMEOUT_S)).seq == 1
+
+
+@pytest.mark.usefixtures("stream")
+async def test_a_caller_that_is_cancelled_takes_no_other_answer(publisher, names):
+    subject = names.subject("sync")
+    await publisher.publish(subject, b"first", timeout=TIMEOUT_S)
+    asked = [
+        asyncio.ensure_future(publisher.publish(subject, b"%d" % number, timeout=TIMEOUT_S))
+        for number in range(3)
+    ]
+    await asyncio.sleep(0)
+    asked[1].cancel()
+    first, middle, last = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(middle, asyncio.CancelledError)
+    assert (first.seq, last.seq) in ((2, 4), (2, 3))  # whether or not the middle one had left
+
+
+@pytest.mark.parametrize("answer", [b"what?", b"{}", b'{"seq": "one"}'])
+async def test_an_answer_that_makes_no_sense_is_no_success(client, names, answer):
+    async def respond(msg):
+        await msg.respond(answer)
+
+    await client.subscribe(names.subject("sync"), cb=respond)
+    with pytest.raises(nats.errors.Error, match="an answer"):
+        await StreamPublisher(client).publish(names.subject("sync"), b"x", timeout=TIMEOUT_S)
+
+
+async def test_many_first_callers_listen_once(client, stream, names):
+    publisher = StreamPublisher(client)
+    before = len(client._subs)
+    subject = names.subject("sync")
+    found = await asyncio.gather(
+        *(publisher.publish(subject, b"x", timeout=TIMEOUT_S) for _ in range(10))
+    )
+    assert {ack.seq for ack in found} == set(range(1, 11))
+    assert len(client._subs) == before + 1
+    assert (await stream.stream_info(names.stream)).state.messages == 10
