@@ -6,7 +6,7 @@ list of pending entries says which are in flight, since when, and how often they
 wall clock.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from redis.exceptions import ResponseError
@@ -15,6 +15,7 @@ from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.errors import BrokerUnreachableError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
+from hookbench.queues.batches import Batches
 from hookbench.queues.redis_absent import LOOK_MAX
 from hookbench.queues.redis_client import (
     RedisClient,
@@ -42,6 +43,7 @@ _FIRST_CURSOR = b"0-0"
 # XAUTOCLAIM looks at 10 pending entries per entry asked for and goes on where it ended.
 _CLAIM_PAGES = 16
 _COUNT_PAGE = 1000
+_FINISH_MAX = 256
 _SEQUENCE_BITS = 20
 
 _T = TypeVar("_T")
@@ -140,6 +142,7 @@ class RedisStreamQueue:
         self._cursor = _FIRST_CURSOR
         self._closed = False
         self._waits = ServerWaits()
+        self._finishing: Batches[bytes, None] = Batches(self._finish, limit=_FINISH_MAX)
 
     @property
     def max_nak_delay_s(self) -> float:
@@ -268,15 +271,22 @@ class RedisStreamQueue:
         self._grouped = True
 
     async def finish(self, entry_id: bytes) -> None:
-        """XACK, and XDEL in the same transaction where acknowledged entries are deleted."""
+        """XACK, and XDEL in the same transaction where acknowledged entries are deleted.
+
+        What is finished in one turn of the event loop goes together.
+        """
+        await self._finishing.ask(entry_id)
+
+    async def _finish(self, entry_ids: Sequence[bytes]) -> Sequence[None]:
         with broker_errors(f"XACK {self._key}"):
-            if not self._delete_acked:
-                await self._client.xack(self._key, GROUP, entry_id)
-                return
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.xack(self._key, GROUP, entry_id)
-            pipeline.xdel(self._key, entry_id)
-            await pipeline.execute()
+            if self._delete_acked:
+                pipeline = self._client.pipeline(transaction=True)
+                pipeline.xack(self._key, GROUP, *entry_ids)
+                pipeline.xdel(self._key, *entry_ids)
+                await pipeline.execute()
+            else:
+                await self._client.xack(self._key, GROUP, *entry_ids)
+        return [None] * len(entry_ids)
 
     async def set_lease(self, entry_id: bytes, attempt: int, lease_s: float) -> bool:
         """Let the entry be claimed after ``lease_s``; False if this attempt has it no more."""
