@@ -2,10 +2,13 @@
 
 import dataclasses
 
+from redis.exceptions import NoScriptError
+
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ids import uuid7_wall_ms
 from hookbench.ledger.events import Broker, Event
 from hookbench.migration.done_store import Claim, ClaimOutcome
+from hookbench.queues.redis_scripts import CLAIM_PLAIN
 
 
 class MemoryRecorder:
@@ -44,6 +47,9 @@ class FakeRedis:
         return len(items)
 
     async def blmove(self, first, second, _timeout, _src, _dest):
+        return await self._move(first, second)
+
+    async def _move(self, first, second):
         if self.move_error is not None:
             raise self.move_error
         items = self.lists.get(first, [])
@@ -57,12 +63,18 @@ class FakeRedis:
         items = self.lists.get(name, [])
         return items[start:] if end == -1 else items[start : end + 1]
 
-    async def eval(self, script, _numkeys, pending, work, *expected):
-        """The script that moves the oldest tasks as long as they are the expected ones."""
+    async def evalsha(self, _digest, _numkeys, *_arguments):
+        raise NoScriptError("it is sent the text")
+
+    async def eval(self, script, _numkeys, pending, work, *arguments):
+        """The scripts that move the oldest tasks: all, or as long as they are the expected ones."""
+        if script == CLAIM_PLAIN:
+            found = [await self._move(pending, work) for _ in range(arguments[0])]
+            return [item for item in found if item is not None]
         assert "LINDEX" in script
         moved = 0
-        while moved < len(expected) and self.lists.get(pending, [])[-1:] == [expected[moved]]:
-            await self.blmove(pending, work, 0, "RIGHT", "LEFT")
+        while moved < len(arguments) and self.lists.get(pending, [])[-1:] == [arguments[moved]]:
+            await self._move(pending, work)
             moved += 1
         return moved
 
@@ -72,24 +84,6 @@ class FakeRedis:
         for _ in range(found if count == 0 else min(count, found)):
             items.remove(value)
         return found
-
-    def pipeline(self, transaction=True):  # noqa: ARG002
-        return FakePipeline(self)
-
-
-class FakePipeline:
-    def __init__(self, client):
-        self._client = client
-        self._moves = []
-
-    def lmove(self, first, second, src, dest):
-        self._moves.append((first, second, src, dest))
-
-    async def execute(self, raise_on_error=True):  # noqa: ARG002
-        return [
-            await self._client.blmove(first, second, 0, src, dest)
-            for first, second, src, dest in self._moves
-        ]
 
 
 @dataclasses.dataclass
@@ -197,4 +191,4 @@ class MemoryDoneStore:
         return len(found)
 
 
-__all__ = ["Event", "FakePipeline", "FakeRedis", "MemoryDoneStore", "MemoryRecorder"]
+__all__ = ["Event", "FakeRedis", "MemoryDoneStore", "MemoryRecorder"]
