@@ -25,7 +25,7 @@ from hookbench.faults.wire.client import start_proxy
 from hookbench.faults.wire.link import Link
 from hookbench.faults.wire.model import LinkSettings, Rule
 from hookbench.faults.wire.outbox import HIGH_WATER_BYTES
-from hookbench.faults.wire.rules import ActiveRule
+from hookbench.faults.wire.rules import ActiveRule, parse_rule
 from hookbench.queues.jetstream import StreamSettings, ensure_stream
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_list import RedisListQueue
@@ -672,3 +672,12 @@ async def test_a_rule_added_in_the_middle_of_a_frame_leaves_that_frame_alone(
     assert await redis_client.lrange(key, 0, -1) == [b"abc"]
     await eventually(lambda: at_least(proxy, rule, 1), what="the drop of the PING")
     assert [hit.what for hit in (await fired(proxy, rule)).hits] == ["PING"]
+
+
+def test_a_rule_that_was_overruled_fires_at_its_next_match():
+    """Two of one firing each: both fire, though their first match was the same frame."""
+    fields = {"action": "duplicate", "link": "a", "direction": "request", "command": "PING"}
+    rules = [parse_rule({**fields, "nth": 2}, {"a": "resp"}) for _ in range(2)]
+    request = b"*1\r\n$4\r\nPING\r\n" * 4
+    got = asyncio.run(asyncio.wait_for(forward("resp", request, b"", [7], rules), timeout=20))
+    assert got[0] == b"*1\r\n$4\r\nPING\r\n" * 6

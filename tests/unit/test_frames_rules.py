@@ -152,3 +152,16 @@ def test_a_pacer_keeps_its_rate(bytes_per_s, size, late_ns):
         now_ns = pacer.free_ns + late_ns
     # The piece that goes at once, and what one late timer is made up for.
     assert sent <= bytes_per_s * (now_ns - late_ns) / S + 2 * largest + 1
+
+
+def test_a_match_that_another_rule_had_does_not_use_a_rule_up():
+    rule = active(nth=2, count=2, command="PUB")
+    met = []
+    for number in range(1, 8):
+        met.append(rule.meets(frame()))
+        if number in (2, 4):
+            rule.stats.overruled += 1
+    assert met == [False, True, True, True, True, False, False]
+    without_end = active(count=0, command="PUB")
+    without_end.stats.overruled = 5
+    assert all(without_end.meets(frame()) for _ in range(10))

@@ -56,7 +56,8 @@ class Rule(
         key: glob of the first Redis key; ``subject`` is the same for NATS. Of a reply or a PubAck,
             that of its request.
         nth: the first match that may fire, from 1.
-        count: how many matches from there on, 0 for all.
+        count: how many matches from there on, 0 for all; where an earlier rule decides over one of
+            them, the next one stands in for it.
         probability: of each of them.
         seed: of the probability and the jitter.
         delay_ms: of ``delay`` (the frame and what is behind it on its connection) and ``latency``.

@@ -228,7 +228,9 @@ class ActiveRule:
             return False
         stats, rule = self.stats, self.rule
         stats.matches += 1
-        if stats.matches < rule.nth or (rule.count and stats.matches >= rule.nth + rule.count):
+        # What another rule left nothing to do does not use this one up: its next match stands in.
+        end = rule.nth + rule.count + stats.overruled
+        if stats.matches < rule.nth or (rule.count and stats.matches >= end):
             return False
         return rule.probability >= 1.0 or self._rng.random() < rule.probability
 
