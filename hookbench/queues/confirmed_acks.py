@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
-from hookbench.queues.reconnecting import subscribe_at_once
+from hookbench.queues.reconnecting import ReconnectingClient, subscribe_at_once
 
 __all__ = ["AckClient", "AckLimits", "ConfirmedAcks"]
 
@@ -78,6 +78,7 @@ class ConfirmedAcks:
 
     def __init__(self, client: AckClient, clock: Clock, limits: AckLimits | None = None) -> None:
         self._client = client
+        self._fast = client if isinstance(client, ReconnectingClient) else None
         self._clock = clock
         self._limits = limits or AckLimits()
         self._answer_ns = int(self._limits.answer_s * NS_PER_S)
@@ -115,7 +116,9 @@ class ConfirmedAcks:
         due_ns = self._clock.monotonic_ns() + self._answer_ns
         self._waiting[token] = _Waiting(subject, due_ns, future)
         try:
-            await self._client.publish(subject, b"", reply=f"{self._inbox}.{token}")
+            reply = f"{self._inbox}.{token}"
+            if self._fast is None or not self._fast.send_now(subject, b"", reply):
+                await self._client.publish(subject, b"", reply=reply)
         except (nats.errors.Error, OSError) as error:
             self._forget(token)
             raise BrokerUnreachableError(f"NATS did not take the ack: {error!r}") from error

@@ -4,6 +4,7 @@ It also calls who listens as soon as a message is read, where nats-py has a queu
 subscription in between.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -69,6 +70,34 @@ class ReconnectingClient(Client):
         subscription = await self.subscribe(subject, cb=cb)
         self._at_once[subscription._id] = cb  # noqa: SLF001 - what nats-py's own client does
         return subscription
+
+    def send_now(self, subject: str, payload: bytes = b"", reply: str = "") -> bool:
+        """Send a message as ``publish`` does, without its looks at subjects that are known good.
+
+        Returns:
+            False if that cannot be done now: use ``publish``, which waits for room or says why not.
+        """
+        queue = self._flush_queue
+        subjects = f"{subject} {reply}" if reply else subject
+        command = b"PUB %b %d\r\n%b\r\n" % (subjects.encode(), len(payload), payload)
+        size = self._pending_data_size + len(command)
+        if (
+            not self.is_connected
+            or queue is None
+            or self.is_draining_pubs
+            or len(payload) > self._max_payload
+            or size > self._max_pending_size
+            or self._flusher_task is None
+            or self._flusher_task.done()
+        ):
+            return False
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += len(payload)
+        self._pending.append(command)
+        self._pending_data_size = size
+        if queue.empty():
+            queue.put_nowait(asyncio.get_running_loop().create_future())
+        return True
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes

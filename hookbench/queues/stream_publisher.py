@@ -17,6 +17,7 @@ from hookbench.queues.reconnecting import ReconnectingClient
 __all__ = ["StreamAnswer", "StreamPublisher"]
 
 _NO_RESPONDERS = "503"
+_NOBODY = (None, 0.0)
 
 
 class StreamAnswer(msgspec.Struct):
@@ -43,9 +44,10 @@ class StreamPublisher:
         self._client = client
         self._inbox = ""
         self._opening: asyncio.Future[Any] | None = None
-        self._waiting: dict[str, asyncio.Future[StreamAnswer]] = {}
-        """By the last token of the reply subject."""
+        self._waiting: dict[str, tuple[asyncio.Future[StreamAnswer], float]] = {}
+        """By the last token of the reply subject, and until when by the loop's clock."""
         self._numbers = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     async def publish(
         self,
@@ -69,14 +71,16 @@ class StreamPublisher:
         self._numbers += 1
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[StreamAnswer] = loop.create_future()
-        self._waiting[token] = answer
-        timer = loop.call_later(timeout, self._expire, token)
+        until_s = loop.time() + timeout
+        self._waiting[token] = (answer, until_s)
+        if self._timer is None or until_s < self._timer.when():
+            self._watch(until_s)
         try:
             reply = f"{self._inbox}.{token}"
-            await self._client.publish(subject, payload, reply, headers)
+            if headers or not self._client.send_now(subject, payload, reply):
+                await self._client.publish(subject, payload, reply, headers)
             return await answer
         finally:
-            timer.cancel()
             self._waiting.pop(token, None)
 
     async def _open(self) -> None:
@@ -94,13 +98,26 @@ class StreamPublisher:
         await self._client.subscribe_at_once(f"{inbox}.*", self._on_answer)
         self._inbox = inbox
 
-    def _expire(self, token: str) -> None:
-        answer = self._waiting.get(token)
-        if answer is not None and not answer.done():
-            answer.set_exception(TimeoutError("no acknowledgement in time"))
+    def _watch(self, at_s: float) -> None:
+        """Look for what is late then: one timer, for one of each publish cost a tenth of it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(at_s, self._expire)
+
+    def _expire(self) -> None:
+        self._timer = None
+        now_s = asyncio.get_running_loop().time()
+        next_s = None
+        for answer, until_s in self._waiting.values():
+            if until_s > now_s:
+                next_s = until_s if next_s is None else min(next_s, until_s)
+            elif not answer.done():
+                answer.set_exception(TimeoutError("no acknowledgement in time"))
+        if next_s is not None:
+            self._watch(next_s)
 
     async def _on_answer(self, msg: Any) -> None:
-        answer = self._waiting.get(msg.subject.rpartition(".")[2])
+        answer, _until_s = self._waiting.get(msg.subject.rpartition(".")[2], _NOBODY)
         if answer is None or answer.done():
             return  # too late: its caller was told that the outcome is unknown
         if msg.headers and msg.headers.get("Status") == _NO_RESPONDERS:

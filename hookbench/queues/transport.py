@@ -99,12 +99,18 @@ class NatsMessage:
     """One JetStream delivery. Calling it acknowledges, as the guide's ``ack`` function does."""
 
     broker = Broker.NATS
-    __slots__ = ("_acks", "_msg", "_sync_ack", "attempt", "payload", "sequence")
+    __slots__ = ("_acks", "_client", "_msg", "_sync_ack", "attempt", "payload", "sequence")
 
     def __init__(
-        self, msg: NatsDelivery, *, sync_ack: bool, acks: ConfirmedAcks | None = None
+        self,
+        msg: NatsDelivery,
+        *,
+        sync_ack: bool,
+        acks: ConfirmedAcks | None = None,
+        client: ReconnectingClient | None = None,
     ) -> None:
         self._msg = msg
+        self._client = client
         self._sync_ack = sync_ack
         self._acks = acks
         self.payload = msg.data
@@ -125,7 +131,7 @@ class NatsMessage:
                 await (await self._acks.send(self._msg.reply))
             elif self._sync_ack:
                 await self._msg.ack_sync(timeout=ACK_TIMEOUT_S)
-            else:
+            elif self._client is None or not self._client.send_now(self._msg.reply):
                 await self._msg.ack()
 
     @property
@@ -186,9 +192,8 @@ class AppTransport:
         self._client = client
         self.streams: JetStreamClient = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         """What the queues do with JetStream."""
-        self._publisher: StreamPublisher | JetStreamClient = self.streams
-        if isinstance(client, ReconnectingClient):
-            self._publisher = StreamPublisher(client)
+        self._fast = client if isinstance(client, ReconnectingClient) else None
+        self._publisher = self.streams if self._fast is None else StreamPublisher(self._fast)
         if consumers is None:
             consumers = {self.names.subject("sync"): self.names.consumer}
         self._consumers = dict(consumers)
@@ -337,7 +342,10 @@ class AppTransport:
             await pull.open()
             self._pulls[subject] = pull
         raw = await pull.take(batch, wait_s)
-        return [NatsMessage(msg, sync_ack=self._sync_ack, acks=self._acks) for msg in raw]
+        return [
+            NatsMessage(msg, sync_ack=self._sync_ack, acks=self._acks, client=self._fast)
+            for msg in raw
+        ]
 
     async def bind(self, subject: str, durable: str) -> None:
         """Pull a subject by this consumer from now on; what another one handed over is given back.

@@ -35,6 +35,7 @@ from hookbench.worker.loop import Worker, WorkerLimits
 TASKS = 2_000
 IN_TURN = 300
 AT_ONCE = 100
+PIPELINE = 100
 CONCURRENCY = 100
 FILLING_BYTES = 100
 DEADLINE_S = 60.0
@@ -127,6 +128,21 @@ class Bare:
         if queue == "redis_stream":
             return lambda data: self.redis.xadd(self.stream_key, {PAYLOAD_FIELD: data})
         return lambda data: self.jetstream.publish(self.subject, data)
+
+    async def send_windowed(self, queue, items):
+        """The client's own way to have many under way: ``publish_async``, or pipelines."""
+        if queue == "jetstream":
+            sent = [await self.jetstream.publish_async(self.subject, data) for data in items]
+            await asyncio.gather(*sent)
+            return
+        for begin in range(0, len(items), PIPELINE):
+            pipeline = self.redis.pipeline(transaction=False)
+            for data in items[begin : begin + PIPELINE]:
+                if queue == "redis_list":
+                    pipeline.lpush(self.key, data)
+                else:
+                    pipeline.xadd(self.stream_key, {PAYLOAD_FIELD: data})
+            await pipeline.execute()
 
     async def drain(self, queue, count):
         await getattr(self, f"_drain_{queue}")(count)
@@ -251,7 +267,11 @@ async def one_round(queue, bare, reference, tasks):
         seconds = await timed(way(bare.send(queue), items))
         ours = await timed(way(reference.sends[queue], tasks.make(count)))
         rates[f"producer, {what}"] = (count / ours, count / seconds)
-    count = TASKS + IN_TURN
+    items = [encode_task(task) for task in tasks.make(TASKS)]
+    seconds = await timed(bare.send_windowed(queue, items))
+    ours = await timed(at_once(reference.sends[queue], tasks.make(TASKS)))
+    rates["producer, windowed"] = (TASKS / ours, TASKS / seconds)
+    count = 2 * TASKS + IN_TURN
     bare_s = await timed(bare.drain(queue, count))
     ours_s = await reference.drain(queue, count)
     rates["worker"] = (count / ours_s, count / bare_s)
