@@ -26,6 +26,7 @@ __all__ = [
     "MAX_BULK_BYTES",
     "ClosedForGood",
     "NeverSentError",
+    "PooledConnection",
     "RedisClient",
     "RedisPipeline",
     "ServerWaits",
@@ -78,7 +79,7 @@ class ClosedForGood(redis_asyncio.BlockingConnectionPool):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         kind = self.connection_class
-        bases = (_EndsWithItsPool, _ClosedIsNeverSent, kind)
+        bases = (PooledConnection, _ClosedIsNeverSent, kind)
         self.connection_class = type(kind.__name__, bases, {"pool_closed": self._is_closed})
         self._closed = False
 
@@ -91,8 +92,8 @@ class ClosedForGood(redis_asyncio.BlockingConnectionPool):
         await super().aclose()
 
 
-class _EndsWithItsPool:
-    """Mixed into a connection of redis-py."""
+class PooledConnection:
+    """Mixed into a connection of redis-py: it ends with its pool, and its socket can be lent."""
 
     pool_closed: Callable[[], bool]
     _reader: asyncio.StreamReader | None

@@ -1,9 +1,10 @@
 """What goes over the connections of this process, by who opened them and to which broker.
 
 Counted where the clients hand their bytes to asyncio, so no broker is asked and no proxy slows
-anything down. A *turn* is one write of a Redis client: a command, or a pipeline as a whole, whose
-answer it then waits for. NATS has no such pairs, so its *messages* are counted, each way, by
-nats-py itself: a publish is one out and its acknowledgement one in.
+anything down. A *turn* is one write of a Redis client: a command, a pipeline as a whole, or what
+several callers asked for together over a shared connection. NATS has no such pairs, so its
+*messages* are counted, each way, by nats-py itself: a publish is one out and its acknowledgement
+one in.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import contextvars
 import dataclasses
 from unittest import mock
 
-from hookbench.queues import transport
+from hookbench.queues import redis_client, transport
 
 __all__ = ["FIGURES", "ROLES", "Meter", "Tally", "as_role"]
 
@@ -59,6 +60,36 @@ class Tally:
 FIGURES = tuple(field.name for field in dataclasses.fields(Tally))
 
 
+class _CountedTransport:
+    """A lent one: what is written to it is counted."""
+
+    def __init__(self, lent, on_send):
+        self._lent = lent
+        self._on_send = on_send
+
+    def write(self, data):
+        self._on_send(len(data))
+        self._lent.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self._lent, name)
+
+
+class _CountedProtocol(asyncio.Protocol):
+    """Whom a connection is lent to: what it is given is counted."""
+
+    def __init__(self, borrower, on_receive):
+        self._on_receive = on_receive
+        self._borrower = borrower
+        self.connection_lost = borrower.connection_lost
+        self.pause_writing = borrower.pause_writing
+        self.resume_writing = borrower.resume_writing
+
+    def data_received(self, data):
+        self._on_receive(len(data))
+        self._borrower.data_received(data)
+
+
 class Meter:
     """Counts while its context lasts.
 
@@ -72,12 +103,14 @@ class Meter:
         self._clients = {role: [] for role in ROLES}
         self._open = asyncio.open_connection
         self._connect = transport.connect_client
+        self._lend = redis_client.PooledConnection.lend
 
     @contextlib.contextmanager
     def counting(self):
         with (
             mock.patch.object(asyncio, "open_connection", self._open_connection),
             mock.patch.object(transport, "connect_client", self._connect_client),
+            mock.patch.object(redis_client.PooledConnection, "lend", self._counted_lend()),
         ):
             yield self
 
@@ -95,6 +128,17 @@ class Meter:
         if _ROLE.get():
             self._clients[_ROLE.get()].append(client)
         return client
+
+    def _counted_lend(self):
+        def lend(connection, protocol):
+            counts = getattr(connection._writer, "counts", None)
+            if counts is None:
+                return self._lend(connection, protocol)
+            on_send, on_receive = counts
+            lent = self._lend(connection, _CountedProtocol(protocol, on_receive))
+            return _CountedTransport(lent, on_send)
+
+        return lend
 
     async def _open_connection(self, host=None, port=None, **options):
         reader, writer = await self._open(host, port, **options)
@@ -125,9 +169,13 @@ class Meter:
             on_send(sum(map(len, lines)))
             writelines(lines)
 
+        def on_receive(size):
+            add(received, size)
+
         def counted_feed(data):
-            add(received, len(data))
+            on_receive(len(data))
             feed(data)
 
+        writer.counts = on_send, on_receive
         writer.write, writer.writelines = counted_write, counted_writelines
         reader.feed_data = counted_feed

@@ -140,7 +140,7 @@ async def test_a_pipeline_is_one_turn_and_bytes_are_those_of_the_server(redis_br
     with Meter({redis_broker.port: "redis"}).counting() as meter:
 
         async def traffic():
-            client = connect_redis(redis_broker.url, max_connections=1)
+            client = connect_redis(redis_broker.url, max_connections=1, pipelined=False)
             before = await client.client_info()
             start = meter.read(WORKER)
             pipeline = client.pipeline(transaction=False)
@@ -162,6 +162,31 @@ async def test_a_pipeline_is_one_turn_and_bytes_are_those_of_the_server(redis_br
         # :1 to :10, an array of ten strings of one byte, and :1
         assert found.redis_in_bytes == 9 * 4 + 5 + 5 + 10 * 7 + 4
         assert meter.read(PRODUCER) == Tally(), "the other role has sent nothing"
+
+
+async def test_what_goes_over_a_shared_connection_is_counted(redis_broker, names):
+    key = names.pending_key("sync")
+    with Meter({redis_broker.port: "redis"}).counting() as meter:
+
+        async def traffic():
+            client = connect_redis(redis_broker.url)
+            await client.llen(key)  # it is connected
+            start = meter.read(WORKER)
+            await asyncio.gather(*(client.lpush(key, b"%d" % number) for number in range(10)))
+            await client.lrem(key, 1, b"0")
+            found = meter.read(WORKER).less(start)
+            await client.delete(key)
+            await client.aclose()
+            return found
+
+        loop = asyncio.get_running_loop()
+        found = await loop.create_task(traffic(), context=as_role(WORKER))
+        assert found.redis_turns == 2
+        size = len(key)
+        pushed = 10 * len(f"*3\r\n$5\r\nLPUSH\r\n${size}\r\n{key}\r\n$1\r\n0\r\n")
+        removed = len(f"*4\r\n$4\r\nLREM\r\n${size}\r\n{key}\r\n$1\r\n1\r\n$1\r\n0\r\n")
+        assert found.redis_out_bytes == pushed + removed
+        assert found.redis_in_bytes == 9 * 4 + 5 + 4
 
 
 async def test_messages_are_counted_for_who_opened_the_connection(nats_broker, names):
