@@ -42,9 +42,9 @@ class _TcpTransport(TcpTransport):
             super().write(payload)  # type: ignore[no-untyped-call]  # nats-py
 
     def writelines(self, payload: list[bytes]) -> None:
-        """As nats-py's."""
+        """As nats-py's, in one piece: a hundred small ones cost the kernel more than the copy."""
         with _closed_is_reset():
-            super().writelines(payload)  # type: ignore[no-untyped-call]  # nats-py
+            super().write(b"".join(payload))  # type: ignore[no-untyped-call]  # nats-py
 
     def __bool__(self) -> bool:
         # nats-py puts one of its own in the place of one that is not connected yet.
