@@ -9,12 +9,13 @@ import contextlib
 import enum
 import uuid
 from collections.abc import AsyncGenerator, Collection
+from datetime import datetime
 from typing import Any
 
 import msgspec
 import nats.errors
 import nats.js.errors
-from nats.js.api import DiscardPolicy, RawStreamMsg, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S
@@ -41,6 +42,7 @@ _QUICKER = 5
 """How many entries are read through in the time of a read of its own."""
 _WINDOW = 1_000
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_NOT_FOUND = 404
 _WRONG_REVISION = (10071, 10164)  # JSStreamWrongLastSequence, and the same of a clustered stream
 
 
@@ -92,6 +94,31 @@ class StoredEntry(msgspec.Struct, frozen=True):
             return 0
         return self.entry.token or self.entry.base + self.revision
 
+
+class _Message(msgspec.Struct):
+    """A stored message as the server sends it."""
+
+    seq: int
+    time: datetime
+    data: bytes = b""  # msgspec decodes the base64
+
+    @property
+    def written_ns(self) -> int:
+        """Unix ns, to the microsecond."""
+        return int(self.time.timestamp() * NS_PER_S)
+
+
+class _Refusal(msgspec.Struct, frozen=True):
+    code: int = 0
+    description: str = "an answer without a message"
+
+
+class _MessageAnswer(msgspec.Struct):
+    message: _Message | None = None
+    error: _Refusal = _Refusal()
+
+
+_message_decoder = msgspec.json.Decoder(_MessageAnswer)
 
 NOTHING = StoredEntry(Entry(state=State.RELEASED), 0)
 """What is read of a key that was never written."""
@@ -178,7 +205,7 @@ class Bucket:
             # nats-py would keep the write, and send it when nobody waits for it any more.
             raise BrokerUnreachableError("the done-store: NATS is not connected (reconnecting)")
         try:
-            answer = await self._transport.jetstream.publish(
+            answer = await self._transport.publisher.publish(
                 f"{self._subject}{key}",
                 data,
                 timeout=self._timeout_s,
@@ -206,12 +233,7 @@ class Bucket:
         message = await self._last(key)
         if message is None:
             return NOTHING
-        written = message.time
-        return StoredEntry(
-            _decoder.decode(message.data or b""),
-            int(message.seq or 0),
-            0 if written is None else int(written.timestamp() * NS_PER_S),
-        )
+        return StoredEntry(_decoder.decode(message.data), message.seq, message.written_ns)
 
     async def read_data(self, key: str) -> bytes | None:
         """What a key holds that is no entry; ``None`` if it was never written.
@@ -220,23 +242,28 @@ class Bucket:
             BrokerUnreachableError: no answer.
         """
         message = await self._last(key)
-        return None if message is None else message.data or b""
+        return None if message is None else message.data
 
-    async def _last(self, key: str) -> RawStreamMsg | None:
+    async def _last(self, key: str) -> _Message | None:
         """From the stream's leader: a direct get may be answered by a follower."""
+        request = msgspec.json.encode({"last_by_subj": f"{self._subject}{key}"})
         try:
-            async with asyncio.timeout(self._timeout_s):
-                message = await self._transport.jetstream.get_msg(
-                    self.stream, subject=f"{self._subject}{key}"
-                )
-            raise_if_cancelled()
-        except nats.js.errors.NotFoundError:
-            return None
-        except (nats.errors.Error, TimeoutError, OSError) as error:
+            answer = await self._transport.client.request(
+                f"$JS.API.STREAM.MSG.GET.{self.stream}", request, timeout=self._timeout_s
+            )
+            found = _message_decoder.decode(answer.data)
+        except (nats.errors.Error, TimeoutError, OSError, msgspec.MsgspecError) as error:
             raise BrokerUnreachableError(
                 f"{self.stream}: a record cannot be read ({type(error).__name__})"
             ) from error
-        return message
+        raise_if_cancelled()
+        if found.message is not None:
+            return found.message
+        if found.error.code == _NOT_FOUND:
+            return None
+        raise BrokerUnreachableError(
+            f"{self.stream}: a record cannot be read ({found.error.description})"
+        )
 
     async def read_all(self, task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, StoredEntry]:
         """The entries of these tasks, many at once.

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport, Transport
 
 from hookbench.queues.closed_transport import is_closed_transport
+from hookbench.queues.nats_requests import Requests
 
 __all__ = ["MessageCallback", "ReconnectingClient", "connect_client", "subscribe_at_once"]
 
@@ -60,6 +62,21 @@ class ReconnectingClient(Client):
         super().__init__()
         self._transport = _TcpTransport()  # type: ignore[no-untyped-call]  # nats-py
         self._at_once: dict[int, MessageCallback] = {}
+        self._requests = Requests(self)
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = 0.5,  # noqa: ASYNC109 - nats-py's name
+        old_style: bool = False,
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """As nats-py's, see ``nats_requests``."""
+        if old_style:
+            return await super().request(subject, payload, timeout, old_style, headers)
+        answer: Msg = await self._requests.ask(subject, payload, timeout, headers)
+        return answer
 
     async def subscribe_at_once(self, subject: str, cb: MessageCallback) -> Subscription:
         """Have ``cb`` called as soon as a message is read.
@@ -71,30 +88,45 @@ class ReconnectingClient(Client):
         self._at_once[subscription._id] = cb  # noqa: SLF001 - what nats-py's own client does
         return subscription
 
-    def send_now(self, subject: str, payload: bytes = b"", reply: str = "") -> bool:
+    def send_now(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        reply: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> bool:
         """Send a message as ``publish`` does, without its looks at subjects that are known good.
 
         Returns:
             False if that cannot be done now: use ``publish``, which waits for room or says why not.
         """
-        queue = self._flush_queue
-        subjects = f"{subject} {reply}" if reply else subject
-        command = b"PUB %b %d\r\n%b\r\n" % (subjects.encode(), len(payload), payload)
-        size = self._pending_data_size + len(command)
+        queue, size = self._flush_queue, len(payload)
         if (
             not self.is_connected
             or queue is None
             or self.is_draining_pubs
-            or len(payload) > self._max_payload
-            or size > self._max_pending_size
+            or size > self._max_payload
             or self._flusher_task is None
             or self._flusher_task.done()
         ):
             return False
+        subjects = f"{subject} {reply}" if reply else subject
+        if headers:
+            lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+            if lines.count("\n") != len(headers):
+                return False  # a line break in a value: nats-py knows what to do with it
+            head = f"NATS/1.0\r\n{lines}\r\n".encode()
+            line = f"HPUB {subjects} {len(head)} {len(head) + size}\r\n"
+            command = b"%b%b%b\r\n" % (line.encode(), head, payload)
+        else:
+            command = b"PUB %b %d\r\n%b\r\n" % (subjects.encode(), size, payload)
+        pending = self._pending_data_size + len(command)
+        if pending > self._max_pending_size:
+            return False
         self.stats["out_msgs"] += 1
-        self.stats["out_bytes"] += len(payload)
+        self.stats["out_bytes"] += size
         self._pending.append(command)
-        self._pending_data_size = size
+        self._pending_data_size = pending
         if queue.empty():
             queue.put_nowait(asyncio.get_running_loop().create_future())
         return True

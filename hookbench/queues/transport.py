@@ -193,7 +193,8 @@ class AppTransport:
         self.streams: JetStreamClient = client.jetstream(timeout=PUBLISH_TIMEOUT_S)
         """What the queues do with JetStream."""
         self._fast = client if isinstance(client, ReconnectingClient) else None
-        self._publisher = self.streams if self._fast is None else StreamPublisher(self._fast)
+        self.publisher = self.streams if self._fast is None else StreamPublisher(self._fast)
+        """``publish`` of nats-py's JetStream side, or what does the same with less."""
         if consumers is None:
             consumers = {self.names.subject("sync"): self.names.consumer}
         self._consumers = dict(consumers)
@@ -302,9 +303,7 @@ class AppTransport:
             raise PublishUnavailableError("NATS is not connected (reconnecting)")
         headers: dict[str, Any] | None = {"Nats-Msg-Id": msg_id} if msg_id else None
         try:
-            ack = await self._publisher.publish(
-                subject, payload, timeout=timeout_s, headers=headers
-            )
+            ack = await self.publisher.publish(subject, payload, timeout=timeout_s, headers=headers)
         except nats.js.errors.NoStreamResponseError as error:
             raise PublishUnavailableError(f"no stream takes {subject}: create it first") from error
         except nats.js.errors.ServiceUnavailableError as error:
@@ -315,7 +314,7 @@ class AppTransport:
             raise PublishUnknownError(
                 f"no acknowledgement for {subject} ({type(error).__name__})"
             ) from error
-        if self._publisher is self.streams:
+        if self.publisher is self.streams:
             raise_if_cancelled()
         return PublishAck(ack.seq, bool(ack.duplicate))
 

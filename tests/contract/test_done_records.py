@@ -193,13 +193,14 @@ async def test_the_last_task_of_a_repository_is_read_once(target, monkeypatch):
     older, newer, newest = (
         uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy) for ms in (1_000, 2_000, 3_000)
     )
-    jetstream, read = target._bucket._transport.jetstream, []
+    client, read = target._bucket._transport.client, []
 
-    async def counted(*arguments, send=jetstream.get_msg, **options):
-        read.append(options["subject"].rpartition(".")[0])
-        return await send(*arguments, **options)
+    async def counted(subject, *arguments, send=client.request, **options):
+        if ".STREAM.MSG.GET." in subject:
+            read.append(subject)
+        return await send(subject, *arguments, **options)
 
-    monkeypatch.setattr(jetstream, "get_msg", counted)
+    monkeypatch.setattr(client, "request", counted)
     first = await target.claim(older, "a", LEASE_S, repository="repo-1")
     assert await target.complete(first)
     assert len(read) == 1

@@ -162,13 +162,60 @@ async def test_an_answer_that_makes_no_sense_is_no_success(client, names, answer
         await StreamPublisher(client).publish(names.subject("sync"), b"x", timeout=TIMEOUT_S)
 
 
-async def test_many_first_callers_listen_once(client, stream, names):
-    publisher = StreamPublisher(client)
-    before = len(client._subs)
-    subject = names.subject("sync")
+async def test_many_first_callers_listen_once(client):
+    asked = (client.request("$JS.API.INFO", timeout=TIMEOUT_S) for _ in range(10))
+    found = await asyncio.gather(*asked)
+    assert all(b"account_info_response" in msg.data for msg in found)
+    assert len(client._subs) == 1
+
+
+async def test_an_answer_reaches_whoever_asked(client, names):
+    """Of many at once, answered in another order than they were asked in."""
+    asked = []
+
+    async def answer_later(msg):
+        asked.append(msg)
+        if len(asked) == 100:
+            for item in reversed(asked):
+                await item.respond(item.data)
+
+    await client.subscribe(names.prefix, cb=answer_later)
+    payloads = [b"%d" % number for number in range(100)]
     found = await asyncio.gather(
-        *(publisher.publish(subject, b"x", timeout=TIMEOUT_S) for _ in range(10))
+        *(client.request(names.prefix, data, timeout=TIMEOUT_S) for data in payloads)
     )
-    assert {ack.seq for ack in found} == set(range(1, 11))
-    assert len(client._subs) == before + 1
-    assert (await stream.stream_info(names.stream)).state.messages == 10
+    assert [msg.data for msg in found] == payloads
+
+
+async def test_each_request_has_its_own_time(client, names):
+    """The shorter of two ends first, though it was asked last; neither is answered."""
+    await client.subscribe(names.prefix)
+    loop = asyncio.get_running_loop()
+    ended = []
+
+    async def ask(name, timeout_s):
+        with pytest.raises(nats.errors.TimeoutError):
+            await client.request(names.prefix, timeout=timeout_s)
+        ended.append((name, loop.time() - begun_s))
+
+    begun_s = loop.time()
+    await asyncio.gather(ask("long", 3 * SHORT_S), ask("short", SHORT_S))
+    assert [name for name, _seconds in ended] == ["short", "long"]
+    assert ended[0][1] >= SHORT_S
+    assert ended[1][1] >= 3 * SHORT_S
+    with pytest.raises(nats.errors.NoRespondersError):
+        await client.request(f"{names.prefix}.nobody", timeout=TIMEOUT_S)
+
+
+@pytest.mark.parametrize("value", ["one", "two words", "a\r\nStatus: 503", "a\nb"])
+async def test_headers_arrive_as_nats_py_sends_them(client, names, value):
+    """With a line break in a value as well, which must not become a header of its own."""
+    heard = asyncio.Queue()
+    await client.subscribe(names.prefix, cb=heard.put)
+    if not client.send_now(names.prefix, b"x", headers={"Nats-Msg-Id": value}):
+        await client.publish(names.prefix, b"x", headers={"Nats-Msg-Id": value})
+    await client.publish(names.prefix, b"x", headers={"Nats-Msg-Id": value})
+    ours, theirs = [await asyncio.wait_for(heard.get(), TIMEOUT_S) for _ in range(2)]
+    assert ours.headers == theirs.headers
+    assert set(ours.headers) == {"Nats-Msg-Id"}
+    assert ours.data == theirs.data == b"x"
