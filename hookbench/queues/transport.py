@@ -199,9 +199,9 @@ class AppTransport:
             consumers = {self.names.subject("sync"): self.names.consumer}
         self._consumers = dict(consumers)
         self._sync_ack = sync_ack
-        self._clock = clock or SystemClock()
+        self.clock = clock or SystemClock()
         self._pulls: dict[str, StandingPull] = {}
-        self._acks = ConfirmedAcks(client, self._clock) if measures.confirmed_acks else None
+        self._acks = ConfirmedAcks(client, self.clock) if measures.confirmed_acks else None
 
     @classmethod
     async def connect(
@@ -337,7 +337,7 @@ class AppTransport:
                 raise SettingError(
                     f"subject {subject!r} has no consumer (known: {', '.join(self._consumers)})"
                 )
-            pull = StandingPull(self._client, self.names.stream, durable, self._clock)
+            pull = StandingPull(self._client, self.names.stream, durable, self.clock)
             await pull.open()
             self._pulls[subject] = pull
         raw = await pull.take(batch, wait_s)

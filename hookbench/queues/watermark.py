@@ -13,6 +13,7 @@ after a power cut gives other tasks the same sequences.
 import base64
 import contextlib
 import hashlib
+import logging
 import uuid
 from collections.abc import Awaitable, Callable, Collection
 
@@ -20,11 +21,18 @@ import msgspec
 import nats.errors
 import nats.js.errors
 
+from hookbench.clock import NS_PER_S
 from hookbench.errors import BrokerUnreachableError
-from hookbench.queues.stream_windows import WINDOW, read_windows
+from hookbench.queues.stream_windows import WINDOW, Stored, read_windows
 from hookbench.queues.transport import AppTransport
 
 __all__ = ["NO_ANCHOR", "Anchor", "EndedFn", "Watermark", "find_watermark", "id_of_payload"]
+
+_log = logging.getLogger(__name__)
+
+PATIENCE_S = 10.0
+"""A search that has come no further for so long is given up."""
+_PAUSE_S = 0.2
 
 EndedFn = Callable[[Collection[uuid.UUID]], Awaitable[set[uuid.UUID]]]
 """Which of these tasks have ended: they are done, or a dead letter holds them."""
@@ -91,7 +99,8 @@ async def find_watermark(
     """Look for the first task of a type that has not ended.
 
     Without anybody who knows, it is the first sequence of the stream: to deliver a task again is
-    less harm than never to deliver it.
+    less harm than never to deliver it. Where a broker does not answer, the search goes on at the
+    first task that was not judged, until it has come no further for a while.
 
     Args:
         transport: the connection.
@@ -104,41 +113,89 @@ async def find_watermark(
     Raises:
         BrokerUnreachableError: the stream, or whoever knows, does not answer.
     """
-    names = transport.names
-    try:
-        state = (await transport.jetstream.stream_info(names.stream)).state
-    except (nats.errors.Error, TimeoutError) as error:
-        raise BrokerUnreachableError(f"stream {names.stream}: {error!r}") from error
-    if ended is None:
-        return Watermark(sequence=max(1, state.first_seq), ended=0)
-    if not await _is_there(transport, anchor):
-        anchor = NO_ANCHOR
-    last, count = max(state.last_seq, state.first_seq - 1), 0
-    buried: dict[int, bytes] | None = None
-    reading = read_windows(
-        transport,
-        names.stream,
-        subject=names.subject(task_type),
-        first_sequence=anchor.sequence + 1,
-        window=window,
-    )
-    async with contextlib.aclosing(reading) as windows:
-        async for stored in windows:
-            ids = {item.sequence: id_of_payload(item.payload) for item in stored}
-            known = await ended([task for task in ids.values() if task is not None])
-            for item in stored:
-                task = ids[item.sequence]
-                if task is None:
-                    if buried is None:
-                        buried = await _buried(transport, task_type)
-                    if not _holds(buried.get(item.sequence), item.payload):
-                        return Watermark(sequence=item.sequence, ended=count, anchor=anchor)
-                elif task not in known:
-                    return Watermark(sequence=item.sequence, ended=count, anchor=anchor)
-                count += 1
-                anchor = Anchor(item.sequence, _digest(item.payload))
-            last = max(last, stored[-1].sequence)
-    return Watermark(sequence=last + 1, ended=count, anchor=anchor)
+    search = _Search(transport, task_type, anchor, window)
+    clock = transport.clock
+    failing_since_ns, judged = clock.monotonic_ns(), 0
+    while True:
+        try:
+            return await search.go_on(ended)
+        except BrokerUnreachableError as error:
+            now_ns = clock.monotonic_ns()
+            if search.judged > judged:
+                failing_since_ns, judged = now_ns, search.judged
+            elif now_ns - failing_since_ns > PATIENCE_S * NS_PER_S:
+                raise
+            _log.warning(
+                "the watermark is looked for on from %d: %s", search.anchor.sequence, error
+            )
+        await clock.sleep(_PAUSE_S)
+
+
+class _Search:
+    """How far one search has come.
+
+    Attributes:
+        anchor: the last task that was judged.
+        judged: tasks that have ended, since the anchor that it began with.
+    """
+
+    def __init__(
+        self, transport: AppTransport, task_type: str, anchor: Anchor, window: int
+    ) -> None:
+        self._transport = transport
+        self._task_type = task_type
+        self._window = window
+        self._last = 0
+        self._buried: dict[int, bytes] | None = None
+        self.anchor = anchor
+        self.judged = 0
+
+    async def go_on(self, ended: EndedFn | None) -> Watermark:
+        """Judge what comes after the anchor."""
+        names = self._transport.names
+        try:
+            state = (await self._transport.jetstream.stream_info(names.stream)).state
+        except (nats.errors.Error, TimeoutError) as error:
+            raise BrokerUnreachableError(f"stream {names.stream}: {error!r}") from error
+        if ended is None:
+            return Watermark(sequence=max(1, state.first_seq), ended=0)
+        if not await _is_there(self._transport, self.anchor):
+            self.anchor, self.judged, self._last = NO_ANCHOR, 0, 0
+        self._last = max(self._last, state.last_seq, state.first_seq - 1)
+        reading = read_windows(
+            self._transport,
+            names.stream,
+            subject=names.subject(self._task_type),
+            first_sequence=self.anchor.sequence + 1,
+            window=self._window,
+        )
+        async with contextlib.aclosing(reading) as windows:
+            async for stored in windows:
+                sequence = await self._judge(stored, ended)
+                if sequence is not None:
+                    return self._found(sequence)
+                self._last = max(self._last, stored[-1].sequence)
+        return self._found(self._last + 1)
+
+    def _found(self, sequence: int) -> Watermark:
+        return Watermark(sequence=sequence, ended=self.judged, anchor=self.anchor)
+
+    async def _judge(self, stored: list[Stored], ended: EndedFn) -> int | None:
+        """The sequence of the first that has not ended, ``None`` if all have."""
+        ids = {item.sequence: id_of_payload(item.payload) for item in stored}
+        known = await ended([task for task in ids.values() if task is not None])
+        for item in stored:
+            task = ids[item.sequence]
+            if task is None:
+                if self._buried is None:
+                    self._buried = await _buried(self._transport, self._task_type)
+                if not _holds(self._buried.get(item.sequence), item.payload):
+                    return item.sequence
+            elif task not in known:
+                return item.sequence
+            self.judged += 1
+            self.anchor = Anchor(item.sequence, _digest(item.payload))
+        return None
 
 
 async def _is_there(transport: AppTransport, anchor: Anchor) -> bool:

@@ -229,7 +229,7 @@ async def test_a_stop_while_the_broker_is_away_is_bounded_and_says_what_is_left(
     process.wait_for(
         lambda: len(producers.events(Event.ACCEPTED)) > len(before) + 50, "tasks accepted meanwhile"
     )
-    assert process.stop() == 0
+    assert process.stop() == 0, process.errors.read_text()
     left = process.latest("spooled")
     with Spool(producers.spool) as spool:
         assert len(spool) == left >= 50

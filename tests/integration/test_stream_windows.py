@@ -5,7 +5,7 @@ import pytest
 from nats.js import JetStreamContext
 
 from hookbench.errors import BrokerUnreachableError
-from hookbench.queues import stream_windows
+from hookbench.queues import stream_windows, watermark
 from hookbench.queues.jetstream import StreamSettings, ensure_stream
 from hookbench.queues.stream_windows import read_windows
 from hookbench.queues.watermark import find_watermark
@@ -87,10 +87,65 @@ async def test_what_did_not_arrive_is_said(filled, fetches, orders, told):
     fetches += orders
     with pytest.raises(BrokerUnreachableError, match=f"not read to its end: {told}"):
         await read(filled)
-    # Nor is a consumer put behind what nobody has seen.
+    # Nor is a consumer put behind what nobody has seen: the search reads on where it was cut off.
     fetches[:] = orders
+    judged = []
+
+    async def ended(ids):
+        judged.extend(ids)
+        return set(ids)
+
+    mark = await find_watermark(filled, "sync", ended, window=WINDOW)
+    assert (mark.sequence, mark.ended) == (COUNT + 1, COUNT)
+    assert (len(judged), len(set(judged))) == (COUNT, COUNT)
+
+
+async def test_a_search_that_comes_no_further_is_given_up(filled, fetches, monkeypatch):
+    monkeypatch.setattr(watermark, "PATIENCE_S", 0.5)
+    fetches += ["answered", *["lost"] * 1_000]
     with pytest.raises(BrokerUnreachableError, match="not read to its end"):
         await find_watermark(filled, "sync", all_ended, window=WINDOW)
+    assert 0 < len(fetches) < 999
+
+
+async def test_a_search_that_comes_further_is_not(filled, fetches, monkeypatch):
+    monkeypatch.setattr(watermark, "PATIENCE_S", 0.0)
+    fetches += ["answered", "lost", "answered", "lost"]
+    mark = await find_watermark(filled, "sync", all_ended, window=WINDOW)
+    assert (mark.sequence, mark.ended) == (COUNT + 1, COUNT)
+
+
+async def test_whoever_knows_may_be_away_for_a_moment(filled):
+    asked = []
+
+    async def ended(ids):
+        asked.append(len(ids))
+        if len(asked) % 2:
+            raise BrokerUnreachableError("the done-store is away")
+        return set(ids)
+
+    mark = await find_watermark(filled, "sync", ended, window=WINDOW)
+    assert (mark.sequence, mark.ended) == (COUNT + 1, COUNT)
+    assert asked == [10, 10, 10, 10, 5, 5]
+
+
+async def test_a_stream_that_was_replaced_meanwhile_is_read_from_its_beginning(filled, make_task):
+    """What comes after the same sequence there was never judged."""
+    asked = []
+
+    async def ended(ids):
+        asked.append(set(ids))
+        if len(asked) != 2:
+            return set(ids) & asked[0]
+        stream, subject = filled.names.stream, filled.names.subject("sync")
+        await filled.jetstream.delete_stream(stream)
+        await ensure_stream(filled, StreamSettings(storage="memory"))
+        for _ in range(COUNT):
+            await filled.jetstream.publish(subject, encode_task(make_task()))
+        raise BrokerUnreachableError("it is another one")
+
+    mark = await find_watermark(filled, "sync", ended, window=WINDOW)
+    assert (mark.sequence, mark.ended) == (1, 0)
 
 
 async def test_what_is_removed_meanwhile_is_the_end(filled, monkeypatch):
