@@ -1,22 +1,10 @@
-"""Every figure of the report's tables, computed again from the Parquet files with plain pandas.
+"""Figures of the report's tables of phases, price and queues, computed again with plain pandas."""
 
-Nothing of hookbench takes part in ``plain_*``: they read ``tasks.parquet``, ``deliveries.parquet``
-and, for what no task has (resources, what was left on the brokers), ``run.json``.
-"""
-
-import json
-import math
-import re
-from pathlib import Path
-
-import numpy as np
 import pytest
 
-pd = pytest.importorskip("pandas", reason="the extra notebooks is not installed")
+pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 
-from hookbench.results.run import load
 from hookbench.report.api import (
-    faults_table,
     phases_table,
     price_table,
     queues_table,
@@ -24,110 +12,23 @@ from hookbench.report.api import (
     verdict_table,
     verdict_text,
 )
+from hookbench.results.run import load
+from tests.notebooks.plain import (
+    DATA,
+    HDR_ERROR,
+    MS,
+    Plain,
+    at,
+    at_rounded,
+    number,
+    same,
+    shown_latencies,
+)
 
-DATA = Path(__file__).resolve().parents[2] / "notebooks" / "data"
 RUNS = ("guide", "hardened", "faults", "redis_list", "redis_stream", "jetstream")
-MS = 1e6
-WINDOW_NS = 2_000_000_000
-HDR_ERROR = 0.001
-"""Percentiles are those of histograms with three significant digits."""
-
 OF_THE_LEDGER = {"explained", "of effects"}
 """Columns that follow from events that are in no table: see tests/unit/test_explanation.py and
 test_effects.py."""
-
-
-class Plain:
-    """A stored run as pandas reads it."""
-
-    def __init__(self, name):
-        self.tasks = pd.read_parquet(DATA / name / "tables" / "tasks.parquet")
-        self.deliveries = pd.read_parquet(DATA / name / "tables" / "deliveries.parquet")
-        self.manifest = json.loads((DATA / name / "run.json").read_text())
-        tasks = self.tasks
-        self.synthetic = tasks[tasks["offered"] & ~tasks["pushed"]]
-        ended = (tasks["done_count"] > 0) | tasks["dead"] | tasks["superseded"]
-        places = self.manifest["residue"]["places"]
-        lying = {task for ids in places.values() for task in ids}
-        open_tasks = tasks[tasks["offered"] & tasks["accepted"] & ~ended]
-        self.lost = open_tasks[~open_tasks["id"].isin(lying)]
-        unended = tasks[tasks["offered"] & ~ended]
-        self.stuck = unended[unended["id"].isin(lying)]
-        in_redis = [*places.get("redis-pending", []), *places.get("redis-work", [])]
-        finished = set(tasks.loc[ended, "id"])
-        self.left = len({task for task in in_redis if task in finished})
-        self.steps = self.manifest["steps"]
-
-    def step_of(self, name):
-        """Index of the step of a phase or transition."""
-        phase = name.removeprefix("→ ")
-        return next(s["plan"]["index"] for s in self.steps if s["plan"]["phase"] == phase)
-
-    def gap_ms(self, times, step):
-        """The longest time between two of ``times`` around the beginning of a step."""
-        moment = self.steps[step]["start_ns"]
-        times = np.sort(times.dropna().astype("int64"))
-        low, high = moment - WINDOW_NS, moment + WINDOW_NS
-        near = times[(times >= low) & (times <= high)]
-        edges = np.clip(np.concatenate(([low], near, [high])), times[0], times[-1])
-        return np.diff(edges).max() / MS
-
-    def per_million(self, role):
-        used = sum(
-            item["cpu_s"]
-            for item in self.manifest["resources"]
-            if re.sub(r"-\d+$", "", item["name"]) == role
-        )
-        return used / self.done * 1e6
-
-    def network_per_task(self, role):
-        rows = [
-            item
-            for item in self.manifest["resources"]
-            if re.sub(r"-\d+$", "", item["name"]) == role
-        ]
-        return sum(item["received_bytes"] + item["sent_bytes"] for item in rows) / self.done
-
-    @property
-    def done(self):
-        return int((self.tasks["done_count"] > 0).sum())
-
-    @property
-    def done_per_s(self):
-        begin = min(step["start_ns"] for step in self.steps)
-        end = max(step["end_ns"] for step in self.steps)
-        return self.done / ((end - begin) / 1e9)
-
-
-def at(values, quantile):
-    """The value that so many are at or below, in ms."""
-    ordered = np.sort(values.dropna().astype("int64"))
-    return ordered[max(1, math.ceil(quantile * len(ordered) - 1e-9)) - 1] / MS
-
-
-def at_rounded(values, quantile):
-    """The same, its rank rounded instead of up, as HDR histograms have it: of the account."""
-    ordered = np.sort(values.dropna().astype("int64"))
-    return ordered[max(1, int(quantile * len(ordered) + 0.5)) - 1] / MS
-
-
-def number(text):
-    return float(text.replace(",", ""))
-
-
-def same(text, value, *, error=HDR_ERROR):
-    """Whether a shown number is ``value``, as far as its digits tell."""
-    digits = text.partition(".")[2]
-    return abs(number(text) - value) <= 0.5 * 10 ** -len(digits) + abs(value) * error + 1e-9
-
-
-def shown_latencies(text, values, quantiles, rank=at):
-    if values.dropna().empty:
-        return text == "-"
-    return all(
-        same(part, rank(values, quantile))
-        for part, quantile in zip(text.split(" / "), quantiles, strict=True)
-    )
 
 
 @pytest.fixture(scope="module", params=RUNS)
@@ -258,27 +159,6 @@ def test_queues():
         assert same(row["broker network (bytes per task)"], plain.network_per_task(broker))
         queues = set(plain.deliveries["queue"].dropna().astype(str))
         assert queues == {name}, "the run uses one queue alone"
-
-
-def test_faults():
-    plain = Plain("faults")
-    table = faults_table(load(DATA / "faults"))
-    begin_ns = min(step["start_ns"] for step in plain.steps)
-    received = np.sort(
-        plain.deliveries.loc[plain.deliveries["queue"] == "jetstream", "received_ns"]
-    )
-    for (name, row), fault in zip(table.iterrows(), plain.manifest["faults"], strict=True):
-        assert name == f"{fault['index']} {fault['name']}"
-        assert same(row["begin (s)"], (fault["begin_ns"] - begin_ns) / 1e9, error=0)
-        assert same(row["length (ms)"], (fault["end_ns"] - fault["begin_ns"]) / MS, error=0)
-        first = max(0, np.searchsorted(received, fault["begin_ns"]) - 1)
-        last = np.searchsorted(received, fault["end_ns"], "right") + 1
-        longest = np.diff(received[first:last]).max() / MS
-        shown = dict(re.findall(r"(\w+ \w+) ([\d.,]*\d)", row["longest without (ms)"]))
-        assert same(shown["nats receive"], longest, error=0)
-        assert number(row["exposed"]) >= number(row["lost"]) + number(row["stuck"])
-    assert table["lost"].map(number).sum() == len(plain.lost)
-    assert len(plain.lost) > 0, "the guide acknowledges first: a killed worker loses tasks"
 
 
 def test_verdicts_of_phases_are_those_of_their_tasks():

@@ -21,6 +21,8 @@ from hookbench.cli.report import make_reports
 from hookbench.report import execute, notebook
 from hookbench.report.api import (
     answer_text,
+    load_answers,
+    load_prices,
     plot_cost,
     plot_depths,
     plot_designs,
@@ -35,8 +37,6 @@ from hookbench.report.api import (
     plot_resources,
     plot_stuck,
     plot_throughput,
-    load_answers,
-    load_prices,
 )
 from hookbench.report.execute import find_notebook
 from hookbench.report.notebook import ReportError, render_report
@@ -397,7 +397,8 @@ def test_a_report_that_fails_is_said_and_takes_no_verdict_back(tmp_path, capfd):
     make_reports(["0001-abc1234"], tmp_path, json=False)
     said = capfd.readouterr()
     assert "no such run" in said.err
-    assert f"report    none, it ended with 2; once mended: hookbench report 0001-abc1234" in said.err
+    again = "hookbench report 0001-abc1234"
+    assert f"report    none, it ended with 2; once mended: {again}" in said.err
     assert said.out == ""
 
 
@@ -431,5 +432,5 @@ def test_a_browser_that_fails_is_named_and_leaves_the_page(tmp_path):
 
 def test_notebooks_of_a_checkout_are_those_that_are_used():
     assert find_notebook("02_phases") == ROOT / "notebooks" / "02_phases.ipynb"
-    with pytest.raises(ReportError, match="notebook 07_none.ipynb: neither"):
+    with pytest.raises(ReportError, match=r"notebook 07_none\.ipynb: neither"):
         execute.find_notebook("07_none")
