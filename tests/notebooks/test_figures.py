@@ -1,13 +1,23 @@
 """Figures of the report's tables of phases, price and queues, computed again with plain pandas."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 
+from hookbench.report import api
 from hookbench.report.api import (
+    answer_text,
+    findings_table,
+    harms_table,
+    invariants_table,
     phases_table,
     price_table,
     queues_table,
+    timeline_table,
     transitions_table,
     verdict_table,
     verdict_text,
@@ -29,6 +39,11 @@ RUNS = ("guide", "hardened", "faults", "redis_list", "redis_stream", "jetstream"
 OF_THE_LEDGER = {"explained", "of effects"}
 """Columns that follow from events that are in no table: see tests/unit/test_explanation.py and
 test_effects.py."""
+NO_FIGURES = {
+    "broker_settings_table",  # what brokers told of themselves
+    "gates_table",  # what gates were told, in words
+    "rules_table",  # the rules alone
+}
 
 
 @pytest.fixture(scope="module", params=RUNS)
@@ -82,6 +97,76 @@ def test_totals(both):
         f" duplicated, {len(plain.lost):,} lost, {len(plain.stuck):,} stuck, {plain.left:,} left in"
         " redis"
     ) in text
+    waiting = plain.stuck["accepted"].sum()
+    twice = tasks.loc[tasks["offered"], "done_count"]
+    unexpected = (~tasks["offered"]).sum()
+    untold = (tasks["offered"] & ~tasks["accepted"] & (tasks["done_count"] > 0)).sum()
+    assert (
+        f"{offered:,} attempted, {accepted:,} acknowledged, {len(plain.lost):,} lost,"
+        f" {(twice > 1).sum():,} duplicated, {untold:,} recovered, {unexpected:,} unexpected;"
+        f" {plain.done:,} came out, {waiting:,} wait"
+    ) in text
+    answer = answer_text([run])
+    assert f"{plain.done:,} of {accepted:,} accepted tasks done" in answer
+    assert f"{len(plain.lost):,} lost, {len(plain.stuck):,} stuck" in answer
+    again = int(re.search(r"(\d+) done again without an explanation", answer)[1])
+    assert again <= repeats
+    assert (again == 0) == (repeats == 0), "no repeat of these runs has an explanation"
+
+
+def test_findings(both):
+    plain, run = both
+    repeats = plain.deliveries[plain.deliveries["nth"] > 1]
+    expected = {
+        ("P5", "deliver-all"): repeats["replayed"].sum(),
+        ("P8", "Redis copies"): plain.left,
+        ("P10", "lost"): len(plain.lost),
+    }
+    expected = {key: count for key, count in expected.items() if count}
+    harms = harms_table([run])
+    shown = {
+        key: number(row.tasks)
+        for key in {("P5", "deliver-all"), ("P8", "Redis copies"), ("P10", "lost")}
+        for row in harms.itertuples()
+        if row.hazard == key[0] and key[1] in row.what
+    }
+    assert shown == expected
+    rows = findings_table(run)
+    assert list(rows["what"]) == (list(harms["what"]) if len(harms) else [])
+    for row in rows.itertuples(index=False):
+        hazard, _phase, _what, example = row
+        if hazard == "P10":
+            assert example in set(plain.lost["id"])
+        elif hazard == "P5":
+            assert example in set(repeats["id"])
+    for rule in invariants_table(run).itertuples():
+        if rule.invariant == 1:
+            assert number(rule.broken) == len(plain.lost)
+        elif rule.invariant == 5:
+            assert number(rule.broken) == len(plain.stuck) + plain.left
+
+
+def test_length_of_each_phase(both):
+    plain, run = both
+    table = timeline_table([run])
+    assert list(table.index) == [step["plan"]["phase"] for step in plain.steps]
+    for (_phase, row), step in zip(table.iterrows(), plain.steps, strict=True):
+        assert same(row["length (s)"], (step["end_ns"] - step["start_ns"]) / 1e9, error=0)
+
+
+def test_every_table_and_plot_of_a_notebook_is_computed_again():
+    """A figure that is new in a notebook has to stand in one of these files."""
+    here = Path(__file__).parent
+    used = set()
+    for path in (DATA.parent).glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        source = "".join(line for cell in cells for line in cell["source"])
+        used |= set(re.findall(r"\b(plot_\w+|\w+_table)\b", source)) & set(api.__all__)
+    used.discard("show_table")
+    assert len(used) > 20
+    computed = "".join(path.read_text() for path in here.glob("test_figures*.py"))
+    found = {name for name in used if re.search(rf"\b{name}\(", computed)}
+    assert used - found == NO_FIGURES
 
 
 @pytest.mark.parametrize("name", ["guide", "hardened"])
@@ -98,6 +183,7 @@ def test_transitions(name):
         assert number(row["duplicated"]) == repeats["row"].isin(rows).sum()
         assert number(row["lost"]) == (plain.lost["step"] == index).sum()
         assert number(row["stuck"]) == (plain.stuck["step"] == index).sum()
+        assert number(row["explained"]) <= number(row["duplicated"])
         accepted, done = row["longest gap accepted / done (ms)"].split(" / ")
         assert same(accepted, plain.gap_ms(plain.tasks["accepted_ns"], index), error=0)
         assert same(done, plain.gap_ms(executions["ended_ns"], index), error=0)
@@ -109,6 +195,7 @@ def test_transitions(name):
         else:
             assert answers == {"go"}
             assert row["go on?"] == "yes"
+    assert table["left in redis"].map(number).sum() == plain.left
 
 
 def test_price():
