@@ -43,6 +43,7 @@ _LEAST_S = 1e-4
 _BAR = 0.38
 _APART = 0.26
 _NAME_CHARACTERS = 22
+_UNIT = "deliveries, executions"
 _SHORT_TITLE = 40
 """Characters of a title over axes whose row names take a good part of the width."""
 
@@ -70,21 +71,17 @@ def plot_redeliveries(run: Run, *, after_s: float = AFTER_S) -> Axes | list[Axes
     if kinds.empty:
         axes = new_axes(upper)
         _pairs(axes, counts, list(counts.index))
-        decorate(axes, title=title, x="deliveries, executions", y="", characters=_SHORT_TITLE)
+        decorate(axes, title=title, x=_UNIT, y="", characters=_SHORT_TITLE)
         legend_below(axes, 2)
         return axes
-    axes, below = new_panels([upper, 1.1 + 0.34 * len(kinds)])
+    axes, below = new_panels([upper, 1.3 + 0.34 * len(kinds)])
     _pairs(axes, counts, list(counts.index))
-    decorate(axes, title=title, x="per phase and transition", y="", characters=_SHORT_TITLE)
+    upper_x = f"{_UNIT} per phase and transition"
+    decorate(axes, title=title, x=upper_x, y="", characters=_SHORT_TITLE)
     names = [f"{kind} ({number:,})" for kind, number in kinds["faults"].items()]
     _pairs(below, kinds, names)
-    decorate(
-        below,
-        title="",
-        x=f"per kind of fault (number of faults), until {after_s:g} s after each",
-        y="",
-    )
-    legend_below(below, 2)
+    decorate(below, title="", x=f"{_UNIT} per kind of fault (how many of it)", y="")
+    legend_below(below, 2, f"A fault's redeliveries: until {after_s:g} s after its end.")
     return [axes, below]
 
 

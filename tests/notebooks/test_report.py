@@ -44,7 +44,7 @@ from hookbench.report.plots import count_repeats
 from hookbench.report.style import figure_of
 from hookbench.results.run import load
 from hookbench.results.store import encode_manifest, load_manifest, resolve_run
-from tests.plot_checks import check_texts
+from tests.plot_checks import check_texts, check_units
 
 pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).resolve().parents[2]
@@ -289,7 +289,9 @@ def test_no_text_of_a_committed_plot_is_cut_off_or_covers_another():
     shown += [plot_cost(queues, load_prices()), plot_knee(load_answers(DATA / "capacity"))]
     shown += [plot_designs(runs["guide"], runs["hardened"]), plot_resources(queues)]
     for axes in shown:
-        check_texts(figure_of(axes[0] if isinstance(axes, list) else axes))
+        figure = figure_of(axes[0] if isinstance(axes, list) else axes)
+        check_texts(figure)
+        check_units(figure)
 
 
 def test_a_failing_cell_is_an_error_and_leaves_the_report(
