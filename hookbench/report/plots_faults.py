@@ -23,6 +23,7 @@ from hookbench.report.style import (
     DONE,
     EXPLAINED,
     GREY,
+    NOTE_INCHES,
     REPEATED,
     STYLE_OF_PHASE,
     decorate,
@@ -30,6 +31,7 @@ from hookbench.report.style import (
     legend_inches,
     new_axes,
     new_panels,
+    none_text,
     say_instead,
     wrapped,
 )
@@ -62,11 +64,11 @@ def plot_redeliveries(run: Run, *, after_s: float = AFTER_S) -> Axes | list[Axes
     kinds = count_redeliveries_by_kind(run, after_s=after_s)
     title = redelivery_finding(counts, kinds)
     if counts.empty:
-        return say_instead(new_axes(), title, "No phase began in this run.")
+        return say_instead(new_axes(NOTE_INCHES), title, "No phase began in this run.")
     if len(counts) > _MANY_ROWS:
         counts = counts[counts.sum(axis=1) > 0]
     if not counts.to_numpy().sum():
-        return say_instead(new_axes(2.6), title, f"None in {len(run.phases)} phases.")
+        return say_instead(new_axes(NOTE_INCHES), title, none_text(run.phases))
     upper = 1.5 + 0.34 * len(counts)
     if kinds.empty:
         axes = new_axes(upper)
@@ -131,7 +133,7 @@ def plot_recovery(run: Run, axes: Axes | None = None, *, many: int = _MANY_FAULT
     title = recovery_finding(recovery)
     if recovery.empty:
         text = "No fault was planned." if run.faults.empty else "None of its faults fired."
-        return say_instead(axes or new_axes(2.6), title, text)
+        return say_instead(axes or new_axes(NOTE_INCHES), title, text)
     by_kind = len(recovery) > many
     if by_kind:
         kinds = recovery.groupby("kind")["done_s"].median().sort_values(ascending=False).index
@@ -182,7 +184,9 @@ def plot_stuck(run: Run, axes: Axes | None = None) -> Axes:
     if counts.empty:
         known = run.manifest.account is not None
         text = "Every task came to an end, and nothing was left in Redis."
-        return say_instead(axes or new_axes(2.6), title, text if known else "Nothing is known.")
+        return say_instead(
+            axes or new_axes(NOTE_INCHES), title, text if known else "Nothing is known."
+        )
     phases = [name for name in counts.columns if counts[name].any()]
     axes = axes or new_axes(1.6 + 0.45 * max(2, len(counts)) + legend_inches(len(phases), 3))
     rows, left = np.arange(len(counts)), np.zeros(len(counts))
