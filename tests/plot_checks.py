@@ -10,6 +10,10 @@ UNIT = re.compile(
     r"|deliveries|percentile)\b|\bper (second|million|thousand)\b"
 )
 """What an axis of numbers counts, in its label."""
+OF_TIME = re.compile(r"\b(latency|time|p50|p99|p999)\b")
+UNIT_OF_TIME = re.compile(r"\((s|ms)\)")
+OF_MEMORY = re.compile(r"\bmemory\b")
+UNIT_OF_MEMORY = re.compile(r"\(MiB\)")
 
 
 def check_texts(figure):
@@ -54,6 +58,8 @@ def check_units(figure):
             if all(re.fullmatch(r"[-\N{MINUS SIGN}]?[\d.,]+", text) for text in ticks):
                 label = axis.get_label_text()
                 assert UNIT.search(label), f"numbers without a unit: {label!r}, {ticks}"
+                for what, unit in ((OF_TIME, UNIT_OF_TIME), (OF_MEMORY, UNIT_OF_MEMORY)):
+                    assert unit.search(label) or not what.search(label), f"no unit: {label!r}"
 
 
 def _texts(figure):

@@ -20,6 +20,7 @@ from hookbench.report.api import (
     plot_recovery,
     plot_redeliveries,
     plot_repeats,
+    plot_resources,
     plot_stuck,
     plot_throughput,
 )
@@ -94,17 +95,18 @@ def test_latency_of_each_phase(both):
     assert ("slowest tail" not in said) or said.startswith(worst)
 
 
-def test_latency_over_time(both):
+@pytest.mark.parametrize("bin_s", [BIN_S, 5.0])  # of few tasks the p99 is the maximum
+def test_latency_over_time(both, bin_s):
     plain, run = both
-    axes = plot_latency_over_time(run, freq=f"{BIN_S}s")
+    axes = plot_latency_over_time(run, freq=f"{bin_s}s")
     rows = plain.synthetic.dropna(subset="end_to_end_ns")
-    bins = ((rows["intended_ns"] - plain.begin_ns) // (BIN_S * S)).astype(int)
+    bins = ((rows["intended_ns"] - plain.begin_ns) // (bin_s * S)).astype(int)
     found = rows.groupby(bins)["end_to_end_ns"]
     for label, quantile in (("p50", 0.5), ("p99", 0.99), ("maximum", 1.0)):
         seconds, shown = line_of(axes, label)
         known = ~np.isnan(shown)
         expected = [at(values, quantile) for _bin, values in found]
-        assert np.round((seconds[known] - BIN_S / 2) / BIN_S).astype(int).tolist() == list(
+        assert np.round((seconds[known] - bin_s / 2) / bin_s).astype(int).tolist() == list(
             found.groups
         )
         assert close(shown[known], expected), label
@@ -206,6 +208,16 @@ def test_redeliveries(both):
             inside |= moments.between(fault["begin_ns"], fault["end_ns"] + AFTER_S * S)
         key = ("redelivered by its queue", f"{kind} ({len(here)})")
         assert shown.get(key, 0) == inside.sum()
+
+
+def test_cost_of_a_run_in_which_not_all_was_done(both):
+    plain, run = both
+    offered = int(plain.tasks["offered"].sum())
+    assert plain.done < offered or run.manifest.run[:4] in {"0001", "0002"}
+    panel = plot_resources([run])[0]
+    shown = {name: length for (_label, name), length in bars_of(panel).items()}
+    used = plain.used("cpu_s") / plain.done * 1e3
+    assert shown == pytest.approx(used.to_dict())
 
 
 def test_recovery(both):

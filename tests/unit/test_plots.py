@@ -225,6 +225,9 @@ def test_the_check_of_units_finds_what_it_is_for():
     decorate(axes, title="", x="time", y="depth (tasks)")
     with pytest.raises(AssertionError, match="numbers without a unit: 'time'"):
         check_units(figure_of(axes))
+    decorate(axes, title="", x="time (s)", y="p99 at 500 tasks per second")
+    with pytest.raises(AssertionError, match="no unit: 'p99 at"):
+        check_units(figure_of(axes))
     decorate(axes, title="", x="time (s)", y="")
     with pytest.raises(AssertionError, match="numbers without a unit: ''"):
         check_units(figure_of(axes))
