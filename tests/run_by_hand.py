@@ -98,7 +98,7 @@ class RunByHand:
             self.at(writer, time_ns + 2 * MS, Event.ACK_SENT, task, broker=broker, **values)
 
     def store(self, *, steps=None, status="complete", crashed=(), samples=(), tail="", **fields):
-        """``fields`` are those of the manifest: ``account``, ``faults``, ``resources``."""
+        """``fields`` are those of the manifest: ``account``, ``faults``, ``residue``..."""
         for time_ns, name, *event in sorted(self.said, key=lambda item: item[0]):
             self.write(name, time_ns, *event)
         for name, writer in self.writers.items():
@@ -119,9 +119,9 @@ class RunByHand:
                 StepRecord(plan=plan, start_ns=START + i * S, end_ns=START + (i + 1) * S)
                 for i, plan in enumerate(plans[:steps])
             ],
-            residue=Residue(places={}),
             **{
                 "design": "guide",
+                "residue": Residue(places={}),
                 "settings": {"phases": [int(phase) for phase in self.phases]},
                 **fields,
             },

@@ -26,6 +26,7 @@ from hookbench.results.environment import Environment, read_environment
 from hookbench.results.store import Manifest, write_aside
 
 __all__ = [
+    "CAPACITY_SCHEMA",
     "NULL",
     "QUEUES",
     "CapacityAnswer",
@@ -42,6 +43,7 @@ QUEUES = {
     "jetstream": (Phase.NATS_ONLY, RedisKind.LIST),
 }
 """The phase, and what Redis is in it, where producer and worker use that queue alone."""
+CAPACITY_SCHEMA = 1
 NULL = "null"
 """No queue, for the harness itself."""
 _ENDED_LATE = 0.5
@@ -65,6 +67,7 @@ class CapacityAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a search came to.
 
     Attributes:
+        schema: of this file; a reader refuses a newer one.
         label: queue, durability class and design.
         slo: the objective.
         environment: of this machine.
@@ -73,6 +76,7 @@ class CapacityAnswer(msgspec.Struct, frozen=True, kw_only=True):
         capacity: the interval and its trials.
     """
 
+    schema: int = CAPACITY_SCHEMA
     label: str
     slo: str
     environment: Environment

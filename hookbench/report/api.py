@@ -29,6 +29,7 @@ from hookbench.report.show import show_plot, show_table
 from hookbench.report.summary import (
     describe_run,
     findings_table,
+    if_checked,
     invariants_table,
     no_findings_text,
     verdict_table,
@@ -62,6 +63,7 @@ __all__ = [
     "harms_table",
     "identify_answers",
     "identify_runs",
+    "if_checked",
     "invariants_table",
     "load_answers",
     "load_prices",

@@ -51,7 +51,8 @@ def render_report(
     stored = [(folder, _readable(folder)) for folder in folders]
     parts = choose_parts(stored, capacity=capacity and capacity.resolve(), notebooks=notebooks)
     executed = _execute(parts, telling or SilentTelling())
-    sections = [_section(number, notebook) for number, notebook in enumerate(executed, 1)]
+    named = zip(parts, executed, strict=True)
+    sections = [_section(number, *item) for number, item in enumerate(named, 1)]
     path = target or folders[-1] / REPORT_NAME
     try:
         write_aside(path, _page(stored, parts, sections).encode())
@@ -63,9 +64,11 @@ def render_report(
 
 
 def _readable(folder: Path) -> Manifest:
-    """The manifest of a run whose tables can be read: an error here is one line, and early."""
+    """The manifest of a run that can be read, samples and tables too: an error is told early."""
     from hookbench.results.run import load  # noqa: PLC0415 - it needs the extra
+    from hookbench.results.samples import read_samples  # noqa: PLC0415 - beside it
 
+    read_samples(folder)
     return load(folder).manifest
 
 
@@ -81,9 +84,17 @@ def _execute(parts: Sequence[Part], telling: Telling) -> list[Any]:
         telling.close()
 
 
-def _section(number: int, executed: Any) -> str:
+def _section(number: int, part: Part, executed: Any) -> str:
     # The ids are those of one notebook: in a page of several they are made its own.
-    return re.sub(r'(<[a-z][a-z0-9]*\b[^<>]*?\sid=")', rf"\g<1>part{number}-", _as_cells(executed))
+    body = re.sub(r'(<[a-z][a-z0-9]*\b[^<>]*?\sid=")', rf"\g<1>part{number}-", _as_cells(executed))
+
+    def heading(found: re.Match[str]) -> str:
+        """That of a notebook on one run says which."""
+        begin, text, end = found.groups()
+        said = part.title if part.title.startswith(f"{text}: ") else text
+        return f"{begin}{html.escape(said) if said != text else text}{end}"
+
+    return re.sub(r"(<h1\b[^<>]*>)([^<>]*)(</h1>)", heading, body, count=1)
 
 
 def _as_cells(executed: Any) -> str:

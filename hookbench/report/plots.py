@@ -37,11 +37,13 @@ from hookbench.report.style import (
     COLOUR_OF_QUEUE,
     DONE,
     EXPLAINED,
+    NOTE_INCHES,
     REPEATED,
     STYLE_OF_PHASE,
     decorate,
     legend_below,
     new_axes,
+    none_text,
     say_instead,
     shade_phases,
 )
@@ -156,12 +158,12 @@ def plot_repeats(run: Run, axes: Axes | None = None) -> Axes:
     title = repeat_finding(run)
     names = run.row_names
     if not names:
-        return say_instead(axes or new_axes(), title, "No phase began in this run.")
+        return say_instead(axes or new_axes(NOTE_INCHES), title, "No phase began in this run.")
     counts = count_repeats(run).reindex(names, fill_value=0)
     if len(names) > _MANY_ROWS:
         counts = counts[counts.sum(axis=1) > 0]
     if counts.empty:
-        return say_instead(axes or new_axes(), title, f"None in {len(run.phases)} phases.")
+        return say_instead(axes or new_axes(NOTE_INCHES), title, none_text(run.phases))
     axes = axes or new_axes(1.7 + 0.26 * len(counts))
     left = np.zeros(len(counts))
     causes = {

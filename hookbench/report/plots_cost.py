@@ -20,6 +20,7 @@ from hookbench.report.style import (
     COLOUR_OF_ROLE,
     GREY,
     HATCHES,
+    NOTE_INCHES,
     decorate,
     legend_below,
     legend_inches,
@@ -53,7 +54,7 @@ def plot_resources(runs: Sequence[Run]) -> list[Axes]:
     title = resource_finding(table)
     if not len(table) or table["cpu_s_per_thousand"].isna().all():
         text = "No process was metered, or no task was done."
-        return [say_instead(new_axes(2.6), title, text)]
+        return [say_instead(new_axes(NOTE_INCHES), title, text)]
     roles, names = list(dict.fromkeys(table["role"])), list(dict.fromkeys(table["run"]))
     inner = max(0.24 * len(roles), 0.17 * len(roles) * len(names))
     several = len(names) > 1
@@ -125,7 +126,7 @@ def plot_cost(runs: Sequence[Run], prices: Prices | None = None, axes: Axes | No
     known = table.dropna(subset="total")
     if known.empty:
         text = "No process was metered, or no task was done."
-        return say_instead(axes or new_axes(2.6), title, text)
+        return say_instead(axes or new_axes(NOTE_INCHES), title, text)
     names, roles = list(dict.fromkeys(table["run"])), list(dict.fromkeys(known["role"]))
     axes = axes or new_axes(1.75 + 0.4 * max(2, len(names)) + legend_inches(len(roles), 4))
     rows, left = np.arange(len(names)), np.zeros(len(names))

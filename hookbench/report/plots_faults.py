@@ -23,6 +23,7 @@ from hookbench.report.style import (
     DONE,
     EXPLAINED,
     GREY,
+    NOTE_INCHES,
     REPEATED,
     STYLE_OF_PHASE,
     decorate,
@@ -30,6 +31,7 @@ from hookbench.report.style import (
     legend_inches,
     new_axes,
     new_panels,
+    none_text,
     say_instead,
     wrapped,
 )
@@ -43,6 +45,7 @@ _LEAST_S = 1e-4
 _BAR = 0.38
 _APART = 0.26
 _NAME_CHARACTERS = 22
+_UNIT = "deliveries, executions"
 _SHORT_TITLE = 40
 """Characters of a title over axes whose row names take a good part of the width."""
 
@@ -61,30 +64,26 @@ def plot_redeliveries(run: Run, *, after_s: float = AFTER_S) -> Axes | list[Axes
     kinds = count_redeliveries_by_kind(run, after_s=after_s)
     title = redelivery_finding(counts, kinds)
     if counts.empty:
-        return say_instead(new_axes(), title, "No phase began in this run.")
+        return say_instead(new_axes(NOTE_INCHES), title, "No phase began in this run.")
     if len(counts) > _MANY_ROWS:
         counts = counts[counts.sum(axis=1) > 0]
     if not counts.to_numpy().sum():
-        return say_instead(new_axes(2.6), title, f"None in {len(run.phases)} phases.")
+        return say_instead(new_axes(NOTE_INCHES), title, none_text(run.phases))
     upper = 1.5 + 0.34 * len(counts)
     if kinds.empty:
         axes = new_axes(upper)
         _pairs(axes, counts, list(counts.index))
-        decorate(axes, title=title, x="deliveries, executions", y="", characters=_SHORT_TITLE)
+        decorate(axes, title=title, x=_UNIT, y="", characters=_SHORT_TITLE)
         legend_below(axes, 2)
         return axes
-    axes, below = new_panels([upper, 1.1 + 0.34 * len(kinds)])
+    axes, below = new_panels([upper, 1.3 + 0.34 * len(kinds)])
     _pairs(axes, counts, list(counts.index))
-    decorate(axes, title=title, x="per phase and transition", y="", characters=_SHORT_TITLE)
+    upper_x = f"{_UNIT} per phase and transition"
+    decorate(axes, title=title, x=upper_x, y="", characters=_SHORT_TITLE)
     names = [f"{kind} ({number:,})" for kind, number in kinds["faults"].items()]
     _pairs(below, kinds, names)
-    decorate(
-        below,
-        title="",
-        x=f"per kind of fault (number of faults), until {after_s:g} s after each",
-        y="",
-    )
-    legend_below(below, 2)
+    decorate(below, title="", x=f"{_UNIT} per kind of fault (how many of it)", y="")
+    legend_below(below, 2, f"A fault's redeliveries: until {after_s:g} s after its end.")
     return [axes, below]
 
 
@@ -134,7 +133,7 @@ def plot_recovery(run: Run, axes: Axes | None = None, *, many: int = _MANY_FAULT
     title = recovery_finding(recovery)
     if recovery.empty:
         text = "No fault was planned." if run.faults.empty else "None of its faults fired."
-        return say_instead(axes or new_axes(2.6), title, text)
+        return say_instead(axes or new_axes(NOTE_INCHES), title, text)
     by_kind = len(recovery) > many
     if by_kind:
         kinds = recovery.groupby("kind")["done_s"].median().sort_values(ascending=False).index
@@ -185,7 +184,9 @@ def plot_stuck(run: Run, axes: Axes | None = None) -> Axes:
     if counts.empty:
         known = run.manifest.account is not None
         text = "Every task came to an end, and nothing was left in Redis."
-        return say_instead(axes or new_axes(2.6), title, text if known else "Nothing is known.")
+        return say_instead(
+            axes or new_axes(NOTE_INCHES), title, text if known else "Nothing is known."
+        )
     phases = [name for name in counts.columns if counts[name].any()]
     axes = axes or new_axes(1.6 + 0.45 * max(2, len(counts)) + legend_inches(len(phases), 3))
     rows, left = np.arange(len(counts)), np.zeros(len(counts))

@@ -29,7 +29,8 @@ def show_table(table: pd.DataFrame, otherwise: str = "Nothing to show.") -> None
     """Display a table with its texts in full, or a sentence where it has no rows.
 
     One with a named index is of figures, and scrolls sideways where it has no room; the rows of
-    another are of texts, and stand one cell below the other there, each after its heading.
+    another are of texts, and stand one cell below the other there, each after its heading. An arrow
+    stays on the line of what it leads to.
     """
     if table.empty:
         print(otherwise)  # noqa: T201 - it is a cell's output
@@ -39,7 +40,7 @@ def show_table(table: pd.DataFrame, otherwise: str = "Nothing to show.") -> None
         return
     shown = table.rename_axis(index=None, columns=table.index.name)  # one row of headings
     with pd.option_context("display.max_colwidth", None):
-        figures = shown.to_html(border=0, classes="figures")
+        figures = shown.to_html(border=0, classes="figures").replace("→ ", "→&nbsp;")
     display(HTML(figures))  # type: ignore[no-untyped-call]
 
 
@@ -50,7 +51,7 @@ def _texts(table: pd.DataFrame) -> str:
     lines += ["</tr></thead>", "<tbody>"]
     for row in table.itertuples(index=False):
         cells = (
-            f'<td data-label="{name}">{html.escape(str(value))}</td>'
+            f'<td data-label="{name}">{html.escape(str(value)).replace("→ ", "→&nbsp;")}</td>'
             for name, value in zip(names, row, strict=True)
         )
         lines.append(f"<tr>{''.join(cells)}</tr>")

@@ -30,6 +30,7 @@ __all__ = [
     "FAULT",
     "GREY",
     "HATCHES",
+    "NOTE_INCHES",
     "REPEATED",
     "STYLE_OF_PHASE",
     "decorate",
@@ -38,6 +39,7 @@ __all__ = [
     "legend_inches",
     "new_axes",
     "new_panels",
+    "none_text",
     "say_instead",
     "shade_faults",
     "shade_phases",
@@ -53,7 +55,7 @@ COLOUR_OF_QUEUE = {
 ACCEPTED = "#000000"
 DONE = "#009E73"
 REPEATED = "#CC79A7"
-EXPLAINED = "#999999"
+EXPLAINED = "#666666"
 GREY = "#555555"
 COLOUR_OF_ROLE = {
     "redis": COLOUR_OF_QUEUE["redis_list"],
@@ -78,6 +80,8 @@ STYLE_OF_PHASE: dict[str, dict[str, Any]] = {
 WIDTH_INCHES = 5.8
 DPI = 160
 _PAD_INCHES = 0.1
+NOTE_INCHES = 1.4
+"""Height of a figure that has a sentence in place of curves."""
 _UNIT = re.compile(r"(\d) (ms|s|%|MiB|times|USD)\b")
 """What does not stand at the beginning of a line."""
 _TITLE_CHARACTERS = 46
@@ -85,6 +89,7 @@ _BAND_LABEL_POINTS = 18
 _TITLE_SIZE = 11.5
 _TEXT_SIZE = 10
 _LABEL_SIZE = 9
+_SMALL_SIZE = 7.5
 _MARGIN = 0.015
 _BELOW_AXES_POINTS = 38
 _ROW_INCHES = 0.19
@@ -155,8 +160,15 @@ def say_instead(axes: Axes, title: str, text: str) -> Axes:
     return axes
 
 
+def none_text(phases: pd.DataFrame) -> str:
+    """What to say where nothing of a kind happened in any phase."""
+    return "None in one phase." if len(phases) == 1 else f"None in {len(phases):,} phases."
+
+
 def shade_phases(axes: Axes, phases: pd.DataFrame) -> None:
     """A band per phase with its name above the axes; its number where the name has no room.
+
+    The names are smaller where one of them would have no room otherwise.
 
     Call it last: it fixes the limits of the x axis, from the first phase to the end of the data.
     A phase that was cut off ends in a line.
@@ -168,11 +180,10 @@ def shade_phases(axes: Axes, phases: pd.DataFrame) -> None:
         high = max(axes.dataLim.x1, phases["end_s"].max()) + margin
     axes.set_xlim(low, high)
     across = blended_transform_factory(axes.transData, axes.transAxes)
-    for row in phases.itertuples():
+    names, size = _band_names(phases, high - low)
+    for row, name in zip(phases.itertuples(), names, strict=True):
         axes.axvspan(row.start_s, row.end_s, color=_BAND[row.step % 2], zorder=-10, linewidth=0)
         axes.axvline(row.start_s, color="#BBBBBB", linewidth=0.6, zorder=-9)
-        room = (row.end_s - row.start_s) / (high - low) * _BAND_CHARACTERS
-        name = _fitting(row.phase if row.whole else f"{row.phase}, cut off", row.phase, room)
         middle = (row.start_s + row.end_s) / 2
         axes.annotate(
             name,
@@ -182,7 +193,7 @@ def shade_phases(axes: Axes, phases: pd.DataFrame) -> None:
             xycoords=across,
             ha="center",
             va="bottom",
-            fontsize=_LABEL_SIZE,
+            fontsize=size,
             color=GREY,
             annotation_clip=False,
         )
@@ -190,10 +201,28 @@ def shade_phases(axes: Axes, phases: pd.DataFrame) -> None:
             axes.axvline(row.end_s, color=GREY, linewidth=1, linestyle=":")
 
 
+def _band_names(phases: pd.DataFrame, width_s: float) -> tuple[list[str], float]:
+    """What to call each band of axes of a width, and the size of the letters."""
+    best: tuple[list[str], float] = ([], _LABEL_SIZE)
+    for size in (_LABEL_SIZE, _SMALL_SIZE):
+        characters = _BAND_CHARACTERS * _LABEL_SIZE / size
+        names = [
+            _fitting(
+                row.phase if row.whole else f"{row.phase}, cut off",
+                row.phase,
+                (row.end_s - row.start_s) / width_s * characters,
+            )
+            for row in phases.itertuples()
+        ]
+        if size == _LABEL_SIZE or sum(map(len, names)) > sum(map(len, best[0])):
+            best = names, size
+    return best
+
+
 def _fitting(text: str, phase: str, room_characters: float) -> str:
     """The longest of text, phase and the phase's number for which there is room."""
     number = next((str(int(item)) for item in Phase if item.label == phase), "")
-    texts = (item for item in (text, phase, number) if len(item) + 1 <= room_characters)
+    texts = (item for item in (text, phase, number) if len(item) + 0.5 <= room_characters)
     return next(texts, "")
 
 

@@ -11,6 +11,7 @@ from hookbench.results.run import Run
 __all__ = [
     "describe_run",
     "findings_table",
+    "if_checked",
     "invariants_table",
     "no_findings_text",
     "verdict_table",
@@ -129,9 +130,14 @@ def invariants_table(run: Run) -> pd.DataFrame:
 
 def no_findings_text(run: Run) -> str:
     """What to say where ``findings_table`` has no rows."""
+    return if_checked(run, "No findings.")
+
+
+def if_checked(run: Run, text: str) -> str:
+    """``text``, that something did not happen, of a run that was checked; else that it was not."""
     if run.manifest.account is None:
         return f"Nothing was checked: the run has no account ({run.manifest.status})."
-    return "No findings."
+    return text
 
 
 def _cells(row: StepAccount, account: Account | None) -> dict[str, str]:

@@ -24,9 +24,9 @@ _MOST_REASONS = 2
 
 
 def answer_text(runs: Sequence[Run]) -> str:
-    """May we go on: one sentence over all runs."""
-    text = "; ".join(answer_of_run(run.manifest) for run in runs)
-    return f"{text[0].upper()}{text[1:]}."
+    """May we go on: one sentence for each run, on a line of its own."""
+    answers = (answer_of_run(run.manifest) for run in runs)
+    return "\n".join(f"{text[0].upper()}{text[1:]}." for text in answers)
 
 
 def answer_of_run(manifest: Manifest) -> str:

@@ -52,5 +52,8 @@ def read_samples(run: Path) -> list[Sample]:
         try:
             samples.append(decoder.decode(line))
         except msgspec.MsgspecError as error:
-            raise ResultsError(f"samples {path}, line {number}: {error}") from error
+            raise ResultsError(
+                f"samples {path}, line {number}: {error}; copy the run again, or remove the file:"
+                " its depths are then unknown"
+            ) from error
     return samples

@@ -328,7 +328,9 @@ def load_manifest(run: Path) -> Manifest:
     except OSError as error:
         raise ResultsError(f"run {path}: {error.strerror}") from error
     except msgspec.MsgspecError as error:
-        raise ResultsError(f"run {path}: damaged ({error})") from error
+        raise ResultsError(
+            f"run {path}: damaged ({error}); copy the run again, or leave it out"
+        ) from error
 
 
 class _SchemaOnly(msgspec.Struct):

@@ -6,11 +6,13 @@
 import sys
 from pathlib import Path
 
+import matplotlib as mpl
 import nbformat
 
 from hookbench.report.choice import NOTEBOOKS
 from hookbench.report.execute import execute_notebooks
 
+DRAWN_WITH = f"matplotlib {mpl.__version__}"
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 
 
@@ -27,6 +29,7 @@ def execute(name):
                 "name": "python3",
             },
             "language_info": {"name": "python"},
+            "drawn_with": DRAWN_WITH,
         }
     )
     for cell in notebook.cells:

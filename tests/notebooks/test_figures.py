@@ -1,133 +1,49 @@
-"""Every figure of the report's tables, computed again from the Parquet files with plain pandas.
-
-Nothing of hookbench takes part in ``plain_*``: they read ``tasks.parquet``, ``deliveries.parquet``
-and, for what no task has (resources, what was left on the brokers), ``run.json``.
-"""
+"""Figures of the report's tables of phases, price and queues, computed again with plain pandas."""
 
 import json
-import math
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-pd = pytest.importorskip("pandas", reason="the extra notebooks is not installed")
+pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 
-from hookbench.results.run import load
+from hookbench.report import api
 from hookbench.report.api import (
-    faults_table,
+    answer_text,
+    findings_table,
+    harms_table,
+    invariants_table,
     phases_table,
     price_table,
     queues_table,
+    timeline_table,
     transitions_table,
     verdict_table,
     verdict_text,
 )
+from hookbench.results.run import load
+from tests.notebooks.plain import (
+    DATA,
+    HDR_ERROR,
+    MS,
+    Plain,
+    at,
+    at_rounded,
+    number,
+    same,
+    shown_latencies,
+)
 
-DATA = Path(__file__).resolve().parents[2] / "notebooks" / "data"
 RUNS = ("guide", "hardened", "faults", "redis_list", "redis_stream", "jetstream")
-MS = 1e6
-WINDOW_NS = 2_000_000_000
-HDR_ERROR = 0.001
-"""Percentiles are those of histograms with three significant digits."""
-
 OF_THE_LEDGER = {"explained", "of effects"}
 """Columns that follow from events that are in no table: see tests/unit/test_explanation.py and
 test_effects.py."""
-
-
-class Plain:
-    """A stored run as pandas reads it."""
-
-    def __init__(self, name):
-        self.tasks = pd.read_parquet(DATA / name / "tables" / "tasks.parquet")
-        self.deliveries = pd.read_parquet(DATA / name / "tables" / "deliveries.parquet")
-        self.manifest = json.loads((DATA / name / "run.json").read_text())
-        tasks = self.tasks
-        self.synthetic = tasks[tasks["offered"] & ~tasks["pushed"]]
-        ended = (tasks["done_count"] > 0) | tasks["dead"] | tasks["superseded"]
-        places = self.manifest["residue"]["places"]
-        lying = {task for ids in places.values() for task in ids}
-        open_tasks = tasks[tasks["offered"] & tasks["accepted"] & ~ended]
-        self.lost = open_tasks[~open_tasks["id"].isin(lying)]
-        unended = tasks[tasks["offered"] & ~ended]
-        self.stuck = unended[unended["id"].isin(lying)]
-        in_redis = [*places.get("redis-pending", []), *places.get("redis-work", [])]
-        finished = set(tasks.loc[ended, "id"])
-        self.left = len({task for task in in_redis if task in finished})
-        self.steps = self.manifest["steps"]
-
-    def step_of(self, name):
-        """Index of the step of a phase or transition."""
-        phase = name.removeprefix("→ ")
-        return next(s["plan"]["index"] for s in self.steps if s["plan"]["phase"] == phase)
-
-    def gap_ms(self, times, step):
-        """The longest time between two of ``times`` around the beginning of a step."""
-        moment = self.steps[step]["start_ns"]
-        times = np.sort(times.dropna().astype("int64"))
-        low, high = moment - WINDOW_NS, moment + WINDOW_NS
-        near = times[(times >= low) & (times <= high)]
-        edges = np.clip(np.concatenate(([low], near, [high])), times[0], times[-1])
-        return np.diff(edges).max() / MS
-
-    def per_million(self, role):
-        used = sum(
-            item["cpu_s"]
-            for item in self.manifest["resources"]
-            if re.sub(r"-\d+$", "", item["name"]) == role
-        )
-        return used / self.done * 1e6
-
-    def network_per_task(self, role):
-        rows = [
-            item
-            for item in self.manifest["resources"]
-            if re.sub(r"-\d+$", "", item["name"]) == role
-        ]
-        return sum(item["received_bytes"] + item["sent_bytes"] for item in rows) / self.done
-
-    @property
-    def done(self):
-        return int((self.tasks["done_count"] > 0).sum())
-
-    @property
-    def done_per_s(self):
-        begin = min(step["start_ns"] for step in self.steps)
-        end = max(step["end_ns"] for step in self.steps)
-        return self.done / ((end - begin) / 1e9)
-
-
-def at(values, quantile):
-    """The value that so many are at or below, in ms."""
-    ordered = np.sort(values.dropna().astype("int64"))
-    return ordered[max(1, math.ceil(quantile * len(ordered) - 1e-9)) - 1] / MS
-
-
-def at_rounded(values, quantile):
-    """The same, its rank rounded instead of up, as HDR histograms have it: of the account."""
-    ordered = np.sort(values.dropna().astype("int64"))
-    return ordered[max(1, int(quantile * len(ordered) + 0.5)) - 1] / MS
-
-
-def number(text):
-    return float(text.replace(",", ""))
-
-
-def same(text, value, *, error=HDR_ERROR):
-    """Whether a shown number is ``value``, as far as its digits tell."""
-    digits = text.partition(".")[2]
-    return abs(number(text) - value) <= 0.5 * 10 ** -len(digits) + abs(value) * error + 1e-9
-
-
-def shown_latencies(text, values, quantiles, rank=at):
-    if values.dropna().empty:
-        return text == "-"
-    return all(
-        same(part, rank(values, quantile))
-        for part, quantile in zip(text.split(" / "), quantiles, strict=True)
-    )
+NO_FIGURES = {
+    "broker_settings_table",  # what brokers told of themselves
+    "gates_table",  # what gates were told, in words
+    "rules_table",  # the rules alone
+}
 
 
 @pytest.fixture(scope="module", params=RUNS)
@@ -181,6 +97,76 @@ def test_totals(both):
         f" duplicated, {len(plain.lost):,} lost, {len(plain.stuck):,} stuck, {plain.left:,} left in"
         " redis"
     ) in text
+    waiting = plain.stuck["accepted"].sum()
+    twice = tasks.loc[tasks["offered"], "done_count"]
+    unexpected = (~tasks["offered"]).sum()
+    untold = (tasks["offered"] & ~tasks["accepted"] & (tasks["done_count"] > 0)).sum()
+    assert (
+        f"{offered:,} attempted, {accepted:,} acknowledged, {len(plain.lost):,} lost,"
+        f" {(twice > 1).sum():,} duplicated, {untold:,} recovered, {unexpected:,} unexpected;"
+        f" {plain.done:,} came out, {waiting:,} wait"
+    ) in text
+    answer = answer_text([run])
+    assert f"{plain.done:,} of {accepted:,} accepted tasks done" in answer
+    assert f"{len(plain.lost):,} lost, {len(plain.stuck):,} stuck" in answer
+    again = int(re.search(r"(\d+) done again without an explanation", answer)[1])
+    assert again <= repeats
+    assert (again == 0) == (repeats == 0), "no repeat of these runs has an explanation"
+
+
+def test_findings(both):
+    plain, run = both
+    repeats = plain.deliveries[plain.deliveries["nth"] > 1]
+    expected = {
+        ("P5", "deliver-all"): repeats["replayed"].sum(),
+        ("P8", "Redis copies"): plain.left,
+        ("P10", "lost"): len(plain.lost),
+    }
+    expected = {key: count for key, count in expected.items() if count}
+    harms = harms_table([run])
+    shown = {
+        key: number(row.tasks)
+        for key in {("P5", "deliver-all"), ("P8", "Redis copies"), ("P10", "lost")}
+        for row in harms.itertuples()
+        if row.hazard == key[0] and key[1] in row.what
+    }
+    assert shown == expected
+    rows = findings_table(run)
+    assert list(rows["what"]) == (list(harms["what"]) if len(harms) else [])
+    for row in rows.itertuples(index=False):
+        hazard, _phase, _what, example = row
+        if hazard == "P10":
+            assert example in set(plain.lost["id"])
+        elif hazard == "P5":
+            assert example in set(repeats["id"])
+    for rule in invariants_table(run).itertuples():
+        if rule.invariant == 1:
+            assert number(rule.broken) == len(plain.lost)
+        elif rule.invariant == 5:
+            assert number(rule.broken) == len(plain.stuck) + plain.left
+
+
+def test_length_of_each_phase(both):
+    plain, run = both
+    table = timeline_table([run])
+    assert list(table.index) == [step["plan"]["phase"] for step in plain.steps]
+    for (_phase, row), step in zip(table.iterrows(), plain.steps, strict=True):
+        assert same(row["length (s)"], (step["end_ns"] - step["start_ns"]) / 1e9, error=0)
+
+
+def test_every_table_and_plot_of_a_notebook_is_computed_again():
+    """A figure that is new in a notebook has to stand in one of these files."""
+    here = Path(__file__).parent
+    used = set()
+    for path in (DATA.parent).glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        source = "".join(line for cell in cells for line in cell["source"])
+        used |= set(re.findall(r"\b(plot_\w+|\w+_table)\b", source)) & set(api.__all__)
+    used.discard("show_table")
+    assert len(used) > 20
+    computed = "".join(path.read_text() for path in here.glob("test_figures*.py"))
+    found = {name for name in used if re.search(rf"\b{name}\(", computed)}
+    assert used - found == NO_FIGURES
 
 
 @pytest.mark.parametrize("name", ["guide", "hardened"])
@@ -197,6 +183,7 @@ def test_transitions(name):
         assert number(row["duplicated"]) == repeats["row"].isin(rows).sum()
         assert number(row["lost"]) == (plain.lost["step"] == index).sum()
         assert number(row["stuck"]) == (plain.stuck["step"] == index).sum()
+        assert number(row["explained"]) <= number(row["duplicated"])
         accepted, done = row["longest gap accepted / done (ms)"].split(" / ")
         assert same(accepted, plain.gap_ms(plain.tasks["accepted_ns"], index), error=0)
         assert same(done, plain.gap_ms(executions["ended_ns"], index), error=0)
@@ -208,6 +195,7 @@ def test_transitions(name):
         else:
             assert answers == {"go"}
             assert row["go on?"] == "yes"
+    assert table["left in redis"].map(number).sum() == plain.left
 
 
 def test_price():
@@ -258,27 +246,6 @@ def test_queues():
         assert same(row["broker network (bytes per task)"], plain.network_per_task(broker))
         queues = set(plain.deliveries["queue"].dropna().astype(str))
         assert queues == {name}, "the run uses one queue alone"
-
-
-def test_faults():
-    plain = Plain("faults")
-    table = faults_table(load(DATA / "faults"))
-    begin_ns = min(step["start_ns"] for step in plain.steps)
-    received = np.sort(
-        plain.deliveries.loc[plain.deliveries["queue"] == "jetstream", "received_ns"]
-    )
-    for (name, row), fault in zip(table.iterrows(), plain.manifest["faults"], strict=True):
-        assert name == f"{fault['index']} {fault['name']}"
-        assert same(row["begin (s)"], (fault["begin_ns"] - begin_ns) / 1e9, error=0)
-        assert same(row["length (ms)"], (fault["end_ns"] - fault["begin_ns"]) / MS, error=0)
-        first = max(0, np.searchsorted(received, fault["begin_ns"]) - 1)
-        last = np.searchsorted(received, fault["end_ns"], "right") + 1
-        longest = np.diff(received[first:last]).max() / MS
-        shown = dict(re.findall(r"(\w+ \w+) ([\d.,]*\d)", row["longest without (ms)"]))
-        assert same(shown["nats receive"], longest, error=0)
-        assert number(row["exposed"]) >= number(row["lost"]) + number(row["stuck"])
-    assert table["lost"].map(number).sum() == len(plain.lost)
-    assert len(plain.lost) > 0, "the guide acknowledges first: a killed worker loses tasks"
 
 
 def test_verdicts_of_phases_are_those_of_their_tasks():

@@ -34,7 +34,8 @@ LEAST_CONTRAST = 4.5
 OUTSIDE = """
 () => [...document.querySelectorAll('body *')].filter(item => {
   const scrolls = element => element && (
-    ['auto', 'scroll'].includes(getComputedStyle(element).overflowX) || scrolls(element.parentElement)
+    ['auto', 'scroll'].includes(getComputedStyle(element).overflowX)
+    || scrolls(element.parentElement)
   );
   const box = item.getBoundingClientRect();
   const wide = box.right > document.documentElement.clientWidth + 1 || box.left < -1;
@@ -57,7 +58,8 @@ CONTRASTS = """
   };
   const ground = item => {
     const colour = getComputedStyle(item).backgroundColor;
-    return colour === 'rgba(0, 0, 0, 0)' && item.parentElement ? ground(item.parentElement) : colour;
+    const none = colour === 'rgba(0, 0, 0, 0)';
+    return none && item.parentElement ? ground(item.parentElement) : colour;
   };
   return [...document.querySelectorAll('p, li, pre, h1, h2, a, th, td, code')].map(item => {
     const [low, high] = [light(getComputedStyle(item).color), light(ground(item))]
@@ -156,6 +158,6 @@ def test_contents_lead_to_every_part(page_file, browser):
 def test_pdf_is_one_of_several_pages(page_file):
     data = page_file.with_suffix(".pdf").read_bytes()
     assert data.startswith(b"%PDF-")
-    assert data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") + data.count(
-        b"/Type/Page/"
-    ) >= 7
+    assert (
+        data.count(b"/Type /Page\n") + data.count(b"/Type /Page ") + data.count(b"/Type/Page/") >= 7
+    )

@@ -21,6 +21,8 @@ from hookbench.cli.report import make_reports
 from hookbench.report import execute, notebook
 from hookbench.report.api import (
     answer_text,
+    load_answers,
+    load_prices,
     plot_cost,
     plot_depths,
     plot_designs,
@@ -35,8 +37,6 @@ from hookbench.report.api import (
     plot_resources,
     plot_stuck,
     plot_throughput,
-    load_answers,
-    load_prices,
 )
 from hookbench.report.execute import find_notebook
 from hookbench.report.notebook import ReportError, render_report
@@ -44,7 +44,8 @@ from hookbench.report.plots import count_repeats
 from hookbench.report.style import figure_of
 from hookbench.results.run import load
 from hookbench.results.store import encode_manifest, load_manifest, resolve_run
-from tests.plot_checks import check_texts
+from tests.notebooks.faulty_run import make_faulty_run
+from tests.plot_checks import check_texts, check_units
 
 pytestmark = pytest.mark.timeout(400)
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,6 +115,7 @@ class Tags(html.parser.HTMLParser):
             self.rows[-1].append("")
 
     def handle_data(self, data):
+        data = data.replace("\N{NO-BREAK SPACE}", " ")
         self.text.append(data)
         if self.rows and self.rows[-1]:
             self.rows[-1][-1] += data.strip()
@@ -193,6 +195,8 @@ def test_page_begins_with_the_answer_and_its_contents(page, frames, hardened_run
         ("part4", "Verdict"),
     ]
     assert [name for name, _title in links] == re.findall(r'<section id="(part\d+)">', page)
+    headings = re.findall(r"<h1\b[^<>]*>([^<>]*)</h1>", page)
+    assert headings[1:] == [*(title for _name, title in links[:3]), "May we go on?"]
 
 
 def test_page_says_where_the_run_comes_from_and_its_verdict(page, frames):
@@ -289,7 +293,9 @@ def test_no_text_of_a_committed_plot_is_cut_off_or_covers_another():
     shown += [plot_cost(queues, load_prices()), plot_knee(load_answers(DATA / "capacity"))]
     shown += [plot_designs(runs["guide"], runs["hardened"]), plot_resources(queues)]
     for axes in shown:
-        check_texts(figure_of(axes[0] if isinstance(axes, list) else axes))
+        figure = figure_of(axes[0] if isinstance(axes, list) else axes)
+        check_texts(figure)
+        check_units(figure)
 
 
 def test_a_failing_cell_is_an_error_and_leaves_the_report(
@@ -339,6 +345,27 @@ def test_a_run_cut_off_half_way_has_a_report_that_says_so(stored_run, tmp_path):
     assert "Whether guide (run 0003-cut) may go on is not known: cut off: CancelledError." in text
     assert "Nothing was checked: the run has no account (cut off)." in text
     assert "No phase was changed in these runs." in text
+
+
+def test_a_run_whose_harness_was_killed_has_a_report_that_claims_nothing(tmp_path):
+    run = make_faulty_run(tmp_path)
+    manifest = load_manifest(run)
+    manifest.status, manifest.verdict, manifest.unknown_because = "running", "unknown", []
+    manifest.account = manifest.residue = None
+    manifest.steps = []
+    killed = run.rename(run.with_name(f"{run.name}.partial"))
+    (killed / "run.json").write_bytes(encode_manifest(manifest))
+    shutil.rmtree(killed / "tables")
+    for path in (killed / "ledger").iterdir():  # as if it was full in the middle of a write
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2 + 7])
+    (killed / "samples.jsonl").write_text('{"time_ns":10')
+    page = render_report([killed]).read_text(encoding="utf-8")
+    text = "".join(Tags(page).text)
+    assert "may go on is not known: it has no account (running)." in text
+    assert text.count("damaged    segment ") == len(list((killed / "ledger").iterdir()))
+    assert text.count("Nothing was checked: the run has no account (running).") == 4
+    for claim in ("Nothing was lost", "No process died", "There was no such window", "No findings"):
+        assert claim not in text
 
 
 def one_line(answer, *said):
@@ -397,7 +424,8 @@ def test_a_report_that_fails_is_said_and_takes_no_verdict_back(tmp_path, capfd):
     make_reports(["0001-abc1234"], tmp_path, json=False)
     said = capfd.readouterr()
     assert "no such run" in said.err
-    assert f"report    none, it ended with 2; once mended: hookbench report 0001-abc1234" in said.err
+    again = "hookbench report 0001-abc1234"
+    assert f"report    none, it ended with 2; once mended: {again}" in said.err
     assert said.out == ""
 
 
@@ -431,5 +459,5 @@ def test_a_browser_that_fails_is_named_and_leaves_the_page(tmp_path):
 
 def test_notebooks_of_a_checkout_are_those_that_are_used():
     assert find_notebook("02_phases") == ROOT / "notebooks" / "02_phases.ipynb"
-    with pytest.raises(ReportError, match="notebook 07_none.ipynb: neither"):
+    with pytest.raises(ReportError, match=r"notebook 07_none\.ipynb: neither"):
         execute.find_notebook("07_none")

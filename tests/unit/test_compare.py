@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import math
 import re
 import shutil
 import uuid
@@ -13,8 +14,10 @@ pytest.importorskip("scipy", reason="the extra notebooks is not installed")
 
 import msgspec
 from rich.console import Console
+from scipy.stats import bootstrap
 
 import hookbench
+from hookbench.brokers.classify import BrokerReport
 from hookbench.cli.compare import compare as compare_verb
 from hookbench.errors import ResultsError, SettingError
 from hookbench.ledger.events import Broker
@@ -200,6 +203,31 @@ def test_the_same_runs_make_the_same_answer(stored):
     assert p50.base_repeats.low <= p50.base_repeats.median <= p50.base_repeats.high
 
 
+def test_the_medians_over_repeats_are_those_of_each_run_with_their_bootstrap_interval(stored):
+    base = [stored(number, service_ms=18.0 + number) for number in (1, 2, 3, 4, 5)]
+    new = [stored(number) for number in (6, 7)]
+    found = {item.metric: item for item in compare(base, new).changes}
+    for metric, column, quantile in (
+        ("p50", "end_to_end_ns", 0.5),
+        ("p99", "end_to_end_ns", 0.99),
+        ("enqueue_p50", "enqueue_ns", 0.5),
+    ):
+        measured = []
+        for run in (*base, *new):
+            tasks = run.tasks
+            due = tasks[tasks["intended_ns"] >= START + 3 * S]  # the warm-up does not count
+            ordered = np.sort(due[column].dropna().to_numpy(dtype="int64"))
+            measured.append(ordered[math.ceil(quantile * len(ordered)) - 1] / MS)
+        item = found[metric]
+        expected = bootstrap((measured[:5],), np.median, method="percentile", rng=1)
+        interval = expected.confidence_interval
+        assert item.base_repeats.median == pytest.approx(np.median(measured[:5]), rel=2e-3)
+        assert item.base_repeats.low == pytest.approx(interval.low, rel=0.02)
+        assert item.base_repeats.high == pytest.approx(interval.high, rel=0.02)
+        assert item.new_repeats.median == pytest.approx(np.median(measured[5:]), rel=2e-3)
+        assert item.new_repeats.low is None
+
+
 def test_few_blocks_few_tasks_and_late_producers_are_unknown_and_say_why(stored):
     short = compare([stored(1, seconds=6)], [stored(2, seconds=6)])
     assert {item.answer for item in short.changes} == {"unknown"}
@@ -295,6 +323,20 @@ def test_what_cannot_be_compared_is_refused_by_name_and_compared_by_force(stored
 )
 def test_code_seed_and_names_may_differ(stored, change):
     assert compare([stored(1)], [stored(2, change=change)]).forced == []
+
+
+def test_brokers_of_other_versions_are_refused(stored):
+    def told(version):
+        return set_manifest(
+            broker_reports=[BrokerReport(name="redis", version=version, origin="a wheel")]
+        )
+
+    base, same, other = (stored(n, change=told(v)) for n, v in ((1, "8.2"), (2, "8.2"), (3, "9")))
+    assert compare([base], [same]).forced == []
+    with pytest.raises(
+        ResultsError, match=r"version of redis: 8\.2 in BASE 0001-abc1234, 9 in NEW"
+    ):
+        compare([base], [other])
 
 
 def test_a_repeat_that_differs_from_its_own_side_is_refused(stored):

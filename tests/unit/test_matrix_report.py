@@ -33,7 +33,9 @@ from hookbench.report.matrix_plots import (
     throughput_finding,
 )
 from hookbench.report.matrix_tables import as_markdown, class_rows, interval_text, rate_text
+from hookbench.report.style import figure_of
 from hookbench.results.store import MANIFEST_SCHEMA, Manifest, ResourceUse
+from tests.plot_checks import check_texts, check_units
 from tests.run_by_hand import ENVIRONMENT
 
 MS = 1_000_000
@@ -47,7 +49,14 @@ PLAN = MatrixPlan(
     repeats=5,
     seed=3,
 )
-DONE = {"redis_list": 1000.0, "jetstream": 2000.0, "dual_write": 500.0}
+DONE = {
+    "redis_list": 1000.0,
+    "redis_stream": 1500.0,
+    "jetstream": 2000.0,
+    "dual_write": 500.0,
+    "dual_read": 700.0,
+    "nats_primary": 900.0,
+}
 COSTS = {
     "done": 100.0,
     "redelivered": 0.0,
@@ -216,6 +225,27 @@ def test_plots_have_every_cell_and_a_star_where_there_is_a_note(tmp_path):
     assert labels[1:4] == ["redis_only, redis_list", "dual_write", "nats_only, jetstream"]
     assert [item.get_text() for item in axes.texts][:3] == ["10.0", "5.00", "20.0"]
     assert "*" not in axes.get_xlabel()
+
+
+@pytest.mark.parametrize("plot", [plot_matrix_throughput, plot_matrix_latency])
+def test_no_text_of_a_plot_of_a_matrix_is_cut_off_and_its_axes_have_units(plot, tmp_path):
+    every = ("redis_list", "redis_stream", "jetstream")
+    phases = ("dual_write", "dual_read", "nats_primary")
+    classes = (Durability.MEMORY, Durability.LAZY, Durability.FSYNC)
+    plans = [
+        PLAN,
+        msgspec.structs.replace(
+            PLAN, queues=every, phases=phases, durability=classes, payload=(64, 4096)
+        ),
+        msgspec.structs.replace(PLAN, queues=("jetstream",), phases=(), repeats=1),
+        msgspec.structs.replace(PLAN, kinds=("latency",)),
+    ]
+    for number, plan in enumerate(plans):
+        make(tmp_path / str(number), plan=plan)
+        summary, _book = load_summary(tmp_path / str(number))
+        figure = figure_of(plot(summary))
+        check_texts(figure)
+        check_units(figure)
 
 
 def test_a_kind_that_was_not_measured_is_said_in_place_of_its_plot(tmp_path):

@@ -1,6 +1,8 @@
 """Every plot of the report, from runs by hand: that it can be read, and that its figures hold."""
 
+import pkgutil
 import uuid
+from importlib import import_module
 
 import pytest
 
@@ -10,6 +12,7 @@ pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+import hookbench.report
 from hookbench.errors import SettingError
 from hookbench.ledger.events import Broker
 from hookbench.ledger.model import StepAccount
@@ -27,8 +30,8 @@ from hookbench.report.plots_cost import plot_cost, plot_resources
 from hookbench.report.plots_faults import plot_recovery, plot_redeliveries, plot_stuck
 from hookbench.report.plots_latency import plot_ecdf, plot_percentiles
 from hookbench.report.plots_over_time import plot_latency_over_time
-from hookbench.report.style import COLOUR_OF_QUEUE, figure_of, new_axes
-from tests.plot_checks import check_texts
+from hookbench.report.style import COLOUR_OF_QUEUE, decorate, figure_of, new_axes
+from tests.plot_checks import check_texts, check_units
 from tests.run_by_hand import (
     MS,
     RunByHand,
@@ -54,6 +57,10 @@ OF_ONE = {
 OF_SEVERAL = {
     plot.__name__: plot for plot in (plot_percentiles, plot_ecdf, plot_resources, plot_cost)
 }
+ELSEWHERE = {
+    "plot_knee", "plot_designs",  # in test_plots_cost.py
+    "plot_matrix_throughput", "plot_matrix_latency",  # in test_matrix_report.py
+}  # fmt: skip
 RESOURCES = [
     resource_of("redis", cpu_s=1.5, rss_max_bytes=10 << 20, written_bytes=3_000_000),
     resource_of("nats", cpu_s=3.0, rss_max_bytes=20 << 20, written_bytes=1_000),
@@ -168,6 +175,7 @@ def test_no_text_of_a_plot_is_cut_off_or_covers_another(name, any_run):
     axes = OF_ONE[name](any_run)
     assert title_of(axes)
     check_texts(figure_of(first_of(axes)))
+    check_units(figure_of(first_of(axes)))
 
 
 @pytest.mark.parametrize("name", OF_SEVERAL)
@@ -176,6 +184,16 @@ def test_no_text_of_a_plot_of_several_runs_is_cut_off_or_covers_another(name, an
         axes = OF_SEVERAL[name](runs)
         assert title_of(axes)
         check_texts(figure_of(first_of(axes)))
+        check_units(figure_of(first_of(axes)))
+
+
+def test_every_plot_is_checked():
+    """One that is new has to be added to the ones above."""
+    found = set()
+    for module in pkgutil.iter_modules(hookbench.report.__path__):
+        names = vars(import_module(f"hookbench.report.{module.name}"))
+        found |= {name for name in names if name.startswith("plot_")}
+    assert found == {*OF_ONE, *OF_SEVERAL, *ELSEWHERE}
 
 
 @pytest.mark.parametrize("name", OF_SEVERAL)
@@ -197,6 +215,24 @@ def test_the_check_of_texts_finds_what_it_is_for():
         check_texts(figure)
     with pytest.raises(AssertionError, match="without a text"):
         check_texts(Figure())
+
+
+def test_the_check_of_units_finds_what_it_is_for():
+    axes = new_axes()
+    axes.plot([0, 1], [0, 1])
+    decorate(axes, title="", x="time (s)", y="depth (tasks)")
+    check_units(figure_of(axes))
+    decorate(axes, title="", x="time", y="depth (tasks)")
+    with pytest.raises(AssertionError, match="numbers without a unit: 'time'"):
+        check_units(figure_of(axes))
+    decorate(axes, title="", x="time (s)", y="p99 at 500 tasks per second")
+    with pytest.raises(AssertionError, match="no unit: 'p99 at"):
+        check_units(figure_of(axes))
+    decorate(axes, title="", x="time (s)", y="")
+    with pytest.raises(AssertionError, match="numbers without a unit: ''"):
+        check_units(figure_of(axes))
+    axes.set_yticks([0, 1], ["redis_list", "jetstream"])
+    check_units(figure_of(axes))
 
 
 def test_few_faults_are_shades_with_their_place_in_the_schedule(few):

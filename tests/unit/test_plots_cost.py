@@ -18,7 +18,7 @@ from hookbench.report.plots_designs import plot_designs
 from hookbench.report.plots_knee import plot_knee
 from hookbench.report.prices import Prices, load_prices
 from hookbench.report.style import figure_of
-from tests.plot_checks import check_texts
+from tests.plot_checks import check_texts, check_units
 from tests.run_by_hand import (
     ENVIRONMENT,
     MS,
@@ -174,7 +174,9 @@ def test_no_text_of_a_knee_is_cut_off_or_covers_another():
         answer_of("null", 20_000, 22_000, base_ms=0.1, figure="lag_p99_ms"),
     ]
     for answers in (several, several[:1], several[2:3], []):
-        check_texts(figure_of(plot_knee(answers)))
+        figure = figure_of(plot_knee(answers))
+        check_texts(figure)
+        check_units(figure)
     legend = [text.get_text() for text in plot_knee(several).get_legend().get_texts()]
     assert "redis_stream, lazy, guide: at least 900/s" in legend
     assert "jetstream, as_shipped, guide: 5,000 to 9,000/s (no answer: too wide)" in legend
@@ -215,6 +217,7 @@ def test_the_price_of_hardened_stands_as_ratios_in_the_title(designs):
     )
     assert len(axes) == 4
     check_texts(figure_of(axes[0]))
+    check_units(figure_of(axes[0]))
 
 
 def test_designs_of_runs_without_figures_can_be_read(tmp_path):
