@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 
+from hookbench.errors import BrokerUnreachableError
 from hookbench.queues import epochs, watermark
 from hookbench.queues.transport import NatsMessage
 from tests.mutations import on_nats
@@ -73,6 +74,23 @@ def another_stream_is_taken_for_the_same(original, trace):
     return _is_there
 
 
+def unjudged_is_behind(original, trace):
+    async def _judge(self, stored, ended):
+        try:
+            return await original(self, stored, ended)
+        except BrokerUnreachableError:
+            ids = {item.sequence: watermark.id_of_payload(item.payload) for item in stored}
+            known = await ended(ids.values())
+            for sequence, task in ids.items():
+                if task not in known:
+                    await _hit(self._transport, sequence, trace)
+            last = stored[-1]
+            self.anchor = watermark.Anchor(last.sequence, watermark._digest(last.payload))
+            raise
+
+    return _judge
+
+
 MUTATIONS = (
     Mutation(
         name="watermark-one-too-high",
@@ -125,6 +143,17 @@ MUTATIONS = (
         plant=another_stream_is_taken_for_the_same,
         what="the search for the watermark goes on where it ended in a stream that was lost since",
         scenario=on_nats.stream_lost,
+        invariant=1,
+        row="nats_primary",
+        cause=("lost", "accepted", "-", "-"),
+    ),
+    Mutation(
+        name="unjudged-is-behind",
+        owner=watermark._Search,
+        attribute="_judge",
+        plant=unjudged_is_behind,
+        what="the search goes on behind the tasks of which nobody said whether they have ended",
+        scenario=on_nats.store_away_once,
         invariant=1,
         row="nats_primary",
         cause=("lost", "accepted", "-", "-"),

@@ -1,5 +1,6 @@
 """The scenarios of the bugs on the side of NATS: each is valid without a bug."""
 
+from hookbench.errors import BrokerUnreachableError
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase
 from hookbench.queues.epochs import current_consumer
@@ -34,6 +35,36 @@ async def consumer_deleted(scene):
             durable = await current_consumer(transport)
             await transport.jetstream.delete_consumer(scene.names.stream, durable)
         await scene.put(*later)
+        async with scene.worker(2, done=store, measures=EPOCHS):
+            await scene.quiet(leases=True)
+
+
+class _AwayOnce(FakeDoneStore):
+    """Does not answer to its first question about several tasks."""
+
+    away = True
+
+    async def are_done(self, task_ids):
+        if self.away:
+            self.away = False
+            raise BrokerUnreachableError("the done-store does not answer")
+        return await super().are_done(task_ids)
+
+
+async def store_away_once(scene):
+    """As ``consumer_deleted``, and whoever knows what has ended does not answer at first."""
+    scene.enter(Phase.NATS_PRIMARY)
+    first, later = scene.tasks(), [scene.task(), scene.task()]
+    with environment():
+        await scene.put(*first)
+        async with scene.worker(1, done=FakeDoneStore(), measures=EPOCHS):
+            await scene.quiet(leases=True)
+        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
+            durable = await current_consumer(transport)
+            await transport.jetstream.delete_consumer(scene.names.stream, durable)
+        await scene.put(*later)
+        store = _AwayOnce()
+        store.done |= {task.id for task in first}
         async with scene.worker(2, done=store, measures=EPOCHS):
             await scene.quiet(leases=True)
 
