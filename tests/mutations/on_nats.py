@@ -52,7 +52,7 @@ class _AwayOnce(FakeDoneStore):
 
 
 async def store_away_once(scene):
-    """As ``consumer_deleted``, and whoever knows what has ended does not answer at first."""
+    """A consumer is deleted, and whoever knows what has ended does not answer at first."""
     scene.enter(Phase.NATS_PRIMARY)
     first, later = scene.tasks(), [scene.task(), scene.task()]
     with environment():
