@@ -187,6 +187,7 @@ def _round(report, number, folder, rng, tell):
             found = None
         if not number:
             if found is not None and found.account.rate_per_s:
+                tell(f"{where}: {row.contender.name}, {handler}: warm")
                 row.tasks[handler] = tasks_for(found.account.rate_per_s, report.plan.seconds)
             continue
         rate = None if found is None else found.account.rate_per_s

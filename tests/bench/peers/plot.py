@@ -13,6 +13,7 @@ _FIXED_INCHES = 1.9
 _ROW_INCHES = 0.27
 _QUEUES = {"jetstream": "JetStream", "redis_list": "Redis list", "redis_stream": "Redis stream"}
 _ROOM = 1.6
+_TITLE_CHARACTERS = 36
 
 
 def plot_peers(report, axes=None):
@@ -38,7 +39,13 @@ def plot_peers(report, axes=None):
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     unit = "tasks drained per second by one worker process (log scale)"
-    decorate(axes, title=finding(report), x=f"{unit}\n* lost tasks when it was killed", y="")
+    decorate(
+        axes,
+        title=finding(report),
+        x=f"{unit}\n* lost tasks when it was killed",
+        y="",
+        characters=_TITLE_CHARACTERS,
+    )
     _legend(axes, rows)
     return axes
 
@@ -61,7 +68,7 @@ def finding(report):
             parts.append(f"{times:.1f} times {best.contender.name} on {_QUEUES[queue]}")
     if not parts:
         return "Tasks drained per second"
-    return f"The guide's worker does {' and '.join(parts)}"
+    return f"The guide's worker: {' and '.join(parts)}"
 
 
 def _draw(axes, place, row):

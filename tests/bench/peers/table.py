@@ -29,6 +29,12 @@ _HEADER = (
     "back after",
 )
 _LEFT = {0, 1, 2, 10, 11}
+_TOLD = {
+    *("arq", "celery", "dramatiq", "faststream", "kombu", "rq", "saq", "streaq"),
+    *("taskiq", "taskiq-nats", "taskiq-redis"),
+    *("coredis", "hiredis", "nats-py", "orjson", "redis", "uvloop"),
+}
+"""Packages whose versions are told; those of all stand in the JSON."""
 
 
 def markdown(report):
@@ -133,7 +139,8 @@ def _settings(report):
 
 
 def _versions(row):
-    return f" ({', '.join(row.versions)})" if row.versions else ""
+    told = [line.replace("==", " ") for line in row.versions if line.partition("==")[0] in _TOLD]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _link(page):
@@ -149,7 +156,7 @@ def _how(report):
         f" {100 * KILL_AT_SHARE:.0f} % of a backlog of tasks of 5 ms; a new worker, and"
         f" {MARGIN_S:.0f} s more than its redelivery takes; if tasks are missing {NUDGES} new ones"
         f" are put, and it is waited once more. `back after`: from the kill to the last task that"
-        f" had its first effect. About {report.plan.seconds:g} s a drain."
+        f" had its first effect before that. About {report.plan.seconds:g} s a drain."
     )
 
 

@@ -83,8 +83,8 @@ class Crashed(msgspec.Struct, frozen=True, kw_only=True):
         waiting: tasks that had no effect until new ones were put.
         lost: tasks that had none to the end.
         repeated: effects beyond the first of a task.
-        recovery_s: from the kill to the last first effect of a task.
-        cut_off: whether tasks still came when the time was up.
+        recovery_s: from the kill to the last task that had its first effect before new ones came.
+        cut_off: whether tasks still came, now and then, when the time was up.
     """
 
     tasks: int
@@ -147,11 +147,13 @@ def crash(contender, python, tasks, sleep_s, redelivery_s):
         with trial.worker():
             first_s = max(patience_s, _FIRST_EFFECT_TIMEOUT_S)
             waiting = trial.wait_for_rest(tasks, killed_ns, patience_s, first_s)
-            if waiting:
+            elapsed_s = (trial.clock.monotonic_ns() - killed_ns) / NS_PER_S
+            recovered_ns = read_effects(trial.effects, tasks).last_first_ns
+            cut_off = bool(waiting) and elapsed_s > LONGEST_CRASH_S
+            if waiting and not cut_off:
                 trial.enqueue(tasks, NUDGES)
                 tasks += NUDGES
                 trial.wait_for_rest(tasks, trial.clock.monotonic_ns(), patience_s, patience_s)
-            last = count_effects(trial.effects)
             trial.clock.block(_SETTLE_S)
         account = read_effects(trial.effects, tasks)
         return Crashed(
@@ -160,8 +162,8 @@ def crash(contender, python, tasks, sleep_s, redelivery_s):
             waiting=waiting,
             lost=account.lost,
             repeated=account.repeated,
-            recovery_s=(account.last_first_ns - killed_ns) / NS_PER_S,
-            cut_off=bool(account.lost) and count_effects(trial.effects) != last,
+            recovery_s=max(recovered_ns - killed_ns, 0) / NS_PER_S,
+            cut_off=cut_off,
         )
 
 
