@@ -8,7 +8,7 @@ import pytest
 from hookbench.brokers.process import spawn
 from hookbench.clock import NS_PER_S, SystemClock
 from tests.bench.peers.catalogue import CONTENDERS
-from tests.bench.peers.environments import FOLDER, interpreter, is_ready
+from tests.bench.peers.environments import FOLDER, describe, interpreter, is_ready
 from tests.bench.peers.trial import SLEEP_S, TrialError, crash, drain, end_group
 
 DEADLINE_S = 60.0
@@ -79,7 +79,8 @@ def test_a_peer_drains_a_backlog_and_is_killed_in_the_middle_of_one(name):
     contender = named(name)
     found = drain(contender, interpreter(contender), 300, 0.0)
     assert (found.account.tasks, found.account.lost, found.account.repeated) == (300, 0, 0)
-    crashed = crash(contender, interpreter(contender), 2_000, SLEEP_S, redelivery_s=10)
+    redelivery_s = describe(contender)[SLEEP_S].redelivery_s
+    crashed = crash(contender, interpreter(contender), 2_000, SLEEP_S, redelivery_s)
     assert 800 <= crashed.at_kill < 2_000
     if name == "taskiq-nats":
         assert crashed.lost == 0
