@@ -1,5 +1,8 @@
 """Effects, judge, table and plot of the peers by hand; no peer is installed."""
 
+import subprocess
+import sys
+
 import msgspec
 import pytest
 
@@ -7,7 +10,7 @@ from hookbench.errors import ResultsError, SettingError
 from tests.bench.peers import __main__ as command
 from tests.bench.peers.catalogue import CONTENDERS
 from tests.bench.peers.contenders.child import RECORD, Given
-from tests.bench.peers.effects import read_effects
+from tests.bench.peers.effects import count_effects, read_effects
 from tests.bench.peers.environments import (
     NotReadyError,
     Told,
@@ -26,7 +29,7 @@ from tests.bench.peers.judge import (
 from tests.bench.peers.measure import MOST_TASKS, Plan, Report, Row, choose, tasks_for
 from tests.bench.peers.plot import finding, plot_peers
 from tests.bench.peers.table import markdown, table_of
-from tests.bench.peers.trial import ROOT, Crashed
+from tests.bench.peers.trial import ROOT, Crashed, child_environment
 
 TOLD = Told(
     concurrency="100 coroutines",
@@ -70,19 +73,21 @@ def report(*changed, rounds=3):
     )  # fmt: skip
 
 
-def write(path, *effects):
-    path.write_bytes(b"".join(RECORD.pack(*item) for item in effects))
-    return path
+def write(folder, *effects, name="1", room=100):
+    folder.mkdir(exist_ok=True)
+    data = b"".join(RECORD.pack(*item) for item in effects)
+    (folder / name).write_bytes(data.ljust(room * RECORD.size, b"\0"))
+    return folder
 
 
 def test_effects_are_counted_and_timed_after_the_warm_up(tmp_path):
     at = [0, 500, *range(1000, 1019)]
-    path = write(tmp_path / "effects", *((n, t * 1_000_000) for n, t in enumerate(at)))
+    path = write(tmp_path / "effects", *((n, (t + 1) * 1_000_000) for n, t in enumerate(at)))
     found = read_effects(path, 21)
     assert (found.lost, found.repeated) == (0, 0)
     # 21 effects, two of them warm-up: 18 in the 18 ms from the third to the last.
     assert found.rate_per_s == pytest.approx(1000)
-    assert found.last_first_ns == 1_018_000_000
+    assert found.last_first_ns == 1_019_000_000
 
 
 def test_lost_and_repeated_are_told_apart(tmp_path):
@@ -93,22 +98,48 @@ def test_lost_and_repeated_are_told_apart(tmp_path):
 
 
 def test_no_effect_at_all_is_all_lost(tmp_path):
-    found = read_effects(tmp_path / "none", 5)
+    found = read_effects(write(tmp_path / "effects"), 5)
     assert (found.lost, found.repeated, found.rate_per_s) == (5, 0, None)
 
 
-def test_effects_that_cannot_be_are_refused(tmp_path):
-    path = write(tmp_path / "effects", (0, 10), (1, 20))
+def test_effects_of_tasks_that_were_not_put_are_refused(tmp_path):
+    folder = write(tmp_path / "effects", (0, 10), (1, 20))
     with pytest.raises(ResultsError, match="effects of 2 tasks, and 1 were put"):
-        read_effects(path, 1)
-    path.write_bytes(path.read_bytes() + b"half")
-    with pytest.raises(ResultsError, match="36 bytes are no whole number"):
-        read_effects(path, 2)
+        read_effects(folder, 1)
+
+
+@pytest.mark.parametrize("there", [0, 1, 2, 99, 100])
+def test_effects_are_counted_while_files_fill(tmp_path, there):
+    folder = write(tmp_path / "effects", *((n, n + 1) for n in range(there)))
+    assert count_effects(folder) == there
+    write(folder, (0, 5), (1, 6), name="2")
+    assert count_effects(folder) == there + 2
+    assert read_effects(folder, 100).repeated == min(there, 2)
+
+
+def test_a_process_and_its_fork_write_effects_to_files_of_their_own(tmp_path):
+    program = (
+        "import os\n"
+        "from tests.bench.peers.contenders.child import payload_of, do_task_blocking as do\n"
+        "do(payload_of(1))\n"
+        "pid = os.fork()\n"
+        "do(payload_of(2 if pid else 3))\n"
+        "os.waitpid(pid, 0) if pid else os._exit(0)\n"
+    )
+    given = Given(
+        url="", effects=str(tmp_path), room=10, sleep_s=0.0, concurrency=1, variant="", folder="."
+    )
+    environment = child_environment() | given.to_environment()
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert count_effects(tmp_path) == 3
+    found = read_effects(tmp_path, 4)
+    assert (found.lost, found.repeated) == (1, 0)
 
 
 def test_what_a_child_is_given_goes_through_its_environment():
     given = Given(
-        url="nats://a:1", effects="e", sleep_s=0.005, concurrency=3, variant="v", folder="f"
+        url="nats://a:1", effects="e", room=9, sleep_s=0.005, concurrency=3, variant="v", folder="f"
     )
     assert Given.from_environment(given.to_environment()) == given
 

@@ -149,8 +149,8 @@ def _link(page):
 
 def _how(report):
     return (
-        f"A fresh broker, a backlog, then one worker process. Its handler appends 16 bytes to a"
-        f" file for each task; the rate is that of the effects after the first"
+        f"A fresh broker, a backlog, then one worker process. Its handler writes 16 bytes"
+        f" into a mapped file for each task; the rate is that of the effects after the first"
         f" {100 * WARM_UP_SHARE:.0f} %, until the last. `x best`: median of the rounds' ratios to"
         f" the best peer of the same broker. `SIGKILL`: the worker with all of its processes, at"
         f" {100 * KILL_AT_SHARE:.0f} % of a backlog of tasks of 5 ms; a new worker, and"

@@ -55,6 +55,8 @@ _SILENCE_S = 20.0
 _SETTLE_S = 0.3
 _POLL_S = 0.02
 _TAIL_CHARACTERS = 600
+_ROOM = 200_000
+"""Effects of one process, of a file that takes no more of the disk than it is written."""
 _US_PER_S = 1e6
 
 
@@ -191,6 +193,7 @@ class _Trial:
     def __init__(self, contender, python, url, folder, sleep_s):
         self.clock = SystemClock()
         self.effects = folder / "effects"
+        self.effects.mkdir()
         self._contender = contender
         self._python = python
         self._log = folder / "log"
@@ -198,6 +201,7 @@ class _Trial:
         given = Given(
             url=url,
             effects=str(self.effects),
+            room=_ROOM,
             sleep_s=sleep_s,
             concurrency=CONCURRENCY,
             variant=contender.variant,
