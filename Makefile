@@ -7,7 +7,7 @@ PRETTIER_VERSION := 3.10.1
 PRETTIER_FILES := "**/*.{md,yml,yaml,json}" .prettierrc
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test evidence lint format bench lab notebooks clean
+.PHONY: help rehearse test evidence lint format bench peers lab notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,11 +58,15 @@ format: $(STAMP) ## format the code and the documents
 bench: $(STAMP) ## compare the benchmarks with the merge base (ARGS="--base main --all")
 	$(BIN)/python -m tests.bench.compare $(ARGS)
 
+# Other task queues, each in an environment of its own under .venv-peers. docs/peers.md.
+peers: $(STAMP) ## the reference worker beside other task queues (ARGS="--only arq --rounds 5")
+	$(BIN)/python -m tests.bench.peers $(ARGS)
+
 lab: $(STAMP) ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
 notebooks: $(STAMP) ## execute the committed notebooks again on notebooks/data
 	$(BIN)/python -m tests.notebooks.refresh
 
-clean: ## remove the environment (results stay)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+clean: ## remove the environments (results stay)
+	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The reference worker beside other task queues, on the same brokers: ``make peers``."""

@@ -1,0 +1,1 @@
+"""The contenders: one module for each, run by the interpreter of its own environment."""
