@@ -28,13 +28,10 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clocks. The monotonic one is shared by all processes since boot."""
 
-    def monotonic_ns(self) -> int:
-        """Nanoseconds since an arbitrary point of this boot."""
-        return time.monotonic_ns()
-
-    def wall_ns(self) -> int:
-        """Nanoseconds since the Unix epoch."""
-        return time.time_ns()
+    monotonic_ns = staticmethod(time.monotonic_ns)
+    """Nanoseconds since an arbitrary point of this boot."""
+    wall_ns = staticmethod(time.time_ns)
+    """Nanoseconds since the Unix epoch."""
 
     async def sleep(self, seconds: float) -> None:
         """Suspend the calling coroutine."""

@@ -51,10 +51,10 @@ NO_TASK = bytes(16)
 # magic, schema, record bytes, capacity, pid, boot id, role
 HEADER = struct.Struct("<8sIIII16s24s")
 HEADER_BYTES = 128
-# time, task, value, event, broker, phase, flags, attempt, writer, repository
-_BODY = struct.Struct("<q16sqBBBBHHI")
-_COMMIT = struct.Struct("<I")
-RECORD_BYTES = _BODY.size + _COMMIT.size
+# time, task, value, event, broker, phase, flags, attempt, writer, repository, and last the commit
+# marker: pack_into writes one field after the other, into zeros.
+_RECORD = struct.Struct("<q16sqBBBBHHII")
+RECORD_BYTES = _RECORD.size
 DEFAULT_CAPACITY = 65_536
 SEGMENT_BYTES = HEADER_BYTES + DEFAULT_CAPACITY * RECORD_BYTES
 """Room that a writer takes at once, at its start and whenever a segment is full."""
@@ -171,7 +171,7 @@ class LedgerWriter:
         self.writer = writer
         self.phase = 0
         """Index of the current phase in the timeline; goes into every record."""
-        self._clock = clock
+        self._now_ns = clock.monotonic_ns
         self._capacity = capacity
         self._segment = 0
         self._map: mmap.mmap | None = None
@@ -199,10 +199,10 @@ class LedgerWriter:
         if target is None:
             raise LedgerError(f"ledger {self._path}: written to after it was closed")
         offset = self._offset
-        _BODY.pack_into(
+        _RECORD.pack_into(
             target,
             offset,
-            self._clock.monotonic_ns(),
+            self._now_ns(),
             task,
             value,
             event,
@@ -212,8 +212,8 @@ class LedgerWriter:
             min(attempt, _MAX_ATTEMPT),
             self.writer,
             repository,
+            COMMIT_MARKER,
         )
-        _COMMIT.pack_into(target, offset + _BODY.size, COMMIT_MARKER)
         self._offset = offset + RECORD_BYTES
 
     def close(self) -> None:

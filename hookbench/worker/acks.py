@@ -1,8 +1,5 @@
 """The guide's future enhancement: acknowledgements kept by task id until the work is done."""
 
-from collections import deque
-from uuid import UUID
-
 from hookbench.queues.base import Delivery
 
 __all__ = ["PendingAcks"]
@@ -16,26 +13,30 @@ class PendingAcks:
     """
 
     def __init__(self) -> None:
-        self._by_id: dict[UUID, deque[Delivery]] = {}
+        self._by_key: dict[bytes, list[Delivery]] = {}
 
-    def keep(self, task_id: UUID, delivery: Delivery) -> None:
-        """Remember a delivery of the task."""
-        self._by_id.setdefault(task_id, deque()).append(delivery)
+    def keep(self, key: bytes, delivery: Delivery) -> None:
+        """Remember a delivery of the task with these 16 bytes of id."""
+        waiting = self._by_key.get(key)
+        if waiting is None:
+            self._by_key[key] = [delivery]
+        else:
+            waiting.append(delivery)
 
-    def take(self, task_id: UUID, delivery: Delivery) -> Delivery:
+    def take(self, key: bytes, delivery: Delivery) -> Delivery:
         """Forget the delivery again, and return it.
 
         Raises:
             KeyError: it was not kept, or was taken before.
         """
-        waiting = self._by_id[task_id]
+        waiting = self._by_key[key]
         try:
             waiting.remove(delivery)
         except ValueError:
-            raise KeyError(task_id) from None
+            raise KeyError(key) from None
         if not waiting:
-            del self._by_id[task_id]
+            del self._by_key[key]
         return delivery
 
     def __len__(self) -> int:
-        return sum(len(waiting) for waiting in self._by_id.values())
+        return sum(len(waiting) for waiting in self._by_key.values())

@@ -131,7 +131,7 @@ class Worker:
     def _start(self, item: Received) -> None:
         self.totals.received += 1
         if item.task is not None and not item.settled:
-            self._acks.keep(item.task.id, item.delivery)
+            self._acks.keep(item.key, item.delivery)
         task = asyncio.get_running_loop().create_task(self._process(item))
         self._tasks[task] = item
         task.add_done_callback(self._finished)
@@ -161,7 +161,7 @@ class Worker:
             return
         if self._protections.own_attempts and item.attempt > self._limits.max_attempts:
             if not item.settled:
-                self._acks.take(task.id, item.delivery)
+                self._acks.take(item.key, item.delivery)
             await self._bury(item, f"delivered {item.attempt - 1} times without an outcome")
             return
         key, attempt = item.key, item.attempt
@@ -188,7 +188,7 @@ class Worker:
         """End the delivery of a task that has ended."""
         delivery = item.delivery
         if not item.settled:
-            self._acks.take(task.id, delivery)
+            self._acks.take(item.key, delivery)
             if not await self._send_ack(delivery, task):
                 self._recorder.record(Event.ACK_FAILED, item.key, broker=delivery.broker)
                 return
@@ -261,7 +261,7 @@ class Worker:
         if item.settled:
             self.totals.lost_after_early_ack += 1
             return
-        self._acks.take(task.id, item.delivery)
+        self._acks.take(item.key, item.delivery)
         if await self._settle(give_back(item, delay_s), task, "nak"):
             self._recorder.record(
                 Event.NAK,
@@ -305,10 +305,10 @@ class Worker:
             await release(item.claim, failure=last)
             return
         if item.attempt >= self._limits.max_attempts:
-            self._acks.take(task.id, item.delivery)
+            self._acks.take(item.key, item.delivery)
             await self._bury(item, f"failed {item.attempt} times, last: {last}")
             return
-        self._acks.take(task.id, item.delivery)
+        self._acks.take(item.key, item.delivery)
         await release(item.claim, failure=last)
         delays = self._protections.nak_delays
         delay_s = self._limits.retry_delay_s

@@ -11,7 +11,7 @@ from tests.mutations.planting import Mutation
 def ack_before_processing(original, trace):
     async def _process(self, item):
         trace.hit(item.task)
-        self._acks.take(item.task.id, item.delivery)
+        self._acks.take(item.key, item.delivery)
         await item.delivery.ack()
         self._recorder.record(Event.ACK_SENT, item.task.id.bytes, broker=item.delivery.broker)
         item.settled = True
@@ -40,7 +40,7 @@ def dropped_on_failure(_original, trace):
         trace.hit(task)
         key = task.id.bytes
         self._recorder.record(Event.FAILED, key, broker=item.delivery.broker, attempt=item.attempt)
-        self._acks.take(task.id, item.delivery)
+        self._acks.take(item.key, item.delivery)
         await item.delivery.term("failed")
 
     return _failed
@@ -60,7 +60,7 @@ def done_and_acknowledged_before_the_effect(original, trace):
     async def _process(self, item):
         key, delivery = item.task.id.bytes, item.delivery
         self._recorder.record(Event.DONE, key, broker=delivery.broker, attempt=item.attempt)
-        self._acks.take(item.task.id, delivery)
+        self._acks.take(item.key, delivery)
         await delivery.ack()
         self._recorder.record(Event.ACK_SENT, key, broker=delivery.broker)
         item.settled = True
