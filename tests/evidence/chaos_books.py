@@ -3,9 +3,9 @@
     python -m tests.evidence.chaos_books add results/soak/soak.jsonl
 
 adds the runs of a soak to ``evidence/chaos/<design>.jsonl``. Every run of a commit counts, also
-one that fails; when the defect that it showed is mended, the book is begun anew from that commit.
-A run that shows a defect of the harness, and none of the design, is left out, and the book goes on:
-``evidence/chaos/left_out.json`` has each of them, with why. Its seed is made again.
+one that fails; when a defect that harmed a task is mended, the book is begun anew from that commit.
+A run that is unknown, and harmed none, is left out once its cause is mended, and the book goes on:
+``evidence/chaos/left_out.json`` has each of them, with why.
 """
 
 import sys
