@@ -192,6 +192,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         heappush(self._timers, call)
         return call
 
+    def call_at_ns(
+        self, when_ns: int, callback: Callable[..., object], *, context: contextvars.Context
+    ) -> _Call:
+        """As ``call_at``, in nanoseconds, and in a context that belongs to no process."""
+        self._numbers += 1
+        call = _Call((max(when_ns, self.now_ns), self._numbers, callback, (), context))
+        heappush(self._timers, call)
+        return call
+
     def after(self, seconds: float) -> "asyncio.Future[None]":
         """A future that is done after so many virtual seconds; cancel it, or let it be."""
         future: asyncio.Future[None] = asyncio.Future(loop=self)
