@@ -58,7 +58,9 @@ class SimulatedRedis(AsyncCoreCommands):
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self.response_callbacks: Mapping[Any, Any] = redis_asyncio.Redis().response_callbacks
+        self.response_callbacks: Mapping[Any, Any] = redis_asyncio.Redis(
+            protocol=2
+        ).response_callbacks
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """The parsed answer to one command.

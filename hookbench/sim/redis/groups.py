@@ -93,7 +93,11 @@ def read_group(db: Database, asked: ReadGroup) -> Reply:
                 for entry_id in group.in_order()
                 if group.pending[entry_id].consumer == asked.consumer and entry_id > after
             ]
-            entries = [entry_of(stream, entry_id) for entry_id in mine[: asked.count]]
+            mine = mine[: asked.count]
+            for held in (group.pending[item] for item in mine if item in stream.entries):
+                held.delivered_ms, held.delivered = db.now_ms, held.delivered + 1
+            db.dirty += len(mine)
+            entries = [entry_of(stream, entry_id) for entry_id in mine]
             found.append([key, entries])  # a look at what is pending answers an empty list
             continue
         if entries:
@@ -229,6 +233,7 @@ def xclaim(db: Database, words: list[bytes]) -> Reply:
             delivered_ms, options = db.now_ms - number_of(options[1]), options[2:]
         else:
             raise CommandError(f"ERR Unrecognized XCLAIM option '{options[0].decode()}'")
+    group.consumers[words[3]] = db.now_ms
     claimed = []
     for entry_id in ids:
         held = group.pending.get(entry_id)

@@ -51,7 +51,8 @@ def set_key(db: Database, words: list[bytes]) -> Reply:
 
 @command("INCR", 2, grows=True)
 def incr(db: Database, words: list[bytes]) -> Reply:
-    value = number_of(db.find(words[1], bytes) or b"0") + 1
+    text = db.find(words[1], bytes)
+    value = number_of(b"0" if text is None else text) + 1
     db.put(words[1], b"%d" % value, expires_ms=db.expiry_ms(words[1]))
     return value
 

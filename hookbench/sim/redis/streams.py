@@ -137,6 +137,8 @@ def _range(
     stream = db.find(words[1], StreamValue)
     if stream is None:
         return []
+    if count == 0:
+        return None
     ids = stream.between(low, high)
     if newest_first:
         ids.reverse()
@@ -160,6 +162,10 @@ def xsetid(db: Database, words: list[bytes]) -> Reply:
     stream = db.find(words[1], StreamValue)
     if stream is None:
         raise CommandError("ERR no such key")
+    if entry_id < stream.max_deleted:
+        raise CommandError(
+            "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"
+        )
     if stream.ids and entry_id < stream.ids[-1]:
         raise CommandError(
             "ERR The ID specified in XSETID is smaller than the target stream top item"
