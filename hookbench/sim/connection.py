@@ -4,6 +4,7 @@ import enum
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from hookbench.sim.errors import SimulationError
 from hookbench.sim.wire_rules import WireAction
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ class Connection:
     """Two directions, each of them in order.
 
     Attributes:
-        on_message: of the client: called with each message of the server.
         on_lost: of the client: called once with the error of a connection that has ended.
         on_closed: of the network.
         is_open: as far as the client knows.
@@ -46,9 +46,11 @@ class Connection:
         self._link = link
         self._node = node
         self._session: Session | None = None
+        self._accepted = False
+        self._early: list[Any] = []
+        self._on_message: Callable[[Any], None] | None = None
         self._last_ns = dict.fromkeys(Direction, 0)
         self.is_open = True
-        self.on_message: Callable[[Any], None] = _nobody
         self.on_lost: Callable[[OSError], None] = _nobody
         self.on_closed: Callable[[], None] = _nothing
 
@@ -57,10 +59,22 @@ class Connection:
         """Where it goes to."""
         return self._node
 
-    def begin(self, session: Session) -> None:
-        """The server has accepted it."""
-        self._session = session
+    def on_message(self, take: Callable[[Any], None]) -> None:
+        """Of the client: have ``take`` called with each message, also with those that are here."""
+        self._on_message = take
+        early, self._early = self._early, []
+        for message in early:
+            take(message)
+
+    def begin(self, established: Callable[[], None]) -> None:
+        """The server accepts it; the client is told, before what the server says at once."""
+        server = self._node.server
+        if server is None:
+            raise SimulationError(f"node {self._node.name} has no server")
+        self._send(Direction.TO_CLIENT, established)
         self._node.connections[self] = None
+        self._accepted = True
+        self._session = server.accept(self)
 
     def send(self, message: Any) -> None:
         """From the client to the server.
@@ -74,7 +88,7 @@ class Connection:
 
     def answer(self, message: Any) -> None:
         """From the server to the client; nothing, if the server's side has ended."""
-        if self._session is not None:
+        if self._accepted:
             self._pass(Direction.TO_CLIENT, message, self._at_client)
 
     def close(self) -> None:
@@ -93,6 +107,7 @@ class Connection:
     def end_server_side(self, *, tell: bool) -> None:
         """The server is gone, or closes it; the client is told, in order, if ``tell``."""
         self._session = None
+        self._accepted = False
         self._node.connections.pop(self, None)
         if tell:
             self._send(
@@ -141,13 +156,16 @@ class Connection:
             self._node.waiting.append(self._end_at_server)
             return
         session, self._session = self._session, None
+        self._accepted = False
         self._node.connections.pop(self, None)
         if session is not None:
             session.on_closed()
 
     def _at_client(self, message: Any) -> None:
-        if self.is_open:
-            self.on_message(message)
+        if self.is_open and self._on_message is not None:
+            self._on_message(message)
+        elif self.is_open:
+            self._early.append(message)
 
     def _lose(self, error: OSError) -> None:
         if self.is_open:

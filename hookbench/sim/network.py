@@ -186,8 +186,7 @@ class Network:
             if not target.up or target.server is None:
                 self.carry(link, Direction.TO_CLIENT, refuse)
                 return
-            connection.begin(target.server.accept(connection))
-            self.carry(link, Direction.TO_CLIENT, establish)
+            connection.begin(establish)
 
         def refuse() -> None:
             if not established.done():

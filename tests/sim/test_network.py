@@ -43,7 +43,7 @@ class Client:
         self.connection = connection
         self.got = []
         self.lost = []
-        connection.on_message = self.got.append
+        connection.on_message(self.got.append)
         connection.on_lost = self.lost.append
 
 

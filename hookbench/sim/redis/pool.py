@@ -44,7 +44,7 @@ class _Wire:
         self.demoted = False
         self._replies: deque[Reply] = deque()
         self._waiting: asyncio.Future[None] | None = None
-        connection.on_message = self._on_message
+        connection.on_message(self._on_message)
         connection.on_lost = self._on_lost
 
     async def request(self, commands: list[list[bytes]], timeout_s: float) -> list[Reply]:

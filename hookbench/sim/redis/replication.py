@@ -62,7 +62,7 @@ class Replica:
                 await asyncio.sleep(_RETRY_S)
                 continue
             self._connection = connection
-            connection.on_message = self._on_message
+            connection.on_message(self._on_message)
             connection.on_lost = partial(_set, lost)
             connection.send(Sync())
             await lost.wait()

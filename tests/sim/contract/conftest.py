@@ -66,19 +66,26 @@ def redis_broker(world):
     broker.stop()
 
 
-@pytest.fixture(params=contract.REDIS_QUEUES)
+@pytest.fixture
+def nats_broker(world):
+    broker = world.start_nats()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(params=contract.BROKER_QUEUES)
 def kind(request):
     return request.param
 
 
 @pytest.fixture
-async def opened(kind, redis_broker, names):
+async def opened(kind, request, names):
+    broker = "nats_broker" if kind == "jetstream" else "redis_broker"
+    url = request.getfixturevalue(broker).url
     async with contextlib.AsyncExitStack() as stack:
 
         async def open_one():
-            return await stack.enter_async_context(
-                contract.open_queue(kind, redis_broker.url, names)
-            )
+            return await stack.enter_async_context(contract.open_queue(kind, url, names))
 
         yield open_one
 
@@ -99,7 +106,8 @@ queue_of_own_broker = contract.queue_of_own_broker
 
 
 @pytest.fixture
-def own_broker(world):
-    broker = world.start_redis(durability=contract.Durability.FSYNC)
+def own_broker(kind, world):
+    start = world.start_nats if kind == "jetstream" else world.start_redis
+    broker = start(durability=contract.Durability.FSYNC)
     yield broker
     broker.stop()

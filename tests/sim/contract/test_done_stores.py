@@ -5,6 +5,6 @@ import pytest
 from tests.contract.test_done_store import *  # noqa: F403 - the suite is the same
 
 
-@pytest.fixture(params=["redis"])
+@pytest.fixture(params=["redis", "kv", "joint"])
 def kind(request):
     return request.param
