@@ -35,6 +35,7 @@ class ConsumerConfig(msgspec.Struct, kw_only=True):
     inactive_threshold: int = 0
     num_replicas: int = 0
     mem_storage: bool = False
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Fill in what the server fills in."""

@@ -250,7 +250,7 @@ class JetStream:
             "config": {
                 name: value
                 for name, value in msgspec.to_builtins(consumer.config).items()
-                if value not in ("", False)
+                if value not in ("", False, {})
             },
             **consumer.state(),
         }

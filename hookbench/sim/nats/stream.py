@@ -53,6 +53,7 @@ class StreamConfig(msgspec.Struct, kw_only=True):
     allow_rollup_hdrs: bool = False
     allow_direct: bool = False
     mirror_direct: bool = False
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
     consumer_limits: dict[str, int] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
