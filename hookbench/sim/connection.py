@@ -134,7 +134,8 @@ class Connection:
         if way in self._link.cut:
             self._link.held[way].append(lambda: self._send(way, arrive, hold_ns=hold_ns))
             return
-        not_before_ns = self._last_ns[way]
+        # Later by a nanosecond at least: what is due at one time may be dealt with in any order.
+        not_before_ns = self._last_ns[way] + 1
         if hold_ns:
             not_before_ns = max(not_before_ns, self._network.loop.now_ns) + hold_ns
         due_ns = self._network.carry(self._link, way, arrive, not_before_ns=not_before_ns)

@@ -35,9 +35,10 @@ from hookbench.sim.dialer import SimulatedDialer
 from hookbench.sim.loop import SimulatedLoop
 from hookbench.sim.nats.server import NatsServer
 from hookbench.sim.network import Network
+from hookbench.sim.redis.log import LogEntry, survivors
 from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.redis.server import RedisServer
-from hookbench.sim.redis.settings import RedisSettings
+from hookbench.sim.redis.settings import Persistence, RedisSettings
 from hookbench.sim.simulate import simulate
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.sleep import SleepHandler
@@ -81,6 +82,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         ack_wait_s: of the consumer.
         redis_lease_s: of a worker's list.
         drain_s: how long the end waits until nothing moves any more.
+        persistence: of Redis.
     """
 
     design: Design = Design.GUIDE
@@ -93,6 +95,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     ack_wait_s: float = 5.0
     redis_lease_s: float = 2.0
     drain_s: float = 60.0
+    persistence: Persistence = Persistence.ALWAYS
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -153,10 +156,10 @@ class SimulatedSite:
         self._phase_file = folder / "phase.json"
         self._steps: list[tuple[int, Phase]] = []
         self._stream = StreamSettings(storage="file")
-        node = self.network.node(REDIS)
-        node.start(RedisServer(loop, node, engine, settings=RedisSettings()))
-        nats = self.network.node(NATS)
-        nats.start(NatsServer(loop, nats))
+        self._redis_log: list[LogEntry] = []
+        self._nats: NatsServer | None = None
+        self.start_redis()
+        self.start_nats()
         (folder / "ledger").mkdir()
         self._effects = SqliteEffectStore(folder / "effects.sqlite", writer=1, clock=self.clock)
 
@@ -255,6 +258,33 @@ class SimulatedSite:
         running: asyncio.Task[Any] = task
         return running
 
+    def kill_redis(self) -> None:
+        """SIGKILL; what its AOF has is there when it is started again."""
+        node = self.network.node(REDIS)
+        server = self._redis
+        kept = survivors(server.log, server.settings.persistence, cut_us=None)
+        self._redis_log = server.log[:kept]
+        node.kill()
+
+    def start_redis(self) -> None:
+        """Start it, on what was left."""
+        node = self.network.node(REDIS)
+        settings = RedisSettings(persistence=self.plan.persistence)
+        self._redis = RedisServer(
+            self.loop, node, self._engine, settings=settings, log=self._redis_log
+        )
+        node.start(self._redis)
+
+    def kill_nats(self) -> None:
+        """SIGKILL; the streams are on its disk."""
+        self.network.node(NATS).kill()
+
+    def start_nats(self) -> None:
+        """Start it, on what was left."""
+        node = self.network.node(NATS)
+        self._nats = NatsServer(self.loop, node, before=self._nats)
+        node.start(self._nats)
+
     async def run(self, faults: Sequence["Fault"]) -> Outcome:
         """The whole timeline, the drain, and the account."""
         plan = self.plan
@@ -320,6 +350,7 @@ class SimulatedSite:
             planned_starts_ns=starts,
             effects=read_effects(self._folder / "effects.sqlite"),
             bounds=Bounds(),
+            latencies=False,
         )
 
 

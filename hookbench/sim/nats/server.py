@@ -17,7 +17,7 @@ from hookbench.sim.nats.frames import (
     status_headers,
 )
 from hookbench.sim.nats.jetstream import JetStream
-from hookbench.sim.nats.subjects import matches
+from hookbench.sim.nats.subjects import is_literal, matches
 from hookbench.sim.network import Node
 
 __all__ = ["MAX_PAYLOAD_BYTES", "NatsServer"]
@@ -56,6 +56,8 @@ class NatsServer:
         self._clock = SimulatedClock(loop, wall_offset_ns=wall_offset_ns)
         self._version = version
         self._sessions: dict[NatsSession, None] = {}
+        self._literal: dict[str, dict[Subscription, None]] = {}
+        self._patterns: dict[Subscription, str] = {}
         self._clients = 0
         self._context = contextvars.Context()
         self._serving: NatsServer = self
@@ -109,6 +111,8 @@ class NatsServer:
     def drop(self, session: "NatsSession") -> None:
         """A session has ended."""
         self._sessions.pop(session, None)
+        for subscription in session.subscriptions:
+            self.unsubscribe(subscription)
 
     def _after(self, delay_ns: int, call: Callable[[], None]) -> Any:
         """Call something later, unless no server runs there then."""
@@ -122,14 +126,32 @@ class NatsServer:
 
         return self._loop.call_at_ns(self._loop.now_ns + delay_ns, due, context=self._context)
 
+    def subscribe(self, subscription: "Subscription") -> None:
+        """A session wants what is published to a subject or pattern."""
+        pattern = subscription.pattern
+        if is_literal(pattern):
+            self._literal.setdefault(pattern, {})[subscription] = None
+        else:
+            self._patterns[subscription] = pattern
+
+    def unsubscribe(self, subscription: "Subscription") -> None:
+        """It does not any more."""
+        self._patterns.pop(subscription, None)
+        self._literal.get(subscription.pattern, {}).pop(subscription, None)
+
+    def _taking(self, subject: str) -> "list[Subscription]":
+        found = list(self._literal.get(subject, ()))
+        found += [item for item, pattern in self._patterns.items() if matches(pattern, subject)]
+        return found
+
     def has_interest(self, subject: str) -> bool:
         """Whether somebody subscribes to it."""
-        return any(session.takes(subject) for session in self._sessions)
+        return bool(self._taking(subject))
 
     def deliver(self, inbox: str, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
         """Send a message to whoever subscribes to ``inbox``, under a subject of its own."""
-        for session in list(self._sessions):
-            session.send_to(inbox, subject, reply, headers, payload)
+        for subscription in self._taking(inbox):
+            subscription.session.send(subscription, subject, reply, headers, payload)
 
     def tell(self, inbox: str, status: str, headers: Headers) -> None:
         """Send a status."""
@@ -165,14 +187,29 @@ class NatsServer:
         return taken or stored is not None
 
 
+class Subscription:
+    """One subscription of a session.
+
+    Attributes:
+        left: messages until it ends by itself; ``None`` for no end.
+    """
+
+    __slots__ = ("left", "pattern", "session", "sid")
+
+    def __init__(self, session: "NatsSession", sid: bytes, pattern: str) -> None:
+        self.session = session
+        self.sid = sid
+        self.pattern = pattern
+        self.left: int | None = None
+
+
 class NatsSession:
     """The server's side of a connection."""
 
     def __init__(self, server: NatsServer, connection: Connection) -> None:
         self._server = server
         self._connection = connection
-        self._subscriptions: dict[bytes, str] = {}
-        self._left: dict[bytes, int] = {}
+        self._by_sid: dict[bytes, Subscription] = {}
         self._no_responders = False
 
     def on_message(self, data: bytes) -> None:
@@ -188,23 +225,31 @@ class NatsSession:
         """What it subscribed to is forgotten."""
         self._server.drop(self)
 
-    def takes(self, subject: str) -> bool:
-        """Whether it subscribes to a subject."""
-        return any(matches(pattern, subject) for pattern in self._subscriptions.values())
+    @property
+    def subscriptions(self) -> "list[Subscription]":
+        """What it subscribes to."""
+        return list(self._by_sid.values())
 
-    def send_to(self, inbox: str, subject: str, reply: str, headers: bytes, payload: bytes) -> None:
-        """Send a message to each of its subscriptions to ``inbox``."""
-        for sid, pattern in list(self._subscriptions.items()):
-            if matches(pattern, inbox):
-                self._connection.answer(message_frame(subject, sid, reply, headers, payload))
-                if sid in self._left:
-                    self._count_down(sid)
+    def send(
+        self,
+        subscription: "Subscription",
+        subject: str,
+        reply: str,
+        headers: bytes,
+        payload: bytes,
+    ) -> None:
+        """Send a message to one of its subscriptions."""
+        sid = subscription.sid
+        self._connection.answer(message_frame(subject, sid, reply, headers, payload))
+        if subscription.left is not None:
+            subscription.left -= 1
+            if subscription.left <= 0:
+                self._end(sid)
 
-    def _count_down(self, sid: bytes) -> None:
-        self._left[sid] -= 1
-        if self._left[sid] <= 0:
-            del self._left[sid]
-            self._subscriptions.pop(sid, None)
+    def _end(self, sid: bytes) -> None:
+        subscription = self._by_sid.pop(sid, None)
+        if subscription is not None:
+            self._server.unsubscribe(subscription)
 
     def _connect(self, frame: Frame) -> None:
         self._no_responders = bool(frame.settings().get("no_responders"))
@@ -216,15 +261,17 @@ class NatsSession:
         """This server sends no pings that would be counted."""
 
     def _subscribe(self, frame: Frame) -> None:
-        self._subscriptions[frame.words[-1]] = frame.words[0].decode()
+        subscription = Subscription(self, frame.words[-1], frame.words[0].decode())
+        self._by_sid[subscription.sid] = subscription
+        self._server.subscribe(subscription)
 
     def _unsubscribe(self, frame: Frame) -> None:
         sid = frame.words[0]
-        if len(frame.words) > 1 and int(frame.words[1]) > 0:
-            self._left[sid] = int(frame.words[1])
+        limited = len(frame.words) > 1 and int(frame.words[1]) > 0
+        if limited and sid in self._by_sid:
+            self._by_sid[sid].left = int(frame.words[1])
         else:
-            self._subscriptions.pop(sid, None)
-            self._left.pop(sid, None)
+            self._end(sid)
 
     def _publish(self, frame: Frame) -> None:
         sizes = 2 if frame.verb == b"HPUB" else 1

@@ -7,7 +7,7 @@ import msgspec
 
 from hookbench.sim.nats.errors import StreamError
 from hookbench.sim.nats.frames import headers_of
-from hookbench.sim.nats.subjects import matches
+from hookbench.sim.nats.subjects import is_literal, matches
 
 __all__ = ["StoredMessage", "Stream", "StreamConfig"]
 
@@ -178,6 +178,8 @@ class Stream:
         held = self._by_subject.get(subject)
         if held is not None:
             return self.messages[next(reversed(held))]
+        if is_literal(subject):
+            return None
         found = [
             next(reversed(sequences))
             for name, sequences in self._by_subject.items()

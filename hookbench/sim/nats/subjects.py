@@ -1,13 +1,18 @@
 """Subjects and patterns: ``*`` stands for one token, ``>`` for the rest."""
 
-__all__ = ["matches"]
+__all__ = ["is_literal", "matches"]
+
+
+def is_literal(pattern: str) -> bool:
+    """Whether it stands for itself alone."""
+    return "*" not in pattern and ">" not in pattern
 
 
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subject falls under a pattern."""
     if pattern == subject:
         return True
-    if "*" not in pattern and ">" not in pattern:
+    if is_literal(pattern):
         return False
     wanted, tokens = pattern.split("."), subject.split(".")
     for place, part in enumerate(wanted):
