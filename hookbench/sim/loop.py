@@ -26,7 +26,12 @@ from heapq import heappop, heappush
 from typing import Any, TypeVar
 
 from hookbench.clock import NS_PER_S
-from hookbench.sim.errors import DeadlockError, SpentError, UnretrievedError
+from hookbench.sim.errors import (
+    DeadlockError,
+    SimulationError,
+    SpentError,
+    UnretrievedError,
+)
 from hookbench.sim.processes import PROCESS, Processes
 from hookbench.sim.refused import refuse_all
 from hookbench.sim.waiting import where_it_waits
@@ -248,10 +253,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._close_generator)
         try:
-            while not self._ending:
-                self._run_ready()
-                if not self._ending:
-                    self._jump()
+            self._run()
             if self._failed:
                 message, error = self._failed.pop(0)
                 raise UnretrievedError(message) from error
@@ -281,13 +283,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._failed.append((str(context.get("message")), error))
         self.stop()
 
-    def _run_ready(self) -> None:
-        """Run what is ready and what becomes so: most of the time is spent here."""
+    def _run(self) -> None:
+        """Run what is ready and what becomes so, then jump: most of the time is spent here."""
         queue, processes, limit = self._queue, self.processes, self._limit_calls
-        pop, calls, interleave = queue.popleft, self.calls, self._interleave
+        pop, jump, calls, interleave = queue.popleft, self._jump, self.calls, self._interleave
         turn = 0
+        callback: Any = None
         try:
-            while queue and not self._ending:
+            while not self._ending:
+                if not queue:
+                    jump()
+                    continue
                 if interleave is not None and not turn:
                     turn = self._shuffle(interleave)
                 turn -= 1
@@ -298,7 +304,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 context.run(callback, *arguments)
                 if calls > limit:
                     raise SpentError(f"{limit} callbacks ran without an end", self.tasks)
-        except (SystemExit, KeyboardInterrupt, SpentError):
+        except (SystemExit, KeyboardInterrupt, SimulationError):
             raise
         except BaseException as error:
             raise UnretrievedError(f"callback {callback!r} failed") from error
