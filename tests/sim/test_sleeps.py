@@ -1,4 +1,4 @@
-"""The measurement of target 6 measures the same thing in every way; see tests/evidence/sleeps.py."""
+"""Target 6 measures the same thing in every way; see tests/evidence/sleeps.py."""
 
 import pytest
 

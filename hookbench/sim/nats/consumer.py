@@ -14,7 +14,11 @@ from hookbench.sim.nats.subjects import matches
 __all__ = ["Consumer", "ConsumerConfig", "Host", "Pull"]
 
 _DEFAULT_ACK_WAIT_NS = 30_000_000_000
-_FIXED = ("deliver_policy", "opt_start_seq", "ack_policy")
+_FIXED = {
+    "deliver_policy": "deliver policy",
+    "opt_start_seq": "start sequence",
+    "ack_policy": "ack policy",
+}
 """What cannot be changed of a consumer that exists (error 10012)."""
 
 
@@ -95,7 +99,6 @@ class Consumer:
         self._host = host
         self._next = self._first_sequence()
         self._delivered = 0
-        self._last_delivered = self._next - 1
         self._pending: dict[int, Pending] = {}
         self._counts: dict[int, int] = {}
         self._again: deque[int] = deque()
@@ -106,17 +109,22 @@ class Consumer:
         self._idle_since_ns = host.now_ns()
 
     def _first_sequence(self) -> int:
-        policy = self.config.deliver_policy
+        """Where the policy says, but not before what the stream has."""
+        policy, end = self.config.deliver_policy, self.stream.last_sequence + 1
         if policy == "by_start_sequence":
-            return max(1, self.config.opt_start_seq)
-        if policy == "new":
-            return self.stream.last_sequence + 1
-        if policy == "last":
+            wanted = self.config.opt_start_seq
+        elif policy == "new":
+            wanted = end
+        elif policy == "last":
             last = self.stream.last_of(self.config.filter_subject or ">")
-            return 1 if last is None else last.sequence
-        if policy != "all":
+            wanted = end if last is None else last.sequence
+        elif policy == "all":
+            wanted = 1
+        else:
             raise StreamError(400, 10012, f"deliver policy {policy} is not simulated")
-        return 1
+        if not self.stream.last_sequence:
+            return max(1, wanted)
+        return max(wanted, self.stream.first_sequence)
 
     def matches(self, message: StoredMessage) -> bool:
         """Whether a message is for this consumer."""
@@ -135,16 +143,16 @@ class Consumer:
         Raises:
             StreamError: something that cannot be changed is different.
         """
-        for name in _FIXED:
+        for name, told in _FIXED.items():
             if getattr(config, name) != getattr(self.config, name):
-                raise StreamError(500, 10012, f"{name.replace('_', ' ')} can not be updated")
+                raise StreamError(500, 10012, f"{told} can not be updated")
         self.config = config
         self._unread = self._count_unread()
         self.serve()
 
     def on_stored(self, message: StoredMessage) -> None:
         """The stream has something new."""
-        if self.matches(message):
+        if message.sequence >= self._next and self.matches(message):
             self._unread += 1
             self.serve()
 
@@ -154,6 +162,10 @@ class Consumer:
             self._unread -= 1
         self._pending.pop(message.sequence, None)
         self._counts.pop(message.sequence, None)
+
+    def on_purged(self, first_sequence: int) -> None:
+        """The stream was purged: what is gone is not waited for."""
+        self._next = max(self._next, first_sequence)
 
     def ask(self, pull: Pull, *, no_wait: bool) -> None:
         """A pull request has arrived."""
@@ -192,7 +204,10 @@ class Consumer:
             if message is None:
                 if pull.one_shot and pull.delivered:
                     self._waiting.popleft()
-                    self._end(pull)
+                    if pull.expires_ns:
+                        self._end(pull)
+                    else:
+                        self._host.status(pull.reply, "404 No Messages", {})
                     continue
                 return
             self._deliver(message, pull)
@@ -240,7 +255,6 @@ class Consumer:
 
     def _deliver(self, message: StoredMessage, pull: Pull) -> None:
         self._delivered += 1
-        self._last_delivered = max(self._last_delivered, message.sequence)
         pull.left -= 1
         pull.delivered += 1
         count = self._counts.get(message.sequence, 1)
@@ -279,8 +293,16 @@ class Consumer:
         if late:
             self.serve()
 
-    def answer(self, sequence: int, word: bytes) -> None:
-        """An acknowledgement, of whatever kind; of what is not pending it changes nothing."""
+    def answer(self, sequence: int, word: bytes, *, count: int) -> None:
+        """An acknowledgement, of whatever kind; of what is not pending it changes nothing.
+
+        Args:
+            sequence: of the message.
+            word: what it says; nothing is a plain one.
+            count: which delivery it is about.
+        """
+        if word.startswith(b"+TERM"):
+            self._terminated(sequence, count)
         held = self._pending.get(sequence)
         if held is None:
             return
@@ -293,10 +315,8 @@ class Consumer:
             self._nak(sequence, held, word)
         else:
             del self._pending[sequence]
-            count = self._counts.pop(sequence, 1)
+            self._counts.pop(sequence, None)
             self._forget_again(sequence)
-            if word.startswith(b"+TERM"):
-                self._terminated(sequence, held, count)
         self.serve()
 
     def _nak(self, sequence: int, held: Pending, word: bytes) -> None:
@@ -309,7 +329,7 @@ class Consumer:
         else:
             self._again.append(sequence)
 
-    def _terminated(self, sequence: int, held: Pending, count: int) -> None:
+    def _terminated(self, sequence: int, count: int) -> None:
         self._host.advise(
             f"MSG_TERMINATED.{self.stream.config.name}.{self.name}",
             {
@@ -317,7 +337,6 @@ class Consumer:
                 "stream": self.stream.config.name,
                 "consumer": self.name,
                 "stream_seq": sequence,
-                "consumer_seq": held.consumer_sequence,
                 "deliveries": count,
             },
         )
@@ -343,9 +362,9 @@ class Consumer:
     def state(self) -> dict[str, Any]:
         """As CONSUMER.INFO tells it, without its settings."""
         self.stream.expire()
-        floor = min(self._pending, default=self._last_delivered + 1) - 1
+        floor = min(self._pending, default=self._next) - 1
         return {
-            "delivered": {"consumer_seq": self._delivered, "stream_seq": self._last_delivered},
+            "delivered": {"consumer_seq": self._delivered, "stream_seq": self._next - 1},
             "ack_floor": {"consumer_seq": 0, "stream_seq": max(0, floor)},
             "num_ack_pending": len(self._pending),
             "num_redelivered": len(self._counts),

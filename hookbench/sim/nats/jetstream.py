@@ -10,6 +10,7 @@ import msgspec
 from hookbench.sim.nats.consumer import Consumer, ConsumerConfig, Host, Pull
 from hookbench.sim.nats.errors import StreamError
 from hookbench.sim.nats.stream import StoredMessage, Stream, StreamConfig
+from hookbench.sim.nats.subjects import matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +96,7 @@ class JetStream:
         consumer = self._consumers.get((tokens[2], tokens[3]))
         if consumer is None:
             return False
-        consumer.answer(int(tokens[5]), word)
+        consumer.answer(int(tokens[5]), word, count=int(tokens[4]))
         return True
 
     def ask(self, subject: str, reply: str, payload: bytes) -> bool:
@@ -201,7 +202,12 @@ class JetStream:
 
     def _purge_stream(self, words: list[str], body: Any) -> Answer:
         stream = self._find(words[0])
-        gone = stream.purge(str(body.get("filter") or ""), int(body.get("seq") or 0))
+        pattern = str(body.get("filter") or "")
+        gone = stream.purge(pattern, int(body.get("seq") or 0))
+        for consumer in self._of(words[0]):
+            if not pattern or matches(pattern, consumer.config.filter_subject):
+                left = stream.next_of(pattern, 1)
+                consumer.on_purged(stream.last_sequence + 1 if left is None else left.sequence)
         return {"success": True, "purged": gone}
 
     def _get_message(self, words: list[str], body: Any) -> Answer:

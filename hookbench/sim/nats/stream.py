@@ -105,17 +105,17 @@ class Stream:
         now_ns = self._wall_ns()
         self.expire()
         told = headers_of(headers) if headers else {}
-        message_id = told.get("Nats-Msg-Id")
-        if message_id is not None:
-            known = self._known(message_id, now_ns)
-            if known is not None:
-                return {"stream": self.config.name, "seq": known, "duplicate": True}
         expected = told.get("Nats-Expected-Last-Subject-Sequence")
         if expected is not None:
             last = self.last_of(subject)
             found = 0 if last is None else last.sequence
             if int(expected) != found:
                 raise StreamError(400, 10071, f"wrong last sequence: {found}")
+        message_id = told.get("Nats-Msg-Id")
+        if message_id is not None:
+            known = self._known(message_id, now_ns)
+            if known is not None:
+                return {"stream": self.config.name, "seq": known, "duplicate": True}
         self._make_room(subject, len(payload))
         self.last_sequence += 1
         message = StoredMessage(self.last_sequence, subject, headers, payload, now_ns)
@@ -173,6 +173,11 @@ class Stream:
         """The first message of a stream that has one."""
         return self.messages[next(iter(self.messages))]
 
+    @property
+    def first_sequence(self) -> int:
+        """Of the first message, or of the next one in a stream that has none."""
+        return self.first().sequence if self.messages else self.last_sequence + 1
+
     def last_of(self, subject: str) -> StoredMessage | None:
         """The last message of a subject or pattern."""
         held = self._by_subject.get(subject)
@@ -205,7 +210,7 @@ class Stream:
             raise StreamError(400, 10057, "message delete not permitted")
         message = self.messages.get(sequence)
         if message is None:
-            raise StreamError(400, 10057, "no message found")
+            raise StreamError(400, 10043, f"sequence {sequence} not found")
         self._remove(message)
 
     def purge(self, pattern: str, below: int) -> int:
@@ -233,7 +238,7 @@ class Stream:
         """As STREAM.INFO tells it; with the number of messages per subject of a pattern."""
         self.expire()
         empty = not self.messages
-        first = self.last_sequence + 1 if empty else self.first().sequence
+        first = self.first_sequence
         told: dict[str, Any] = {
             "messages": len(self.messages),
             "bytes": self._bytes,
