@@ -45,6 +45,7 @@ def make_account(
     bounds: Bounds | None = None,
     faults: Sequence[FaultWindow] = (),
     without: Collection[int] = (),
+    latencies: bool = True,
 ) -> Account:
     """Account for every task of a run.
 
@@ -59,6 +60,7 @@ def make_account(
         bounds: what the run is held against.
         faults: those that fired.
         without: invariants whose checkers are left out.
+        latencies: whether they are counted: most of the time of a short run's account.
     """
     columns = TaskColumns(ledger)
     if residue is not None and residue.ended:
@@ -76,7 +78,7 @@ def make_account(
         rows=_rows(steps),
         faults=list(faults),
     )
-    histograms = fill_latencies(history)
+    histograms = fill_latencies(history) if latencies else []
     if planned_starts_ns is not None:
         for step, count in zip(steps, count_offered(columns, planned_starts_ns), strict=True):
             history.rows[PHASE, step.index].offered = count

@@ -30,11 +30,12 @@ from hookbench.migration.outbox import Outbox
 from hookbench.migration.outbox_file import OutboxFile, hold_outbox
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase
-from hookbench.migration.preflight import check_brokers
+from hookbench.migration.preflight import BrokerCheck, check_brokers
 from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.publishing import PublishPatience
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.null import NullPublish
 from hookbench.queues.redis_kind import RedisKind
@@ -117,6 +118,8 @@ class LoadGenerator:
         ledger: records, and is told the phase.
         announce: is told what the process does.
         wrap: puts something between the source of the tasks and their sending.
+        dialer: opens its connections.
+        check: looks at the brokers before it begins.
 
     Raises:
         SettingError, TraceError: a setting of the load cannot be used.
@@ -130,7 +133,10 @@ class LoadGenerator:
         ledger: LedgerWriter | None = None,
         announce: Announce | None = None,
         wrap: Callable[[TaskSource], TaskSource] | None = None,
+        dialer: Dialer = NETWORK,
+        check: BrokerCheck = check_brokers,
     ) -> None:
+        self._check = check
         self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
         self._clock = clock
@@ -148,6 +154,7 @@ class LoadGenerator:
             nats_monitor_url=settings.nats_monitor_url,
             nats_sync_interval_s=settings.nats_sync_interval_s,
             redis_kind=settings.redis_kind,
+            dialer=dialer,
         )
         self._service: ReceiveSyncService | None = None
         self._outbox: Outbox | None = None
@@ -210,7 +217,7 @@ class LoadGenerator:
         settings = self._settings
         index, phase = self._phases.read()
         if not settings.null:
-            await check_brokers(
+            await self._check(
                 phase,
                 redis_url=settings.redis_url,
                 nats_url=settings.nats_url,

@@ -1,6 +1,7 @@
 """Ask the brokers of a phase who they are, before a process begins to use them."""
 
 import logging
+from typing import Protocol
 
 from hookbench.brokers.probe import probe_nats, probe_redis
 from hookbench.brokers.redis_memory import check_redis_memory
@@ -10,9 +11,24 @@ from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.phases import Phase
 from hookbench.queues.connections import Connections
 
-__all__ = ["check_brokers", "check_sync_interval"]
+__all__ = ["BrokerCheck", "check_brokers", "check_sync_interval"]
 
 _log = logging.getLogger(__name__)
+
+
+class BrokerCheck(Protocol):
+    """``check_brokers``, or what stands in for it."""
+
+    async def __call__(
+        self,
+        phase: Phase,
+        *,
+        redis_url: str | None,
+        nats_url: str | None,
+        measures: Measures = NO_MEASURES,
+    ) -> None:
+        """Refuse to start on a broker that cannot be used."""
+        ...
 
 
 async def check_brokers(

@@ -7,6 +7,7 @@ import msgspec
 from hookbench.clock import Clock
 from hookbench.errors import BrokerUnreachableError, SettingError
 from hookbench.queues.advisories import ensure_advisory_stream
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.epochs import (
     FIRST_ENTRY,
     Entry,
@@ -23,7 +24,7 @@ from hookbench.queues.jetstream import (
     ensure_stream,
 )
 from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
-from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_kind import RedisKind
 from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.task_types import ensure_typed_consumer
@@ -57,7 +58,9 @@ class Connections:
         nats_monitor_url: str | None = None,
         nats_sync_interval_s: float | None = None,
         redis_kind: RedisKind = RedisKind.LIST,
+        dialer: Dialer = NETWORK,
     ) -> None:
+        self._dialer = dialer
         self._redis_url = redis_url
         self._nats_url = nats_url
         self._names = names
@@ -97,7 +100,9 @@ class Connections:
             SettingError: no URL was given, or it is none.
         """
         if self._redis is None:
-            self._redis = connect_redis(self.redis_url, block_timeout_secs=self._block_timeout_secs)
+            self._redis = self._dialer.redis(
+                self.redis_url, block_timeout_secs=self._block_timeout_secs
+            )
         return self._redis
 
     @property
@@ -126,7 +131,7 @@ class Connections:
         if self._nats is None:
             if not self._nats_url:
                 raise SettingError("this phase uses NATS: give --nats-url or HOOKBENCH_NATS_URL")
-            transport = await AppTransport.connect(
+            transport = await self._dialer.nats(
                 self._nats_url, names=self._names, clock=self._clock, measures=self._measures
             )
             try:

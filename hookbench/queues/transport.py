@@ -6,6 +6,7 @@ no request has to run out first.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self, cast
@@ -213,6 +214,7 @@ class AppTransport:
         sync_ack: bool = False,
         clock: Clock | None = None,
         measures: NatsMeasures = GUIDE_NATS,
+        connect: Callable[..., Awaitable[NatsClient]] | None = None,
     ) -> Self:
         """Connect; afterwards the client reconnects for ever.
 
@@ -223,6 +225,7 @@ class AppTransport:
             sync_ack: see the class.
             clock: see the class.
             measures: see the class; ``short_pings`` concerns the connection itself.
+            connect: makes the client, as ``connect_client`` does.
 
         Raises:
             BrokerUnreachableError: no server answers at ``url`` now.
@@ -231,7 +234,7 @@ class AppTransport:
         urls = url.split(",")
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S * len(urls)):
-                client = await connect_client(
+                client = await (connect or connect_client)(
                     urls if len(urls) > 1 else url,  # an empty one is an error of its own
                     connect_timeout=int(_CONNECT_TIMEOUT_S),
                     reconnect_time_wait=0.25,

@@ -15,9 +15,10 @@ from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.model import Place, Residue
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.epochs import current_consumer
 from hookbench.queues.moving import moved_key
-from hookbench.queues.redis_client import broker_errors, connect_redis
+from hookbench.queues.redis_client import broker_errors
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.stream_survey import StreamSurvey
@@ -37,10 +38,19 @@ _POLL_S = 0.1
 class Observer:
     """Reads, never writes."""
 
-    def __init__(self, redis_url: str, nats_url: str, names: Names, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        redis_url: str,
+        nats_url: str,
+        names: Names,
+        *,
+        clock: Clock,
+        dialer: Dialer = NETWORK,
+    ) -> None:
         self._names = names
         self._clock = clock
-        self._redis = connect_redis(redis_url)
+        self._dialer = dialer
+        self._redis = dialer.redis(redis_url)
         self._lists = RedisSurvey(self._redis, names=names)
         self._stream = StreamSurvey(self._redis, names=names)
         self._nats_url = nats_url
@@ -51,7 +61,7 @@ class Observer:
 
     async def _nats(self) -> AppTransport:
         if self._transport is None:
-            self._transport = await AppTransport.connect(
+            self._transport = await self._dialer.nats(
                 self._nats_url, names=self._names, clock=self._clock
             )
         return self._transport

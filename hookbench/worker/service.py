@@ -20,13 +20,14 @@ from hookbench.migration.done_store import DoneStore, authority_of
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, check_redis_kind, read_route
-from hookbench.migration.preflight import check_brokers, check_sync_interval
+from hookbench.migration.preflight import BrokerCheck, check_brokers, check_sync_interval
 from hookbench.migration.read_both import AgedTasks
 from hookbench.migration.reconcile_loop import ReconcileLoop, open_reconciler
 from hookbench.migration.reconciliation import Reconciler
 from hookbench.migration.redis_reads import RedisReads
 from hookbench.queues.base import NatsConsumeFn
 from hookbench.queues.connections import Connections
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.epoch_reading import make_epoch_consume
 from hookbench.queues.epochs import NEVER, Entry
 from hookbench.queues.redis_client import RedisClient
@@ -62,6 +63,8 @@ class WorkerService:
         metrics: counters, for those who ask for them.
         announce: is told what the process does.
         entropy: for the name of its work lists.
+        dialer: opens its connections.
+        check: looks at the brokers before it begins.
     """
 
     def __init__(
@@ -75,7 +78,10 @@ class WorkerService:
         metrics: HookMetrics | None = None,
         announce: Announce | None = None,
         entropy: Entropy | None = None,
+        dialer: Dialer = NETWORK,
+        check: BrokerCheck = check_brokers,
     ) -> None:
+        self._check = check
         self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
         self._handler = handler
@@ -98,6 +104,7 @@ class WorkerService:
             nats_monitor_url=settings.nats_monitor_url,
             nats_sync_interval_s=settings.nats_sync_interval_s,
             redis_kind=settings.redis_kind,
+            dialer=dialer,
         )
         self._parts = {
             task_type: MeasuredParts(
@@ -141,7 +148,7 @@ class WorkerService:
         """
         try:
             index, phase = self._phases.read()
-            await check_brokers(
+            await self._check(
                 phase,
                 redis_url=self._settings.redis_url,
                 nats_url=self._settings.nats_url,

@@ -1,0 +1,1 @@
+"""The deterministic simulation: virtual time, simulated brokers, faults from a seed."""

@@ -1,0 +1,23 @@
+"""Subjects and patterns: ``*`` stands for one token, ``>`` for the rest."""
+
+__all__ = ["is_literal", "matches"]
+
+
+def is_literal(pattern: str) -> bool:
+    """Whether it stands for itself alone."""
+    return "*" not in pattern and ">" not in pattern
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject falls under a pattern."""
+    if pattern == subject:
+        return True
+    if is_literal(pattern):
+        return False
+    wanted, tokens = pattern.split("."), subject.split(".")
+    for place, part in enumerate(wanted):
+        if part == ">":
+            return len(tokens) > place
+        if place >= len(tokens) or part not in ("*", tokens[place]):
+            return False
+    return len(wanted) == len(tokens)

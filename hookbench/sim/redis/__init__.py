@@ -1,0 +1,1 @@
+"""A simulated Redis: its commands, scripts, persistence and replication, without a socket."""

@@ -1,0 +1,324 @@
+"""The simulated JetStream and a real one are given the same requests by the same client, nats-py.
+
+What differs by nature is left out: times, the names of servers and inboxes, sizes on the disk.
+What depends on time passing is for the contract suite, but for naks, which come back at once.
+"""
+
+import asyncio
+import contextlib
+import json
+import uuid
+
+import nats.errors
+import nats.js.errors
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StreamConfig
+
+from hookbench.queues.reconnecting import connect_client
+from hookbench.sim.loop import SimulatedLoop
+from tests.sim.world import World
+
+EXAMPLES, STEPS = 25, 25
+SUBJECTS = ["a", "b", "c.d"]
+STREAMS = ["S", "K"]
+CONSUMERS = ["one", "two"]
+ACKS = ["ack", "ack_sync", "nak", "term", "in_progress"]
+PULL_S = 2.0
+
+
+class Side:
+    """One server, and a client of it in a loop of its own."""
+
+    def __init__(self, loop, connect):
+        self.loop = loop
+        self.client = loop.run_until_complete(connect())
+        self.jetstream = self.client.jetstream(timeout=5)
+        self.held = []
+
+    def do(self, request):
+        """What a request answers, or how it fails."""
+        try:
+            return self.loop.run_until_complete(request(self))
+        except nats.js.errors.APIError as error:
+            return "refused", error.code, error.err_code, error.description
+        except (nats.errors.Error, TimeoutError) as error:
+            return "failed", type(error).__name__
+
+    def close(self):
+        self.loop.run_until_complete(self.client.close())
+        self.loop.close()
+
+
+def simulated():
+    loop = SimulatedLoop()
+
+    async def connect():
+        world = World()
+        return await world.connect_client(world.start_nats().url)
+
+    return Side(loop, connect)
+
+
+def real(url):
+    return Side(asyncio.SelectorEventLoop(), lambda: connect_client(url))
+
+
+class Conformance(RuleBasedStateMachine):
+    """Both are asked the same, and must answer the same."""
+
+    url = ""
+    asked = 0
+
+    def __init__(self):
+        super().__init__()
+        self.sides = [real(self.url), simulated()]
+        self.run = uuid.uuid4().hex[:8]
+
+    def both(self, request, *, what=""):
+        type(self).asked += 1
+        expected, found = (side.do(request) for side in self.sides)
+        assert found == expected, f"{what}: simulated {found!r}, real {expected!r}"
+        return expected
+
+    def subject(self, name):
+        return f"{self.run}.{name}"
+
+    def stream(self, name):
+        return f"{name}_{self.run}"
+
+    @initialize()
+    def has_streams(self):
+        """One as the hook stream is, and one as the bucket of done-records is."""
+        configs = [
+            StreamConfig(name=self.stream("S"), subjects=[f"{self.run}.>"], storage="memory"),
+            StreamConfig(
+                name=self.stream("K"),
+                subjects=[f"k{self.run}.>"],
+                storage="memory",
+                max_msgs_per_subject=1,
+                discard=DiscardPolicy.NEW,
+            ),
+            StreamConfig(
+                name=self.stream("ADV"),
+                subjects=[
+                    f"$JS.EVENT.ADVISORY.CONSUMER.{kind}.{self.stream('S')}.>"
+                    for kind in ("MAX_DELIVERIES", "MSG_TERMINATED")
+                ],
+                storage="memory",
+            ),
+        ]
+        for config in configs:
+            self.both(lambda side, config=config: _created(side, config), what="create")
+
+    @rule(
+        name=st.sampled_from(SUBJECTS),
+        bucket=st.booleans(),
+        ident=st.sampled_from([None, None, "x", "y"]),
+        expected=st.sampled_from([None, None, 0, 1, 3]),
+    )
+    def publish(self, name, bucket, ident, expected):
+        headers = {"Nats-Msg-Id": ident} if ident else {}
+        if expected is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
+        subject = f"k{self.run}.{name}" if bucket else self.subject(name)
+
+        async def put(side):
+            ack = await side.jetstream.publish(subject, b"data", headers=headers or None)
+            return ack.seq, bool(ack.duplicate)
+
+        self.both(put, what=f"publish {headers}")
+
+    @rule()
+    def publish_where_nobody_listens(self):
+        self.both(lambda side: side.jetstream.publish(f"nobody{self.run}", b""))
+
+    @rule(
+        name=st.sampled_from(CONSUMERS),
+        subject=st.sampled_from(SUBJECTS),
+        start=st.sampled_from([None, 1, 3]),
+        max_deliver=st.sampled_from([-1, 2]),
+        max_ack_pending=st.sampled_from([1, 2, 100]),
+    )
+    def create_consumer(self, name, subject, start, max_deliver, max_ack_pending):
+        policy = DeliverPolicy.ALL if start is None else DeliverPolicy.BY_START_SEQUENCE
+        config = ConsumerConfig(
+            durable_name=name,
+            deliver_policy=policy,
+            opt_start_seq=start,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=3600,
+            max_deliver=max_deliver,
+            max_ack_pending=max_ack_pending,
+            filter_subject=self.subject(subject),
+        )
+
+        async def create(side):
+            info = await side.jetstream.add_consumer(self.stream("S"), config)
+            return _consumer(info)
+
+        self.both(create, what="create consumer")
+
+    @rule(name=st.sampled_from(CONSUMERS))
+    def delete_consumer(self, name):
+        self.both(lambda side: side.jetstream.delete_consumer(self.stream("S"), name))
+
+    @rule(name=st.sampled_from(CONSUMERS), batch=st.integers(1, 3))
+    def pull(self, name, batch):
+        """What there is now: a request that does not wait."""
+
+        async def take(side):
+            inbox = side.client.new_inbox()
+            subscription = await side.client.subscribe(inbox)
+            request = json.dumps({"batch": batch, "no_wait": True}).encode()
+            path = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream('S')}.{name}"
+            await side.client.publish(path, request, reply=inbox)
+            found = []
+            while len(found) < batch:
+                message = await subscription.next_msg(PULL_S)
+                status = (message.headers or {}).get("Status")
+                if status is not None:
+                    found.append(status)
+                    break
+                told = message.metadata
+                sequence = told.sequence.stream, told.sequence.consumer
+                found.append((message.subject, *sequence, told.num_delivered, told.num_pending))
+                side.held.append(message)
+            await subscription.unsubscribe()
+            return found
+
+        self.both(take, what=f"pull {name}")
+
+    @rule(at=st.integers(0, 5), how=st.sampled_from(ACKS))
+    def answer(self, at, how):
+        if at >= len(self.sides[0].held):
+            return
+
+        async def tell(side):
+            message = side.held[at]
+            if how != "in_progress":
+                side.held.pop(at)
+            with contextlib.suppress(nats.errors.MsgAlreadyAckdError):
+                await getattr(message, how)()
+            await side.client.flush()
+            return True
+
+        self.both(tell, what=how)
+
+    @rule(sequence=st.integers(1, 6), after=st.booleans(), name=st.sampled_from(SUBJECTS))
+    def get(self, sequence, after, name):
+        async def read(side):
+            jetstream, stream = side.jetstream, self.stream("S")
+            if after:
+                found = await jetstream.get_msg(
+                    stream, sequence, subject=self.subject(name), next=True
+                )
+            else:
+                found = await jetstream.get_msg(stream, sequence)
+            return found.seq, found.subject, found.data
+
+        self.both(read, what="get")
+
+    @rule(name=st.sampled_from([*SUBJECTS, "*", ">"]), stream=st.sampled_from(STREAMS))
+    def get_last(self, name, stream):
+        front = "k" if stream == "K" else ""
+
+        async def read(side):
+            found = await side.jetstream.get_last_msg(
+                self.stream(stream), f"{front}{self.run}.{name}"
+            )
+            return found.seq, found.subject, found.data
+
+        self.both(read, what="get last")
+
+    @rule(sequence=st.integers(1, 6))
+    def delete_message(self, sequence):
+        self.both(lambda side: side.jetstream.delete_msg(self.stream("S"), sequence), what="delete")
+
+    @rule(name=st.sampled_from(SUBJECTS))
+    def purge(self, name):
+        self.both(
+            lambda side: side.jetstream.purge_stream(self.stream("S"), subject=self.subject(name))
+        )
+
+    @invariant()
+    def states_agree(self):
+        for name in (*STREAMS, "ADV"):
+            self.both(lambda side, name=name: self._state(side, name), what=f"state of {name}")
+        for name in CONSUMERS:
+            self.both(lambda side, name=name: self._consumer(side, name), what=f"state of {name}")
+
+    async def _state(self, side, name):
+        info = await side.jetstream.stream_info(self.stream(name), subjects_filter=">")
+        state = info.state
+        return (
+            state.messages,
+            state.first_seq,
+            state.last_seq,
+            sorted((state.subjects or {}).items()),
+            state.num_deleted or 0,
+        )
+
+    async def _consumer(self, side, name):
+        return _consumer(await side.jetstream.consumer_info(self.stream("S"), name))
+
+    def teardown(self):
+        for side in self.sides:
+            for name in (*STREAMS, "ADV"):
+                side.do(lambda side, name=name: side.jetstream.delete_stream(self.stream(name)))
+            side.close()
+
+
+async def _created(side, config):
+    info = await side.jetstream.add_stream(config)
+    kept = info.config
+    return (
+        kept.subjects,
+        kept.max_msgs,
+        kept.max_msgs_per_subject,
+        kept.max_age,
+        kept.duplicate_window,
+        kept.discard,
+        kept.num_replicas,
+        info.state.messages,
+    )
+
+
+def _consumer(info):
+    return (
+        info.config.deliver_policy,
+        info.config.max_deliver,
+        info.config.max_ack_pending,
+        info.config.ack_wait,
+        info.config.filter_subject,
+        info.num_pending,
+        info.num_ack_pending,
+        info.delivered.stream_seq,
+        info.delivered.consumer_seq,
+    )
+
+
+@pytest.mark.timeout(600)
+def test_the_same_requests_have_the_same_answers(nats_broker):
+    machine = type("AgainstARealNats", (Conformance,), {"url": nats_broker.url})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    assert machine.asked > 10 * EXAMPLES
