@@ -119,7 +119,7 @@ class LoadGenerator:
         announce: is told what the process does.
         wrap: puts something between the source of the tasks and their sending.
         dialer: opens its connections.
-        check: looks at the brokers before it begins.
+        check: looks at the brokers before it begins; by default ``check_brokers``.
 
     Raises:
         SettingError, TraceError: a setting of the load cannot be used.
@@ -134,7 +134,7 @@ class LoadGenerator:
         announce: Announce | None = None,
         wrap: Callable[[TaskSource], TaskSource] | None = None,
         dialer: Dialer = NETWORK,
-        check: BrokerCheck = check_brokers,
+        check: BrokerCheck | None = None,
     ) -> None:
         self._check = check
         self._phases = PhaseSource(settings.phase, settings.phase_file)
@@ -217,7 +217,7 @@ class LoadGenerator:
         settings = self._settings
         index, phase = self._phases.read()
         if not settings.null:
-            await self._check(
+            await (self._check or check_brokers)(
                 phase,
                 redis_url=settings.redis_url,
                 nats_url=settings.nats_url,

@@ -42,10 +42,12 @@ def stop_worker(*, at_s: float, for_s: float) -> Fault:
 
 
 def kill_broker(broker: str, *, at_s: float, for_s: float = 1.0) -> Fault:
-    """SIGKILL a broker, and start it again on its data."""
+    """SIGKILL a broker, and start it again on its data; nothing, where it is down already."""
 
     async def fault(site: SimulatedSite) -> None:
         await site.clock.sleep(at_s)
+        if not site.network.node(_NODES[broker]).up:
+            return
         (site.kill_redis if broker == "redis" else site.kill_nats)()
         await site.clock.sleep(for_s)
         (site.start_redis if broker == "redis" else site.start_nats)()

@@ -151,14 +151,6 @@ class Network:
             self._links[key] = Link(self._delays)
         return self._links[key]
 
-    def links(self, *, client: str | None = None, node: str | None = None) -> list[Link]:
-        """The links that were used so far, of a client or to a node."""
-        return [
-            link
-            for (its_client, its_node), link in self._links.items()
-            if client in (None, its_client) and node in (None, its_node)
-        ]
-
     def cut(self, link: Link, *ways: Direction) -> None:
         """Let nothing arrive any more, one way or both; nobody is told."""
         link.cut.update(ways or Direction)

@@ -64,7 +64,7 @@ class WorkerService:
         announce: is told what the process does.
         entropy: for the name of its work lists.
         dialer: opens its connections.
-        check: looks at the brokers before it begins.
+        check: looks at the brokers before it begins; by default ``check_brokers``.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class WorkerService:
         announce: Announce | None = None,
         entropy: Entropy | None = None,
         dialer: Dialer = NETWORK,
-        check: BrokerCheck = check_brokers,
+        check: BrokerCheck | None = None,
     ) -> None:
         self._check = check
         self._phases = PhaseSource(settings.phase, settings.phase_file)
@@ -148,7 +148,7 @@ class WorkerService:
         """
         try:
             index, phase = self._phases.read()
-            await self._check(
+            await (self._check or check_brokers)(
                 phase,
                 redis_url=self._settings.redis_url,
                 nats_url=self._settings.nats_url,

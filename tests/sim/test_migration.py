@@ -83,7 +83,7 @@ def test_a_killed_worker_strands_a_task_of_the_guide_on_redis(tmp_path, engine):
     "faults",
     [
         [kill_worker(at_s=2.2), kill_worker(at_s=10.1), kill_worker(at_s=14.3)],
-        [kill_broker("redis", at_s=1.5, for_s=2.0)],
+        [kill_broker("redis", at_s=1.5, for_s=2.0), kill_broker("redis", at_s=2.0)],
         [kill_broker("nats", at_s=9.2, for_s=2.0), kill_broker("nats", at_s=17.0)],
         [stop_worker(at_s=1.0, for_s=6.0), stop_worker(at_s=13.0, for_s=6.5)],
         [lose_replies("worker-1", "redis", at_s=1.0, count=3)],

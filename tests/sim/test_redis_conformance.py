@@ -239,6 +239,21 @@ class Conformance(RuleBasedStateMachine):
         self.both("ZCOUNT", key, low, high)
         self.both("ZREM", key, pairs[0][1])
 
+    @rule(
+        name=st.sampled_from(["set", "zset", "text"]),
+        members=st.lists(st.sampled_from("abc"), min_size=1, max_size=2),
+    )
+    def sets(self, name, members):
+        key = self.key(name)
+        self.both("SADD", key, *members)
+        self.both("SISMEMBER", key, "a")
+        self.both("SREM", key, members[0])
+        self.both("SCARD", key)
+        self.both("ZCARD", key)
+        told = [plain(server.ask("SMEMBERS", key)) for server in (self.real, self.simulated)]
+        assert sorted(told[1]) == sorted(told[0])
+        self.both("SCAN", "0", "MATCH", f"{key}*", "COUNT", "100000000")
+
     @rule(entry=ids, options=st.sampled_from([[], ["MINID", "2"], ["MINID", "=", "3-1"]]))
     def add_entry(self, entry, options):
         self.both("XADD", self.key("stream"), *options, entry, "task", "x")

@@ -53,14 +53,6 @@ class JetStream:
             "CONSUMER.DURABLE.CREATE": self._create_consumer,
         }
 
-    def stream(self, name: str) -> Stream | None:
-        """A stream, for whoever looks from outside."""
-        return self._streams.get(name)
-
-    def consumer(self, stream: str, name: str) -> Consumer | None:
-        """A consumer, likewise."""
-        return self._consumers.get((stream, name))
-
     def begin_again(self) -> None:
         """A server is started on this data: streams in memory are gone, and whoever waited."""
         for name in [

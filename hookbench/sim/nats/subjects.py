@@ -1,5 +1,7 @@
 """Subjects and patterns: ``*`` stands for one token, ``>`` for the rest."""
 
+import functools
+
 __all__ = ["is_literal", "matches"]
 
 
@@ -8,6 +10,7 @@ def is_literal(pattern: str) -> bool:
     return "*" not in pattern and ">" not in pattern
 
 
+@functools.lru_cache(maxsize=65_536)
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subject falls under a pattern."""
     if pattern == subject:

@@ -56,9 +56,6 @@ class Waiting:
     def __init__(self) -> None:
         self._by_key: dict[bytes, dict[Waiter, None]] = {}
 
-    def __len__(self) -> int:
-        return len(self.all())
-
     def add(self, waiter: Waiter) -> None:
         """Let it wait."""
         for key in waiter.keys:

@@ -51,9 +51,6 @@ class Database:
         self.dirty = 0
         self.touched: list[bytes] = []
 
-    def __len__(self) -> int:
-        return len(self._values)
-
     def find(self, key: bytes, kind: type[Value]) -> Value | None:
         """The value of a key; ``None`` if there is none.
 

@@ -79,11 +79,6 @@ class RedisSession:
         """To a replica: something happened."""
         self._connection.answer(entry)
 
-    def close(self) -> None:
-        """The server ends the connection."""
-        self.on_closed()
-        self._connection.end_server_side(tell=True)
-
     def wait(self, waiter: Waiter) -> Reply:
         """Deal with nothing more until the waiter has its reply."""
         self._waiter = waiter
