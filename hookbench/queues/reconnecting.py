@@ -36,7 +36,14 @@ def _closed_is_reset() -> Iterator[None]:
 
 
 class _TcpTransport(TcpTransport):
-    """nats-py's; a write to a closed connection is an OSError, which it takes for what it is."""
+    """nats-py's; a write to a closed connection is an OSError, which it takes for what it is.
+
+    Attributes:
+        at_the_end: the client is being closed, and writes what it has left. If that does not go
+            out any more, whoever waits for an answer to it is told so by the end of its time.
+    """
+
+    at_the_end = False
 
     def write(self, payload: bytes) -> None:
         """As nats-py's."""
@@ -45,8 +52,19 @@ class _TcpTransport(TcpTransport):
 
     def writelines(self, payload: list[bytes]) -> None:
         """As nats-py's, in one piece: a hundred small ones cost the kernel more than the copy."""
-        with _closed_is_reset():
-            super().write(b"".join(payload))  # type: ignore[no-untyped-call]  # nats-py
+        try:
+            self.write(b"".join(payload))
+        except OSError:
+            if not self.at_the_end:
+                raise
+
+    async def drain(self) -> None:
+        """As nats-py's."""
+        try:
+            await super().drain()
+        except OSError:
+            if not self.at_the_end:
+                raise
 
     def __bool__(self) -> bool:
         # nats-py puts one of its own in the place of one that is not connected yet.
@@ -63,6 +81,12 @@ class ReconnectingClient(Client):
         self._transport = _TcpTransport()  # type: ignore[no-untyped-call]  # nats-py
         self._at_once: dict[int, MessageCallback] = {}
         self._requests = Requests(self)
+
+    async def close(self) -> None:
+        """As nats-py's, which would not end where a connection that is lost cannot be written to."""
+        if isinstance(self._transport, _TcpTransport):
+            self._transport.at_the_end = True
+        await super().close()
 
     async def request(
         self,

@@ -9,6 +9,7 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hookbench.errors import BrokerUnreachableError, PublishRefusedError
+from hookbench.queues.reconnecting import connect_client
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.transport import AppTransport
@@ -71,6 +72,25 @@ def test_a_nats_client_goes_on_reconnecting(nats_broker, names, monkeypatch):
             await transport.close()
 
     uvloop.run(scene())
+
+
+def test_a_client_whose_connection_is_lost_can_be_closed(nats_broker):
+    """With something left to send, which it would write to the closed connection."""
+
+    async def scene():
+        client = await connect_client(nats_broker.url, error_cb=_quiet)
+        client._transport._io_writer.transport.abort()
+        assert client.send_now("somewhere", b"x")
+        before = asyncio.all_tasks()
+        await client.close()
+        assert client.is_closed
+        assert not asyncio.all_tasks() - before
+
+    uvloop.run(scene())
+
+
+async def _quiet(_error):
+    """The connection is lost on purpose."""
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+replica"])
