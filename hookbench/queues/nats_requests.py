@@ -1,7 +1,9 @@
 """Requests of NATS whose answers come over one inbox, with one timer for all of them.
 
 nats-py's own has a timer task of each request, and a queue and a task between the socket and all of
-them. What is sent, and what an answer or its absence means, is the same.
+them. What is sent, and what an answer or its absence means, is the same; but a question to JetStream
+that changes nothing is asked again each second, for one that meets a change of the leader is never
+answered.
 """
 
 import asyncio
@@ -15,8 +17,22 @@ if TYPE_CHECKING:
 __all__ = ["Requests"]
 
 _NO_RESPONDERS = "503"
-_NOBODY = (None, 0.0)
+_AGAIN_S = 1.0
+_QUESTIONS = tuple(
+    f"$JS.API.{name}" for name in ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.INFO.")
+)
 _Answer = asyncio.Future[Any]
+
+
+class _Asked:
+    __slots__ = ("again_s", "answer", "payload", "subject", "until_s")
+
+    def __init__(self, answer: _Answer, until_s: float, subject: str, payload: bytes) -> None:
+        self.answer = answer
+        self.until_s = until_s
+        self.again_s = until_s
+        self.subject = subject
+        self.payload = payload
 
 
 class Requests:
@@ -26,8 +42,8 @@ class Requests:
         self._client = client
         self._inbox = ""
         self._opening: asyncio.Future[Any] | None = None
-        self._waiting: dict[str, tuple[_Answer, float]] = {}
-        """By the last token of the reply subject, and until when by the loop's clock."""
+        self._waiting: dict[str, _Asked] = {}
+        """By the last token of the reply subject; times are those of the loop."""
         self._numbers = 0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -47,10 +63,13 @@ class Requests:
         self._numbers += 1
         loop = asyncio.get_running_loop()
         answer: _Answer = loop.create_future()
-        until_s = loop.time() + timeout_s
-        self._waiting[token] = (answer, until_s)
-        if self._timer is None or until_s < self._timer.when():
-            self._watch(until_s)
+        now_s = loop.time()
+        asked = _Asked(answer, now_s + timeout_s, subject, payload)
+        if headers is None and subject.startswith(_QUESTIONS):
+            asked.again_s = min(asked.until_s, now_s + _AGAIN_S)
+        self._waiting[token] = asked
+        if self._timer is None or asked.again_s < self._timer.when():
+            self._watch(asked.again_s)
         try:
             reply = f"{self._inbox}.{token}"
             if not self._client.send_now(subject, payload, reply, headers):
@@ -83,18 +102,23 @@ class Requests:
         self._timer = None
         now_s = asyncio.get_running_loop().time()
         next_s = None
-        for answer, until_s in self._waiting.values():
-            if until_s > now_s:
-                next_s = until_s if next_s is None else min(next_s, until_s)
-            elif not answer.done():
-                answer.set_exception(nats.errors.TimeoutError())
+        for token, asked in self._waiting.items():
+            if asked.until_s <= now_s:
+                if not asked.answer.done():
+                    asked.answer.set_exception(nats.errors.TimeoutError())
+                continue
+            if asked.again_s <= now_s:
+                self._client.send_now(asked.subject, asked.payload, f"{self._inbox}.{token}")
+                asked.again_s = min(asked.until_s, now_s + _AGAIN_S)
+            next_s = asked.again_s if next_s is None else min(next_s, asked.again_s)
         if next_s is not None:
             self._watch(next_s)
 
     async def _on_answer(self, msg: Any) -> None:
-        answer, _until_s = self._waiting.get(msg.subject.rpartition(".")[2], _NOBODY)
-        if answer is None or answer.done():
-            return  # too late: whoever asked was told so
+        asked = self._waiting.get(msg.subject.rpartition(".")[2])
+        if asked is None or asked.answer.done():
+            return  # too late, or once more: whoever asked was told
+        answer = asked.answer
         if msg.headers and msg.headers.get("Status") == _NO_RESPONDERS:
             answer.set_exception(nats.errors.NoRespondersError())
         else:

@@ -11,6 +11,7 @@ from nats.js.api import DiscardPolicy, StreamConfig
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats
 from hookbench.brokers.resolve import resolve_nats
+from hookbench.queues import nats_requests
 from hookbench.queues.reconnecting import connect_client
 from hookbench.queues.stream_publisher import StreamPublisher
 from tests.conftest import eventually
@@ -205,6 +206,29 @@ async def test_each_request_has_its_own_time(client, names):
     assert ended[1][1] >= 3 * SHORT_S
     with pytest.raises(nats.errors.NoRespondersError):
         await client.request(f"{names.prefix}.nobody", timeout=TIMEOUT_S)
+
+
+async def test_a_question_that_nobody_answered_is_asked_again(client, names, monkeypatch):
+    """A change is not: whether it came through is not known."""
+    monkeypatch.setattr(nats_requests, "_AGAIN_S", 0.2)
+    heard = {"$JS.API.STREAM.INFO.": [], "$JS.API.STREAM.CREATE.": []}
+
+    for subject, messages in heard.items():
+
+        async def hear(msg, *, messages=messages):
+            messages.append(msg.data)
+            if len(messages) == 3:
+                await msg.respond(b"at last")
+
+        await client.subscribe(f"{subject}{names.stream}.x", cb=hear)
+    found, created = await asyncio.gather(
+        client.request(f"$JS.API.STREAM.INFO.{names.stream}.x", b"{}", timeout=TIMEOUT_S),
+        client.request(f"$JS.API.STREAM.CREATE.{names.stream}.x", b"{}", timeout=1.0),
+        return_exceptions=True,
+    )
+    assert found.data == b"at last"
+    assert isinstance(created, nats.errors.TimeoutError)
+    assert [len(messages) for messages in heard.values()] == [3, 1]
 
 
 @pytest.mark.parametrize("value", ["one", "two words", "a\r\nStatus: 503", "a\nb"])
