@@ -1,9 +1,9 @@
 """Requests of NATS whose answers come over one inbox, with one timer for all of them.
 
 nats-py's own has a timer task of each request, and a queue and a task between the socket and all of
-them. What is sent, and what an answer or its absence means, is the same; but a question to JetStream
-that changes nothing is asked again each second, for one that meets a change of the leader is never
-answered.
+them. What is sent, and what an answer or its absence means, is the same; but a question to
+JetStream that changes nothing is asked again each second, for one that meets a change of the leader
+is never answered.
 """
 
 import asyncio
