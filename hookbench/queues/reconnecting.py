@@ -83,7 +83,7 @@ class ReconnectingClient(Client):
         self._requests = Requests(self)
 
     async def close(self) -> None:
-        """As nats-py's, which does not end where something is left for a connection that is lost."""
+        """As nats-py's, which does not end where something is left to send and cannot be."""
         if isinstance(self._transport, _TcpTransport):
             self._transport.at_the_end = True
         await super().close()
