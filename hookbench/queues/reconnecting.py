@@ -61,7 +61,7 @@ class _TcpTransport(TcpTransport):
     async def drain(self) -> None:
         """As nats-py's."""
         try:
-            await super().drain()
+            await super().drain()  # type: ignore[no-untyped-call]  # nats-py
         except OSError:
             if not self.at_the_end:
                 raise
