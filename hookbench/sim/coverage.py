@@ -55,6 +55,7 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
         at_ns: when.
         writer: of the process that it was aimed at, by its number; ``None`` for none.
         role: of that process.
+        met: the name of the message that it met, see ``frame_name``; empty for none.
         steps: at which steps tasks were then, without repeats; of that process alone where there
             is one.
     """
@@ -65,6 +66,7 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
     at_ns: int
     writer: int | None = None
     role: str = ""
+    met: str = ""
     steps: tuple[str, ...] = ()
 
 

@@ -49,7 +49,7 @@ class FrameRule(WireRule):
         way: of which direction.
         command: which messages, see ``frame_name``; empty for any.
         nth: which of them.
-        then: called when it is met.
+        then: called with the name of the message that it meets.
         hold_ns: of ``HOLD``.
     """
 
@@ -60,7 +60,7 @@ class FrameRule(WireRule):
         *,
         command: str = "",
         nth: int = 1,
-        then: Callable[[], None],
+        then: Callable[[str], None],
         hold_ns: int = 0,
     ) -> None:
         super().__init__(action or WireAction.HOLD, way, skip=nth - 1, hold_ns=hold_ns)
@@ -80,5 +80,5 @@ class FrameRule(WireRule):
             name = self._asked.get(connection, "")
         if self._command not in ("", name) or not super().applies(way, message, connection):
             return False
-        self._then()
+        self._then(name)
         return self._acts

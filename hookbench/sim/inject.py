@@ -49,8 +49,8 @@ class _Window:
         self._site, self._number, self._fault = site, number, fault
         self._place: int | None = None
 
-    def open(self, member: "Member | None" = None) -> None:
-        """It fires now."""
+    def open(self, member: "Member | None" = None, met: str = "") -> None:
+        """It fires now, on the message that it met."""
         site, fault = self._site, self._fault
         now_ns = site.loop.now_ns
         site.firings.append(
@@ -61,9 +61,12 @@ class _Window:
                 at_ns=now_ns,
                 writer=None if member is None else member.writer,
                 role="" if member is None else member.place.partition("-")[0],
+                met=met,
             )
         )
-        site.note(f"{fault.name}" + (f" (writer {member.writer})" if member else ""))
+        what = f" {met}" if met and not fault.command else ""
+        who = f" (writer {member.writer})" if member else ""
+        site.note(f"{fault.name}{what}{who}")
         link = bool(fault.broker) and fault.kind is not FaultKind.KILL_AT_MESSAGE
         role = fault.target.partition("-")[0]
         self._place = len(site.windows)
@@ -192,12 +195,12 @@ async def _kill_at_message(site: "ScheduledSite", fault: SimFault, window: _Wind
         if member.ledger is ledger and ledger is not None and not ledger.dead:
             _end(site, member, fault, window)
 
-    await _rule(site, fault, None, lambda: _after_turns(site, 1, die))
+    await _rule(site, fault, None, lambda _met: _after_turns(site, 1, die))
 
 
 async def _on_a_message(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
     member = site.members[fault.target]
-    await _rule(site, fault, _ACTIONS[fault.kind], lambda: window.open(member))
+    await _rule(site, fault, _ACTIONS[fault.kind], lambda met: window.open(member, met))
     await site.clock.sleep(fault.for_s)
 
 
@@ -205,7 +208,7 @@ async def _rule(
     site: "ScheduledSite",
     fault: SimFault,
     action: WireAction | None,
-    then: Callable[[], None],
+    then: Callable[[str], None],
 ) -> None:
     """Have a rule for one message at work for a while."""
     link = _link(site, fault)

@@ -28,6 +28,7 @@ __all__ = ["calm_s", "move_all"]
 
 _POLL_S = 0.05
 _PATIENCE_S = 120.0
+_SETTLE_S = 0.5
 _CALM_S = 15.0
 _CALM_AFTER_A_DEATH_S = 80.0
 
@@ -46,6 +47,9 @@ async def move_all(site: "ScheduledSite", index: int, observer: "Observer") -> b
     if not await _wait(site, lambda: _is_in(site, PRODUCER, index)):
         site.note(f"{after.label} is not entered: the producer does not follow")
         return False
+    await site.clock.sleep(_SETTLE_S)
+    if write_route(after) is not WriteRoute.BOTH:
+        await site.clock.sleep(calm_s(site, before))
     if not await _drained(site, observer, before, after):
         site.note(f"{after.label} is not entered by the workers: what they leave is not empty")
         return False
@@ -94,7 +98,13 @@ def _is_in(site: "ScheduledSite", place: str, index: int) -> bool:
     member = site.members[place]
     if member.is_over:
         return True
-    return member.process is not None and member.ledger is not None and member.ledger.phase == index
+    ledger = member.ledger
+    return (
+        member.process is not None
+        and ledger is not None
+        and ledger.phase == index
+        and ledger.open_puts == 0  # then those of the phase before have ended, too
+    )
 
 
 def _entered(site: "ScheduledSite", index: int) -> bool:

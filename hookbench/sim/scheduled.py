@@ -48,14 +48,22 @@ _STOP_S = 60.0
 _LIMIT_NS = 3_600 * NS_PER_S
 _LIMIT_CALLS = 20_000_000
 _LEDGER_RECORDS = 4_096
+_PUT_ENDS = (Event.ACCEPTED, Event.REFUSED, Event.DOUBTFUL)
 
 
 class WatchedLedger(LedgerWriter):
-    """A ledger that tells of its records, and whose process may die right behind one."""
+    """A ledger that tells of its records, and whose process may die right behind one.
+
+    Attributes:
+        on_record: called with each event.
+        dead: its process is.
+        open_puts: tasks whose caller has no answer yet.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.on_record: list[Any] = []
         self.dead = False
+        self.open_puts = 0
         super().__init__(*args, **options)
 
     def record(
@@ -74,6 +82,7 @@ class WatchedLedger(LedgerWriter):
         super().record(
             event, task, broker=broker, value=value, attempt=attempt, repository=repository
         )
+        self.open_puts += (event is Event.PUT_INVOKED) - (event in _PUT_ENDS)
         for tell in self.on_record:
             tell(event)
 
@@ -265,6 +274,8 @@ class ScheduledSite(SimulatedSite):
             member.service, task = self._running[member.writer]
         member.ledger = self._ledgers[member.writer]
         member.starts += 1
+        if member.starts > 1:
+            self.note(f"{member.place} is started again (writer {member.writer})")
         return task
 
     async def _keep(self, member: Member) -> None:

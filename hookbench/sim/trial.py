@@ -26,7 +26,7 @@ _TASKS_PER_PHASE = 40
 _PHASE_S = 4.0
 _SERVICE_S = 0.05
 _NUMBER = re.compile(r"[0-9][0-9,.]*")
-_ASIDE = re.compile(r"; processes that died.*|\\(.*\\)|: .*died.*")
+_ASIDE = re.compile(r"[,;(].*")
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,7 +105,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
         """
         if self.hazard not in ("-", _UNKNOWN):
             return f"{self.hazard}/{self.invariant}"
-        words = _NUMBER.sub("#", _ASIDE.sub("", self.text))
+        words = _ASIDE.sub("", _NUMBER.sub("#", self.text))
         return f"{self.hazard}/{self.invariant} {words.strip()}"
 
 
