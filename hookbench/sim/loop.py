@@ -173,7 +173,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if delay <= 0:
             return self.call_soon(callback, *args, context=context)
         self._numbers += 1
-        when_ns = self.now_ns + int(delay * NS_PER_S + 0.5)
+        # Time passes at least: who looks at it again and again until it is late would never end.
+        when_ns = self.now_ns + (int(delay * NS_PER_S + 0.5) or 1)
         if callback is _SET_RESULT and args[1] is None:
             call = _Call((when_ns, self._numbers, _WAKE, args[0], None))
         else:
@@ -191,6 +192,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> _Call:
         """Call it at a time of this loop."""
         when_ns = int(when * NS_PER_S + 0.5)
+        if when_ns / NS_PER_S < when:  # as ``time()`` has it: never before it
+            when_ns += 1
         if when_ns <= self.now_ns:
             return self.call_soon(callback, *args, context=context)
         self._numbers += 1
