@@ -188,6 +188,8 @@ def _draw(kind: FaultKind, rng: random.Random, span: Span) -> SimFault:
 
 def _on_a_link(fault: SimFault, rng: random.Random, phase: Phase) -> SimFault:
     """Aim it at a link that the phase uses, and at messages of it."""
+    if fault.kind is FaultKind.REPEAT and "nats" not in _written(phase):
+        fault = msgspec.structs.replace(fault, kind=FaultKind.HOLD)
     kind, client = fault.kind, fault.target
     if kind is FaultKind.REPEAT:  # no network repeats anything but what a client sends again
         return msgspec.structs.replace(
