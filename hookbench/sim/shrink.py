@@ -17,6 +17,9 @@ __all__ = ["MAX_TRIES", "Minimal", "shrink"]
 
 MAX_TRIES = 300
 _LEAST_TASKS = 4
+_LIKELY_STEPS = ("start", "receive", "claim", "effect", "done", "ack")
+_EARLIER_S = 0.1
+"""So long before its time a death at a step is waited for."""
 _ROUND_S = (1.0, 0.5, 0.1, 0.01)
 
 
@@ -216,8 +219,9 @@ def _rounder_faults(best: _Candidate) -> Iterator[_Candidate]:
 
 
 def _rounder(fault: SimFault) -> Iterator[SimFault]:
-    """A plainer fault, one that a rehearsal has as well first; then rounder times."""
+    """A plainer fault, one that real brokers can be given as well; then rounder times."""
     change = msgspec.structs.replace
+    yield from _at_steps(fault)
     if fault.turns:
         yield change(fault, turns=0)
     for nth in (1, fault.nth // 2):
@@ -234,6 +238,22 @@ def _rounder(fault: SimFault) -> Iterator[SimFault]:
             yield change(fault, at_s=at_s)
     for for_s in _rounded(fault.for_s):
         yield change(fault, for_s=for_s)
+
+
+def _at_steps(fault: SimFault) -> Iterator[SimFault]:
+    """The death of a worker at a step: on real brokers that is no matter of chance, as a time is."""
+    if fault.kind not in (FaultKind.KILL, FaultKind.KILL_AT_MESSAGE):
+        return
+    if not fault.target.startswith("worker-"):
+        return
+    for step in _LIKELY_STEPS:
+        yield SimFault(
+            kind=FaultKind.KILL_AT_STEP,
+            target=fault.target,
+            at_s=round(max(_EARLIER_S, fault.at_s - _EARLIER_S), 3),
+            for_s=fault.for_s,
+            step=step,
+        )
 
 
 def _rounded(value_s: float) -> Iterator[float]:
