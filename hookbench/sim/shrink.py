@@ -222,6 +222,17 @@ def _rounder(fault: SimFault) -> Iterator[SimFault]:
     """A plainer fault, one that real brokers can be given as well; then rounder times."""
     change = msgspec.structs.replace
     yield from _at_steps(fault)
+    yield from _plainer(fault)
+    for at_s in _rounded(fault.at_s):
+        if at_s > 0:
+            yield change(fault, at_s=at_s)
+    for for_s in _rounded(fault.for_s):
+        yield change(fault, for_s=for_s)
+
+
+def _plainer(fault: SimFault) -> Iterator[SimFault]:
+    """Of the same effect with less said."""
+    change = msgspec.structs.replace
     if fault.turns:
         yield change(fault, turns=0)
     for nth in (1, fault.nth // 2):
@@ -233,11 +244,6 @@ def _rounder(fault: SimFault) -> Iterator[SimFault]:
         yield change(fault, kind=FaultKind.KILL)
     if fault.way and fault.kind is FaultKind.CUT:
         yield change(fault, way="")
-    for at_s in _rounded(fault.at_s):
-        if at_s > 0:
-            yield change(fault, at_s=at_s)
-    for for_s in _rounded(fault.for_s):
-        yield change(fault, for_s=for_s)
 
 
 def _at_steps(fault: SimFault) -> Iterator[SimFault]:
