@@ -247,7 +247,7 @@ def _plainer(fault: SimFault) -> Iterator[SimFault]:
 
 
 def _at_steps(fault: SimFault) -> Iterator[SimFault]:
-    """The death of a worker at a step: on real brokers that is no matter of chance, as a time is."""
+    """The death of a worker at a step, which on real brokers is less a matter of chance."""
     if fault.kind not in (FaultKind.KILL, FaultKind.KILL_AT_MESSAGE):
         return
     if not fault.target.startswith("worker-"):
