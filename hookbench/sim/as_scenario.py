@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import msgspec
+
 from hookbench.brokers.durability import Durability
 from hookbench.errors import SettingError
 from hookbench.faults.power_cut import PowerCut
@@ -20,6 +22,8 @@ __all__ = ["rehearsal_toml"]
 
 _MS_PER_S = 1_000
 _LEAST_FOR_S = 0.1
+_LEAD_S = 2.0
+"""Before that the processes of a rehearsal may not run yet, and those of the simulator do."""
 _NO_PUSHES_S = 3_600.0
 _CUT_BACK_S = 0.5
 _REPOSITORIES = 10
@@ -47,8 +51,18 @@ def rehearsal_toml(minimal: Minimal) -> str:
     Faults that a rehearsal does not have are replaced by the nearest that it has, and named.
     """
     notes: list[str] = []
-    faults = [item for fault in minimal.faults if (item := _convert(fault, minimal, notes))]
-    settings = _settings(minimal.scope, minimal.seed, faults)
+    scope, planned, lead_s = minimal.scope, minimal.faults, 0.0
+    if any(fault.at_s < _LEAD_S for fault in planned):
+        if len(scope.phases) == 1:
+            lead_s = _LEAD_S
+            tasks = round(scope.plan.tasks * (scope.phase_s + lead_s) / scope.phase_s)
+            scope = msgspec.structs.replace(scope, phase_s=scope.phase_s + lead_s, tasks=tasks)
+            notes.append(f"All of it is {lead_s:g} s later: until then processes may still start.")
+        else:
+            notes.append("Processes may still start when the first fault fires.")
+    later = (msgspec.structs.replace(item, at_s=round(item.at_s + lead_s, 3)) for item in planned)
+    faults = [item for fault in later if (item := _convert(fault, minimal, notes))]
+    settings = _settings(scope, minimal.seed, faults)
     if minimal.scope.design is Design.HARDENED:
         notes.append(
             "With all measures phases are entered through gates, which are not simulated: the"

@@ -38,6 +38,8 @@ _ACTIONS = {
 }
 _AS_OF_A_REHEARSAL = {FaultKind.KILL_AT_MESSAGE: "kill"}
 """The kind that the account knows, where it is another one; of links it is ``wire``."""
+_ECHO_S = 0.05
+"""So long what was held back arrives; a connection that died meanwhile takes answers until then."""
 _WATCH_S = 2.0
 """So long what waits for a message or a step waits for it."""
 
@@ -150,6 +152,7 @@ async def _pause(site: "ScheduledSite", fault: SimFault, window: _Window) -> Non
     await site.clock.sleep(fault.for_s)
     if _is_stopped(process):
         site.loop.processes.resume(process)
+    await site.clock.sleep(_ECHO_S)
 
 
 def _is_stopped(what: Node | Process) -> bool:
@@ -234,6 +237,7 @@ async def _cut(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
     site.network.cut(link, *_WAYS[fault.way])
     await site.clock.sleep(fault.for_s)
     site.network.heal(link)
+    await site.clock.sleep(_ECHO_S)
 
 
 async def _latency(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
