@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from hookbench.clock import NS_PER_MS
+from hookbench.clock import NS_PER_MS, NS_PER_S
 from hookbench.faults.step import STEPS
 from hookbench.ledger.events import Event
 from hookbench.ledger.model import FaultWindow
@@ -77,7 +77,8 @@ class _Window:
                 index=self._number,
                 name=fault.name,
                 target=f"{role}s-{fault.broker}" if link else fault.target,
-                begin_ns=now_ns,
+                # A reset takes what was under way, too.
+                begin_ns=now_ns - (fault.kind is FaultKind.RESET) * int(_ECHO_S * NS_PER_S),
                 kind="wire" if link else _AS_OF_A_REHEARSAL.get(fault.kind, fault.kind.value),
                 doubles=1 if fault.kind is FaultKind.REPEAT else 0,
             )
