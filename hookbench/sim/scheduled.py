@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hookbench.clock import NS_PER_S
-from hookbench.effects.classes import Execution
 from hookbench.effects.store import EffectStore
 from hookbench.errors import HookbenchError
 from hookbench.ledger.columns import without_end
-from hookbench.ledger.events import NO_TASK, Broker, Event, LedgerWriter
+from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Residue
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.migration.phases import Phase, PhaseFile, ReadRoute, read_route
@@ -27,11 +26,11 @@ from hookbench.sim.inject import inject
 from hookbench.sim.loop import SimulatedLoop
 from hookbench.sim.migration import NATS, REDIS, MigrationPlan, SimulatedSite
 from hookbench.sim.moves import calm_s, move_all
-from hookbench.sim.processes import PROCESS
 from hookbench.sim.redis.log import survivors
 from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.schedule import PRODUCER, SimFault, worker_place
 from hookbench.sim.simulate import simulate
+from hookbench.sim.watched import EffectsOfTheLiving, WatchedLedger
 from hookbench.task import Names
 
 if TYPE_CHECKING:
@@ -48,74 +47,6 @@ _STOP_S = 60.0
 _LIMIT_NS = 3_600 * NS_PER_S
 _LIMIT_CALLS = 20_000_000
 _LEDGER_RECORDS = 4_096
-_PUT_ENDS = (Event.ACCEPTED, Event.REFUSED, Event.DOUBTFUL)
-
-
-class WatchedLedger(LedgerWriter):
-    """A ledger that tells of its records, and whose process may die right behind one.
-
-    Attributes:
-        on_record: called with each event.
-        dead: its process is.
-        open_puts: tasks whose caller has no answer yet.
-    """
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self.on_record: list[Any] = []
-        self.dead = False
-        self.open_puts = 0
-        super().__init__(*args, **options)
-
-    def record(
-        self,
-        event: Event,
-        task: bytes = NO_TASK,
-        *,
-        broker: Broker = Broker.NONE,
-        value: int = 0,
-        attempt: int = 0,
-        repository: int = 0,
-    ) -> None:
-        """See ``LedgerWriter``; a dead process records nothing on the way to its next await."""
-        if self.dead:
-            return
-        super().record(
-            event, task, broker=broker, value=value, attempt=attempt, repository=repository
-        )
-        self.open_puts += (event is Event.PUT_INVOKED) - (event in _PUT_ENDS)
-        for tell in self.on_record:
-            tell(event)
-
-    def close(self) -> None:
-        """See ``LedgerWriter``; a dead process closes nothing."""
-        if not self.dead:
-            super().close()
-
-
-class _OfTheLiving:
-    """The effect store, for who is alive: a killed process has no effect up to its next await."""
-
-    def __init__(self, store: EffectStore) -> None:
-        self._store = store
-
-    def append(self, task: bytes, execution: Execution) -> None:
-        """See ``EffectStore``."""
-        if _is_alive():
-            self._store.append(task, execution)
-
-    def set_state(self, task: bytes, execution: Execution, value: int) -> None:
-        """See ``EffectStore``."""
-        if _is_alive():
-            self._store.set_state(task, execution, value)
-
-    def apply_once(self, task: bytes, execution: Execution) -> bool:
-        """See ``EffectStore``."""
-        return _is_alive() and self._store.apply_once(task, execution)
-
-
-def _is_alive() -> bool:
-    process = PROCESS.get()
-    return process is None or process.alive
 
 
 class Member:
@@ -205,7 +136,7 @@ class ScheduledSite(SimulatedSite):
         return self._folder / f"phase-{role}.json"
 
     def _effects(self, writer: int) -> EffectStore:
-        return _OfTheLiving(super()._effects(writer))
+        return EffectsOfTheLiving(super()._effects(writer))
 
     def _ledger(self, role: str, writer: int) -> LedgerWriter:
         ledger = WatchedLedger(
