@@ -27,6 +27,7 @@ from hookbench.cli import (
     run,
     scan,
     show,
+    sim,
     soak,
     trace,
     worker,
@@ -66,6 +67,7 @@ app.command("check")(show.check)
 app.command("report")(report.report)
 app.command("compare")(compare.compare)
 app.command("soak")(soak.soak)
+app.command("sim")(sim.sim)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)
 app.command("worker")(worker.worker)

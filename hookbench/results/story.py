@@ -19,12 +19,12 @@ from hookbench.migration.phases import Phase
 from hookbench.results.check import damage_lines, fault_windows
 from hookbench.results.store import EFFECTS_NAME, Manifest, load_manifest
 
-__all__ = ["Chapter", "tell_task"]
+__all__ = ["EVENT_WORDS", "Chapter", "tell_task"]
 
 MAX_MATCHES = 5
 _ENDS = ("done", "dead", "superseded")
 
-_WORDS = {
+EVENT_WORDS = {
     Event.PUT_INVOKED: "is asked to put the task",
     Event.PUT_OK: "gets it acknowledged by {broker} as number {value}",
     Event.PUT_FAIL: "is refused by {broker}",
@@ -91,7 +91,7 @@ def tell_task(run: Path, task: str) -> tuple[uuid.UUID, list[Chapter], list[str]
     for number in mine.tolist():
         record = records[number]
         event = Event(int(record["event"]))
-        words = _WORDS.get(event, event.name.lower())
+        words = EVENT_WORDS.get(event, event.name.lower())
         index = int(record["phase"])
         chapters.append(
             Chapter(

@@ -117,7 +117,7 @@ class Connection:
     def _pass(self, way: Direction, message: Any, arrive: Callable[[Any], None]) -> None:
         hold_ns = 0
         for rule in self._link.rules:
-            if not rule.applies(way, message):
+            if not rule.applies(way, message, self):
                 continue
             if rule.action is WireAction.LOSE:
                 return

@@ -154,7 +154,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         context: contextvars.Context | None = None,
     ) -> _Call:
         """Call it in this turn or the next, after what is ready already."""
-        call = _Call((0, 0, callback, args, context or contextvars.copy_context()))
+        # Not ``context or``: a context without variables, as the harness has it, is false.
+        context = contextvars.copy_context() if context is None else context
+        call = _Call((0, 0, callback, args, context))
         self._queue.append(call)
         return call
 
@@ -171,11 +173,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if delay <= 0:
             return self.call_soon(callback, *args, context=context)
         self._numbers += 1
-        when_ns = self.now_ns + int(delay * NS_PER_S + 0.5)
+        # Time passes at least: who looks at it again and again until it is late would never end.
+        when_ns = self.now_ns + (int(delay * NS_PER_S + 0.5) or 1)
         if callback is _SET_RESULT and args[1] is None:
             call = _Call((when_ns, self._numbers, _WAKE, args[0], None))
         else:
-            context = context or contextvars.copy_context()
+            context = contextvars.copy_context() if context is None else context
             call = _Call((when_ns, self._numbers, callback, args, context))
         heappush(self._timers, call)
         return call
@@ -189,10 +192,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> _Call:
         """Call it at a time of this loop."""
         when_ns = int(when * NS_PER_S + 0.5)
+        if when_ns / NS_PER_S < when:  # as ``time()`` has it: never before it
+            when_ns += 1
         if when_ns <= self.now_ns:
             return self.call_soon(callback, *args, context=context)
         self._numbers += 1
-        context = context or contextvars.copy_context()
+        context = contextvars.copy_context() if context is None else context
         call = _Call((when_ns, self._numbers, callback, args, context))
         heappush(self._timers, call)
         return call
@@ -348,9 +353,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.create_task(generator.aclose())
 
     def ask_all(self) -> None:
-        """Raise the first exception that nobody has retrieved."""
+        """Raise the first exception that nobody has retrieved; the dead are asked for none."""
         for task in self._living:
-            if _failed(task):
+            if _failed(task) and (task.process is None or task.process.alive):
                 error = task.exception()
                 raise UnretrievedError(f"nobody asked {where_it_waits(task)} for this") from error
 

@@ -14,11 +14,11 @@ import msgspec
 
 from hookbench.clock import NS_PER_S
 from hookbench.effects.read import read_effects
-from hookbench.effects.store import SqliteEffectStore
+from hookbench.effects.store import EffectStore, SqliteEffectStore
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import LedgerWriter
-from hookbench.ledger.model import Account, Bounds, StepPlan
-from hookbench.ledger.read import read_ledger
+from hookbench.ledger.model import Account, Bounds, FaultWindow, StepPlan
+from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
 from hookbench.migration.measures import HARDENED, NO_MEASURES, Measures
 from hookbench.migration.phases import (
@@ -148,6 +148,8 @@ class SimulatedSite:
         self.network = Network(loop, random.Random(f"network:{seed}"))
         self.measures = measures_in_simulation(plan.design)
         self.workers: dict[int, Process] = {}
+        self.producer: Process | None = None
+        self.windows: list[FaultWindow] = []
         self._seed = seed
         self._folder = folder
         self._engine = engine
@@ -161,7 +163,7 @@ class SimulatedSite:
         self.start_redis()
         self.start_nats()
         (folder / "ledger").mkdir()
-        self._effects = SqliteEffectStore(folder / "effects.sqlite", writer=1, clock=self.clock)
+        self._stores: list[SqliteEffectStore] = []
 
     def _ledger(self, role: str, writer: int) -> LedgerWriter:
         return LedgerWriter(
@@ -171,6 +173,15 @@ class SimulatedSite:
             clock=self.clock,
             capacity=_LEDGER_RECORDS,
         )
+
+    def _effects(self, writer: int) -> EffectStore:
+        store = SqliteEffectStore(self._folder / "effects.sqlite", writer=writer, clock=self.clock)
+        self._stores.append(store)
+        return store
+
+    def _close_effects(self) -> None:
+        for store in self._stores:
+            store.close()
 
     def _dialer(self, name: str) -> SimulatedDialer:
         return SimulatedDialer(self.network, name, random.Random(f"inboxes:{name}:{self._seed}"))
@@ -187,7 +198,7 @@ class SimulatedSite:
         name = f"worker-{number}"
         ledger = self._ledger("worker", number)
         handler = EffectHandler(
-            self._effects, SleepHandler(plan.service_s, self.clock), recorder=ledger
+            self._effects(number), SleepHandler(plan.service_s, self.clock), recorder=ledger
         )
         service = WorkerService(
             WorkerSettings(
@@ -225,10 +236,18 @@ class SimulatedSite:
         self.loop.processes.kill(self.workers.pop(number))
         self._running.pop(number)
 
-    def start_producer(self) -> "asyncio.Task[Any]":
-        """Start the producer; its task is done when all tasks have their outcome."""
+    def start_producer(
+        self, *, writer: int = _PRODUCER, start_ns: int = 0, resume: bool = False
+    ) -> "asyncio.Task[Any]":
+        """Start the producer; its task is done when all tasks have their outcome.
+
+        Args:
+            writer: its number.
+            start_ns: of the load, ``resume``: take another's place, see ``GeneratorSettings``.
+            resume: as above.
+        """
         plan = self.plan
-        ledger = self._ledger("producer", _PRODUCER)
+        ledger = self._ledger("producer", writer)
         generator = LoadGenerator(
             GeneratorSettings(
                 redis_url=f"redis://{REDIS}",
@@ -241,6 +260,8 @@ class SimulatedSite:
                 repositories=10,
                 mix="plain=1,idempotent=1,transactional=1",
                 seed=self._seed,
+                start_ns=start_ns,
+                resume=resume,
             ),
             clock=self.clock,
             ledger=ledger,
@@ -254,7 +275,7 @@ class SimulatedSite:
             finally:
                 ledger.close()
 
-        _process, task = self.loop.processes.start("producer", main, self.loop.create_task)
+        self.producer, task = self.loop.processes.start("producer", main, self.loop.create_task)
         running: asyncio.Task[Any] = task
         return running
 
@@ -321,7 +342,7 @@ class SimulatedSite:
             await task
         residue = await observer.residue([])
         await observer.close()
-        self._effects.close()
+        self._close_effects()
         return Outcome(
             self._account(residue, ended_ns),
             unfinished or "",
@@ -330,7 +351,7 @@ class SimulatedSite:
             self.network.messages,
         )
 
-    def _account(self, residue: Any, ended_ns: int) -> Account:
+    def _account(self, residue: Any, ended_ns: int, ledger: Ledger | None = None) -> Account:
         plans = [
             StepPlan(
                 index,
@@ -342,7 +363,7 @@ class SimulatedSite:
         ]
         starts = [start_ns for start_ns, _phase in self._steps]
         return make_account(
-            read_ledger(self._folder / "ledger", same_boot=True),
+            ledger or read_ledger(self._folder / "ledger", same_boot=True),
             plans,
             residue,
             step_starts_ns=starts,
@@ -350,6 +371,7 @@ class SimulatedSite:
             planned_starts_ns=starts,
             effects=read_effects(self._folder / "effects.sqlite"),
             bounds=Bounds(),
+            faults=self.windows,
             latencies=False,
         )
 

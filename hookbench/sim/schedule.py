@@ -1,75 +1,264 @@
-"""A random schedule of faults from a seed, each with the words that tell it."""
+"""Schedules of faults that follow from a seed alone: what the search tries.
 
+A fault is aimed at a place (``worker-0`` is whoever has that place of the fleet at the moment), at
+a broker, or at the link between the two. A schedule is a proposal: one of its faults may meet
+nothing, such as a step that nobody takes any more, and then it has not fired.
+"""
+
+import enum
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import msgspec
 
-from hookbench.sim.connection import Direction
-from hookbench.sim.faults import cut_off, kill_broker, kill_worker, lose_replies, stop_worker
-from hookbench.sim.migration import Fault
+from hookbench.faults.step import STEPS
+from hookbench.migration.phases import Phase, ReadRoute, WriteRoute, read_route, write_route
 
-__all__ = ["DrawnFault", "draw_schedule"]
+__all__ = [
+    "BROKERS",
+    "PRODUCER",
+    "FaultKind",
+    "SimFault",
+    "Span",
+    "draw_schedule",
+    "worker_place",
+]
 
-_CLIENTS = ("producer", "worker-1", "worker-2")
-_BROKERS = ("redis", "nats")
-_WAYS = ((), (Direction.TO_CLIENT,), (Direction.TO_SERVER,))
-_FIRST_S = 0.5
-"""Faults before that would meet processes that have not begun."""
+BROKERS = ("redis", "nats")
+PRODUCER = "producer"
+_NOT_BEFORE_S = 0.3
+_AROUND_S = 1.0
+"""So far from a transition half of the faults lie, where one is searched."""
+_MAX_FOR_S = 4.0
+_MAX_TURNS = 6
+_MAX_NTH = 12
+_MAX_STEP_NTH = 6
 
 
-class DrawnFault(msgspec.Struct, frozen=True):
-    """One fault: what a person is told, and what does it."""
+class FaultKind(enum.StrEnum):
+    """What is done."""
 
-    text: str
-    fault: Fault
+    KILL = "kill"
+    """SIGKILL at a time; a broker starts again after ``for_s``, a place is filled again."""
+    KILL_AT_STEP = "kill_at_step"
+    """SIGKILL of a worker after its ``nth`` record of a step, ``turns`` awaits later."""
+    KILL_AT_MESSAGE = "kill_at_message"
+    """SIGKILL of a process when its ``nth`` message has left, or is answered."""
+    POWER_CUT = "power_cut"
+    """A broker is gone, and nobody is told; what was not synced is gone, too."""
+    PAUSE = "pause"
+    """SIGSTOP, and SIGCONT after ``for_s``."""
+    CUT = "cut"
+    """Nothing passes a link, one way or both, for ``for_s``."""
+    LOSE = "lose"
+    """A message never arrives."""
+    REPEAT = "repeat"
+    """A publish arrives twice."""
+    HOLD = "hold"
+    """A message, and what is behind it, arrives ``delay_ms`` later."""
+    RESET = "reset"
+    """A message never arrives, and the connection is reset."""
+    LATENCY = "latency"
+    """All messages of a link take up to ``delay_ms`` longer for ``for_s``."""
 
 
-def draw_schedule(entropy: random.Random, *, end_s: float, most: int = 3) -> list[DrawnFault]:
-    """One to ``most`` faults before ``end_s`` of virtual time, in the order of their times.
+class SimFault(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+):
+    """One fault of a schedule.
 
-    Brokers are killed for less than 3 s, links cut for less than 6 and workers stopped for less
-    than 8: longer than a lease, shorter than the drain.
+    Attributes:
+        target: ``worker-0``, ``producer``, ``redis``, ``nats``.
+        at_s: when, from the start of the run; what waits for a message or step waits from then on.
+        for_s: until it is healed, or until a place is filled again.
+        broker: of the link that it is done to.
+        way: ``request``, ``reply``, or empty for both.
+        command: which messages, see ``frame_name``; empty for any.
+        step: of ``kill_at_step``, one of ``STEPS``.
+        nth: which of the messages or steps.
+        turns: of ``kill_at_step``: so many turns of the loop later.
+        delay_ms: of ``hold`` and ``latency``.
     """
-    times_s = sorted(entropy.uniform(_FIRST_S, end_s) for _ in range(entropy.randint(1, most)))
-    return [entropy.choice(_KINDS)(entropy, at_s) for at_s in times_s]
+
+    kind: FaultKind
+    target: str
+    at_s: float
+    for_s: float = 0.0
+    broker: str = ""
+    way: str = ""
+    command: str = ""
+    step: str = ""
+    nth: int = 1
+    turns: int = 0
+    delay_ms: float = 0.0
+
+    @property
+    def subject(self) -> str:
+        """At what kind of thing it is aimed, for counting: ``worker``, ``worker-nats``."""
+        role = self.target.partition("-")[0]
+        return f"{role}-{self.broker}" if self.broker else role
+
+    @property
+    def name(self) -> str:
+        """For people: ``lose reply EVALSHA worker-0 redis``."""
+        nth = f"number {self.nth}" if self.step or self._on_a_message else ""
+        turns = f"and {self.turns} turns" if self.turns else ""
+        words = (self.kind, self.way, self.command, self.step, nth, turns, self.target, self.broker)
+        return " ".join(word for word in words if word)
+
+    @property
+    def _on_a_message(self) -> bool:
+        return self.kind in _ON_A_MESSAGE
 
 
-def _kill_worker(_entropy: random.Random, at_s: float) -> DrawnFault:
-    return DrawnFault(f"{at_s:.2f} s: the oldest worker is killed", kill_worker(at_s=at_s))
-
-
-def _stop_worker(entropy: random.Random, at_s: float) -> DrawnFault:
-    for_s = entropy.uniform(0.5, 8.0)
-    text = f"{at_s:.2f} s: the oldest worker is stopped for {for_s:.2f} s"
-    return DrawnFault(text, stop_worker(at_s=at_s, for_s=for_s))
-
-
-def _kill_broker(entropy: random.Random, at_s: float) -> DrawnFault:
-    broker, for_s = entropy.choice(_BROKERS), entropy.uniform(0.2, 3.0)
-    text = f"{at_s:.2f} s: {broker} is killed, and started again after {for_s:.2f} s"
-    return DrawnFault(text, kill_broker(broker, at_s=at_s, for_s=for_s))
-
-
-def _cut_off(entropy: random.Random, at_s: float) -> DrawnFault:
-    client, broker = entropy.choice(_CLIENTS), entropy.choice(_BROKERS)
-    for_s, ways = entropy.uniform(0.2, 6.0), entropy.choice(_WAYS)
-    which = " and ".join(way.value for way in ways) or "both ways"
-    text = f"{at_s:.2f} s: {client} is cut off from {broker} for {for_s:.2f} s ({which})"
-    return DrawnFault(text, cut_off(client, broker, at_s=at_s, for_s=for_s, ways=ways))
-
-
-def _lose_replies(entropy: random.Random, at_s: float) -> DrawnFault:
-    client, broker = entropy.choice(_CLIENTS), entropy.choice(_BROKERS)
-    count = entropy.randint(1, 3)
-    text = f"{at_s:.2f} s: the next {count} replies of {broker} to {client} are lost"
-    return DrawnFault(text, lose_replies(client, broker, at_s=at_s, count=count))
-
-
-_KINDS: tuple[Callable[[random.Random, float], DrawnFault], ...] = (
-    _kill_worker,
-    _stop_worker,
-    _kill_broker,
-    _cut_off,
-    _lose_replies,
+_ON_A_MESSAGE = (
+    FaultKind.KILL_AT_MESSAGE,
+    FaultKind.LOSE,
+    FaultKind.REPEAT,
+    FaultKind.HOLD,
+    FaultKind.RESET,
 )
+
+
+class Span(msgspec.Struct, frozen=True, kw_only=True):
+    """Where faults may lie.
+
+    Attributes:
+        phases: of the timeline.
+        phase_s: length of each.
+        workers: places of workers.
+        transition: in the middle of which phases faults are gathered: the index of the second.
+    """
+
+    phases: tuple[Phase, ...]
+    phase_s: float
+    workers: int
+    transition: int | None = None
+
+    def phase_at(self, at_s: float) -> Phase:
+        """The phase of a moment."""
+        return self.phases[min(int(at_s / self.phase_s), len(self.phases) - 1)]
+
+    @property
+    def end_s(self) -> float:
+        """Of the timeline."""
+        return self.phase_s * len(self.phases)
+
+
+def worker_place(number: int) -> str:
+    """The name of a place: ``worker-0``."""
+    return f"worker-{number}"
+
+
+def draw_schedule(seed: int, span: Span) -> tuple[SimFault, ...]:
+    """The faults of a seed, by their time.
+
+    Args:
+        seed: of nothing but these.
+        span: where they may lie.
+    """
+    rng = random.Random(f"schedule:{seed}")
+    most = 2 + 2 * min(len(span.phases), 3)
+    count = rng.randint(1, most)
+    kinds = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=count)
+    faults = [_draw(kind, rng, span) for kind in kinds]
+    return tuple(sorted(faults, key=lambda fault: fault.at_s))
+
+
+def _draw(kind: FaultKind, rng: random.Random, span: Span) -> SimFault:
+    at_s = _moment(rng, span)
+    for_s = round(rng.uniform(0.1, 1.0) ** 2 * _MAX_FOR_S, 3)
+    phase = span.phase_at(at_s)
+    worker = worker_place(rng.randrange(span.workers))
+    fault = SimFault(kind=kind, target=worker, at_s=at_s, for_s=for_s)
+    if kind in (FaultKind.KILL, FaultKind.PAUSE):
+        target = rng.choices([worker, PRODUCER, *_used(phase)], [3, 1, *[2 for _ in _used(phase)]])
+        return msgspec.structs.replace(fault, target=target[0])
+    if kind is FaultKind.POWER_CUT:
+        return msgspec.structs.replace(fault, target=rng.choice(_used(phase)))
+    if kind is FaultKind.KILL_AT_STEP:
+        return msgspec.structs.replace(
+            fault,
+            step=rng.choice(list(STEPS)),
+            nth=rng.randint(1, _MAX_STEP_NTH),
+            turns=rng.choice((0, 0, rng.randint(1, _MAX_TURNS))),
+        )
+    return _on_a_link(fault, rng, phase)
+
+
+def _on_a_link(fault: SimFault, rng: random.Random, phase: Phase) -> SimFault:
+    """Aim it at a link that the phase uses, and at messages of it."""
+    if fault.kind is FaultKind.REPEAT and "nats" not in _written(phase):
+        fault = msgspec.structs.replace(fault, kind=FaultKind.HOLD)
+    kind, client = fault.kind, fault.target
+    if kind is FaultKind.REPEAT:  # no network repeats anything but what a client sends again
+        return msgspec.structs.replace(
+            fault,
+            target=PRODUCER,
+            broker="nats",
+            way="request",
+            command="publish",
+            nth=rng.randint(1, _MAX_NTH),
+        )
+    if rng.random() < 1 / 3:
+        client = PRODUCER
+    broker = rng.choice(_used(phase) if client != PRODUCER else _written(phase))
+    way = rng.choice(("request", "reply"))
+    fault = msgspec.structs.replace(fault, target=client, broker=broker)
+    if kind is FaultKind.CUT:
+        return msgspec.structs.replace(fault, way=rng.choice(("", "", way)))
+    if kind is FaultKind.LATENCY:
+        return msgspec.structs.replace(fault, delay_ms=round(rng.uniform(5, 300), 1))
+    return msgspec.structs.replace(
+        fault,
+        way=way,
+        command=rng.choice(("", *_COMMANDS[client == PRODUCER, broker][way])),
+        nth=rng.randint(1, _MAX_NTH),
+        delay_ms=round(rng.uniform(50, 3000), 1) if kind is FaultKind.HOLD else 0.0,
+    )
+
+
+def _moment(rng: random.Random, span: Span) -> float:
+    at_s = rng.uniform(_NOT_BEFORE_S, span.end_s - _NOT_BEFORE_S)
+    if span.transition is not None and rng.random() < 1 / 2:
+        at_s = span.transition * span.phase_s + rng.uniform(-_AROUND_S, _AROUND_S)
+    return round(max(_NOT_BEFORE_S, at_s), 3)
+
+
+def _used(phase: Phase) -> Sequence[str]:
+    """The brokers that workers and producers of a phase ask."""
+    if read_route(phase) is ReadRoute.REDIS and write_route(phase) is WriteRoute.REDIS:
+        return BROKERS[:1]
+    return BROKERS if phase in (Phase.DUAL_WRITE, Phase.DUAL_READ) else BROKERS[1:]
+
+
+def _written(phase: Phase) -> Sequence[str]:
+    route = write_route(phase)
+    if route is WriteRoute.REDIS:
+        return BROKERS[:1]
+    return BROKERS if route is WriteRoute.BOTH else BROKERS[1:]
+
+
+_WEIGHTS = {
+    FaultKind.KILL: 4,
+    FaultKind.KILL_AT_STEP: 4,
+    FaultKind.KILL_AT_MESSAGE: 3,
+    FaultKind.POWER_CUT: 1,
+    FaultKind.PAUSE: 3,
+    FaultKind.CUT: 3,
+    FaultKind.LOSE: 3,
+    FaultKind.REPEAT: 1,
+    FaultKind.HOLD: 2,
+    FaultKind.RESET: 2,
+    FaultKind.LATENCY: 1,
+}
+_COMMANDS: dict[tuple[bool, str], dict[str, tuple[str, ...]]] = {
+    (True, "redis"): {"request": ("LPUSH",), "reply": ("LPUSH",)},
+    (True, "nats"): {"request": ("publish",), "reply": ("PubAck",)},
+    (False, "redis"): {
+        "request": ("BLMOVE", "LREM", "EVALSHA"),
+        "reply": ("BLMOVE", "LREM", "EVALSHA"),
+    },
+    (False, "nats"): {"request": ("Ack", "Fetch", "publish"), "reply": ("MSG", "PubAck")},
+}
+"""By whether it is a producer's, and broker: messages that are worth aiming at."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hookbench.sim.connection import Direction
+    from hookbench.sim.connection import Connection, Direction
 
 __all__ = ["WireAction", "WireRule"]
 
@@ -56,7 +56,12 @@ class WireRule:
         self.hold_ns = hold_ns
         self.hits = 0
 
-    def applies(self, way: "Direction", message: Any) -> bool:
+    def applies(
+        self,
+        way: "Direction",
+        message: Any,
+        connection: "Connection",  # noqa: ARG002 - for rules that look at what went before
+    ) -> bool:
         """Whether it is done to this message; asking counts."""
         if way is not self.way or self.hits >= self._times:
             return False

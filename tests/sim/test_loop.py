@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import contextvars
 import itertools
 import os
 import random
@@ -243,3 +244,47 @@ def test_sets_of_tasks_iterate_in_one_order_in_every_process():
     }
     assert len(told) == 1
     assert len(told.pop()) > 1000
+
+
+def test_a_context_without_variables_is_kept():
+    """An empty context is false; it is not that of whoever asks for the call."""
+    variable = contextvars.ContextVar("variable", default="nobody")
+    told = []
+
+    async def main(loop):
+        empty = contextvars.Context()
+        variable.set("somebody")
+        for ask in (
+            loop.call_soon,
+            lambda call, context: loop.call_later(1, call, context=context),
+            lambda call, context: loop.call_at(loop.time() + 1, call, context=context),
+        ):
+            ask(lambda: told.append(variable.get()), context=empty)
+        await asyncio.sleep(2)
+
+    simulate(main)
+    assert told == ["nobody"] * 3
+
+
+@pytest.mark.parametrize("tenths", [1, 3, 7, 11, 133])
+def test_a_timer_is_never_early(tenths):
+    """Who looks at the time, and asks again for what is left, comes to an end."""
+    looks = []
+
+    async def main(loop):
+        await asyncio.sleep(0.000_000_123 * tenths)
+        until_s = loop.time() + tenths / 10 + 1e-10
+        done = loop.create_future()
+
+        def look():
+            looks.append(loop.time())
+            if loop.time() >= until_s:
+                done.set_result(None)
+            else:
+                loop.call_at(until_s, look)
+
+        loop.call_at(until_s, look)
+        await done
+
+    simulate(main, loop=SimulatedLoop(limit_calls=1_000))
+    assert len(looks) == 1

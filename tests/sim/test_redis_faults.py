@@ -205,3 +205,26 @@ def test_a_cancelled_command_costs_its_connection_and_no_other():
             await client.llen("tasks")
 
     in_world(scene)
+
+
+def test_a_read_that_waits_is_answered_once_by_a_server_that_goes_on():
+    """Its wait ended while the server was stopped, and what it waits for arrived as well."""
+
+    async def scene(world):
+        node, _server = start(world)
+        reader, writer = client_of(world, "redis"), client_of(world, "redis")
+        reading = asyncio.ensure_future(reader.blmove("tasks", "work", 1, "RIGHT", "LEFT"))
+        await asyncio.sleep(0.5)
+        node.stop()
+        writing = asyncio.ensure_future(writer.lpush("tasks", b"a"))
+        await asyncio.sleep(2)
+        node.resume()
+        found = await reading
+        await writing
+        told = [await reader.llen("tasks"), await reader.llen("work")]
+        await reader.aclose()
+        await writer.aclose()
+        return found, told
+
+    found, told = in_world(scene)
+    assert (found, told) in [(b"a", [0, 1]), (None, [1, 0])]

@@ -261,6 +261,8 @@ class NatsSession:
         """This server sends no pings that would be counted."""
 
     def _subscribe(self, frame: Frame) -> None:
+        if frame.words[-1] in self._by_sid:
+            return  # as a server does: a client that reconnects may say it once more
         subscription = Subscription(self, frame.words[-1], frame.words[0].decode())
         self._by_sid[subscription.sid] = subscription
         self._server.subscribe(subscription)

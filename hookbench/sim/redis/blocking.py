@@ -22,9 +22,10 @@ class Waiter:
         words: the command, tried again when it is woken; nil is nothing yet.
         finish: gets the reply.
         timer: ends the wait.
+        is_over: it waits no more.
     """
 
-    __slots__ = ("finish", "keys", "timer", "wait_ns", "words")
+    __slots__ = ("finish", "is_over", "keys", "timer", "wait_ns", "words")
 
     def __init__(self, keys: list[bytes], wait_ns: int, words: list[bytes]) -> None:
         self.keys = keys
@@ -32,6 +33,7 @@ class Waiter:
         self.words = words
         self.finish: Callable[[Reply], None] = lambda _reply: None
         self.timer: Any = None
+        self.is_over = False
 
 
 def waiter_of(words: list[bytes]) -> Waiter | None:
@@ -63,6 +65,7 @@ class Waiting:
 
     def remove(self, waiter: Waiter) -> None:
         """Let it wait no more."""
+        waiter.is_over = True
         if waiter.timer is not None:
             waiter.timer.cancel()
         for key in waiter.keys:

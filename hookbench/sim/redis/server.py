@@ -168,6 +168,8 @@ class RedisServer:
         return self.loop.call_at_ns(self.loop.now_ns + delay_ns, due, context=self._context)
 
     def _expire(self, waiter: Waiter) -> None:
+        if waiter.is_over:  # served while this stopped server's timers waited for it to go on
+            return
         self.waiting.remove(waiter)
         waiter.finish(None)
 

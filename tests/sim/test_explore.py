@@ -1,0 +1,217 @@
+"""The search: what it draws, what it finds, and that it says the same twice."""
+
+import logging
+
+import pytest
+
+from hookbench.ledger.events import Event
+from hookbench.ledger.model import Verdict
+from hookbench.migration.phases import Design, Phase
+from hookbench.sim import trial as trial_module
+from hookbench.sim.errors import SpentError
+from hookbench.sim.explore import explore, try_seed
+from hookbench.sim.redis.scripts import ScriptEngine
+from hookbench.sim.schedule import FaultKind, SimFault, draw_schedule
+from hookbench.sim.trial import Scope, try_schedule
+
+P = Phase
+ALL = tuple(Phase)
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    """What processes log of faults is not looked at, and costs more than the run."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="session")
+def engine():
+    return ScriptEngine()
+
+
+def scope_of(*phases, design=Design.GUIDE, **settings):
+    transition = 1 if len(phases) == 2 else None
+    return Scope(design=design, phases=phases, transition=transition, **settings)
+
+
+def first_seed_with(key, scope, most, engine):
+    for seed in range(1, most + 1):
+        if key in try_seed(scope, seed, "-", engine).causes:
+            return seed
+    return None
+
+
+def test_a_schedule_follows_from_its_seed_and_lies_in_its_span():
+    span = scope_of(*ALL).span
+    drawn = [draw_schedule(seed, span) for seed in range(300)]
+    assert drawn == [draw_schedule(seed, span) for seed in range(300)]
+    assert len(set(drawn)) == 300
+    faults = [fault for schedule in drawn for fault in schedule]
+    assert {fault.kind for fault in faults} == set(FaultKind)
+    assert all(0 < fault.at_s < span.end_s for fault in faults)
+    assert all(list(item) == sorted(item, key=lambda fault: fault.at_s) for item in drawn)
+
+
+def test_faults_of_a_transition_are_gathered_around_it():
+    span = scope_of(P.DUAL_WRITE, P.DUAL_READ, phase_s=10.0).span
+    faults = [fault for seed in range(300) for fault in draw_schedule(seed, span)]
+    near = sum(abs(fault.at_s - 10.0) <= 1.0 for fault in faults)
+    assert 0.5 < near / len(faults) < 0.7
+
+
+def test_no_fault_is_aimed_at_a_broker_that_a_phase_does_not_use():
+    for phase, other in ((P.REDIS_ONLY, "nats"), (P.NATS_ONLY, "redis")):
+        span = scope_of(phase).span
+        faults = [fault for seed in range(200) for fault in draw_schedule(seed, span)]
+        assert faults
+        assert not [item for item in faults if other in (item.target, item.broker)]
+
+
+@pytest.mark.parametrize(
+    ("phases", "key", "most"),
+    [
+        ((P.NATS_PRIMARY,), "P10/1", 20),  # lost: acknowledged early, then the worker dies
+        ((P.REDIS_ONLY,), "R3/5", 20),  # orphaned in the work list
+        ((P.DUAL_WRITE,), "P3/5", 20),  # NATS took it, Redis did not
+        ((P.DUAL_READ,), "P9/5", 40),  # only in Redis, which nobody reads
+        ((P.DUAL_WRITE, P.DUAL_READ), "P5/4", 1),  # replayed by a consumer made late
+        ((P.DUAL_READ, P.NATS_PRIMARY), "P8/5", 5),  # copies left behind in Redis
+        ((P.NATS_PRIMARY, P.REDIS_ONLY), "B3/5", 40),  # stranded by a rollback
+    ],
+    ids=lambda item: item if isinstance(item, str) else None,
+)
+def test_the_hazards_of_the_guide_are_found(phases, key, most, engine):
+    assert first_seed_with(key, scope_of(*phases), most, engine) is not None
+
+
+def test_hardened_has_no_failure(engine):
+    scopes = [scope_of(*ALL, design=Design.HARDENED)] * 10
+    scopes += [scope_of(phase, design=Design.HARDENED) for phase in ALL for _ in range(5)]
+    scopes += [
+        scope_of(*ends, design=Design.HARDENED)
+        for ends in (
+            (P.DUAL_WRITE, P.DUAL_READ),
+            (P.DUAL_READ, P.NATS_PRIMARY),
+            (P.NATS_PRIMARY, P.REDIS_ONLY),
+        )
+        for _ in range(4)
+    ]
+    found = [try_seed(scope, seed, "-", engine) for seed, scope in enumerate(scopes, 1)]
+    assert [(item.scope, item.seed, item.failing) for item in found if item.failing] == []
+    assert sum(item.fired for item in found) > 100
+
+
+@pytest.mark.parametrize(
+    ("phases", "design", "seed"),
+    [
+        ((P.REDIS_ONLY,), Design.GUIDE, 1),  # a kill at a step took the harness with it
+        ((P.REDIS_ONLY,), Design.GUIDE, 5),  # a Redis that went on answered a read twice
+        ((P.REDIS_ONLY,), Design.HARDENED, 18),  # all workers had one number in the effect store
+    ],
+)
+def test_seeds_that_have_failed_for_no_fault_of_the_design(phases, design, seed, engine):
+    """Each was seen to fail again with its mistake put back."""
+    found = try_seed(scope_of(*phases, design=design), seed, "-", engine)
+    assert (found.verdict, found.failing) == (Verdict.VALID, "")
+
+
+@pytest.mark.parametrize(
+    ("phases", "seed"),
+    [
+        (ALL, 72),  # a subscription that was said twice got every message twice
+        ((P.DUAL_READ, P.NATS_PRIMARY), 61),  # a fault's window ended before its effect
+    ],
+)
+def test_every_duplicate_of_the_guide_has_a_cause(phases, seed, engine):
+    """As above."""
+    found = try_seed(scope_of(*phases), seed, "-", engine)
+    assert found.verdict is Verdict.INVALID
+    assert not [key for key in found.causes if key.startswith("-/8")]
+
+
+def same(entries):
+    return [
+        (item.seed, item.verdict, item.digest, item.causes, item.cells, item.faults)
+        for item in sorted(entries, key=lambda item: item.seed)
+    ]
+
+
+def test_a_seed_says_the_same_again_and_in_other_processes():
+    scope = scope_of(P.NATS_PRIMARY)
+    here = same(explore(scope, [7, 8, 9], "-", jobs=1))
+    assert same(explore(scope, [7, 8, 9], "-", jobs=1)) == here
+    assert same(explore(scope, [9, 8, 7], "-", jobs=2)) == here
+    assert len({digest for _seed, _verdict, digest, *_rest in here}) == 3
+
+
+def test_a_run_that_breaks_down_is_unknown_and_failing(monkeypatch, engine):
+    def broken(*_arguments, **_options):
+        raise SpentError("no end", [])
+
+    monkeypatch.setattr(trial_module, "run_schedule", broken)
+    entry = try_seed(scope_of(P.NATS_ONLY), 1, "-", engine)
+    assert entry.verdict is Verdict.UNKNOWN
+    assert "SpentError: no end" in entry.failing
+
+
+def fault(kind, **settings):
+    return SimFault(kind=kind, target="worker-0", at_s=1.0, for_s=0.5, **settings)
+
+
+@pytest.mark.parametrize("step", ["receive", "claim", "start", "effect", "done", "ack"])
+@pytest.mark.parametrize("turns", [0, 1, 3])
+def test_a_worker_dies_at_its_step(step, turns, engine):
+    scope = scope_of(P.NATS_PRIMARY, design=Design.HARDENED, tasks=8)
+    faults = [fault(FaultKind.KILL_AT_STEP, step=step, nth=1, turns=turns)]
+    trial = try_schedule(scope.plan, faults, 3, engine=engine)
+    assert trial.verdict is Verdict.VALID
+    (firing,) = trial.firings
+    if turns == 0:
+        reached = {"receive": "received", "claim": "claimed", "start": "started"}
+        assert reached.get(step, step).removesuffix("_sent") in " ".join(firing.steps)
+
+
+@pytest.mark.parametrize("way", ["request", "reply"])
+@pytest.mark.parametrize("kind", [FaultKind.KILL_AT_MESSAGE, FaultKind.LOSE, FaultKind.RESET])
+def test_a_message_is_met(kind, way, engine):
+    scope = scope_of(P.REDIS_ONLY, tasks=8)
+    command = {"request": "LREM", "reply": "BLMOVE"}[way]
+    faults = [fault(kind, broker="redis", way=way, command=command)]
+    trial = try_schedule(scope.plan, faults, 3, engine=engine)
+    (firing,) = trial.firings
+    assert firing.kind == kind
+    assert f"{kind} {way} {command}" in trial.incidents[0]
+
+
+def test_what_does_not_come_has_not_fired(engine):
+    scope = scope_of(P.REDIS_ONLY, tasks=8)
+    faults = [fault(FaultKind.LOSE, broker="redis", way="request", command="XADD")]
+    assert try_schedule(scope.plan, faults, 3, engine=engine).firings == ()
+
+
+def test_a_killed_producer_is_replaced_and_goes_on(engine):
+    scope = scope_of(P.REDIS_ONLY, tasks=40)
+    faults = [SimFault(kind=FaultKind.KILL, target="producer", at_s=1.02, for_s=0.5)]
+    trial = try_schedule(scope.plan, faults, 3, engine=engine)
+    assert trial.verdict is Verdict.VALID
+    assert trial.accepted == 40 - 5  # due while nobody was there
+    assert any("producer is started again" in text for text in trial.incidents)
+
+
+def test_the_steps_of_a_put_are_covered(engine):
+    """What strikes a producer is counted by what it had told last."""
+    scope = scope_of(P.NATS_PRIMARY, tasks=40)
+    faults = [
+        SimFault(
+            kind=FaultKind.KILL_AT_MESSAGE,
+            target="producer",
+            at_s=1.0,
+            broker="nats",
+            way="request",
+            command="publish",
+        )
+    ]
+    (firing,) = try_schedule(scope.plan, faults, 3, engine=engine).firings
+    assert firing.steps == (Event.PUT_INVOKED.name.lower(),)
