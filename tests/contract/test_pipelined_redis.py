@@ -162,6 +162,28 @@ async def test_the_oldest_command_decides_when_it_is_given_up(stub, shared):
     assert {type(error) for error in found} <= {RedisTimeoutError, RedisConnectionError}
 
 
+async def test_one_that_was_asked_later_has_its_whole_time_and_then_ends(stub, shared):
+    stub.answers = [b":1\r\n", None]
+    await shared.llen("key")
+    await asyncio.sleep(ANSWER_TIMEOUT_S / 2)
+    loop = asyncio.get_running_loop()
+    begun_s = loop.time()
+    with pytest.raises(RedisTimeoutError):
+        await asyncio.wait_for(shared.llen("key"), 60)
+    assert loop.time() - begun_s >= ANSWER_TIMEOUT_S
+
+
+async def test_what_waited_for_room_is_sent_when_there_is_some(stub, shared):
+    """As the transport says, when the server reads no more and when it goes on."""
+    await shared.llen("key")
+    shared._shared.pause_writing()
+    waiting = shared.llen("key")
+    await asyncio.sleep(0.05)
+    assert len(stub.writes) == 1
+    shared._shared.resume_writing()
+    assert await asyncio.wait_for(_of(waiting), 60) == 2
+
+
 async def test_without_a_server_nothing_was_sent(names):
     client = connect_redis(f"redis://127.0.0.1:{free_port()}")
     queue = RedisListQueue(client, names=names)

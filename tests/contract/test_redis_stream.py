@@ -85,6 +85,20 @@ async def test_what_is_acknowledged_is_deleted_unless_it_is_to_be_kept(
     assert await queue.depth() == Depth(pending=2, in_flight=1)
 
 
+@pytest.mark.parametrize(("delete_acked", "kept"), [(True, 2), (False, 12)])
+async def test_what_is_acknowledged_together_ends_together(
+    open_stream, client, key, delete_acked, kept
+):
+    async with open_stream(delete_acked=delete_acked) as queue:
+        for number in range(12):
+            await queue.put(b"%d" % number)
+        taken = await queue.receive(12, WAIT_S)
+        await asyncio.gather(*(delivery.ack() for delivery in taken[:10]))
+        pending = await client.xpending_range(key, GROUP, "-", "+", 20)
+        assert [item["times_delivered"] for item in pending] == [1, 1]
+        assert await client.xlen(key) == kept
+
+
 async def test_an_entry_has_the_form_that_other_versions_read(open_stream, client, key):
     """Field and group are written out: what stands in a stream outlives the version that put it."""
     queue = open_stream()
