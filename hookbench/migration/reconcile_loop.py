@@ -17,7 +17,8 @@ from hookbench.migration.reconciliation import (
     WorkLists,
 )
 from hookbench.queues.connections import Connections
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.stream_log import StreamLog
 from hookbench.queues.transport import make_nats_publish
 from hookbench.task import Names

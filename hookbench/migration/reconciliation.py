@@ -29,7 +29,8 @@ from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
 from hookbench.migration.done_store import DoneStore
 from hookbench.queues.base import NatsPublishFn
 from hookbench.queues.redis_absent import lies_in, push_if_absent
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.stream_log import StoredTask
 from hookbench.task import Names, task_id_of
 

@@ -17,12 +17,14 @@ from hookbench.errors import BrokerUnreachableError
 from hookbench.ids import uuid7_wall_ms
 from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
 from hookbench.queues.authority import Authority
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.nats_message import NatsMessage
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.redis_lists import ListEntry, RedisLists
 from hookbench.queues.replica_wait import write_replicated
 from hookbench.queues.stored import last_sequence, read_stream
 from hookbench.queues.stream_windows import read_windows
-from hookbench.queues.transport import AppTransport, NatsMessage
+from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload
 from hookbench.task import KNOWN_TASK_TYPES, Names
 

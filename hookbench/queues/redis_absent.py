@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 
-from hookbench.queues.redis_client import RedisClient, broker_errors, put_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import (
+    broker_errors,
+    put_errors,
+)
 from hookbench.queues.replica_wait import IF_REPLICATED, put_replicated
 
 __all__ = ["LOOK_MAX", "lies_in", "push_if_absent"]

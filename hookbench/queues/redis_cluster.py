@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from hookbench.queues.addresses import parse_redis_nodes
 from hookbench.queues.closed_transport import is_closed_transport
-from hookbench.queues.redis_client import NeverSentError
+from hookbench.queues.redis_errors import NeverSentError
 
 __all__ = ["ClusterClient", "connect_cluster"]
 

@@ -41,8 +41,9 @@ from hookbench.queues.authority import (
     sequence_key,
 )
 from hookbench.queues.batches import Batches
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.redis_done_scripts import ASK, FORGET, LOG, LOG_END, MARK, ORDER, PUT, READ
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.redis_scripts import run_often
 from hookbench.queues.replica_wait import write_replicated
 from hookbench.task import Names

@@ -4,7 +4,8 @@ from collections import Counter
 
 from hookbench.errors import BrokerUnreachableError, LeaseLostError
 from hookbench.ledger.events import Broker
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.redis_lease import RedisLease
 from hookbench.queues.redis_scripts import NAK, SETTLE
 

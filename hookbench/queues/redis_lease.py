@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.errors import SettingError
 from hookbench.ledger.events import Broker, Event, NullRecorder, Recorder
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.redis_reaper import RedisReaper
 from hookbench.queues.redis_scripts import LOST, MAY_REAP, TEND, at_maxmemory
 from hookbench.task import Names

@@ -24,7 +24,11 @@ from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.errors import BrokerUnreachableError, SettingError
 from hookbench.ledger.events import Recorder
 from hookbench.queues.base import Capabilities, Delivery, Depth
-from hookbench.queues.redis_client import RedisClient, broker_errors, put_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import (
+    broker_errors,
+    put_errors,
+)
 from hookbench.queues.redis_hands import RedisHands, RedisLeasedDelivery
 from hookbench.queues.redis_lease import DEFAULT_LEASE_S, RedisLease
 from hookbench.queues.redis_reaper import RedisSurvey, task_ids

@@ -14,7 +14,14 @@ from hookbench.errors import DecodeError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.queues.base import Capabilities, Delivery, Depth
 from hookbench.queues.redis_absent import push_if_absent
-from hookbench.queues.redis_client import RedisClient, ServerWaits, broker_errors, put_errors
+from hookbench.queues.redis_client import (
+    RedisClient,
+    ServerWaits,
+)
+from hookbench.queues.redis_errors import (
+    broker_errors,
+    put_errors,
+)
 from hookbench.queues.redis_scripts import CLAIM_PLAIN, at_maxmemory, run_often
 from hookbench.queues.replica_wait import PUSH, put_replicated
 from hookbench.task import Names, decode_task, encode_task, with_retry

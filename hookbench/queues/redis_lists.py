@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.task import KNOWN_TASK_TYPES, Names
 
 __all__ = ["ListEntry", "RedisLists", "RedisMemory"]

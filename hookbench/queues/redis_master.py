@@ -12,7 +12,8 @@ import redis.asyncio as redis_asyncio
 from redis.exceptions import ReadOnlyError, RedisError
 
 from hookbench.queues.addresses import parse_redis_nodes
-from hookbench.queues.redis_client import ClosedForGood, NeverSentError
+from hookbench.queues.redis_client import ClosedForGood
+from hookbench.queues.redis_errors import NeverSentError
 
 __all__ = ["MasterConnection", "master_pool"]
 

@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookbench.cancellation import cancel
 from hookbench.queues.closed_transport import is_closed_transport
-from hookbench.queues.redis_client import NeverSentError
+from hookbench.queues.redis_errors import NeverSentError
 
 __all__ = ["SHARED_COMMANDS", "PipelinedConnection", "PipelinedRedis"]
 

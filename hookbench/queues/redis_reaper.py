@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from hookbench.errors import BrokerUnreachableError
 from hookbench.ledger.events import NO_TASK
 from hookbench.queues.base import Depth
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.redis_scripts import ADOPT, DEPTH, REAP, RELEASE, at_maxmemory
 from hookbench.task import Names
 

@@ -21,6 +21,8 @@ from hookbench.queues.redis_client import (
     RedisClient,
     ServerWaits,
     StreamEntry,
+)
+from hookbench.queues.redis_errors import (
     broker_errors,
     put_errors,
 )

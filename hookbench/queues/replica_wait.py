@@ -9,7 +9,11 @@ from typing import Any
 
 from hookbench.errors import BrokerUnreachableError, PublishUnknownError
 from hookbench.queues.addresses import REPLICA_SCHEME
-from hookbench.queues.redis_client import RedisPipeline, broker_errors, put_errors
+from hookbench.queues.redis_client import RedisPipeline
+from hookbench.queues.redis_errors import (
+    broker_errors,
+    put_errors,
+)
 
 __all__ = [
     "IF_REPLICATED",

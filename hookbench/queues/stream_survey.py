@@ -1,7 +1,8 @@
 """The queue on a Redis stream from outside, for observers."""
 
 from hookbench.queues.base import Depth
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.redis_stream import GROUP, PAYLOAD_FIELD
 from hookbench.task import Names
 

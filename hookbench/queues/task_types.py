@@ -10,7 +10,7 @@ from nats.js.api import ConsumerInfo, DeliverPolicy
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.addresses import redis_nodes
 from hookbench.queues.jetstream import ConsumerSettings, consumer_config, ensure_durable
-from hookbench.queues.redis_client import broker_errors
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 

@@ -18,8 +18,8 @@ from hookbench.ledger.model import Place, Residue
 from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.epochs import current_consumer
 from hookbench.queues.moving import moved_key
-from hookbench.queues.redis_client import broker_errors
 from hookbench.queues.redis_done_store import RedisDoneStore
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.redis_reaper import RedisSurvey
 from hookbench.queues.stream_survey import StreamSurvey
 from hookbench.queues.transport import AppTransport

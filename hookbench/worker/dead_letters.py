@@ -7,7 +7,8 @@ import msgspec
 
 from hookbench.errors import SettingError
 from hookbench.ledger.events import Broker
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.replica_wait import write_replicated
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names

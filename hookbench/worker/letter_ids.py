@@ -5,7 +5,8 @@ import uuid
 
 import msgspec
 
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.stream_windows import read_windows
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload

@@ -8,7 +8,8 @@ from typing import Protocol
 import msgspec
 
 from hookbench.errors import DecodeError, SettingError
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.stored import StoredTask, read_stream, remove_stored
 from hookbench.queues.transport import AppTransport
 from hookbench.task import HookTask, Names, decode_task

@@ -14,7 +14,8 @@ import logging
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
-from hookbench.queues.redis_client import RedisClient, broker_errors
+from hookbench.queues.redis_client import RedisClient
+from hookbench.queues.redis_errors import broker_errors
 from hookbench.task import Names
 
 __all__ = ["Trimmer"]

@@ -16,7 +16,8 @@ from hookbench.queues.jetstream import (
     ensure_stream,
 )
 from hookbench.queues.memory import MemoryQueue
-from hookbench.queues.redis_client import MAX_BULK_BYTES, connect_redis
+from hookbench.queues.redis_client import connect_redis
+from hookbench.queues.redis_errors import MAX_BULK_BYTES
 from hookbench.queues.redis_leased import RedisLeasedQueue
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.redis_stream import RedisStreamQueue

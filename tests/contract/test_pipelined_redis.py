@@ -11,7 +11,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookbench.brokers.ports import free_port
 from hookbench.errors import PublishRefusedError, PublishUnknownError
-from hookbench.queues.redis_client import ClosedForGood, NeverSentError, connect_redis
+from hookbench.queues.redis_client import (
+    ClosedForGood,
+    connect_redis,
+)
+from hookbench.queues.redis_errors import NeverSentError
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.redis_pipelined import PipelinedRedis
 from tests.conftest import eventually

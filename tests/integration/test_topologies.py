@@ -15,7 +15,7 @@ from hookbench.brokers.topology import TOPOLOGIES, open_topology
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError, SettingError
 from hookbench.queues.base import Depth
 from hookbench.queues.jetstream import JetStreamQueue, ensure_consumer, ensure_stream
-from hookbench.queues.redis_client import NeverSentError
+from hookbench.queues.redis_errors import NeverSentError
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names, decode_task, encode_task

@@ -6,7 +6,7 @@ import msgspec
 
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues import epochs, watermark
-from hookbench.queues.transport import NatsMessage
+from hookbench.queues.nats_message import NatsMessage
 from tests.mutations import on_nats
 from tests.mutations.planting import Mutation
 

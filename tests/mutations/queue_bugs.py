@@ -2,9 +2,9 @@
 
 from hookbench.migration import consumer
 from hookbench.queues import connections
+from hookbench.queues.nats_message import NatsMessage
 from hookbench.queues.redis_list import RedisListDelivery, RedisListQueue
 from hookbench.queues.standing_pull import StandingPull
-from hookbench.queues.transport import NatsMessage
 from tests.mutations import scenarios
 from tests.mutations.planting import Mutation
 

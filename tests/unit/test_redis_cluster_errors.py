@@ -4,8 +4,12 @@ import pytest
 from redis.exceptions import ClusterDownError, RedisClusterException
 
 from hookbench.errors import BrokerUnreachableError, PublishRefusedError, PublishUnknownError
-from hookbench.queues.redis_client import NeverSentError, broker_errors, put_errors
 from hookbench.queues.redis_cluster import _known_errors
+from hookbench.queues.redis_errors import (
+    NeverSentError,
+    broker_errors,
+    put_errors,
+)
 
 
 def test_a_connection_that_another_command_closed_leaves_the_caller_in_doubt():

@@ -2,7 +2,10 @@
 
 import pytest
 
-from hookbench.queues.redis_client import broker_errors, put_errors
+from hookbench.queues.redis_errors import (
+    broker_errors,
+    put_errors,
+)
 
 
 @pytest.mark.parametrize("wrapped", [broker_errors("LREM"), put_errors("LPUSH", b"")])

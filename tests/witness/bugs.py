@@ -17,11 +17,11 @@ from hookbench.migration.sweeper import PutOutcome
 from hookbench.queues import redis_reaper
 from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.moving import Mover
+from hookbench.queues.nats_message import NatsMessage
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_hands import RedisHands
 from hookbench.queues.redis_lease import RedisLease
 from hookbench.queues.redis_scripts import REAP
-from hookbench.queues.transport import NatsMessage
 from hookbench.worker.claims import Claims
 from hookbench.worker.loop import Worker
 from tests.witness.small import BACK, PHASES

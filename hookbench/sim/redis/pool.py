@@ -9,7 +9,7 @@ import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from hookbench.queues.redis_client import NeverSentError
+from hookbench.queues.redis_errors import NeverSentError
 from hookbench.sim.connection import Connection
 from hookbench.sim.network import Network
 from hookbench.sim.redis.replies import CommandError, Reply
