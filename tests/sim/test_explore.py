@@ -1,7 +1,5 @@
 """The search: what it draws, what it finds, and that it says the same twice."""
 
-import logging
-
 import pytest
 
 from hookbench.ledger.events import Event
@@ -10,7 +8,6 @@ from hookbench.migration.phases import Design, Phase
 from hookbench.sim import trial as trial_module
 from hookbench.sim.errors import SpentError
 from hookbench.sim.explore import explore, try_seed
-from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.schedule import FaultKind, SimFault, draw_schedule
 from hookbench.sim.trial import Scope, try_schedule
 
@@ -18,17 +15,7 @@ P = Phase
 ALL = tuple(Phase)
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """What processes log of faults is not looked at, and costs more than the run."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-@pytest.fixture(scope="session")
-def engine():
-    return ScriptEngine()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def scope_of(*phases, design=Design.GUIDE, **settings):

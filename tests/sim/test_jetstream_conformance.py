@@ -12,19 +12,18 @@ import uuid
 import nats.errors
 import nats.js.errors
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
     rule,
-    run_state_machine_as_test,
 )
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy, StreamConfig
 
 from hookbench.queues.reconnecting import connect_client
 from hookbench.sim.loop import SimulatedLoop
+from tests.sim.conformance import check_conformance
 from tests.sim.world import World
 
 EXAMPLES, STEPS = 25, 25
@@ -308,17 +307,4 @@ def _consumer(info):
 
 @pytest.mark.timeout(600)
 def test_the_same_requests_have_the_same_answers(nats_broker):
-    machine = type("AgainstARealNats", (Conformance,), {"url": nats_broker.url})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    assert machine.asked > 10 * EXAMPLES
+    check_conformance(Conformance, nats_broker.url, examples=EXAMPLES, steps=STEPS)

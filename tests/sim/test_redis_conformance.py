@@ -9,14 +9,12 @@ import uuid
 
 import pytest
 import redis
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from redis.exceptions import ResponseError
 
@@ -28,6 +26,7 @@ from hookbench.sim.redis.client import encode, exceptions_in, parse_error
 from hookbench.sim.redis.replies import CommandError
 from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.redis.server import RedisServer
+from tests.sim.conformance import check_conformance
 
 EXAMPLES, STEPS = 60, 40
 TIMES = re.compile(rb"-?\d{12,}(-\d+)?")
@@ -511,17 +510,4 @@ def _held(pending):
 
 @pytest.mark.timeout(600)
 def test_the_same_commands_have_the_same_answers(redis_broker):
-    machine = type("AgainstARealRedis", (Conformance,), {"url": redis_broker.url})
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    assert machine.asked > 10 * EXAMPLES
+    check_conformance(Conformance, redis_broker.url, examples=EXAMPLES, steps=STEPS)

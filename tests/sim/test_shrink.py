@@ -1,7 +1,5 @@
 """Shrinking, stories and scenarios: from a seed that fails to something that a person can read."""
 
-import logging
-
 import msgspec
 import pytest
 
@@ -10,7 +8,6 @@ from hookbench.migration.phases import Design, Phase
 from hookbench.scenarios.schema import load_scenario
 from hookbench.sim.as_scenario import rehearsal_toml
 from hookbench.sim.explore import try_seed
-from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.schedule import FaultKind, SimFault, draw_schedule
 from hookbench.sim.shrink import Minimal, shrink
 from hookbench.sim.story import tell_story
@@ -20,17 +17,7 @@ from hookbench.worker.loop import Worker
 P = Phase
 
 
-@pytest.fixture(autouse=True)
-def quiet():
-    """What processes log of faults is not looked at, and costs more than the run."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-@pytest.fixture(scope="session")
-def engine():
-    return ScriptEngine()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def scope_of(*phases, design=Design.GUIDE, **settings):

@@ -13,10 +13,9 @@ from tests.bench.peers.contenders.child import (
     do_task,
     main,
 )
+from tests.bench.peers.contenders.taskiq_cli import CLI_PAGE, PREFETCH, worker_command
 
-CLI_PAGE = "https://taskiq-python.github.io/guide/cli.html"
 BATCH = 100
-PREFETCH = 100
 
 broker = PullBasedJetStreamBroker(
     GIVEN.url,
@@ -31,16 +30,7 @@ broker = PullBasedJetStreamBroker(
 
 peer_task = broker.task(task_name="peer_task")(do_task)
 
-WORKER = [
-    "taskiq",
-    "worker",
-    f"{__spec__.name}:broker",
-    "--workers=1",
-    f"--max-async-tasks={GIVEN.concurrency}",
-    f"--max-prefetch={PREFETCH}",
-    "--no-parse",
-    "--log-level=WARNING",
-]
+WORKER = worker_command(__spec__.name)
 
 DESCRIPTION = Description(
     concurrency=f"{GIVEN.concurrency} coroutines",

@@ -12,10 +12,9 @@ from tests.bench.peers.contenders.child import (
     do_task,
     main,
 )
+from tests.bench.peers.contenders.taskiq_cli import CLI_PAGE, PREFETCH, worker_command
 
-CLI_PAGE = "https://taskiq-python.github.io/guide/cli.html"
 BROKER_PAGE = "https://github.com/taskiq-python/taskiq-redis"
-PREFETCH = 100
 STREAM = GIVEN.variant == "stream"
 
 if STREAM:
@@ -32,16 +31,7 @@ broker = plain.with_serializer(ORJSONSerializer())
 
 peer_task = broker.task(task_name="peer_task")(do_task)
 
-WORKER = [
-    "taskiq",
-    "worker",
-    f"{__spec__.name}:broker",
-    "--workers=1",
-    f"--max-async-tasks={GIVEN.concurrency}",
-    f"--max-prefetch={PREFETCH}",
-    "--no-parse",
-    "--log-level=WARNING",
-]
+WORKER = worker_command(__spec__.name)
 
 _STREAM_SETTINGS = [
     Setting(
