@@ -6,6 +6,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 
 from hookbench.ledger.model import Verdict
 from hookbench.sim.book import SeedEntry
@@ -62,10 +63,11 @@ def explore(scope: Scope, seeds: Sequence[int], commit: str, *, jobs: int) -> It
         jobs: processes; 1 for none but this one.
     """
     if jobs == 1:
-        _be_quiet()
         engine = ScriptEngine()
         for seed in seeds:
-            yield try_seed(scope, seed, commit, engine)
+            with _quiet():
+                entry = try_seed(scope, seed, commit, engine)
+            yield entry
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin) as pool:
@@ -88,16 +90,20 @@ _ENGINE: list[ScriptEngine] = []
 
 
 def _begin() -> None:
-    _be_quiet()
     _ENGINE.append(ScriptEngine())
 
 
 def _try_in_process(scope: Scope, seed: int, commit: str) -> SeedEntry:
-    return try_seed(scope, seed, commit, _ENGINE[0])
+    with _quiet():
+        return try_seed(scope, seed, commit, _ENGINE[0])
 
 
-def _be_quiet() -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
     """What workers and clients log of faults is of no use without their times."""
-    logging.getLogger().setLevel(logging.CRITICAL)
-    for name in ("hookbench", "nats"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,5 +1,7 @@
 """The search: what it draws, what it finds, and that it says the same twice."""
 
+import logging
+
 import pytest
 
 from hookbench.ledger.events import Event
@@ -131,6 +133,15 @@ def test_a_seed_says_the_same_again_and_in_other_processes():
     assert same(explore(scope, [7, 8, 9], "-", jobs=1)) == here
     assert same(explore(scope, [9, 8, 7], "-", jobs=2)) == here
     assert len({digest for _seed, _verdict, digest, *_rest in here}) == 3
+
+
+def test_who_explores_still_logs():
+    logging.disable(logging.NOTSET)
+    log = logging.getLogger("hookbench.queues")
+    before = log.isEnabledFor(logging.INFO), log.isEnabledFor(logging.ERROR)
+    for _entry in explore(scope_of(P.NATS_PRIMARY), [7], "-", jobs=1):
+        assert (log.isEnabledFor(logging.INFO), log.isEnabledFor(logging.ERROR)) == before
+    assert before[1]
 
 
 def test_a_run_that_breaks_down_is_unknown_and_failing(monkeypatch, engine):

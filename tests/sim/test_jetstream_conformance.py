@@ -7,6 +7,7 @@ What depends on time passing is for the contract suite, but for naks, which come
 import asyncio
 import contextlib
 import json
+import math
 import uuid
 
 import nats.errors
@@ -31,7 +32,7 @@ SUBJECTS = ["a", "b", "c.d"]
 STREAMS = ["S", "K"]
 CONSUMERS = ["one", "two"]
 ACKS = ["ack", "ack_sync", "nak", "term", "in_progress"]
-PULL_S = 2.0
+ANSWER_S, SILENCE_S = 20.0, 0.2
 
 
 class Side:
@@ -83,10 +84,12 @@ class Conformance(RuleBasedStateMachine):
         self.run = uuid.uuid4().hex[:8]
 
     def both(self, request, *, what=""):
+        return self.agree(*(side.do(request) for side in self.sides), what)
+
+    def agree(self, real, simulated, what):
         type(self).asked += 1
-        expected, found = (side.do(request) for side in self.sides)
-        assert found == expected, f"{what}: simulated {found!r}, real {expected!r}"
-        return expected
+        assert simulated == real, f"{what}: simulated {simulated!r}, real {real!r}"
+        return real
 
     def subject(self, name):
         return f"{self.run}.{name}"
@@ -172,29 +175,16 @@ class Conformance(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(CONSUMERS), batch=st.integers(1, 3))
     def pull(self, name, batch):
-        """What there is now: a request that does not wait."""
+        """What there is now: a request that does not wait.
 
-        async def take(side):
-            inbox = side.client.new_inbox()
-            subscription = await side.client.subscribe(inbox)
-            request = json.dumps({"batch": batch, "no_wait": True}).encode()
-            path = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream('S')}.{name}"
-            await side.client.publish(path, request, reply=inbox)
-            found = []
-            while len(found) < batch:
-                message = await subscription.next_msg(PULL_S)
-                status = (message.headers or {}).get("Status")
-                if status is not None:
-                    found.append(status)
-                    break
-                told = message.metadata
-                sequence = told.sequence.stream, told.sequence.consumer
-                found.append((message.subject, *sequence, told.num_delivered, told.num_pending))
-                side.held.append(message)
-            await subscription.unsubscribe()
-            return found
-
-        self.both(take, what=f"pull {name}")
+        Where the limit of pending acknowledgements is met it stays without an answer. That a real
+        server says no more is waited for once the simulated one has said no more.
+        """
+        path = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream('S')}.{name}"
+        real, simulated = self.sides
+        found = simulated.do(lambda side: _pull(side, path, batch, math.inf))
+        expected = real.do(lambda side: _pull(side, path, batch, len(found)))
+        self.agree(expected, found, f"pull {batch} of {name}")
 
     @rule(at=st.integers(0, 5), how=st.sampled_from(ACKS))
     def answer(self, at, how):
@@ -274,6 +264,31 @@ class Conformance(RuleBasedStateMachine):
             for name in (*STREAMS, "ADV"):
                 side.do(lambda side, name=name: side.jetstream.delete_stream(self.stream(name)))
             side.close()
+
+
+async def _pull(side, path, batch, count):
+    """What a request that does not wait is answered, of which ``count`` answers are expected."""
+    inbox = side.client.new_inbox()
+    subscription = await side.client.subscribe(inbox)
+    request = json.dumps({"batch": batch, "no_wait": True}).encode()
+    await side.client.publish(path, request, reply=inbox)
+    found = []
+    while len(found) < batch:
+        try:
+            message = await subscription.next_msg(ANSWER_S if len(found) < count else SILENCE_S)
+        except nats.errors.TimeoutError:
+            break
+        status = (message.headers or {}).get("Status")
+        if status is not None:
+            found.append(status)
+            break
+        told = message.metadata
+        sequence = told.sequence.stream, told.sequence.consumer
+        found.append((message.subject, *sequence, told.num_delivered, told.num_pending))
+        side.held.append(message)
+    await subscription.unsubscribe()
+    await side.client.flush()
+    return found
 
 
 async def _created(side, config):

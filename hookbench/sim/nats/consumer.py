@@ -58,7 +58,7 @@ class Pull(msgspec.Struct, kw_only=True):
         reply: where they go.
         left: how many may still come.
         expires_ns: when it ends; 0 for never.
-        one_shot: it ends as soon as there is nothing more for it.
+        one_shot: it ends as soon as all has been read.
         delivered: how many came.
     """
 
@@ -174,6 +174,9 @@ class Consumer:
         if no_wait and available == 0 and not pull.expires_ns:
             self._host.status(pull.reply, "404 No Messages", {})
             return
+        if no_wait and 0 < available < self._promised():
+            self._host.status(pull.reply, "408 Requests Pending", {})
+            return
         pull.one_shot = no_wait
         if len(self._waiting) >= self.config.max_waiting:
             self._host.status(pull.reply, "409 Exceeded MaxWaiting", {})
@@ -202,17 +205,33 @@ class Consumer:
                 continue
             message = self._take()
             if message is None:
-                if pull.one_shot and pull.delivered:
-                    self._waiting.popleft()
-                    if pull.expires_ns:
-                        self._end(pull)
-                    else:
-                        self._host.status(pull.reply, "404 No Messages", {})
-                    continue
+                if not self._is_full():
+                    self._end_one_shots()
                 return
             self._deliver(message, pull)
             if pull.left == 0:
                 self._waiting.popleft()
+
+    def _promised(self) -> int:
+        """How many the requests that are here may still have; who has gone is forgotten."""
+        here = [pull for pull in self._waiting if self._host.has_interest(pull.reply)]
+        self._waiting = deque(here)
+        return sum(pull.left for pull in here)
+
+    def _is_full(self) -> bool:
+        """As many wait for their acknowledgement as may."""
+        most = self.config.max_ack_pending if self.config.ack_policy != "none" else 0
+        return 0 < most <= len(self._pending)
+
+    def _end_one_shots(self) -> None:
+        """All has been read. A limit of pending acknowledgements that is met does not end them."""
+        left: deque[Pull] = deque()
+        for pull in self._waiting:
+            if pull.one_shot and (pull.delivered or not pull.expires_ns):
+                self._host.status(pull.reply, "404 No Messages", {})
+            else:
+                left.append(pull)
+        self._waiting = left
 
     def _take(self) -> StoredMessage | None:
         """What is to be delivered next: again, or for the first time."""
@@ -227,9 +246,7 @@ class Consumer:
                 continue
             self._counts[sequence] = self._counts.get(sequence, 1) + 1
             return message
-        if self.config.ack_policy != "none" and (
-            len(self._pending) >= self.config.max_ack_pending > 0
-        ):
+        if self._is_full():
             return None
         found = self.stream.next_of(self.config.filter_subject, self._next)
         if found is None:
