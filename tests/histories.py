@@ -104,7 +104,7 @@ class History:
             state=np.array(list(self.states.items()), dtype=STATE_DTYPE),
         )
 
-    def fault(self, *, length_ms, kind="kill", target="redis", doubles=0):
+    def fault(self, *, length_ms, kind="kill", target="redis", doubles=0, rollback_ms=0):
         """A fault from now on; one that was not healed has no length."""
         self.faults.append(
             FaultWindow(
@@ -115,6 +115,7 @@ class History:
                 begin_ns=self.clock.now_ns,
                 end_ns=None if length_ms is None else self.clock.now_ns + length_ms * MS,
                 doubles=doubles,
+                rollback_ns=rollback_ms * MS,
             )
         )
 

@@ -11,25 +11,31 @@ from hookbench.ledger.history import PHASE, TRANSITION, History, RowKey
 from hookbench.ledger.killers import NO_FAULT
 from hookbench.ledger.losses import last_records
 from hookbench.ledger.model import Attribution
+from hookbench.ledger.rollbacks import ends_rolled_back
 
 __all__ = ["attribute"]
 
 _NONE = "-"
+_SECOND_END = "second end"
 _LEASE = -2
 _NOBODY = -1
 
 
 def attribute(history: History) -> list[Attribution]:
-    """Losses and duplicates by phase, step and fault; those without a cause are found.
+    """Losses, duplicates and second ends by phase, step and fault.
+
+    Losses and duplicates without a cause are found. A second end is found by invariants 1 and 2,
+    with a cause or without.
 
     A cause is a fault that fired, or else a process that died, or the end of a lease; or a hazard.
     The step of a loss is the last event of the task, see ``last_records``, the step of a duplicate
-    that of the execution that was repeated.
+    that of the execution that was repeated, the step of a second end the first one.
     """
     attributions = []
-    for item, key, tasks in (*_losses(history), *_duplicates(history)):
+    found = (*_losses(history), *_duplicates(history), *_second_ends(history))
+    for item, key, tasks in found:
         attributions.append(item)
-        if (item.fault, item.hazard) == (_NONE, _NONE):
+        if (item.fault, item.hazard) == (_NONE, _NONE) and item.what != _SECOND_END:
             text = f"{{count}} times {item.what} after {item.step}, with no cause"
             history.find(8, key, tasks, text)
     return attributions
@@ -91,6 +97,24 @@ def _duplicates(history: History) -> Iterator[_Group]:
             fault_index=_index(history, place),
         )
         yield item, key, repeats.task[here].astype(np.int64)
+
+
+def _second_ends(history: History) -> Iterator[_Group]:
+    """Tasks that ended in two ways. Only a record that was taken back lets a task end again."""
+    columns = history.columns
+    tasks = np.flatnonzero((columns.ends > 1) & columns.real & columns.offered)
+    first, fault = ends_rolled_back(columns, tasks, history.faults)
+    for (step, event, place), here in _groups(columns.put_step[tasks], columns.event[first], fault):
+        item = Attribution(
+            what=_SECOND_END,
+            phase=history.steps[step].phase,
+            step=Event(event).name.lower(),
+            fault=_fault_text(history, place, _NOBODY),
+            hazard=_NONE,
+            count=int(here.sum()),
+            fault_index=_index(history, place),
+        )
+        yield item, (PHASE, step), tasks[here]
 
 
 def _groups(*codes: Ints | Bools) -> Iterator[tuple[tuple[int, ...], Bools]]:

@@ -13,6 +13,7 @@ from hookbench.ledger.killers import NO_FAULT, find_killers
 from hookbench.ledger.model import FaultWindow
 from hookbench.ledger.pairs import Pairs, pair_up
 from hookbench.ledger.repeats import Repeats
+from hookbench.ledger.rollbacks import rolled_back
 
 __all__ = ["Explanation", "explain"]
 
@@ -36,7 +37,7 @@ class Explanation(NamedTuple):
             acknowledgement, or kept it from arriving, and that was not confirmed before.
         fault: place in the list of faults of the one behind it; -1 for none. One behind a repeat
             that is not explained (a confirmed acknowledgement was forgotten, a second copy was
-            put) is named as well.
+            put, a power cut took the record of the end) is named as well.
     """
 
     crash: Bools
@@ -59,7 +60,8 @@ def explain(
     The acknowledgement of an execution is the first one that its process sent for the task after
     it received it. A repeat that was received after that needs a fault of the same broker, see
     ``forgotten``. One that no fault explains is named all the same after the fault that made its
-    broker deliver that copy once more, see ``replayed``, or made a second copy, see ``put_again``.
+    broker deliver that copy once more, see ``replayed``, or made a second copy, see ``put_again``,
+    or took back what was recorded of it, see ``rolled_back``.
     """
     count = len(repeats.task)
     none = np.zeros(count, dtype=bool)
@@ -79,6 +81,7 @@ def explain(
         (lease, _stalled(columns, pairs, faults)),
         (~pairs.forgotten, replayed(columns, pairs, faults)),
         (pairs.other_copy | pairs.maybe_copy, put_again(columns, repeats, pairs, faults)),
+        (~none, rolled_back(columns, pairs, faults)),
     ]
     for mask, places in reversed(named):
         unnamed = np.where(mask & (places != NO_FAULT), places, unnamed)

@@ -17,6 +17,7 @@ class FaultWindow(msgspec.Struct, frozen=True, kw_only=True):
         kind: as in a scenario, ``power_cut``; empty for one that nothing is known of.
         end_ns: ``None`` where it was not healed.
         doubles: how many requests of producers it has sent twice at the most; 0 for none.
+        rollback_ns: for how long before it what a broker recorded was taken back; 0 for none.
     """
 
     index: int
@@ -26,6 +27,7 @@ class FaultWindow(msgspec.Struct, frozen=True, kw_only=True):
     end_ns: int | None = None
     kind: str = ""
     doubles: int = 0
+    rollback_ns: int = 0
 
     @property
     def reach(self) -> Reach:

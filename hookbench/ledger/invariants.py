@@ -55,7 +55,7 @@ def check_invariants(
         without: numbers of checkers that are left out; their invariants are unknown.
 
     Returns:
-        One result per invariant, in order, and the attributions of losses and duplicates.
+        One result per invariant, in order, and the attributions, see ``attribute``.
     """
     unknown: dict[int, str] = {}
     attributions: list[Attribution] = []

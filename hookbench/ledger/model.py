@@ -157,13 +157,13 @@ class InvariantResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Attribution(msgspec.Struct, frozen=True, kw_only=True):
-    """To what a number of losses or duplicates is attributed.
+    """To what a number of losses, duplicates or second ends is attributed.
 
     Attributes:
-        what: ``lost`` or ``duplicate``.
+        what: ``lost``, ``duplicate``, or ``second end`` of a task that had ended in another way.
         phase: phase or transition that it counts for.
         step: the last event of the task before it was lost, or of the execution that was
-            repeated: ``received``, ``ack_sent``.
+            repeated, or the first end: ``received``, ``ack_sent``, ``done``.
         fault: name of the fault of the schedule, where there is one; else who died, ``lease`` for
             a redelivery before an acknowledgement, ``-`` for none.
         hazard: id in the table of hazards, ``-`` for none.
@@ -274,7 +274,7 @@ class Account(msgspec.Struct, kw_only=True):
         redelivery_ns: over all workers that died, from the death to the next start of each task
             that they had in hand, by percentile; ``None`` for none.
         unavailable: by beginning.
-        attributions: of losses and duplicates.
+        attributions: of losses, duplicates and second ends.
         histograms: kept beside the manifest in a stored run, see ``histograms.json``.
     """
 

@@ -8,6 +8,7 @@ from hookbench.ledger.model import Account, Attribution, FaultAccount, Unavailab
 from hookbench.ledger.unavailable import UNAVAILABLE_NS
 
 __all__ = [
+    "ATTRIBUTED",
     "cause_lines",
     "count_lines",
     "fault_lines",
@@ -17,6 +18,8 @@ __all__ = [
     "unavailable_lines",
 ]
 
+ATTRIBUTED = {"lost": "lost", "duplicate": "done again", "second end": "ended again"}
+"""What is attributed to a cause, for people."""
 MOST_CAUSES = 8
 MOST_WINDOWS = 3
 _Item = TypeVar("_Item")
@@ -56,7 +59,7 @@ def count_lines(account: Account) -> list[str]:
 
 
 def cause_lines(account: Account) -> list[str]:
-    """What losses and duplicates are attributed to, the most frequent first."""
+    """What losses, duplicates and second ends are attributed to, the most frequent first."""
     return _some(
         sorted(account.attributions, key=lambda item: -item.count),
         MOST_CAUSES,
@@ -71,7 +74,7 @@ def _cause(item: Attribution) -> str:
         found.append(f"fault {item.fault_index} {item.fault}")
     elif item.fault != "-":
         found.append("the end of a lease" if item.fault == "lease" else item.fault)
-    what = "lost" if item.what == "lost" else "done again"
+    what = ATTRIBUTED[item.what]
     where = item.phase.removeprefix("→ ")
     return f"{item.count:,} {what} in {where} after {item.step}: {', '.join(found) or 'no cause'}"
 

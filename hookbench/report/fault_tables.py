@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from hookbench.report.account_lines import ATTRIBUTED
 from hookbench.report.findings import format_ms
 from hookbench.results.run import Run
 
@@ -40,11 +41,11 @@ def faults_table(run: Run) -> pd.DataFrame:
 
 
 def causes_table(run: Run) -> pd.DataFrame:
-    """What losses and duplicates are attributed to, the most frequent first."""
+    """What losses, duplicates and second ends are attributed to, the most frequent first."""
     found = run.attributions.sort_values("count", ascending=False, kind="stable")
     return pd.DataFrame(
         {
-            "what": ["lost" if what == "lost" else "done again" for what in found["what"]],
+            "what": [ATTRIBUTED[what] for what in found["what"]],
             "tasks": [f"{count:,}" for count in found["count"]],
             "phase": list(found["phase"]),
             "last step before": list(found["step"]),

@@ -1,10 +1,12 @@
 """The checkers again, on a stored run."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from hookbench.clock import NS_PER_S
 from hookbench.effects.read import Effects, read_effects
 from hookbench.errors import EffectStoreError
 from hookbench.faults.base import FaultRecord
@@ -150,16 +152,22 @@ def fault_windows(manifest: Manifest) -> list[FaultWindow]:
             end_ns=record.end_ns,
             kind=record.kind,
             doubles=_doubles(manifest, record),
+            rollback_ns=int(_planned(manifest, record).get("rollback_s", 0) * NS_PER_S),
         )
         for record in manifest.faults
         if record.begin_ns is not None
     ]
 
 
+def _planned(manifest: Manifest, record: FaultRecord) -> dict[str, Any]:
+    """The settings of a fault, as the schedule has them."""
+    planned = manifest.settings.get("faults") or []
+    return planned[record.index] if record.index < len(planned) else {}
+
+
 def _doubles(manifest: Manifest, record: FaultRecord) -> int:
     """How many requests of producers a fault of the wire has sent twice at the most."""
-    planned = manifest.settings.get("faults") or []
-    fault = planned[record.index] if record.index < len(planned) else {}
+    fault = _planned(manifest, record)
     if fault.get("action") != "duplicate" or fault.get("direction") == "reply":
         return 0
     if not record.target.startswith("producers"):

@@ -368,7 +368,7 @@ class Run:
 
     @property
     def attributions(self) -> pd.DataFrame:
-        """Causes of losses and duplicates: the fields of ``ledger.model.Attribution``."""
+        """Causes of losses, duplicates, second ends: the fields of ``ledger.model.Attribution``."""
         return manifest_frames.attributions_frame(self.manifest)
 
     @property

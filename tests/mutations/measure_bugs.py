@@ -202,6 +202,7 @@ MUTATIONS = (
         scenario=order_scenarios.superseded_after_its_letter,
         invariant=1,
         row="redis_only",
+        cause=("second end", "dead", "-", "-"),
     ),
     Mutation(
         name="moved-without-the-word",

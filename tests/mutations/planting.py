@@ -27,8 +27,8 @@ class Mutation:
         scenario: what runs with the bug, and without it.
         invariant: the checker that catches it.
         hazard, row: what the findings of that checker name.
-        cause: what, step, fault and hazard of the attribution of a loss or a duplicate. One
-            without fault and hazard has no cause, and so breaks invariant 8 as well.
+        cause: what, step, fault and hazard of the attribution of a loss, a duplicate or a second
+            end. A loss or a duplicate without fault and hazard breaks invariant 8 as well.
         blind: why no checker catches it, for one that none does.
     """
 
@@ -55,7 +55,8 @@ class Mutation:
     @property
     def breaks(self) -> list[int]:
         """The invariants that are broken, in order."""
-        causeless = self.cause is not None and self.cause[2:] == ("-", "-")
+        what = ("lost", "duplicate")
+        causeless = self.cause and self.cause[0] in what and self.cause[2:] == ("-", "-")
         return [self.invariant, 8] if causeless else [self.invariant]
 
     @contextlib.contextmanager

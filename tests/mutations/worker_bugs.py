@@ -173,6 +173,7 @@ MUTATIONS = (
         scenario=scenarios.redis_failing_after_effect,
         invariant=1,
         row="redis_only",
+        cause=("second end", "done", "-", "-"),
     ),
     Mutation(
         name="done-before-the-outcome-in-doubt",
@@ -183,6 +184,7 @@ MUTATIONS = (
         scenario=scenarios.doubtful_failing_after_effect,
         invariant=2,
         row="redis_only",
+        cause=("second end", "done", "-", "-"),
     ),
     Mutation(
         name="done-and-acknowledged-before-the-effect",

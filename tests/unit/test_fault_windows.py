@@ -43,5 +43,13 @@ def test_how_many_requests_of_producers_a_fault_sends_twice(planned, target, dou
     assert (found.doubles, found.begin_ns, found.end_ns) == (doubles, 5, 9)
 
 
+@pytest.mark.parametrize(
+    ("planned", "rollback_ns"), [({"rollback_s": 0.25}, 250_000_000), ({}, 0), (None, 0)]
+)
+def test_for_how_long_before_it_a_fault_takes_back_what_was_recorded(planned, rollback_ns):
+    (found,) = window(planned, target="redis")
+    assert found.rollback_ns == rollback_ns
+
+
 def test_a_fault_that_did_not_fire_has_no_window():
     assert window(DUPLICATE, begin_ns=None) == []
