@@ -46,7 +46,8 @@ def check_budget(history: History) -> None:
     """6: no delivery beyond the budget, by the attempt that it carried or by those before it.
 
     The ledger counts for itself, for a retry that does not raise the task's own count would go on
-    for ever. Each copy has a budget of its own: one per broker, and one per put.
+    for ever. Each copy has a budget of its own: one per broker, and one per put. Whenever a power
+    cut took the end of a task back, its attempts were forgotten with it: it has a budget once more.
 
     A delivery that its worker did not start is no attempt: it was skipped, superseded, given back
     since another worker had claimed the task, or buried since the budget was used up. The number
@@ -59,7 +60,7 @@ def check_budget(history: History) -> None:
     received = columns.where(Event.RECEIVED)
     numbered, unstarted = _attempts(columns, allowed)
     over = received & (numbered > allowed) & ~unstarted
-    over |= _uncounted(columns, allowed, received & ~unstarted)
+    over |= _uncounted(columns, allowed, received & ~unstarted, _forgotten(history))
     for step in history.steps:
         here = np.flatnonzero(over & (columns.phase == step.index))
         history.rows[PHASE, step.index].over_budget = history.find(
@@ -148,13 +149,22 @@ class _Hand:
         return []
 
 
-def _uncounted(columns: TaskColumns, allowed: int, deliveries: Bools) -> Bools:
+def _forgotten(history: History) -> Ints:
+    """Per task how often a power cut took its end back."""
+    cuts = [place for place, fault in enumerate(history.faults) if fault.rollback_ns]
+    if not cuts:
+        return np.zeros(history.columns.count, dtype=np.int64)
+    by_cut = np.isin(history.explanation.fault, cuts)
+    return np.bincount(history.repeats.task[by_cut], minlength=history.columns.count)
+
+
+def _uncounted(columns: TaskColumns, allowed: int, deliveries: Bools, forgotten: Ints) -> Bools:
     """Deliveries after as many as the budget of all copies of their task on their broker."""
     over = np.zeros(len(columns.event), dtype=bool)
     puts = np.bincount(columns.task[columns.where(Event.PUT_INVOKED)], minlength=columns.count)
     received = np.flatnonzero(deliveries & columns.real[columns.task])
     copy = columns.task[received].astype(np.int64) * len(Broker) + columns.broker[received]
-    budget = allowed * np.maximum(puts[columns.task[received]], 1)
+    budget = allowed * (np.maximum(puts, 1) + forgotten)[columns.task[received]]
     many = np.bincount(copy, minlength=1)[copy] > budget
     received, copy, budget = received[many], copy[many], budget[many]
     if len(received) == 0:

@@ -121,3 +121,15 @@ def test_a_second_end_that_nothing_took_back_has_no_cause(history, when):
     account = history.account(effects=True)
     assert broken(account) == [1]
     assert causes(account, "second end") == [("done", "-", None, 1)]
+
+
+@pytest.mark.parametrize(("kind", "rollback_ms", "over"), [("power_cut", 20, 0), ("kill", 0, 1)])
+def test_a_task_whose_end_was_taken_back_has_a_budget_once_more(history, kind, rollback_ms, over):
+    done(history)
+    for _ in range(3):
+        cut(history, kind=kind, rollback_ms=rollback_ms)
+        history.work(1, step=1, effect=PLAIN)
+    account = history.account(effects=True)
+    assert account.over_budget == over
+    assert (6 in broken(account)) is bool(over)
+    assert account.duplicated == 3
