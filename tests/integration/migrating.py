@@ -90,6 +90,8 @@ class Scene:
         """Planted into the procedure, see ``BUGS``."""
         self.work_s = 0.02
         """How long a task takes."""
+        self.redis_age_s = 1.0
+        """How long a task lies in Redis before the worker takes it beside NATS."""
         self.executed = []
         self.tasks = []
         (folder / "ledger").mkdir()
@@ -154,7 +156,7 @@ class Scene:
                 names=self.names,
                 block_timeout_secs=0.2,
                 measures=Measures(ack_after=True, read_both=True, done_store=self.records),
-                redis_age_s=1.0,
+                redis_age_s=self.redis_age_s,
                 stream=STREAM,
                 consumer=CONSUMER,
             ),
