@@ -13,7 +13,8 @@ from hookbench.queues.stored import read_stream
 from hookbench.task import encode_task
 from hookbench.worker.dead_letters import DeadLetter, RedisDeadLetters
 from tests.conftest import eventually
-from tests.integration.migrating import HELD_BACK, Scene
+from tests.integration.migrating import Scene
+from tests.integration.migrating_child import HELD_BACK
 
 pytestmark = pytest.mark.timeout(170)
 
