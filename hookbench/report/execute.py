@@ -1,10 +1,11 @@
 """Executes notebooks from top to bottom, their parameters set by papermill."""
 
+import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ _WANTED = (
     "pyarrow",
     "scipy",
 )
-
+_SLOW = "rfc3987_syntax"
+"""jsonschema checks IRIs by it where it is installed, and makes its grammar at the import, which
+takes longer than all else here; the schema of notebooks has no IRIs."""
 _FORGET = "%reset -f\nimport gc\ngc.collect();"
 Places = dict[int, tuple[int, int]]
 """By the place of a cell of code: number of its notebook, and its own among the cells of code."""
@@ -47,12 +50,27 @@ def import_extra() -> dict[str, Any]:
         ReportError: one is not installed; the text has the command that installs it.
     """
     try:
-        return {name: import_module(name) for name in _WANTED}
+        with _as_if_missing(_SLOW):
+            return {name: import_module(name) for name in _WANTED}
     except ImportError as error:
         raise ReportError(
             f"a report needs {error.name}, which is not installed; run:"
             f" {sys.executable} -m pip install 'hookbench[notebooks]'"
         ) from error
+
+
+@contextlib.contextmanager
+def _as_if_missing(name: str) -> Iterator[None]:
+    """Imports meanwhile do without a module, unless it is imported already."""
+    if name in sys.modules:
+        yield
+        return
+    hidden: dict[str, Any] = sys.modules
+    hidden[name] = None
+    try:
+        yield
+    finally:
+        del hidden[name]
 
 
 def find_notebook(name: str) -> Path:
