@@ -7,12 +7,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hookbench.errors import HookbenchError
 
-__all__ = ["ReportError", "execute_notebooks", "find_notebook", "import_extra"]
+__all__ = ["ReportError", "check_extra", "execute_notebooks", "find_notebook", "import_extra"]
 
 _KERNEL = "python3"
 _CELL_TIMEOUT_S = 600
@@ -43,6 +44,17 @@ class ReportError(HookbenchError):
     """A report cannot be made: something is not installed, or a cell of a notebook failed."""
 
 
+def check_extra() -> None:
+    """Tell early what is not installed, without the seconds that an import of it all takes.
+
+    Raises:
+        ReportError: a package of the extra ``notebooks``; the text says how to install it.
+    """
+    for name in _WANTED:
+        if find_spec(name) is None:
+            raise _not_installed(name)
+
+
 def import_extra() -> dict[str, Any]:
     """The packages of the extra ``notebooks``, imported only when a report is made.
 
@@ -53,10 +65,14 @@ def import_extra() -> dict[str, Any]:
         with _as_if_missing(_SLOW):
             return {name: import_module(name) for name in _WANTED}
     except ImportError as error:
-        raise ReportError(
-            f"a report needs {error.name}, which is not installed; run:"
-            f" {sys.executable} -m pip install 'hookbench[notebooks]'"
-        ) from error
+        raise _not_installed(error.name) from error
+
+
+def _not_installed(name: str | None) -> ReportError:
+    return ReportError(
+        f"a report needs {name}, which is not installed; run:"
+        f" {sys.executable} -m pip install 'hookbench[notebooks]'"
+    )
 
 
 @contextlib.contextmanager
