@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from hookbench.brokers.redis_replica import RedisReplica
 from hookbench.task import Names
+
+if TYPE_CHECKING:
+    from hookbench.brokers.redis_replica import RedisReplica
 
 __all__ = ["Administration"]
 
@@ -56,7 +58,7 @@ class Administration(Protocol):
         """
         ...
 
-    def redis_replica(self) -> RedisReplica:
+    def redis_replica(self) -> "RedisReplica":
         """The Redis master and its replica.
 
         Raises:

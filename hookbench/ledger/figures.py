@@ -1,6 +1,7 @@
 """Figures of a run: latencies, throughput, gaps, deliveries. They judge nothing."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -28,13 +29,10 @@ def fill_latencies(history: History) -> list[LatencyHistogram]:
     begin_ns = int(columns.intended_ns[synthetic].min()) if synthetic.any() else 0
     histograms = []
 
-    def keep(
-        key: RowKey, what: str, values: Ints, second: int | None = None
-    ) -> dict[str, int] | None:
+    def keep(key: RowKey, what: str, values: Ints, second: int | None = None) -> Any:
         row = history.rows[key]
         error_ns = history.bounds.clock_error_ns
         histogram = histogram_of(values, clock_error_ns=error_ns)
-        max_ns = max(0, int(values.max()))
         histograms.append(
             LatencyHistogram(
                 row=row.name,
@@ -42,12 +40,12 @@ def fill_latencies(history: History) -> list[LatencyHistogram]:
                 transition=row.transition,
                 what=what,
                 count=len(values),
-                max_ns=max_ns,
+                max_ns=max(0, int(values.max())),
                 encoded=histogram.encode().decode(),
                 second=second,
             )
         )
-        return percentiles_of(histogram, max_ns)
+        return histogram
 
     def fill(key: RowKey, tasks: Bools, what: str, values_ns: Ints) -> dict[str, int] | None:
         values = values_ns[tasks]
@@ -56,7 +54,7 @@ def fill_latencies(history: History) -> list[LatencyHistogram]:
         if key[0] == PHASE:
             for second, part in _by_second(columns.intended_ns[tasks] - begin_ns, values):
                 keep(key, what, part, second)
-        return keep(key, what, values)
+        return percentiles_of(keep(key, what, values), max(0, int(values.max())))
 
     for step in history.steps:
         here = columns.put_step == step.index

@@ -86,10 +86,13 @@ def percentiles_of(histogram: Any, max_ns: int) -> dict[str, int] | None:
     """p50, p90, p99, p999 and max in ns; ``None`` without samples."""
     if histogram.get_total_count() == 0:
         return None
-    found = {
-        name: min(int(histogram.get_value_at_percentile(percentile)), max_ns)
-        for name, percentile in PERCENTILES.items()
-    }
+    # As ``get_value_at_percentile``, which walks over the counts in Python for each percentile.
+    counted = np.cumsum(np.frombuffer(histogram.counts, dtype=np.uint64))
+    found = {}
+    for name, percentile in PERCENTILES.items():
+        index = np.searchsorted(counted, histogram.get_target_count_at_percentile(percentile))
+        value = histogram.get_value_from_index(int(index))
+        found[name] = min(int(histogram.get_highest_equivalent_value(value)), max_ns)
     return {**found, "max": max_ns}
 
 

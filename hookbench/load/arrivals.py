@@ -4,13 +4,15 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hookbench.clock import NS_PER_S
 from hookbench.errors import SettingError
 from hookbench.load.parameters import check_name, numbers_of, split_name
 from hookbench.load.shapes import Shape, parse_shape
-from hookbench.load.traces import Trace, read_trace
+
+if TYPE_CHECKING:
+    from hookbench.load.traces import Trace
 
 __all__ = ["ARRIVALS", "Arrivals", "check_rate", "parse_arrivals"]
 
@@ -139,7 +141,7 @@ class _Process:
 class _Replay:
     """What a trace says; the rate is left out of account."""
 
-    def __init__(self, trace: Trace, path: Path) -> None:
+    def __init__(self, trace: "Trace", path: Path) -> None:
         self._trace = trace
         self.repositories = trace.repositories
         self.text = f"trace:{path}"
@@ -178,6 +180,8 @@ def parse_arrivals(text: str) -> Arrivals:
     """
     name, rest = split_name(text)
     if name == "trace":
+        from hookbench.load.traces import read_trace  # noqa: PLC0415 - it needs numpy: 0.1 s
+
         return _Replay(read_trace(Path(rest)), Path(rest))
     process, plus, shaped = text.partition("+")
     name, rest = split_name(process)

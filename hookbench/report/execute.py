@@ -1,17 +1,19 @@
 """Executes notebooks from top to bottom, their parameters set by papermill."""
 
+import contextlib
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hookbench.errors import HookbenchError
 
-__all__ = ["ReportError", "execute_notebooks", "find_notebook", "import_extra"]
+__all__ = ["ReportError", "check_extra", "execute_notebooks", "find_notebook", "import_extra"]
 
 _KERNEL = "python3"
 _CELL_TIMEOUT_S = 600
@@ -28,7 +30,9 @@ _WANTED = (
     "pyarrow",
     "scipy",
 )
-
+_SLOW = "rfc3987_syntax"
+"""jsonschema checks IRIs by it where it is installed, and makes its grammar at the import, which
+takes longer than all else here; the schema of notebooks has no IRIs."""
 _FORGET = "%reset -f\nimport gc\ngc.collect();"
 Places = dict[int, tuple[int, int]]
 """By the place of a cell of code: number of its notebook, and its own among the cells of code."""
@@ -40,6 +44,17 @@ class ReportError(HookbenchError):
     """A report cannot be made: something is not installed, or a cell of a notebook failed."""
 
 
+def check_extra() -> None:
+    """Tell early what is not installed, without the seconds that an import of it all takes.
+
+    Raises:
+        ReportError: a package of the extra ``notebooks``; the text says how to install it.
+    """
+    for name in _WANTED:
+        if find_spec(name) is None:
+            raise _not_installed(name)
+
+
 def import_extra() -> dict[str, Any]:
     """The packages of the extra ``notebooks``, imported only when a report is made.
 
@@ -47,12 +62,31 @@ def import_extra() -> dict[str, Any]:
         ReportError: one is not installed; the text has the command that installs it.
     """
     try:
-        return {name: import_module(name) for name in _WANTED}
+        with _as_if_missing(_SLOW):
+            return {name: import_module(name) for name in _WANTED}
     except ImportError as error:
-        raise ReportError(
-            f"a report needs {error.name}, which is not installed; run:"
-            f" {sys.executable} -m pip install 'hookbench[notebooks]'"
-        ) from error
+        raise _not_installed(error.name) from error
+
+
+def _not_installed(name: str | None) -> ReportError:
+    return ReportError(
+        f"a report needs {name}, which is not installed; run:"
+        f" {sys.executable} -m pip install 'hookbench[notebooks]'"
+    )
+
+
+@contextlib.contextmanager
+def _as_if_missing(name: str) -> Iterator[None]:
+    """Imports meanwhile do without a module, unless it is imported already."""
+    if name in sys.modules:
+        yield
+        return
+    hidden: dict[str, Any] = sys.modules
+    hidden[name] = None
+    try:
+        yield
+    finally:
+        del hidden[name]
 
 
 def find_notebook(name: str) -> Path:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from hookbench.report.choice import Part, choose_parts
-from hookbench.report.execute import ReportError, execute_notebooks, find_notebook, import_extra
+from hookbench.report.execute import (
+    ReportError,
+    check_extra,
+    execute_notebooks,
+    find_notebook,
+    import_extra,
+)
 from hookbench.report.telling import SilentTelling, Telling
 from hookbench.results.store import Manifest, write_aside
 
@@ -42,10 +48,10 @@ def render_report(
         SettingError: a notebook cannot be chosen.
         ReportError: the extra is not installed, a cell failed, or the file cannot be written.
     """
-    import_extra()
-    from hookbench.report.plots_knee import load_answers  # noqa: PLC0415 - it needs the extra
-
+    check_extra()
     if capacity is not None:
+        from hookbench.report.plots_knee import load_answers  # noqa: PLC0415 - it needs the extra
+
         load_answers(capacity)
     folders = [run.resolve() for run in runs]
     stored = [(folder, _readable(folder)) for folder in folders]

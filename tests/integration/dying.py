@@ -11,8 +11,6 @@ import os
 import signal
 import sys
 
-from hookbench.cli.main import main
-
 
 def die():
     sys.stdout.flush()
@@ -57,4 +55,4 @@ def plant(place, when, number):
 if __name__ == "__main__":
     plant(sys.argv[1], sys.argv[2], int(sys.argv[3]))
     sys.argv = ["hookbench", *sys.argv[4:]]
-    main()
+    importlib.import_module("hookbench.cli.main").main()

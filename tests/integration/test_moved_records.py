@@ -11,7 +11,8 @@ from hookbench.queues.kv_done_store import KvDoneStore
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.task import encode_task
 from tests.conftest import eventually
-from tests.integration.migrating import HELD_BACK, STREAM, Scene
+from tests.integration.migrating import Scene
+from tests.integration.migrating_child import HELD_BACK, STREAM
 
 pytestmark = pytest.mark.timeout(170)
 

@@ -39,7 +39,8 @@ async def ids_in(transport, names):
     """Ids in the stream, in order, and how many of them came with themselves as message id."""
     state = (await transport.jetstream.stream_info(names.stream)).state
     found, with_id = [], 0
-    for sequence in range(state.first_seq, state.last_seq + 1):
+    # The first of a stream that has had no message is 0, and to ask for that one is an error.
+    for sequence in range(max(state.first_seq, 1), state.last_seq + 1):
         message = await transport.jetstream.get_msg(names.stream, sequence)
         found.append(task_id_of(message.data))
         with_id += (message.headers or {}).get("Nats-Msg-Id") == str(found[-1])

@@ -15,7 +15,8 @@ from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import decode_task
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
-from tests.integration.migrating import CONSUMER, STREAM, Scene
+from tests.integration.migrating import CONSUMER, Scene
+from tests.integration.migrating_child import STREAM
 from tests.virtual import FixedClock
 
 AGE_S = 600.0

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
-import nbformat
 
 from hookbench.report.choice import NOTEBOOKS
-from hookbench.report.execute import execute_notebooks
+from hookbench.report.execute import execute_notebooks, import_extra
 
 DRAWN_WITH = f"matplotlib {mpl.__version__}"
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
@@ -21,7 +20,7 @@ def execute(name):
     (notebook,) = execute_notebooks(
         [(FOLDER / f"{name}.ipynb", {})], begins=lambda *_numbers: None, folder=FOLDER
     )
-    notebook.metadata = nbformat.from_dict(
+    notebook.metadata = import_extra()["nbformat"].from_dict(
         {
             "kernelspec": {
                 "display_name": "Python 3 (ipykernel)",
@@ -40,7 +39,7 @@ def execute(name):
 def main(names):
     """Those that are named, or all."""
     for name in names or NOTEBOOKS:
-        text = nbformat.writes(execute(name), version=4)
+        text = import_extra()["nbformat"].writes(execute(name), version=4)
         (FOLDER / f"{name}.ipynb").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
         print(f"{name}.ipynb")
 

@@ -1,6 +1,7 @@
 """The committed notebooks: executed again on the committed runs, they say and show the same."""
 
 import base64
+import importlib.util
 import io
 import json
 import re
@@ -8,7 +9,8 @@ import re
 import numpy as np
 import pytest
 
-pytest.importorskip("papermill", reason="the extra notebooks is not installed")
+if importlib.util.find_spec("papermill") is None:  # an import takes seconds, of each test process
+    pytest.skip("the extra notebooks is not installed", allow_module_level=True)
 pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
 

@@ -1,6 +1,7 @@
 """The report of two runs that really took place, made by ``hookbench rehearse --report``."""
 
 import html.parser
+import importlib.util
 import json
 import os
 import re
@@ -12,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("papermill", reason="the extra notebooks is not installed")
+if importlib.util.find_spec("papermill") is None:  # an import takes seconds, of each test process
+    pytest.skip("the extra notebooks is not installed", allow_module_level=True)
 pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 
 import pyarrow.parquet as pq

@@ -1,11 +1,13 @@
 """Every file that a report reads: cut off half-way, with a field too few, or of a newer schema."""
 
+import importlib.util
 import json
 import shutil
 
 import pytest
 
-pytest.importorskip("papermill", reason="the extra notebooks is not installed")
+if importlib.util.find_spec("papermill") is None:  # an import takes seconds, of each test process
+    pytest.skip("the extra notebooks is not installed", allow_module_level=True)
 pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 
 import pyarrow.parquet as pq
