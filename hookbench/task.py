@@ -39,6 +39,7 @@ DEFAULT_TASK_LIMIT_BYTES = NATS_DEFAULT_MAX_PAYLOAD_BYTES - NATS_HEADER_ROOM_BYT
 
 _GUIDE_TYPE = "sync"
 """The one type that the guide has a consumer for; its name is part of the consumer's."""
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _TOKEN = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _SUBJECT_ROOT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _STREAM_NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -106,7 +107,7 @@ def new_task(
         repo_id=repo_id,
         task_type=task_type,
         payload=payload,
-        created_at=dt.datetime.fromtimestamp(clock.wall_ns() // 1000 / 1e6, tz=dt.UTC),
+        created_at=_EPOCH + dt.timedelta(microseconds=clock.wall_ns() // 1000),
         retry_count=0,
     )
 
@@ -151,7 +152,7 @@ def check_task_type(task_type: str) -> str:
     Raises:
         SettingError: it cannot stand in a subject and a key.
     """
-    if not _TOKEN.fullmatch(task_type):
+    if task_type not in KNOWN_TASK_TYPES and not _TOKEN.fullmatch(task_type):
         raise SettingError(
             f"task type {task_type!r}: use a letter, then up to 31 of a-z, 0-9, '_' and '-'"
             f" (known types: {', '.join(KNOWN_TASK_TYPES)})"

@@ -1,12 +1,13 @@
 """The asyncio side of publishing: ``ReceiveSyncService`` over one Locust process's connections."""
 
-import asyncio
 import contextlib
+import functools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import msgspec
+from _lanes import Lanes
 from _protocol import LEDGER_FOLDER, ProducerTotals, Ticket
 
 from hookbench.clock import Clock, SystemClock
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OUTBOX_NAMES",
+    "Burst",
     "Outcome",
     "Producer",
     "PublishError",
@@ -59,6 +61,13 @@ class Outcome(msgspec.Struct, frozen=True):
     latency_ns: int
     payload_bytes: int
     error: HookbenchError | None
+
+
+class Burst(msgspec.Struct, frozen=True):
+    """What became of tasks that were sent at once; ``defect`` is of one that has no outcome."""
+
+    outcomes: list[Outcome]
+    defect: Exception | None
 
 
 class Producer:
@@ -91,6 +100,7 @@ class Producer:
             clock=clock,
             seed=f"{ticket.run}:{ledger.writer}",
         )
+        self._lanes = Lanes(functools.partial(self.publish, 0))
         self.totals = ProducerTotals()
 
     @classmethod
@@ -175,9 +185,9 @@ class Producer:
         self._count(error)
         return Outcome(latency_ns, len(task.payload["filling"]), error)
 
-    async def publish_burst(self, count: int) -> list[Outcome]:
+    async def publish_burst(self, count: int) -> Burst:
         """Send so many tasks at once; returns with the last outcome."""
-        return await asyncio.gather(*(self.publish(0) for _ in range(count)))
+        return Burst(*await self._lanes.run(count))
 
     def _count(self, error: HookbenchError | None) -> None:
         if error is None:
@@ -189,6 +199,7 @@ class Producer:
 
     async def close(self) -> ProducerTotals:
         """Let the outbox send what it has, if it can; then close all."""
+        self._lanes.close()
         if self._outbox is not None:
             self.totals.spooled = await self._outbox.drain()
         await self._closing.aclose()

@@ -7,14 +7,14 @@ import gevent
 from _bridge import Bridge
 from _engine_process import EngineProcess
 from _engine_protocol import Closed, Delta
-from _producer import Outcome, Producer, PublishError, without_ids
+from _outcome_rows import METHOD, OutcomeRows
+from _producer import Burst, Outcome, Producer, PublishError
 from _protocol import ProducerTotals, Ticket
 from _report import entry_of
 from _run_options import ModeChoice, RunOptions
 from locust.env import Environment
 from locust.stats import StatsError
 
-from hookbench.clock import NS_PER_MS
 from hookbench.migration.phases import Phase
 
 __all__ = ["PublishError", "Publisher"]
@@ -23,7 +23,6 @@ _log = logging.getLogger("hookbench.locust")
 
 _SETTLE_TIMEOUT_S = 10.0
 _LISTEN_S = 0.25
-_METHOD = "PUBLISH"
 
 
 class Publisher:
@@ -31,6 +30,7 @@ class Publisher:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
+        self._outcomes = OutcomeRows(environment)
         self._bridge = Bridge()
         self._producer: Producer | None = None
         self._engine: EngineProcess | None = None
@@ -109,30 +109,28 @@ class Publisher:
         return outcome
 
     def publish_burst(self, count: int) -> list[Outcome] | None:
-        """Send so many tasks at once; ``None`` if no run takes them."""
+        """Send so many tasks at once; ``None`` if no run takes them.
+
+        Raises:
+            Exception: a defect; the tasks that have an outcome are reported all the same.
+        """
         producer = self._producer
         if producer is None:
             return None
-        outcomes: list[Outcome] = self._bridge.call(
-            producer.publish_burst, count, report=self._report_burst
-        )
-        return outcomes
+        burst: Burst = self._bridge.call(producer.publish_burst, count, report=self._report_burst)
+        if burst.defect is not None:
+            raise burst.defect
+        return burst.outcomes
 
-    def _report_burst(self, outcomes: list[Outcome] | None, error: Exception | None) -> None:
-        for outcome in outcomes or ():
-            self._report(outcome, None)
+    def _report_burst(self, burst: Burst | None, error: Exception | None) -> None:
+        if burst is not None:
+            self._outcomes.report(self._name, burst.outcomes)
+            error = burst.defect
         if error is not None:
             self._report(None, error)
 
     def _report(self, outcome: Outcome | None, error: Exception | None) -> None:
-        self._environment.events.request.fire(
-            request_type=_METHOD,
-            name=self._name,
-            response_time=outcome.latency_ns / NS_PER_MS if outcome else 0.0,
-            response_length=outcome.payload_bytes if outcome else 0,
-            exception=without_ids(outcome.error if outcome else error),
-            context={},
-        )
+        self._outcomes.report_one(self._name, outcome, error)
 
     # The engine.
 
@@ -159,8 +157,8 @@ class Publisher:
         """Many outcomes at once, as Locust's master adds what its workers report."""
         stats = self._environment.stats
         name = self._row(delta.phase)
-        for target in (stats.entries[name, _METHOD], stats.total):
-            entry = entry_of(stats, (name, _METHOD), delta.latency)
+        for target in (stats.entries[name, METHOD], stats.total):
+            entry = entry_of(stats, (name, METHOD), delta.latency)
             entry.total_content_length = delta.payload_bytes
             entry.num_failures = sum(delta.errors.values())
             if entry.num_failures:
@@ -168,8 +166,8 @@ class Publisher:
             target.extend(entry)
         for text, count in delta.errors.items():
             error = PublishError(text)
-            key = StatsError.create_key(_METHOD, name, error)
-            known = stats.errors.setdefault(key, StatsError(_METHOD, name, error))
+            key = StatsError.create_key(METHOD, name, error)
+            known = stats.errors.setdefault(key, StatsError(METHOD, name, error))
             known.occurrences += count
 
     def close(self) -> ProducerTotals:

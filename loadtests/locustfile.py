@@ -40,6 +40,9 @@ _IDLE_S = 0.1
 _THERE_S = 1.0
 _BACK_OFF_S = 0.1
 _PARENT_POLL_S = 0.5
+_YOUNG_OBJECTS = 20_000
+"""Of which the collector is to look for garbage. A hundred tasks under way have thousands that are
+none; with 700, Python's default, it went through some of them every hundred tasks."""
 
 
 class HookUser(User):
@@ -141,8 +144,14 @@ def _open_session(environment: Environment, runner: Any, web_ui: Any, **_kwargs:
             sys.exit(128 + signal.SIGINT)
     if isinstance(runner, WorkerRunner) and parsed.processes:
         gevent.spawn(_end_with_parent, os.getppid())
+    _settle_memory()
+
+
+def _settle_memory() -> None:
+    """Let the collector look at what a run makes, and at that rarely."""
     gc.collect()  # a collection of all that was imported would take 20 ms in the middle of a run
     gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -209,7 +209,7 @@ class LedgerWriter:
             broker,
             self.phase,
             0,
-            min(attempt, _MAX_ATTEMPT),
+            attempt if attempt < _MAX_ATTEMPT else _MAX_ATTEMPT,  # noqa: FURB136 - min() is slow
             self.writer,
             repository,
             COMMIT_MARKER,

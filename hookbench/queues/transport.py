@@ -188,7 +188,7 @@ class AppTransport:
                 otherwise a moment later it is a ``PublishUnavailableError``.
             PublishUnknownError: no answer in time; the stream may hold it.
         """
-        if len(payload) > self.max_payload_bytes:
+        if len(payload) > self._client.max_payload:
             raise OversizeError(
                 f"task of {len(payload)} bytes: NATS takes {self.max_payload_bytes} (max_payload)"
             )
