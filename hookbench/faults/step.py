@@ -20,7 +20,9 @@ STEPS = {
     "ack": Event.ACK_SENT,
 }
 """The worker dies right after it has recorded this. ``done`` is before the acknowledgement, which
-``ack`` is after; with the guide's early acknowledgement ``ack`` comes before ``start``."""
+``ack`` is after; with the guide's early acknowledgement ``ack`` comes before ``start``. What was
+sent just before may lie in the buffers of the process, and die with it: also after ``ack`` the
+broker may deliver the task again."""
 MAX_NTH = 1_000_000
 _WATCH_S = 0.02
 _TRIES = 3_000  # of 10 ms each

@@ -8,7 +8,7 @@ from hookbench.hazards.registry import HAZARDS
 from hookbench.hazards.suite import run_hazard
 from hookbench.migration.phases import Design
 
-FAST = ("R3", "R5", "R7", "P8", "C1", "B2", "N2", "N7")
+FAST = ("R3", "R5", "R7", "P8", "P10", "C1", "B2", "N2", "N7")
 
 
 @pytest.mark.timeout(60)
@@ -30,6 +30,8 @@ CLOSED = (
     ("R5", "leases", Outcome.PREVENTED),
     ("R6", "oom_claims", Outcome.REFUSED),
     ("R7", "replica_wait", Outcome.PREVENTED),
+    ("P10", "ack_after", Outcome.PREVENTED),
+    ("P11", "repository_order", Outcome.PREVENTED),
 )
 
 

@@ -5,8 +5,9 @@ import msgspec
 from hookbench.errors import HazardError
 from hookbench.hazards.bench import Bench
 from hookbench.hazards.model import Harm, Hazard, Observation
+from hookbench.hazards.watching import depth_of, wait_until_read
 from hookbench.ledger.events import Event
-from hookbench.migration.phases import Phase
+from hookbench.migration.phases import AckMode, Phase
 
 __all__ = ["ROWS"]
 
@@ -14,6 +15,8 @@ _MAX_AGE_S = 1.0
 _RESCUED_AGE_S = 6.0
 _SLOW_MS = 2_500
 _COUNT = 5
+_ACK_WAIT_S = 1.0
+_LEASE_S = 1.0
 
 
 async def _aged_out(bench: Bench) -> list[Observation]:
@@ -53,19 +56,33 @@ async def _aged_out(bench: Bench) -> list[Observation]:
 
 
 async def _killed_after_ack(bench: Bench) -> list[Observation]:
-    """P10: the worker dies right after it acknowledged its third task, before the work on it."""
+    """P10: the worker dies with five tasks in work, and another one takes its place.
+
+    What the worker says that it has acknowledged may still lie in its own buffers when it dies, so
+    it is not killed before the server has what it sent: nothing unacknowledged under the guide.
+    """
     await bench.enter(Phase.NATS_PRIMARY)
     producer = await bench.producer()
-    worker = await bench.worker()
-    pid = worker.child.pid
-    await bench.die_at(worker, "ack:3")
-    accepted = await producer.send_all(bench.tasks(2 * _COUNT))
+    waits = ("--ack-wait", str(_ACK_WAIT_S), "--lease", str(_LEASE_S))
+    worker = await bench.worker(
+        *waits, "--sleep-ms", "60000", handler="sleep", concurrency=_COUNT, replaced=False
+    )
+    accepted = await producer.send_all(bench.tasks(_COUNT))
+    early = bench.ack is AckMode.IMMEDIATE
 
-    async def died() -> bool:
-        return worker.child.pid != pid
+    async def at_work() -> bool:
+        depth = await depth_of(bench)
+        acknowledged = depth.pending == 0 and depth.in_flight == 0
+        return bench.count(Event.STARTED) >= accepted and (acknowledged or not early)
 
-    await bench.wait_until(died, "the worker dies after its third acknowledgement")
-    bench.note(f"{accepted} tasks accepted; {bench.fleet.incidents[0].what}")
+    await bench.wait_until(at_work, "the worker has all tasks in work")
+    depth = await depth_of(bench)
+    await bench.kill(worker)
+    bench.note(
+        f"{accepted} tasks in work, {depth.in_flight} not acknowledged: the worker is killed"
+    )
+    await bench.worker(*waits)
+    await wait_until_read(bench)
     await bench.quiesce()
     bench.note(f"{bench.count(Event.DONE)} executions in all")
     return await bench.conclude()
