@@ -260,6 +260,19 @@ async def test_advisories_are_kept_and_the_scan_lists_what_was_given_up(
     assert max(store.asked) <= 2
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_who_reads_has_advisories_kept_by_that_measure(nats_broker, names, clock, kept):
+    connections = opened(nats_broker, names, clock, advisories=kept)
+    try:
+        transport = await connections.nats()
+        await ensure_stream(transport, STREAM)
+        await connections.nats_for_reading("sync")
+        streams = {item.config.name for item in await transport.jetstream.streams_info()}
+        assert (names.advisories_stream in streams) is kept
+    finally:
+        await connections.close()
+
+
 async def test_a_scan_counts_what_was_not_read_and_what_is_no_task(hook_queue, put, names, clock):
     await ensure_consumer(hook_queue)
     await put(2)

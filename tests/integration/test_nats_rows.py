@@ -9,6 +9,8 @@ from hookbench.hazards.suite import run_hazard
 from hookbench.migration.phases import Design
 
 ROWS = (
+    ("N3", "own_attempts", Outcome.PREVENTED),
+    ("N4", "ack_after,growing_nak", Outcome.PREVENTED),
     ("N5", "sized_pending", Outcome.PREVENTED),
     ("N8", "epoch_consumer", Outcome.REFUSED),
     ("N9", "short_pings", Outcome.PREVENTED),

@@ -107,6 +107,20 @@ async def test_without_signs_of_life_the_first_completion_is_refused(scene, auth
     assert broken(account) == []
 
 
+@pytest.mark.parametrize("confirmed", [True, False])
+async def test_the_server_says_of_each_acknowledgement_that_it_has_it(scene, confirmed):
+    scene.enter(Phase.NATS_PRIMARY)
+    measures = Measures(ack_after=True, confirmed_acks=confirmed)
+    with environment(lease_s=LONG_LEASE_S):
+        await scene.put(*scene.tasks())
+        async with scene.worker(1, measures=measures):
+            await scene.quiet(leases=True)
+    account = (await scene.conclude())()
+    assert (account.done, broken(account)) == (3, [])
+    assert count(scene, Event.ACK_SENT) == 3
+    assert count(scene, Event.ACK_CONFIRMED) == (3 if confirmed else 0)
+
+
 async def test_the_authority_moves_between_two_phases(scene):
     """What was done under Redis is copied, and skipped when it is delivered without Redis."""
     scene.enter(Phase.NATS_PRIMARY)
