@@ -200,6 +200,7 @@ def requeue(
 
     async def put_back() -> list[Any]:
         try:
+            _check_broker("--broker-of", broker_of)
             async with _boxes(redis_url, nats_url, names, broker_of, task_type) as boxes:
                 wanted = LetterFilter(task_type=task_type or "", reason=reason)
                 found, _more = await read_letters(boxes, wanted)
@@ -223,7 +224,7 @@ def _route(phase: str | None, broker: str | None) -> Any:
     from hookbench.migration.phases import Phase, parse_phase
 
     if (phase is None) == (broker is None):
-        raise SettingError("give --phase or --broker: where the tasks are put")
+        raise SettingError("give either --phase or --broker: where the tasks are put")
     if phase is not None:
         return parse_phase(phase)
     _check_broker("--broker", broker)

@@ -19,6 +19,7 @@ from hookbench.cli import (
     hazards,
     hook,
     matrix,
+    move,
     produce,
     proxy,
     reconcile,
@@ -70,6 +71,7 @@ app.command("soak")(soak.soak)
 app.command("sim")(sim.sim)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)
+app.command("move")(move.move)
 app.command("worker")(worker.worker)
 app.command("capacity")(capacity.capacity)
 app.command("ceiling")(ceiling.ceiling)

@@ -142,7 +142,10 @@ def authority_moved(snapshot: Snapshot, move: Move, bounds: GateBounds) -> Check
     name = "authority"
     if snapshot.announcements is None:
         return make_check(name, Answer.UNKNOWN, "no worker was listened to")
-    using = [item for item in snapshot.of("worker") if item.has("done_store")]
+    workers = snapshot.of("worker")
+    if not workers:
+        return make_check(name, Answer.UNKNOWN, "no worker announced itself")
+    using = [item for item in workers if item.has("done_store")]
     if not using:
         return make_check(name, Answer.GO, "no worker has a done-store")
     forward = move.target > move.source

@@ -14,7 +14,7 @@ from hookbench.migration.checks import GateBounds, Moment, Move
 from hookbench.migration.gates import GateAnswer, decide, records_to
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase, PhaseFile
-from hookbench.migration.reconcile import FleetControl, Patience, Procedure
+from hookbench.migration.reconcile import FleetControl, Patience, Procedure, Progress
 from hookbench.migration.snapshot import Announcement
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.moving import AreDone, Mover, MoveRecords
@@ -180,8 +180,23 @@ class GatedChanges:
         self._tools: tuple[BrokerSurvey, Mover] | None = None
         self.records: list[GateRecord] = []
 
-    async def change(self, index: int, source: Phase, target: Phase, fleet: AskedFleet) -> None:
-        """Go from one phase to another.
+    async def change(
+        self,
+        index: int,
+        source: Phase,
+        target: Phase,
+        fleet: AskedFleet,
+        *,
+        progress: Path | None = None,
+    ) -> Progress:
+        """Go from one phase to another; what was done, by the file of the progress.
+
+        Args:
+            index: of the step that begins.
+            source: the phase that is left.
+            target: the one that is entered.
+            fleet: whom to tell.
+            progress: file of the progress, by default one of the step in the folder.
 
         Raises:
             HeldBackError: a gate says no, or a process does not follow.
@@ -200,13 +215,13 @@ class GatedChanges:
             self._keep(index, answer)
             return answer
 
-        await Procedure(
+        return await Procedure(
             source,
             target,
             fleet=fleet,
             movers=mover,
             ask=ask,
-            progress=self._folder / f"procedure-{index}.json",
+            progress=progress or self._folder / f"procedure-{index}.json",
             clock=self._clock,
             patience=self._patience,
             tell=self._say,

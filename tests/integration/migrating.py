@@ -189,8 +189,8 @@ class Scene:
         self.worker.request_stop()
         await self.tasks[0]
 
-    async def account(self, target):
-        """By the ledger and by what lies on the brokers."""
+    async def account(self, target, *, changes=1):
+        """By the ledger and by what lies on the brokers, after so many changes of phase."""
         for ledger in self.ledgers:
             ledger.close()
         observer = Observer(self.redis_url, self.nats_url, self.names, clock=self.clock)
@@ -199,10 +199,14 @@ class Scene:
         finally:
             await observer.close()
         ledger = read_ledger(self.folder / "ledger", lenient=True)
-        plans = plan_steps([target, target])
+        steps = changes + 1
         start_ns = int(ledger.records["time_ns"].min())
         return make_account(
-            ledger, plans, residue, step_starts_ns=[start_ns, start_ns + 1], end_ns=start_ns + 2
+            ledger,
+            plan_steps([target] * steps),
+            residue,
+            step_starts_ns=[start_ns + step for step in range(steps)],
+            end_ns=start_ns + steps,
         )
 
     async def close(self):

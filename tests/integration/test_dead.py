@@ -315,3 +315,5 @@ def test_wrong_options_are_named(letters):
     assert "not both and not neither" in letters.run("requeue", "--phase=0", code=2).stderr
     assert "--phase or --broker" in letters.run("requeue", "--all", code=2).stderr
     assert "use redis or nats" in letters.run("list", "--broker=kafka", code=2).stderr
+    told = letters.run("requeue", "--all", "--phase=0", "--broker-of=kafka", code=2).stderr
+    assert "--broker-of 'kafka': use redis or nats" in told

@@ -360,6 +360,11 @@ def test_records_that_redis_alone_has_are_no_go_before_it_goes():
     for age_s in (0.0, 4.9):
         assert held(good(after, unmoved={task: age_s}), after) == {"authority": Answer.NO_GO}
     assert held(on("", measures="none"), move) == {}
+    producers = msgspec.structs.replace(
+        good(move), announcements=(process("producer", Phase.NATS_PRIMARY),)
+    )
+    # Those that have stopped may have claimed, and so may those that start next.
+    assert held(producers, move) == {"authority": Answer.UNKNOWN}
 
 
 @pytest.mark.parametrize(
