@@ -5,6 +5,7 @@ for what is behind proxies must not learn the real addresses.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -220,6 +221,9 @@ def _start_together(
             lost = any(lost_ports(log, begin) for log, begin in begins.items())
             if attempt == START_ATTEMPTS or not lost:
                 raise
+            # Nodes are called after their ports: the old names would stay in the cluster.
+            for node in nodes:
+                shutil.rmtree(node.data)
         except BaseException:
             stop_all(nodes)
             raise

@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import re
+import socket
 from collections import Counter
 
 import pytest
 
+from hookbench.brokers import nats_cluster
 from hookbench.brokers.nats_cluster import ClusterAddresses
+from hookbench.brokers.nats_nodes import meta_state
+from hookbench.brokers.ports import free_port
 from hookbench.brokers.readback import read_back_nats
 from hookbench.errors import BrokerUnreachableError, ConfigDriftError
 from hookbench.queues.jetstream import StreamSettings, ensure_dead_stream, ensure_stream
@@ -42,6 +46,18 @@ async def test_a_stream_survives_the_death_of_its_leader_three_times(tmp_path):
         await trickle
         assert Counter(await ids_in(transport)) == Counter(acknowledged.keys())
         assert len(set(acknowledged.values())) == len(acknowledged)
+
+
+async def test_a_start_that_lost_a_port_leaves_no_node_behind_in_the_cluster(tmp_path, monkeypatch):
+    """All are started anew with other ports, and so with other names."""
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        ports = [free_port() for _ in range(8)] + [somebody.getsockname()[1]]  # routes of the last
+        given = iter(ports)
+        monkeypatch.setattr(nats_cluster, "free_port", lambda: next(given, None) or free_port())
+        async with opened("nats_cluster", tmp_path) as topology:
+            assert not {node.port for node in topology.nats.nodes} & set(ports)
+            for node in topology.nats.nodes:
+                assert (await meta_state(node))["cluster_size"] == 3
 
 
 async def publish_until(stop, transport, acknowledged):
