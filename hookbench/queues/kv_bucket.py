@@ -8,19 +8,21 @@ import asyncio
 import contextlib
 import enum
 import uuid
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Awaitable, Collection
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import nats.errors
 import nats.js.errors
-from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, PubAck, StorageType, StreamConfig
 
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError
 from hookbench.queues.authority import ANSWER_TIMEOUT_S, LogPlace
+from hookbench.queues.reconnecting import ReconnectingClient
+from hookbench.queues.stream_publisher import StreamAnswer, StreamPublisher
 from hookbench.queues.stream_windows import read_windows
 from hookbench.queues.transport import AppTransport
 
@@ -42,6 +44,7 @@ _QUICKER = 5
 """How many entries are read through in the time of a read of its own."""
 _WINDOW = 1_000
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_EXPECTED_HEAD = f"NATS/1.0\r\n{_EXPECTED}: %d\r\n\r\n".encode()
 _NOT_FOUND = 404
 _WRONG_REVISION = (10071, 10164)  # JSStreamWrongLastSequence, and the same of a clustered stream
 
@@ -123,6 +126,7 @@ _message_decoder = msgspec.json.Decoder(_MessageAnswer)
 NOTHING = StoredEntry(Entry(state=State.RELEASED), 0)
 """What is read of a key that was never written."""
 _decoder = msgspec.json.Decoder(Entry)
+_encode = msgspec.json.Encoder().encode
 
 
 def is_task_key(key: str) -> bool:
@@ -189,6 +193,9 @@ class Bucket:
 
     def __init__(self, transport: AppTransport, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
         self._transport = transport
+        self._client = transport.client
+        self._publisher = transport.publisher
+        self._fast = self._client if isinstance(self._client, ReconnectingClient) else None
         self._timeout_s = timeout_s
         self.stream = f"KV_{transport.names.done_bucket}"
         self._subject = f"$KV.{transport.names.done_bucket}."
@@ -201,16 +208,23 @@ class Bucket:
         Raises:
             BrokerUnreachableError: no answer, so that nobody knows.
         """
-        if not self._transport.client.is_connected:
+        if not self._client.is_connected:
             # nats-py would keep the write, and send it when nobody waits for it any more.
             raise BrokerUnreachableError("the done-store: NATS is not connected (reconnecting)")
+        subject, publisher = f"{self._subject}{key}", self._publisher
+        answer: StreamAnswer | PubAck
         try:
-            answer = await self._transport.publisher.publish(
-                f"{self._subject}{key}",
-                data,
-                timeout=self._timeout_s,
-                headers=None if over is None else {_EXPECTED: str(over)},
-            )
+            if isinstance(publisher, StreamPublisher):
+                head = None if over is None else _EXPECTED_HEAD % over
+                answer = await publisher.publish(
+                    subject, data, timeout=self._timeout_s, headers=head
+                )
+            else:
+                headers = None if over is None else {_EXPECTED: str(over)}
+                answer = await publisher.publish(
+                    subject, data, timeout=self._timeout_s, headers=headers
+                )
+                raise_if_cancelled()
         except nats.js.errors.NoStreamResponseError as error:
             raise BrokerUnreachableError(f"{self.stream} does not answer") from error
         except nats.js.errors.APIError as error:
@@ -221,8 +235,7 @@ class Bucket:
             raise BrokerUnreachableError(
                 f"{self.stream}: no answer to a record ({type(error).__name__})"
             ) from error
-        raise_if_cancelled()
-        return int(answer.seq)
+        return answer.seq
 
     async def read(self, key: str) -> StoredEntry:
         """The last entry of a key.
@@ -235,6 +248,10 @@ class Bucket:
             return NOTHING
         return StoredEntry(_decoder.decode(message.data), message.seq, message.written_ns)
 
+    def replace(self, key: str, entry: Entry, *, over: int) -> Awaitable[int | None]:
+        """``write`` of an entry."""
+        return self.write(key, _encode(entry), over=over)
+
     async def read_data(self, key: str) -> bytes | None:
         """What a key holds that is no entry; ``None`` if it was never written.
 
@@ -246,17 +263,19 @@ class Bucket:
 
     async def _last(self, key: str) -> _Message | None:
         """From the stream's leader: a direct get may be answered by a follower."""
-        request = msgspec.json.encode({"last_by_subj": f"{self._subject}{key}"})
+        request = _encode({"last_by_subj": f"{self._subject}{key}"})
+        subject = f"$JS.API.STREAM.MSG.GET.{self.stream}"
         try:
-            answer = await self._transport.client.request(
-                f"$JS.API.STREAM.MSG.GET.{self.stream}", request, timeout=self._timeout_s
-            )
+            if self._fast is not None:
+                answer = await self._fast.requests.ask_now(subject, request, self._timeout_s)
+            else:
+                answer = await self._client.request(subject, request, timeout=self._timeout_s)
+                raise_if_cancelled()
             found = _message_decoder.decode(answer.data)
         except (nats.errors.Error, TimeoutError, OSError, msgspec.MsgspecError) as error:
             raise BrokerUnreachableError(
                 f"{self.stream}: a record cannot be read ({type(error).__name__})"
             ) from error
-        raise_if_cancelled()
         if found.message is not None:
             return found.message
         if found.error.code == _NOT_FOUND:
