@@ -79,6 +79,7 @@ class KvDoneStore:
         clock: tells whether a lease has ended, see the module.
         skew_s: how far two wall clocks may be apart.
         timeout_s: after which the store counts as away.
+        direct: how the order of a repository may be read, as ``ensure_bucket`` says.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class KvDoneStore:
         clock: Clock,
         skew_s: float = SKEW_S,
         timeout_s: float = ANSWER_TIMEOUT_S,
+        direct: bool = False,
     ) -> None:
-        self._bucket = Bucket(transport, timeout_s=timeout_s)
+        self._bucket = Bucket(transport, timeout_s=timeout_s, direct=direct)
         self._clock = clock
         self._skew_s = skew_s
         self._held: dict[tuple[int, int], _Held] = {}
@@ -119,7 +121,7 @@ class KvDoneStore:
         """
         born_ms = _born_ms(task_id, repository)
         key, order = str(task_id), _last_key(repository) if born_ms else ""
-        latest = await self._bucket.read(order) if order else NOTHING
+        latest = await self._bucket.read_order(order) if order else NOTHING
         later = latest.entry.done_ms > born_ms
         found = await self._bucket.read(key) if later else NOTHING
         for _ in range(_TRIES):

@@ -23,7 +23,8 @@ __all__ = ["Requests"]
 _NO_RESPONDERS = "503"
 _AGAIN_S = 1.0
 _QUESTIONS = tuple(
-    f"$JS.API.{name}" for name in ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.INFO.")
+    f"$JS.API.{name}"
+    for name in ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "DIRECT.GET.", "CONSUMER.INFO.")
 )
 _Answer = asyncio.Future[Any]
 
