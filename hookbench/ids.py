@@ -38,6 +38,7 @@ def uuid7(clock: Clock, entropy: Entropy) -> uuid.UUID:
 
 def uuid7_wall_ms(task_id: uuid.UUID) -> int | None:
     """The Unix milliseconds in a version 7 id, ``None`` for an id of another version."""
-    if task_id.version != _VERSION_7:
+    number = task_id.int
+    if number >> 76 & 0xF != _VERSION_7 or number >> 62 & 0b11 != _VARIANT_RFC:
         return None
-    return task_id.int >> 80
+    return number >> 80

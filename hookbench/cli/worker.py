@@ -2,10 +2,11 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -32,6 +33,9 @@ from hookbench.cli.options import (
     open_ledger,
     run_until_signal,
 )
+
+if TYPE_CHECKING:
+    from hookbench.worker.service import WorkerService
 
 Kind = TypeVar("Kind", bound=StrEnum)
 
@@ -152,11 +156,8 @@ def worker(
     Example: hookbench worker --phase dual_read --redis-url redis://127.0.0.1:6379
     --nats-url nats://127.0.0.1:4222 --handler git --origins /srv/git --mirrors /srv/mirrors
     """
-    import asyncio
-
     import msgspec
 
-    from hookbench.cancellation import cancel
     from hookbench.clock import SystemClock
     from hookbench.faults.failing_handler import FailedHandler
     from hookbench.faults.orders import OrderBook
@@ -239,14 +240,22 @@ def worker(
             announce=announce_json if json else say,
         )
 
-        async def main() -> None:
-            watchers = [asyncio.ensure_future(item) for item in watching]
-            try:
-                await service.run()
-            finally:
-                await cancel(*watchers)
+        run_until_signal(partial(_serve, service, watching), service.request_stop)
 
-        run_until_signal(main, service.request_stop)
+
+async def _serve(service: "WorkerService", watching: list[Coroutine[Any, Any, None]]) -> None:
+    """Run a worker, and beside it what looks for faults."""
+    import asyncio
+
+    from hookbench.cancellation import cancel
+    from hookbench.worker.collector import collect_seldom
+
+    collect_seldom()
+    watchers = [asyncio.ensure_future(item) for item in watching]
+    try:
+        await service.run()
+    finally:
+        await cancel(*watchers)
 
 
 def say(event: dict[str, Any]) -> None:

@@ -47,9 +47,9 @@ class _InjectedDelivery:
         """Whether ``send_ack`` may be called."""
         return bool(getattr(self._ack, "confirms", False))
 
-    async def send_ack(self) -> Awaitable[None]:
-        confirmed: Awaitable[None] = await getattr(self._ack, "send_ack")()  # noqa: B009
-        return confirmed
+    def send_ack(self) -> Awaitable[Awaitable[None]]:
+        sent: Awaitable[Awaitable[None]] = getattr(self._ack, "send_ack")()  # noqa: B009
+        return sent
 
     async def nak(self, delay_s: float = 0.0) -> None:
         """Without a ``nak`` the broker delivers again after its AckWait."""

@@ -10,8 +10,8 @@ the one knows is copied to the other before that one is asked alone, see ``recor
 """
 
 import uuid
-from collections.abc import Collection
-from typing import Protocol
+from collections.abc import Collection, Coroutine
+from typing import Any, Protocol
 
 from hookbench.errors import SettingError
 from hookbench.migration.phases import Phase
@@ -136,11 +136,11 @@ class MovingStore:
         """Tell these, too, what is completed here from now on."""
         self._others = others
 
-    async def claim(
+    def claim(
         self, task_id: uuid.UUID, owner: str, lease_s: float, *, repository: str = "", most: int = 0
-    ) -> Claim:
+    ) -> Coroutine[Any, Any, Claim]:
         """As the store does."""
-        return await self._store.claim(task_id, owner, lease_s, repository=repository, most=most)
+        return self._store.claim(task_id, owner, lease_s, repository=repository, most=most)
 
     async def renew(self, claim: Claim, lease_s: float) -> bool:
         """As the store does."""

@@ -91,6 +91,7 @@ class ConfirmedAcks:
         self._room = asyncio.Event()
         self._room.set()
         self._keeper: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         """Confirmations that are waited for."""
@@ -106,13 +107,17 @@ class ConfirmedAcks:
         Raises:
             BrokerUnreachableError: it could not even be sent.
         """
-        await self._open()
+        if self._subscription is None:
+            await self._open()
         while len(self._waiting) >= self._limits.in_flight:
             self._room.clear()
             await self._room.wait()
         token = str(self._numbers)
         self._numbers += 1
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = self._loop
+        if loop is None:  # asking for it costs a system call each time
+            loop = self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         due_ns = self._clock.monotonic_ns() + self._answer_ns
         self._waiting[token] = _Waiting(subject, due_ns, future)
         try:
@@ -126,7 +131,7 @@ class ConfirmedAcks:
             self._forget(token)
             raise
         if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.get_running_loop().create_task(self._look_after())
+            self._keeper = loop.create_task(self._look_after())
         return future
 
     async def close(self) -> None:
@@ -137,8 +142,6 @@ class ConfirmedAcks:
             self._fail(token, "closed before it was confirmed")
 
     async def _open(self) -> None:
-        if self._subscription is not None:
-            return
         if self._opening is None:
             self._inbox = self._client.new_inbox()
             self._opening = asyncio.ensure_future(
@@ -150,7 +153,7 @@ class ConfirmedAcks:
             self._opening = None
             raise BrokerUnreachableError(f"NATS did not take a subscription: {error!r}") from error
 
-    async def _on_answer(self, msg: Msg) -> None:
+    def _on_answer(self, msg: Msg) -> None:
         if msg.headers and msg.headers.get("Status") == _NO_RESPONDERS:
             return  # nobody leads the consumer now: it is sent again when it is due
         waiting = self._forget(msg.subject.rpartition(".")[2])

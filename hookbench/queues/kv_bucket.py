@@ -8,19 +8,21 @@ import asyncio
 import contextlib
 import enum
 import uuid
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Awaitable, Collection
 from datetime import datetime
 from typing import Any
 
 import msgspec
 import nats.errors
 import nats.js.errors
-from nats.js.api import DiscardPolicy, StorageType, StreamConfig
+from nats.js.api import DiscardPolicy, PubAck, StorageType, StreamConfig
 
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError, ConfigDriftError
 from hookbench.queues.authority import ANSWER_TIMEOUT_S, LogPlace
+from hookbench.queues.reconnecting import ReconnectingClient
+from hookbench.queues.stream_publisher import StreamAnswer, StreamPublisher
 from hookbench.queues.stream_windows import read_windows
 from hookbench.queues.transport import AppTransport
 
@@ -42,6 +44,8 @@ _QUICKER = 5
 """How many entries are read through in the time of a read of its own."""
 _WINDOW = 1_000
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_EXPECTED_HEAD = f"NATS/1.0\r\n{_EXPECTED}: %d\r\n\r\n".encode()
+_SEQUENCE = "Nats-Sequence"
 _NOT_FOUND = 404
 _WRONG_REVISION = (10071, 10164)  # JSStreamWrongLastSequence, and the same of a clustered stream
 
@@ -123,6 +127,7 @@ _message_decoder = msgspec.json.Decoder(_MessageAnswer)
 NOTHING = StoredEntry(Entry(state=State.RELEASED), 0)
 """What is read of a key that was never written."""
 _decoder = msgspec.json.Decoder(Entry)
+_encode = msgspec.json.Encoder().encode
 
 
 def is_task_key(key: str) -> bool:
@@ -132,8 +137,12 @@ def is_task_key(key: str) -> bool:
 
 async def ensure_bucket(
     transport: AppTransport, *, retention_s: float, storage: str = "file", replicas: int = 1
-) -> None:
+) -> bool:
     """Create the bucket of done-records, or check that the existing one is what is wanted.
+
+    Returns:
+        Whether a direct read answers what was written last: it is allowed (NATS ADR-31), and there
+        is one replica alone, for others may be behind.
 
     Raises:
         ConfigDriftError: it exists with other settings, which the text lists.
@@ -158,6 +167,7 @@ async def ensure_bucket(
                 **wanted,
                 discard=DiscardPolicy.NEW,
                 allow_rollup_hdrs=True,
+                allow_direct=replicas == 1,
                 deny_delete=True,
                 duplicate_window=min(retention_s, 120.0),
             )
@@ -177,6 +187,7 @@ async def ensure_bucket(
             f"bucket {bucket} exists with other settings ({'; '.join(differing)}): change it with"
             f" 'nats stream edit KV_{bucket}', or use another stream name"
         )
+    return bool(info.config.allow_direct) and replicas == 1
 
 
 class Bucket:
@@ -185,10 +196,21 @@ class Bucket:
     Args:
         transport: the connection, and the names.
         timeout_s: after which the server counts as away.
+        direct: see ``ensure_bucket``.
     """
 
-    def __init__(self, transport: AppTransport, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        transport: AppTransport,
+        *,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        direct: bool = False,
+    ) -> None:
         self._transport = transport
+        self._client = transport.client
+        self._publisher = transport.publisher
+        self._fast = self._client if isinstance(self._client, ReconnectingClient) else None
+        self._direct = self._fast if direct else None
         self._timeout_s = timeout_s
         self.stream = f"KV_{transport.names.done_bucket}"
         self._subject = f"$KV.{transport.names.done_bucket}."
@@ -201,16 +223,23 @@ class Bucket:
         Raises:
             BrokerUnreachableError: no answer, so that nobody knows.
         """
-        if not self._transport.client.is_connected:
+        if not self._client.is_connected:
             # nats-py would keep the write, and send it when nobody waits for it any more.
             raise BrokerUnreachableError("the done-store: NATS is not connected (reconnecting)")
+        subject, publisher = f"{self._subject}{key}", self._publisher
+        answer: StreamAnswer | PubAck
         try:
-            answer = await self._transport.publisher.publish(
-                f"{self._subject}{key}",
-                data,
-                timeout=self._timeout_s,
-                headers=None if over is None else {_EXPECTED: str(over)},
-            )
+            if isinstance(publisher, StreamPublisher):
+                head = None if over is None else _EXPECTED_HEAD % over
+                answer = await publisher.publish(
+                    subject, data, timeout=self._timeout_s, headers=head
+                )
+            else:
+                headers = None if over is None else {_EXPECTED: str(over)}
+                answer = await publisher.publish(
+                    subject, data, timeout=self._timeout_s, headers=headers
+                )
+                raise_if_cancelled()
         except nats.js.errors.NoStreamResponseError as error:
             raise BrokerUnreachableError(f"{self.stream} does not answer") from error
         except nats.js.errors.APIError as error:
@@ -221,8 +250,7 @@ class Bucket:
             raise BrokerUnreachableError(
                 f"{self.stream}: no answer to a record ({type(error).__name__})"
             ) from error
-        raise_if_cancelled()
-        return int(answer.seq)
+        return answer.seq
 
     async def read(self, key: str) -> StoredEntry:
         """The last entry of a key.
@@ -235,6 +263,36 @@ class Bucket:
             return NOTHING
         return StoredEntry(_decoder.decode(message.data), message.seq, message.written_ns)
 
+    async def read_order(self, key: str) -> StoredEntry:
+        """``read`` of a repository's key, without the time of the write, which no lease follows.
+
+        Direct where that may be: a request of the API costs the server three times as much.
+        """
+        if self._direct is None:
+            return await self.read(key)
+        subject = f"$JS.API.DIRECT.GET.{self.stream}.{self._subject}{key}"
+        try:
+            answer = await self._direct.requests.ask_now(subject, b"", self._timeout_s)
+            if not answer.is_status:
+                revision = int((answer.headers or {})[_SEQUENCE])
+                return StoredEntry(_decoder.decode(answer.data), revision)
+        except nats.errors.NoRespondersError:
+            return await self.read(key)  # it is not allowed any more, or nobody leads the stream
+        except (
+            nats.errors.Error, TimeoutError, OSError, msgspec.MsgspecError, KeyError, ValueError,
+        ) as error:  # fmt: skip
+            raise self._unreadable(type(error).__name__) from error
+        if answer.headers["Status"] == str(_NOT_FOUND):
+            return NOTHING
+        raise self._unreadable(str(answer.headers))
+
+    def _unreadable(self, why: str) -> BrokerUnreachableError:
+        return BrokerUnreachableError(f"{self.stream}: a record cannot be read ({why})")
+
+    def replace(self, key: str, entry: Entry, *, over: int) -> Awaitable[int | None]:
+        """``write`` of an entry."""
+        return self.write(key, _encode(entry), over=over)
+
     async def read_data(self, key: str) -> bytes | None:
         """What a key holds that is no entry; ``None`` if it was never written.
 
@@ -246,24 +304,22 @@ class Bucket:
 
     async def _last(self, key: str) -> _Message | None:
         """From the stream's leader: a direct get may be answered by a follower."""
-        request = msgspec.json.encode({"last_by_subj": f"{self._subject}{key}"})
+        request = _encode({"last_by_subj": f"{self._subject}{key}"})
+        subject = f"$JS.API.STREAM.MSG.GET.{self.stream}"
         try:
-            answer = await self._transport.client.request(
-                f"$JS.API.STREAM.MSG.GET.{self.stream}", request, timeout=self._timeout_s
-            )
+            if self._fast is not None:
+                answer = await self._fast.requests.ask_now(subject, request, self._timeout_s)
+            else:
+                answer = await self._client.request(subject, request, timeout=self._timeout_s)
+                raise_if_cancelled()
             found = _message_decoder.decode(answer.data)
         except (nats.errors.Error, TimeoutError, OSError, msgspec.MsgspecError) as error:
-            raise BrokerUnreachableError(
-                f"{self.stream}: a record cannot be read ({type(error).__name__})"
-            ) from error
-        raise_if_cancelled()
+            raise self._unreadable(type(error).__name__) from error
         if found.message is not None:
             return found.message
         if found.error.code == _NOT_FOUND:
             return None
-        raise BrokerUnreachableError(
-            f"{self.stream}: a record cannot be read ({found.error.description})"
-        )
+        raise self._unreadable(found.error.description)
 
     async def read_all(self, task_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, StoredEntry]:
         """The entries of these tasks, many at once.

@@ -50,6 +50,27 @@ _PART = 1_000
 _AT_ONCE = 64
 
 
+class _Held:
+    """What this process knows of a claim of its own.
+
+    Attributes:
+        key: of the task.
+        stored: what was written last under the claim: saves a read per write.
+        order: the key of the repository, empty without an order.
+        latest: what the claim found there: as a rule still so when it ends.
+    """
+
+    __slots__ = ("key", "latest", "order", "stored")
+
+    def __init__(
+        self, key: str, stored: StoredEntry, order: str, latest: StoredEntry | None
+    ) -> None:
+        self.key = key
+        self.stored = stored
+        self.order = order
+        self.latest = latest
+
+
 class KvDoneStore:
     """The authority on JetStream; its bucket must exist, see ``kv_bucket.ensure_bucket``.
 
@@ -58,6 +79,7 @@ class KvDoneStore:
         clock: tells whether a lease has ended, see the module.
         skew_s: how far two wall clocks may be apart.
         timeout_s: after which the store counts as away.
+        direct: how the order of a repository may be read, as ``ensure_bucket`` says.
     """
 
     def __init__(
@@ -67,14 +89,13 @@ class KvDoneStore:
         clock: Clock,
         skew_s: float = SKEW_S,
         timeout_s: float = ANSWER_TIMEOUT_S,
+        direct: bool = False,
     ) -> None:
-        self._bucket = Bucket(transport, timeout_s=timeout_s)
+        self._bucket = Bucket(transport, timeout_s=timeout_s, direct=direct)
         self._clock = clock
         self._skew_s = skew_s
-        self._held: dict[tuple[uuid.UUID, int], StoredEntry] = {}
-        """What this process wrote last under each of its claims: saves a read per write."""
-        self._latest: dict[tuple[uuid.UUID, int], StoredEntry] = {}
-        """What each of its claims found of the repository: as a rule still so when it ends."""
+        self._held: dict[tuple[int, int], _Held] = {}
+        """By task and token. Tasks as integers, for the hash of a UUID is a call of its own."""
 
     async def claim(
         self,
@@ -99,9 +120,10 @@ class KvDoneStore:
             TokenBehindError: a token was given here that is as high.
         """
         born_ms = _born_ms(task_id, repository)
-        latest = await self._bucket.read(_last_key(repository)) if born_ms else NOTHING
+        key, order = str(task_id), _last_key(repository) if born_ms else ""
+        latest = await self._bucket.read_order(order) if order else NOTHING
         later = latest.entry.done_ms > born_ms
-        found = await self._bucket.read(str(task_id)) if later else NOTHING
+        found = await self._bucket.read(key) if later else NOTHING
         for _ in range(_TRIES):
             held_for_s = self._held_for_s(found, owner)
             if found.entry.state == State.DONE:
@@ -125,14 +147,13 @@ class KvDoneStore:
                 losses=found.entry.losses + lost,
                 last_failure=found.entry.last_failure,
             )
-            revision = await self._write(str(task_id), entry, over=found.revision)
+            revision = await self._bucket.replace(key, entry, over=found.revision)
             if revision is not None and superseded:
                 return Claim(task_id=task_id, outcome=ClaimOutcome.SUPERSEDED)
             if revision is not None:
                 stored = StoredEntry(entry, revision)
-                self._held[task_id, stored.token] = stored
-                if born_ms:
-                    self._latest[task_id, stored.token] = latest
+                held = _Held(key, stored, order, latest if order else None)
+                self._held[task_id.int, stored.token] = held
                 return Claim(
                     task_id=task_id,
                     outcome=ClaimOutcome.GRANTED,
@@ -142,7 +163,7 @@ class KvDoneStore:
                     last_failure=entry.last_failure,
                     repository=repository,
                 )
-            found = await self._bucket.read(str(task_id))
+            found = await self._bucket.read(key)
         # Others write this key all the time: one of them has it.
         return Claim(task_id=task_id, outcome=ClaimOutcome.HELD, held_for_s=lease_s)
 
@@ -154,8 +175,11 @@ class KvDoneStore:
         """Record the task as ended; before it the repository, for its effect has happened."""
         born_ms = _born_ms(claim.task_id, claim.repository)
         if born_ms:
-            latest = self._latest.pop((claim.task_id, claim.token), None)
-            await self._advance(_last_key(claim.repository), born_ms, latest)
+            held, latest = self._held.get((claim.task_id.int, claim.token)), None
+            if held is not None:
+                latest, held.latest = held.latest, None
+            order = held.order if held is not None else _last_key(claim.repository)
+            await self._advance(order, born_ms, latest)
         return await self._replace(claim, state=State.DONE)
 
     async def release(self, claim: Claim, *, failure: str = "") -> bool:
@@ -174,7 +198,8 @@ class KvDoneStore:
         for task_id, stored in (await self._bucket.read_all(task_ids)).items():
             if stored.entry.state in ENDED:
                 entry = Entry(state=State.RELEASED, base=stored.entry.base, token=stored.token)
-                count += await self._write(str(task_id), entry, over=stored.revision) is not None
+                written = self._bucket.replace(str(task_id), entry, over=stored.revision)
+                count += await written is not None
         return count
 
     async def put_record(self, record: DoneRecord) -> bool:
@@ -188,7 +213,7 @@ class KvDoneStore:
             losses=record.losses,
             last_failure=record.last_failure,
         )
-        found = NOTHING
+        found, key = NOTHING, str(record.task_id)
         for _ in range(_TRIES):
             if found.entry.state in ENDED:
                 return False
@@ -199,9 +224,9 @@ class KvDoneStore:
             entry.base = max(entry.base, found.entry.base)
             if record.done and record.token != found.token:
                 entry.token = max(record.token, found.token + bool(found.revision))
-            if await self._write(str(record.task_id), entry, over=found.revision) is not None:
+            if await self._bucket.replace(key, entry, over=found.revision) is not None:
                 return True
-            found = await self._bucket.read(str(record.task_id))
+            found = await self._bucket.read(key)
         raise BrokerUnreachableError(
             f"record {record.task_id}: others write it all the time; stop the workers first"
         )
@@ -298,7 +323,7 @@ class KvDoneStore:
             if found.entry.done_ms >= born_ms:
                 return
             entry = Entry(state=State.RELEASED, done_ms=born_ms)
-            if await self._write(key, entry, over=found.revision) is not None:
+            if await self._bucket.replace(key, entry, over=found.revision) is not None:
                 return
         raise BrokerUnreachableError(f"{self._bucket.stream}: others write {key} all the time")
 
@@ -312,14 +337,15 @@ class KvDoneStore:
         self, claim: Claim, *, state: State = State.CLAIMED, lease_s: float = 0.0, failure: str = ""
     ) -> bool:
         """Write over a claim of ours; ``False`` if it is not ours any more."""
-        key = (claim.task_id, claim.token)
-        found = self._held.get(key) or await self._bucket.read(str(claim.task_id))
+        held = self._held.get((claim.task_id.int, claim.token))
+        key = held.key if held is not None else str(claim.task_id)
+        found = held.stored if held is not None else await self._bucket.read(key)
         for _ in range(_TRIES):
             before = found.entry
             if found.token != claim.token or before.state not in (State.CLAIMED, State.DONE):
                 break
             if before.state == State.DONE:
-                self._drop(key)
+                self._drop(claim)
                 return state == State.DONE
             failed = bool(failure)
             entry = Entry(
@@ -332,25 +358,20 @@ class KvDoneStore:
                 losses=before.losses,
                 last_failure=failure or before.last_failure,
             )
-            revision = await self._write(str(claim.task_id), entry, over=found.revision)
+            revision = await self._bucket.replace(key, entry, over=found.revision)
             if revision is not None:
-                if state == State.CLAIMED:
-                    self._held[key] = StoredEntry(entry, revision)
-                else:
-                    self._drop(key)
+                if state != State.CLAIMED:
+                    self._drop(claim)
+                elif held is not None:
+                    held.stored = StoredEntry(entry, revision)
                 return True
-            found = await self._bucket.read(str(claim.task_id))
-        self._drop(key)
+            found = await self._bucket.read(key)
+        self._drop(claim)
         return False
 
-    def _drop(self, key: tuple[uuid.UUID, int]) -> None:
+    def _drop(self, claim: Claim) -> None:
         """A claim of ours has ended."""
-        self._held.pop(key, None)
-        self._latest.pop(key, None)
-
-    async def _write(self, key: str, entry: Entry, *, over: int) -> int | None:
-        """The new revision; ``None`` if the key has another revision than ``over``."""
-        return await self._bucket.write(key, msgspec.json.encode(entry), over=over)
+        self._held.pop((claim.task_id.int, claim.token), None)
 
 
 def _weight(found: StoredEntry) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from hookbench.queues.reconnecting import ReconnectingClient
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Awaitable
 
 __all__ = ["ACK_TIMEOUT_S", "NatsMessage"]
 
@@ -97,7 +98,7 @@ class NatsMessage:
         """Whether ``send_ack`` may be called."""
         return self._acks is not None
 
-    async def send_ack(self) -> "asyncio.Future[None]":
+    def send_ack(self) -> "Awaitable[asyncio.Future[None]]":
         """Acknowledge; a future of the confirmation.
 
         Raises:
@@ -106,7 +107,7 @@ class NatsMessage:
         """
         if self._acks is None:
             raise SettingError("confirmed_acks is off: use ack")
-        return await self._acks.send(self._msg.reply)
+        return self._acks.send(self._msg.reply)
 
     async def nak(self, delay_s: float = 0.0) -> None:
         """Ask for another delivery, after ``delay_s``."""

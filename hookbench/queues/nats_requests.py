@@ -7,9 +7,13 @@ is never answered.
 """
 
 import asyncio
+import math
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 import nats.errors
+
+from hookbench.queues.nats_frames import Message, headers_of
 
 if TYPE_CHECKING:
     from hookbench.queues.reconnecting import ReconnectingClient
@@ -19,7 +23,8 @@ __all__ = ["Requests"]
 _NO_RESPONDERS = "503"
 _AGAIN_S = 1.0
 _QUESTIONS = tuple(
-    f"$JS.API.{name}" for name in ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.INFO.")
+    f"$JS.API.{name}"
+    for name in ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "DIRECT.GET.", "CONSUMER.INFO.")
 )
 _Answer = asyncio.Future[Any]
 
@@ -46,11 +51,19 @@ class Requests:
         """By the last token of the reply subject; times are those of the loop."""
         self._numbers = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_s = math.inf
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def ask(
-        self, subject: str, payload: bytes, timeout_s: float, headers: dict[str, str] | None
+        self,
+        subject: str,
+        payload: bytes,
+        timeout_s: float,
+        headers: dict[str, str] | bytes | None = None,
     ) -> Any:
         """The answer, a message of nats-py's.
+
+        Headers are as of ``ReconnectingClient.send_now``.
 
         Raises:
             nats.errors.NoRespondersError: nobody listens to the subject.
@@ -59,24 +72,52 @@ class Requests:
         """
         if not self._inbox:
             await self._open()
+        token, asked = self._expect(subject, payload, timeout_s, headers)
+        reply = f"{self._inbox}.{token}"
+        if not self._client.send_now(subject, payload, reply, headers):
+            try:
+                await self._client.publish(subject, payload, reply, _by_name(headers))
+            except BaseException:
+                del self._waiting[token]
+                raise
+        return await asked.answer
+
+    def ask_now(
+        self,
+        subject: str,
+        payload: bytes,
+        timeout_s: float,
+        headers: dict[str, str] | bytes | None = None,
+    ) -> Awaitable[Any]:
+        """As ``ask``, without a coroutine where that is not needed."""
+        if self._inbox:
+            token, asked = self._expect(subject, payload, timeout_s, headers)
+            if self._client.send_now(subject, payload, f"{self._inbox}.{token}", headers):
+                return asked.answer
+            del self._waiting[token]
+        return self.ask(subject, payload, timeout_s, headers)
+
+    def _expect(
+        self,
+        subject: str,
+        payload: bytes,
+        timeout_s: float,
+        headers: dict[str, str] | bytes | None,
+    ) -> tuple[str, _Asked]:
+        """Wait for an answer; it is forgotten when it comes, or else when its time is over."""
+        loop = self._loop
+        if loop is None:  # asking for it costs a system call each time
+            loop = self._loop = asyncio.get_running_loop()
         token = str(self._numbers)
         self._numbers += 1
-        loop = asyncio.get_running_loop()
-        answer: _Answer = loop.create_future()
         now_s = loop.time()
-        asked = _Asked(answer, now_s + timeout_s, subject, payload)
+        asked = _Asked(loop.create_future(), now_s + timeout_s, subject, payload)
         if headers is None and subject.startswith(_QUESTIONS):
             asked.again_s = min(asked.until_s, now_s + _AGAIN_S)
         self._waiting[token] = asked
-        if self._timer is None or asked.again_s < self._timer.when():
-            self._watch(asked.again_s)
-        try:
-            reply = f"{self._inbox}.{token}"
-            if not self._client.send_now(subject, payload, reply, headers):
-                await self._client.publish(subject, payload, reply, headers)
-            return await answer
-        finally:
-            self._waiting.pop(token, None)
+        if asked.again_s < self._timer_s:
+            self._watch(loop, asked.again_s)
+        return token, asked
 
     async def _open(self) -> None:
         """Listen for answers, once for all callers."""
@@ -92,34 +133,40 @@ class Requests:
         await self._client.subscribe_at_once(f"{inbox}.*", self._on_answer)
         self._inbox = inbox
 
-    def _watch(self, at_s: float) -> None:
+    def _watch(self, loop: asyncio.AbstractEventLoop, at_s: float) -> None:
         """Look then for what is late: one timer, for one of each request cost a tenth of it."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(at_s, self._expire)
+        self._timer, self._timer_s = loop.call_at(at_s, self._expire), at_s
 
     def _expire(self) -> None:
-        self._timer = None
-        now_s = asyncio.get_running_loop().time()
-        next_s = None
-        for token, asked in self._waiting.items():
-            if asked.until_s <= now_s:
+        self._timer, self._timer_s = None, math.inf
+        loop = asyncio.get_running_loop()
+        now_s = loop.time()
+        next_s = math.inf
+        for token, asked in list(self._waiting.items()):
+            if asked.until_s <= now_s or asked.answer.done():  # done: nobody waits for it any more
+                del self._waiting[token]
                 if not asked.answer.done():
                     asked.answer.set_exception(nats.errors.TimeoutError())
                 continue
             if asked.again_s <= now_s:
                 self._client.send_now(asked.subject, asked.payload, f"{self._inbox}.{token}")
                 asked.again_s = min(asked.until_s, now_s + _AGAIN_S)
-            next_s = asked.again_s if next_s is None else min(next_s, asked.again_s)
-        if next_s is not None:
-            self._watch(next_s)
+            next_s = min(next_s, asked.again_s)
+        if next_s < math.inf:
+            self._watch(loop, next_s)
 
-    async def _on_answer(self, msg: Any) -> None:
-        asked = self._waiting.get(msg.subject.rpartition(".")[2])
+    def _on_answer(self, msg: Message) -> None:
+        asked = self._waiting.pop(msg.subject.rpartition(".")[2], None)
         if asked is None or asked.answer.done():
             return  # too late, or once more: whoever asked was told
-        answer = asked.answer
-        if msg.headers and msg.headers.get("Status") == _NO_RESPONDERS:
-            answer.set_exception(nats.errors.NoRespondersError())
+        if msg.is_status and (msg.headers or {}).get("Status") == _NO_RESPONDERS:
+            asked.answer.set_exception(nats.errors.NoRespondersError())
         else:
-            answer.set_result(msg)
+            asked.answer.set_result(msg)
+
+
+def _by_name(headers: dict[str, str] | bytes | None) -> dict[str, str] | None:
+    """As nats-py takes them."""
+    return headers_of(headers) if isinstance(headers, bytes) else headers

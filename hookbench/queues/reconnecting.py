@@ -5,7 +5,7 @@ subscription in between.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,14 +15,13 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport, Transport
 
 from hookbench.queues.closed_transport import is_closed_transport
+from hookbench.queues.nats_frames import FrameParser, Listener, Message
 from hookbench.queues.nats_requests import Requests
 
-__all__ = ["MessageCallback", "ReconnectingClient", "connect_client", "subscribe_at_once"]
+__all__ = ["ReconnectingClient", "connect_client", "subscribe_at_once"]
 
 _WEB_SOCKET = "ws"
-
-MessageCallback = Callable[[Any], Awaitable[None]]
-"""Is given each message of a subscription."""
+_SENDS = (Client.CONNECTED, Client.DRAINING_SUBS)
 
 
 @contextmanager
@@ -79,8 +78,14 @@ class ReconnectingClient(Client):
     def __init__(self) -> None:
         super().__init__()
         self._transport = _TcpTransport()  # type: ignore[no-untyped-call]  # nats-py
-        self._at_once: dict[int, MessageCallback] = {}
-        self._requests = Requests(self)
+        self._ps = FrameParser(self)
+        self.listeners: dict[int, Listener] = {}
+        """Of subscriptions, by their number; see ``subscribe_at_once``."""
+        self.requests = Requests(self)
+
+    async def tell_error(self, error: Exception) -> None:
+        """Tell whoever opened the connection what a listener raised."""
+        await self._error_cb(error)
 
     async def close(self) -> None:
         """As nats-py's, which does not end where something is left to send and cannot be."""
@@ -99,17 +104,17 @@ class ReconnectingClient(Client):
         """As nats-py's, see ``nats_requests``."""
         if old_style:
             return await super().request(subject, payload, timeout, old_style, headers)
-        answer: Msg = await self._requests.ask(subject, payload, timeout, headers)
+        answer: Msg = await self.requests.ask(subject, payload, timeout, headers)
         return answer
 
-    async def subscribe_at_once(self, subject: str, cb: MessageCallback) -> Subscription:
-        """Have ``cb`` called as soon as a message is read.
+    async def subscribe_at_once(self, subject: str, listener: Listener) -> Subscription:
+        """Have a listener called as soon as a message is read."""
 
-        The next message is read when it returns, so it must not wait for anything: not for room to
-        write, and not for an answer over this connection.
-        """
-        subscription = await self.subscribe(subject, cb=cb)
-        self._at_once[subscription._id] = cb  # noqa: SLF001 - what nats-py's own client does
+        async def from_nats_py(msg: Any) -> None:
+            listener(msg)
+
+        subscription = await self.subscribe(subject, cb=from_nats_py)
+        self.listeners[subscription._id] = listener  # noqa: SLF001 - what nats-py's own client does
         return subscription
 
     def send_now(
@@ -117,18 +122,23 @@ class ReconnectingClient(Client):
         subject: str,
         payload: bytes = b"",
         reply: str = "",
-        headers: dict[str, str] | None = None,
+        headers: dict[str, str] | bytes | None = None,
     ) -> bool:
         """Send a message as ``publish`` does, without its looks at subjects that are known good.
+
+        Args:
+            subject: where to.
+            payload: the bytes.
+            reply: where answers go.
+            headers: by name, or as they are sent.
 
         Returns:
             False if that cannot be done now: use ``publish``, which waits for room or says why not.
         """
         queue, size = self._flush_queue, len(payload)
         if (
-            not self.is_connected
+            self._status not in _SENDS
             or queue is None
-            or self.is_draining_pubs
             or size > self._max_payload
             or self._flusher_task is None
             or self._flusher_task.done()
@@ -136,10 +146,9 @@ class ReconnectingClient(Client):
             return False
         subjects = f"{subject} {reply}" if reply else subject
         if headers:
-            lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-            if lines.count("\n") != len(headers):
-                return False  # a line break in a value: nats-py knows what to do with it
-            head = f"NATS/1.0\r\n{lines}\r\n".encode()
+            head = headers if isinstance(headers, bytes) else _encoded(headers)
+            if head is None:
+                return False
             line = f"HPUB {subjects} {len(head)} {len(head) + size}\r\n"
             command = b"%b%b%b\r\n" % (line.encode(), head, payload)
         else:
@@ -147,8 +156,9 @@ class ReconnectingClient(Client):
         pending = self._pending_data_size + len(command)
         if pending > self._max_pending_size:
             return False
-        self.stats["out_msgs"] += 1
-        self.stats["out_bytes"] += size
+        stats = self.stats
+        stats["out_msgs"] += 1
+        stats["out_bytes"] += size
         self._pending.append(command)
         self._pending_data_size = pending
         if queue.empty():
@@ -158,20 +168,28 @@ class ReconnectingClient(Client):
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
     ) -> None:
-        cb = self._at_once.get(sid)
-        if cb is None:
+        listener = self.listeners.get(sid)
+        if listener is None:
             await super()._process_msg(sid, subject, reply, data, headers)
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        if sid not in self._subs:  # unsubscribed meanwhile
-            del self._at_once[sid]
-            return
-        found = await self._process_headers(headers) if headers else None
         try:
-            await cb(self._build_message(sid, subject, reply, data, found))
+            listener(Message(self, sid, subject, reply, data, headers or b""))
         except Exception as error:  # noqa: BLE001 - as nats-py does with what a callback raises
             await self._error_cb(error)
+
+    def _remove_sub(self, sid: int, max_msgs: int = 0) -> None:
+        super()._remove_sub(sid, max_msgs)
+        self.listeners.pop(sid, None)
+
+
+def _encoded(headers: dict[str, str]) -> bytes | None:
+    """Headers as they are sent; ``None`` with a line break in a value, which nats-py deals with."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if lines.count("\n") != len(headers):
+        return None
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
 async def connect_client(servers: str | list[str], **options: Any) -> Client:
@@ -187,8 +205,12 @@ async def connect_client(servers: str | list[str], **options: Any) -> Client:
     return client
 
 
-async def subscribe_at_once(client: Any, subject: str, cb: MessageCallback) -> Any:
+async def subscribe_at_once(client: Any, subject: str, listener: Listener) -> Any:
     """``ReconnectingClient.subscribe_at_once``, or ``subscribe`` of a client without it."""
     if isinstance(client, ReconnectingClient):
-        return await client.subscribe_at_once(subject, cb)
-    return await client.subscribe(subject, cb=cb)
+        return await client.subscribe_at_once(subject, listener)
+
+    async def from_nats_py(msg: Any) -> None:
+        listener(msg)
+
+    return await client.subscribe(subject, cb=from_nats_py)

@@ -8,6 +8,7 @@ from typing import Any
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.nats_client import NatsClient, NatsDelivery
+from hookbench.queues.nats_frames import Message
 from hookbench.queues.reconnecting import subscribe_at_once
 
 __all__ = ["StandingPull"]
@@ -40,8 +41,11 @@ class StandingPull:
         self._inbox = self._client.new_inbox()
         self._subscription = await subscribe_at_once(self._client, self._inbox, self._on_message)
 
-    async def _on_message(self, msg: NatsDelivery) -> None:
-        status = (msg.headers or {}).get(_STATUS_HEADER)
+    def _on_message(self, msg: NatsDelivery) -> None:
+        if isinstance(msg, Message) and not msg.is_status:
+            status = None  # which saves to parse the headers of each task
+        else:
+            status = (msg.headers or {}).get(_STATUS_HEADER)
         if status is None:
             self._answered(1)
             self._arrived.append(msg)

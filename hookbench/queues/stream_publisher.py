@@ -32,7 +32,7 @@ class StreamPublisher:
     """Publishes on a connection."""
 
     def __init__(self, client: ReconnectingClient) -> None:
-        self._client = client
+        self._requests = client.requests
 
     async def publish(
         self,
@@ -40,9 +40,9 @@ class StreamPublisher:
         payload: bytes,
         timeout: float,  # noqa: ASYNC109 - nats-py's name
         *,
-        headers: dict[str, str] | None = None,
+        headers: dict[str, str] | bytes | None = None,
     ) -> StreamAnswer:
-        """Publish, and wait for the stream's answer.
+        """Publish, and wait for the stream's answer; headers by name, or as they are sent.
 
         Raises:
             nats.js.errors.NoStreamResponseError: no stream listens to the subject.
@@ -51,7 +51,7 @@ class StreamPublisher:
             nats.errors.Error: the connection did not take it, or the answer makes no sense.
         """
         try:
-            msg = await self._client.request(subject, payload, timeout, headers=headers)
+            msg = await self._requests.ask_now(subject, payload, timeout, headers)
         except nats.errors.NoRespondersError as error:
             raise nats.js.errors.NoStreamResponseError from error
         try:

@@ -1,9 +1,8 @@
 """Signs of life: while a handler runs, its claim and its delivery are prolonged."""
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Iterator
+from types import TracebackType
 
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import (
@@ -20,6 +19,29 @@ _log = logging.getLogger(__name__)
 
 _BEATS_PER_LEASE = 4
 _LOOKS_PER_BEAT = 2
+
+
+class _Beating:
+    """Has a delivery among those that are beaten for; a generator would cost each task more."""
+
+    __slots__ = ("_beaten_for", "_entry")
+
+    def __init__(
+        self, beaten_for: dict[int, tuple[Received, int]], item: Received, now_ns: int
+    ) -> None:
+        self._beaten_for = beaten_for
+        self._entry = (item, now_ns)
+
+    def __enter__(self) -> None:
+        self._beaten_for[id(self._entry[0])] = self._entry
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        del self._beaten_for[id(self._entry[0])]
 
 
 class Heart:
@@ -42,15 +64,9 @@ class Heart:
         self._last_ns: dict[int, tuple[Received, int]] = {}
         self.beats = 0
 
-    @contextlib.contextmanager
-    def beating(self, item: Received) -> Iterator[None]:
+    def beating(self, item: Received) -> "_Beating":
         """Beat for a delivery while the block runs."""
-        key = id(item)
-        self._last_ns[key] = (item, self._clock.monotonic_ns())
-        try:
-            yield
-        finally:
-            del self._last_ns[key]
+        return _Beating(self._last_ns, item, self._clock.monotonic_ns())
 
     async def run(self) -> None:
         """Beat, until cancelled."""

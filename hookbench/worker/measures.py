@@ -229,13 +229,13 @@ class MeasuredParts:
 
     async def _kv(self) -> KvDoneStore:
         transport = await self._connections.nats()
-        await ensure_bucket(
+        direct = await ensure_bucket(
             transport,
             retention_s=retention_s(self._stream.max_age_s),
             storage=self._stream.storage,
             replicas=self._stream.replicas,
         )
-        return KvDoneStore(transport, clock=self._clock)
+        return KvDoneStore(transport, clock=self._clock, direct=direct)
 
     def count(self, totals: WorkerTotals) -> None:
         """Add what happens beside the worker's loop."""

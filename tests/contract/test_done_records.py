@@ -20,7 +20,7 @@ from hookbench.migration.done_store import (
 )
 from hookbench.migration.phases import Phase
 from hookbench.migration.records import move_records
-from hookbench.queues.kv_bucket import ensure_bucket
+from hookbench.queues.kv_bucket import NOTHING, Bucket, Entry, State, ensure_bucket
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.transport import AppTransport
@@ -149,6 +149,36 @@ async def test_a_bucket_with_other_settings_is_refused(nats_broker, names):
         await transport.jetstream.delete_stream(f"KV_{names.done_bucket}")
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_the_order_is_read_directly_where_that_is_allowed(
+    nats_broker, names, monkeypatch, allowed
+):
+    """And else by a request of the API, also where it was allowed at the start."""
+    async with await AppTransport.connect(nats_broker.url, names=names) as transport:
+        assert await ensure_bucket(transport, retention_s=60.0, storage="memory")
+        jetstream, stream = transport.jetstream, f"KV_{names.done_bucket}"
+        if not allowed:
+            config = (await jetstream.stream_info(stream)).config
+            await jetstream.update_stream(config.evolve(allow_direct=False))
+            assert not await ensure_bucket(transport, retention_s=60.0, storage="memory")
+        requests, asked = transport.client.requests, []
+
+        def noted(subject, *arguments, ask=requests.ask_now):
+            asked.append(subject)
+            return ask(subject, *arguments)
+
+        monkeypatch.setattr(requests, "ask_now", noted)
+        bucket = Bucket(transport, timeout_s=5.0, direct=True)
+        assert await bucket.read_order("last.repo") == NOTHING
+        entry = Entry(state=State.RELEASED, done_ms=7)
+        assert await bucket.replace("last.repo", entry, over=0) == 1
+        found = await bucket.read_order("last.repo")
+        assert (found.entry.done_ms, found.revision) == (7, 1)
+        by_api = [subject for subject in asked if ".STREAM.MSG.GET." in subject]
+        assert len(by_api) == (0 if allowed else 2)
+        await jetstream.delete_stream(stream)
+
+
 def test_redis_is_the_authority_for_as_long_as_a_phase_has_it():
     assert {phase: authority_of(phase) for phase in Phase} == {
         Phase.REDIS_ONLY: Authority.REDIS,
@@ -193,14 +223,14 @@ async def test_the_last_task_of_a_repository_is_read_once(target, monkeypatch):
     older, newer, newest = (
         uuid7(FixedClock(wall_ns=ms * 1_000_000), entropy) for ms in (1_000, 2_000, 3_000)
     )
-    client, read = target._bucket._transport.client, []
+    requests, read = target._bucket._transport.client.requests, []
 
-    async def counted(subject, *arguments, send=client.request, **options):
-        if ".STREAM.MSG.GET." in subject:
+    def counted(subject, *arguments, ask=requests.ask_now):
+        if ".GET." in subject:
             read.append(subject)
-        return await send(subject, *arguments, **options)
+        return ask(subject, *arguments)
 
-    monkeypatch.setattr(client, "request", counted)
+    monkeypatch.setattr(requests, "ask_now", counted)
     first = await target.claim(older, "a", LEASE_S, repository="repo-1")
     assert await target.complete(first)
     assert len(read) == 1
@@ -210,4 +240,4 @@ async def test_the_last_task_of_a_repository_is_read_once(target, monkeypatch):
     assert not await target.complete(second), "claimed once more since"
     fourth = await target.claim(newest, "a", LEASE_S, repository="repo-1")
     assert await target.release(fourth)
-    assert (target._held, target._latest) == ({}, {})
+    assert target._held == {}

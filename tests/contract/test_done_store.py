@@ -48,9 +48,11 @@ async def open_store(kind, url, names, *, retention_s=RETENTION_S):
             await client.aclose()
     else:
         async with await AppTransport.connect(url, names=names) as transport:
-            await ensure_bucket(transport, retention_s=retention_s, storage="memory")
+            direct = await ensure_bucket(transport, retention_s=retention_s, storage="memory")
             # Server and test share their clock: nothing has to be added to a lease.
-            yield KvDoneStore(transport, clock=SystemClock(), skew_s=0.0, timeout_s=1.0)
+            yield KvDoneStore(
+                transport, clock=SystemClock(), skew_s=0.0, timeout_s=1.0, direct=direct
+            )
 
 
 @pytest.fixture(params=KINDS)

@@ -19,12 +19,18 @@ from tests.conftest import eventually
 
 
 class Counting:
-    """A client whose pipelines are counted, and fail while they are told to."""
+    """A client whose pipelines and questions are counted, and fail while they are told to."""
 
     def __init__(self, client):
         self.client = client
-        self.trips = 0
+        self.trips = self.questions = 0
         self.away = False
+
+    async def llen(self, key):
+        self.questions += 1
+        if self.away:
+            raise BrokerUnreachableError("away")
+        return await self.client.llen(key)
 
     def pipeline(self, transaction):
         self.trips += 1
@@ -156,7 +162,23 @@ async def test_a_copy_that_never_comes_is_given_up_and_counted(
     monkeypatch.setattr(trimming, "_LOOK_AGAIN_S", (0.01, 0.02, 0.03))
     trimmer.trim(encode_task(make_task()))
     await eventually(lambda: trimmer.missed == 1)
-    assert (trimmer.trimmed, client.trips) == (0, 4)
+    assert (trimmer.trimmed, client.trips, client.questions) == (0, 1, 3)
+
+
+async def test_a_copy_that_comes_late_is_found_among_others(
+    trimmer, client, key, make_task, monkeypatch
+):
+    """After a look that found nothing it is asked first whether there is anything."""
+    monkeypatch.setattr(trimming, "_LOOK_AGAIN_S", (0.01,) * 500)
+    payload, other = (encode_task(make_task()) for _ in range(2))
+    trimmer.trim(payload)
+    await eventually(lambda: client.questions)
+    await client.client.lpush(key, other)
+    before = client.trips
+    await eventually(lambda: client.trips > before + 1)
+    await client.client.lpush(key, payload)
+    await eventually(lambda: trimmer.trimmed == 1)
+    assert await client.client.lrange(key, 0, -1) == [other]
 
 
 async def test_nothing_is_given_up_while_redis_is_away(

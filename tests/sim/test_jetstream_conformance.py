@@ -108,6 +108,7 @@ class Conformance(RuleBasedStateMachine):
                 storage="memory",
                 max_msgs_per_subject=1,
                 discard=DiscardPolicy.NEW,
+                allow_direct=True,
             ),
             StreamConfig(
                 name=self.stream("ADV"),
@@ -227,6 +228,22 @@ class Conformance(RuleBasedStateMachine):
             return found.seq, found.subject, found.data
 
         self.both(read, what="get last")
+
+    @rule(name=st.sampled_from(SUBJECTS), stream=st.sampled_from(STREAMS))
+    def get_direct(self, name, stream):
+        """Of the one that allows it; the other one does not answer."""
+        front = "k" if stream == "K" else ""
+        subject = f"{front}{self.run}.{name}"
+
+        async def read(side):
+            found = await side.client.request(
+                f"$JS.API.DIRECT.GET.{self.stream(stream)}.{subject}", timeout=ANSWER_S
+            )
+            told = found.headers or {}
+            told.pop("Nats-Time-Stamp", None)
+            return found.data, told
+
+        self.both(read, what="get direct")
 
     @rule(sequence=st.integers(1, 6))
     def delete_message(self, sequence):

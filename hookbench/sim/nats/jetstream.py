@@ -15,10 +15,11 @@ from hookbench.sim.nats.subjects import matches
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["JetStream"]
+__all__ = ["JetStream", "stored_headers"]
 
 _NO_STREAM = (404, 10059, "stream not found")
 _NO_CONSUMER = (404, 10014, "consumer not found")
+_END = b"\r\n"
 _NO_MESSAGE = (404, 10037, "no message found")
 _TYPE = "io.nats.jetstream.api.v1."
 
@@ -225,6 +226,14 @@ class JetStream:
             told["hdrs"] = base64.b64encode(message.headers).decode()
         return {"message": told}
 
+    def direct(self, name: str, subject: str) -> tuple[bool, StoredMessage | None]:
+        """Whether a stream may be read directly, and its last message of a subject."""
+        stream = self._streams.get(name)
+        if stream is None or not stream.config.allow_direct:
+            return False, None
+        stream.expire()
+        return True, stream.last_of(subject)
+
     def _delete_message(self, words: list[str], body: Any) -> Answer:
         self._find(words[0]).remove(int(body["seq"]))
         return {"success": True}
@@ -298,6 +307,18 @@ def _config(body: Any, kind: Any) -> Any:
     return msgspec.convert(
         {name: value for name, value in known.items() if value is not None}, kind
     )
+
+
+def stored_headers(stream: str, message: StoredMessage) -> bytes:
+    """The headers of a message that is read directly: its own, and behind them where it lies."""
+    own = message.headers.removesuffix(_END) if message.headers else b"NATS/1.0\r\n"
+    where = {
+        "Nats-Stream": stream,
+        "Nats-Subject": message.subject,
+        "Nats-Sequence": message.sequence,
+        "Nats-Time-Stamp": _time(message.time_ns),
+    }
+    return own + "".join(f"{name}: {value}\r\n" for name, value in where.items()).encode() + _END
 
 
 def _time(wall_ns: int) -> str:

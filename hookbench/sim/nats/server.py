@@ -16,7 +16,7 @@ from hookbench.sim.nats.frames import (
     parse_frame,
     status_headers,
 )
-from hookbench.sim.nats.jetstream import JetStream
+from hookbench.sim.nats.jetstream import JetStream, stored_headers
 from hookbench.sim.nats.subjects import is_literal, matches
 from hookbench.sim.network import Node
 
@@ -24,6 +24,8 @@ __all__ = ["MAX_PAYLOAD_BYTES", "NatsServer"]
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
 _NO_RESPONDERS = "503"
+_NOT_FOUND = "404 Message Not Found"
+_DIRECT = "$JS.API.DIRECT.GET."
 _API, _ACK, _NEXT = "$JS.API.", "$JS.ACK.", "$JS.API.CONSUMER.MSG.NEXT."
 
 
@@ -173,6 +175,8 @@ class NatsServer:
             return known
         if subject.startswith(_NEXT):
             return self.jetstream.ask(subject, reply, payload)
+        if subject.startswith(_DIRECT):
+            return self._answer_direct(subject.removeprefix(_DIRECT), reply)
         if subject.startswith(_API):
             answer = self.jetstream.api(subject, payload)
             if answer is not None and reply:
@@ -185,6 +189,19 @@ class NatsServer:
         if stored is not None and reply:
             self.deliver(reply, reply, "", b"", json.dumps(stored).encode())
         return taken or stored is not None
+
+    def _answer_direct(self, what: str, reply: str) -> bool:
+        """Answer a read of the last message of a subject; whether its stream allows that."""
+        stream, _, subject = what.partition(".")
+        allowed, message = self.jetstream.direct(stream, subject)
+        if not allowed or not reply:
+            return allowed
+        if message is None:
+            self.deliver(reply, reply, "", status_headers(_NOT_FOUND), b"")
+        else:
+            told = stored_headers(stream, message)
+            self.deliver(reply, reply, "", told, message.payload)
+        return True
 
 
 class Subscription:
