@@ -291,20 +291,24 @@ class Bench(Site):
         self._proxy = await start_proxy(self.folder / "logs", links, clock=self.clock)
         return self._proxy
 
-    async def conclude(self) -> list[Observation]:
+    async def conclude(self, *, max_inversions: int | None = None) -> list[Observation]:
         """What the checkers say after ``account``; where they find nothing, that it was prevented.
 
         So a scenario whose trigger did not fire must raise before it comes here.
         """
-        account = await self.account()
+        account = await self.account(max_inversions=max_inversions)
         effects = read_effects(self.effects) if self.effects.exists() else None
         found = observe(account, effects)
         return found or [_kept(account)]
 
-    async def account(self) -> Account:
+    async def account(self, *, max_inversions: int | None = None) -> Account:
         """Stop the workers, look at the brokers, and account for every task.
 
         The brokers must run.
+
+        Args:
+            max_inversions: for a row about the order of a repository. Elsewhere many tasks of one
+                are begun at once, and some may be the other way round whatever the design.
         """
         workers = [item for item in self.fleet.of("worker") if item.child.exit_code is None]
         for member in workers:
@@ -326,7 +330,7 @@ class Bench(Site):
             step_starts_ns=self._starts_ns,
             end_ns=self.clock.monotonic_ns(),
             effects=effects,
-            bounds=Bounds(max_inversions=0),
+            bounds=Bounds(max_inversions=max_inversions),
         )
 
     async def close(self) -> None:
