@@ -189,9 +189,7 @@ async def _starved(bench: Bench) -> list[Observation]:
     hung = await bench.worker(
         "--sleep-ms", "3000", handler="sleep", concurrency=_ACK_PENDING, replaced=False
     )
-    # Each of a repository of its own: a hundred are begun at once, and nobody looks at their order.
-    names = [f"synthetic/plain/repo-{number}" for number in range(_ACK_PENDING + 10)]
-    tasks = [task for name in names for task in bench.tasks(1, repository=name)]
+    tasks = bench.tasks(_ACK_PENDING + 10)
     accepted = await producer.send_all(tasks)
     bench.note(f"{accepted} tasks accepted")
     in_flight = 0 if bench.ack is AckMode.IMMEDIATE else _ACK_PENDING
