@@ -1,5 +1,7 @@
 """What the figures of the price say, in words that take their numbers from them."""
 
+from tests.evidence.price_variants import REPLICA
+
 __all__ = ["conclusion", "remarks"]
 
 
@@ -25,21 +27,22 @@ def remarks(figures):
         "redis_only": (
             "Only the done-store adds turns, one before a task and one after it. At once they are"
             " shared, and what is left is the work of its scripts:"
-            f" {ratio('redis_only: done_store')} of the rate. `leases` and `oom_claims` make a read"
-            " cheaper: the guide's consumer sends an LMOVE for each of its free slots, which is"
-            " most of its bytes and of what Redis executes"
-            f" ({figures['redis_only: guide']['in_turn_redis_executed']:.0f} commands a task in"
-            f" turn, {figures['redis_only: leases']['in_turn_redis_executed']:.0f} and"
-            f" {figures['redis_only: oom_claims']['in_turn_redis_executed']:.0f} with them, those"
-            " of their scripts included)."
+            f" {ratio('redis_only: done_store')} of the rate. `oom_claims` have a turn less, for"
+            " their script takes the first task as well. With `leases` whoever waits for a task"
+            " renews his by the text of a script:"
+            f" {in_turn('redis_only: leases', 'redis_out_bytes'):,} bytes to Redis in turn in place"
+            f" of {in_turn('redis_only: guide', 'redis_out_bytes'):,}; who has enough to do does"
+            " not wait."
         ),
         "redis_only with a replica": (
             "WAIT goes along with the push: no turn more, but the put takes as long as the replica."
+            " It is about what its own connection wrote, so the puts of many share no turn any"
+            f" more: {ratio(f'{REPLICA}: replica_wait', 'put')} of the rate."
         ),
         "dual_read": (
             "Both brokers are written, NATS is read, and the authority is on Redis, where the"
-            f" questions of many tasks share a turn: {ratio('dual_read: done_store')} of the rate,"
-            f" where it is {ratio('nats_only: done_store')} with the authority on JetStream."
+            f" questions of many tasks share a turn: {ratio('dual_read: done_store')} of the rate;"
+            f" with the authority on JetStream (nats_only) it is {ratio('nats_only: done_store')}."
             " `trim` removes its copies beside the work, a pipeline for many. What `read_both`"
             " looks at goes by the clock."
         ),
@@ -95,8 +98,9 @@ def conclusion(figures):
     )
     avoidable = (
         "**Avoidable**: the order of repositories where the handler is no mirror, and with it half"
-        " of the requests that are added on JetStream; and the authority on JetStream as long as"
-        " there is a Redis (`--authority redis`). Not built: the end of a claim and the removal"
-        " from a leased work list could be one script while both are on Redis, a turn less of six."
+        " of the requests that are added on JetStream. Not built: the end of a claim and the"
+        " removal from a leased work list could be one script while both are on Redis, a turn less"
+        " of six; the script of a lease could go by its digest; and one WAIT could do for all that"
+        " was written in one turn of the event loop."
     )
     return [together, free, costly, avoidable]
