@@ -1,4 +1,4 @@
-"""The document about the hazards: ``python -m tests.evidence.hazards_table``."""
+"""The document about the hazards: ``python -m tests.evidence.hazards_table [--readme]``."""
 
 import json
 import sys
@@ -7,11 +7,13 @@ from pathlib import Path
 from hookbench.hazards.registry import HAZARDS
 from tests.evidence.hazard_findings import FINDINGS
 
-__all__ = ["document"]
+__all__ = ["BEGIN", "END", "document", "table"]
 
 _FOLDER = Path(__file__).resolve().parents[2] / "evidence"
 EVIDENCE = _FOLDER / "hazards.json"
 HARDENED = _FOLDER / "hazards_hardened.json"
+BEGIN, END = "<!-- python -m tests.evidence.hazards_table --readme -->", "<!-- end -->"
+"""Between these README.md has the table."""
 
 _HEAD = """# Hazards
 
@@ -70,5 +72,21 @@ def document():
     return "\n".join(lines) + "\n"
 
 
+def table():
+    """The table in README.md, likewise."""
+    figures = [json.loads(path.read_text())["figures"] for path in (EVIDENCE, HARDENED)]
+    lines = [
+        "| id | how the guide does harm | harm | guide | hardened |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for hazard in HAZARDS.values():
+        guide, hardened = (found[hazard.id] for found in figures)
+        lines.append(
+            f"| {hazard.id} | {hazard.mechanism} | {guide['harm']} | {guide['outcome']}"
+            f" | {hardened['outcome']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(document())
+    sys.stdout.write(table() if sys.argv[1:] == ["--readme"] else document())
