@@ -115,7 +115,7 @@ class History:
                 begin_ns=self.clock.now_ns,
                 end_ns=None if length_ms is None else self.clock.now_ns + length_ms * MS,
                 doubles=doubles,
-                rollback_ns=rollback_ms * MS,
+                rollback_ns=int(rollback_ms * MS),
             )
         )
 

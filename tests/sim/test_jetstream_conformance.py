@@ -340,3 +340,32 @@ def _consumer(info):
 @pytest.mark.timeout(600)
 def test_the_same_requests_have_the_same_answers(nats_broker):
     check_conformance(Conformance, nats_broker.url, examples=EXAMPLES, steps=STEPS)
+
+
+def test_who_asks_beyond_the_limit_of_pending_acknowledgements_is_kept_waiting(nats_broker):
+    """Of three messages one may be out: the rest of the request stays, and others are refused."""
+    machine = type("Asked", (Conformance,), {"url": nats_broker.url})()
+    machine.has_streams()
+    machine.create_consumer("one", "a", None, -1, 1)
+    for _ in range(3):
+        machine.publish("a", bucket=False, ident=None, expected=None)
+    path = f"$JS.API.CONSUMER.MSG.NEXT.{machine.stream('S')}.one"
+
+    async def ask_twice(side):
+        inbox = side.client.new_inbox()
+        kept = await side.client.subscribe(inbox)
+        request = json.dumps({"batch": 5, "no_wait": True}).encode()
+        await side.client.publish(path, request, reply=inbox)
+        first = await kept.next_msg(ANSWER_S)
+        refused = await _pull(side, path, 1, 1)
+        answers = []
+        while not answers or answers[-1] != "404":
+            await first.ack()
+            first = await kept.next_msg(ANSWER_S)
+            answers.append((first.headers or {}).get("Status", first.subject))
+        return refused, answers
+
+    refused, answers = machine.both(ask_twice, what="ask twice")
+    assert refused == ["408"]
+    assert answers == [machine.subject("a")] * 2 + ["404"]
+    machine.teardown()
