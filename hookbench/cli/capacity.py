@@ -44,8 +44,9 @@ def capacity(
 ) -> None:
     """Search the highest rate that a queue sustains under an objective, on this machine.
 
-    Each trial is a short rehearsal of one phase, on brokers of its own. A rate is judged by
-    repeats: of at most three trials two have to agree.
+    Each trial is a short rehearsal of one phase, on brokers of its own. A percentile has to be met
+    in at least half of its seconds. A rate is judged by repeats: of at most five trials one answer
+    has to lead by two, and by three for both ends of the interval.
 
     Exit codes: 0 an interval, 3 unknown: it is too wide, or trials say nothing.
 

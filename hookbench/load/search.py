@@ -1,13 +1,14 @@
 """The search for the highest rate that is sustained, by trials that may err.
 
-A rate is judged by repeats: two trials of at most three have to agree, so one bad sample does not
+A rate is judged by repeats: of its trials one answer has to lead by two, so one bad sample does not
 decide. The answer is an interval: all rates up to its lower end were sustained, and its upper end
-was not. Judgements that contradict each other, a higher rate sustained and a lower one not, make
-the interval as wide as they lie apart.
+was not; both lead by three. Where judgements contradict each other, a higher rate sustained and a
+lower one not, their rates are tried again and more of a lead is asked for; if they still do, the
+interval is as wide as they lie apart.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -16,7 +17,9 @@ from hookbench.errors import SettingError
 __all__ = ["Capacity", "Judgement", "Trial", "TrialFn", "find_capacity"]
 
 MAX_RATES = 40
-_AGREE = 2
+_LEAD = 2
+_MOST_TRIALS = (5, 9, 13)
+"""Of a rate: at first, and each time that it is tried again."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,38 +91,102 @@ async def find_capacity(
         raise SettingError(f"first rate of {first_per_s:g}/s: use more than 0 up to {most_per_s:g}")
     if not 0.01 <= width <= 1:  # noqa: PLR2004
         raise SettingError(f"width {width:g}: use between 0.01 and 1")
-    known: dict[float, Judgement] = {}
-
-    async def ask(rate_per_s: float) -> bool | None:
-        if rate_per_s not in known:
-            known[rate_per_s] = await _judge(trial, rate_per_s)
-        return known[rate_per_s].sustained
-
-    rate = first_per_s
-    answer = await ask(rate)
-    while answer and rate < most_per_s and len(known) < MAX_RATES:
-        rate = min(2 * rate, most_per_s)
-        answer = await ask(rate)
-    while answer is False and rate > first_per_s / 1024 and not _any_sustained(known):
-        rate /= 2
-        answer = await ask(rate)
-    while answer is not None and len(known) < MAX_RATES:
-        low, high = _interval(known)
-        if high is None or not low or high / low - 1 <= width:
-            break
-        answer = await ask(_between(low, high))
-    for neighbour in _neighbours(known, width, most_per_s) if answer is not None else ():
-        await ask(neighbour)
-    return _conclude(known, width)
+    search = _Search(trial, width=width, most_per_s=most_per_s)
+    await search.bracket(first_per_s)
+    while len(search.known) < MAX_RATES and await search.narrow():
+        pass
+    return _conclude(search.known, width)
 
 
-def _neighbours(
-    known: dict[float, Judgement], width: float, most_per_s: float
-) -> tuple[float, ...]:
+class _Search:
+    """What is known so far, and the next thing to ask."""
+
+    def __init__(self, trial: TrialFn, *, width: float, most_per_s: float) -> None:
+        self._trial = trial
+        self._width = width
+        self._most_per_s = most_per_s
+        self._doubts: Counter[float] = Counter()
+        self.known: dict[float, Judgement] = {}
+
+    async def bracket(self, first_per_s: float) -> None:
+        """Double the rate until it is not sustained, or halve it until it is."""
+        rate = first_per_s
+        answer = await self._ask(rate)
+        while answer and rate < self._most_per_s and len(self.known) < MAX_RATES:
+            rate = min(2 * rate, self._most_per_s)
+            answer = await self._ask(rate)
+        if any(item.sustained for item in self.known.values()):
+            return
+        while answer is False and rate > first_per_s / 1024:
+            rate /= 2
+            answer = await self._ask(rate)
+
+    async def narrow(self) -> bool:
+        """Ask about one more rate, or again about some; ``False`` if nothing is left to ask."""
+        if any(item.sustained is None for item in self.known.values()):
+            return False
+        doubtful = self._contradicted()
+        if doubtful:
+            return await self._ask_again(doubtful)
+        low, high = _interval(self.known)
+        if high is None or not low:
+            return False
+        if high / low - 1 > self._width:
+            await self._ask(_between(low, high))
+            return True
+        new = [
+            rate
+            for rate in _neighbours(low, high, self._width, self._most_per_s)
+            if rate not in self.known
+        ]
+        for rate in new:
+            await self._ask(rate)
+        unsure = [rate for rate in (low, high) if not self._doubts[rate]]
+        return bool(new) or await self._ask_again(unsure)
+
+    async def _ask(self, rate_per_s: float) -> bool | None:
+        self.known[rate_per_s] = await self._judge(rate_per_s, ())
+        return self.known[rate_per_s].sustained
+
+    async def _ask_again(self, rates_per_s: Sequence[float]) -> bool:
+        asked = False
+        for rate in rates_per_s:
+            if self._doubts[rate] + 1 < len(_MOST_TRIALS):
+                self._doubts[rate] += 1
+                self.known[rate] = await self._judge(rate, self.known[rate].trials)
+                asked = True
+        return asked
+
+    def _contradicted(self) -> list[float]:
+        """Rates that were sustained above one that was not, and the other way round."""
+        good = [rate for rate, item in self.known.items() if item.sustained]
+        bad = [rate for rate, item in self.known.items() if not item.sustained]
+        if not good or not bad or max(good) < min(bad):
+            return []
+        return sorted(rate for rate in self.known if min(bad) <= rate <= max(good))
+
+    async def _judge(self, rate_per_s: float, before: tuple[Trial, ...]) -> Judgement:
+        doubts = self._doubts[rate_per_s]
+        trials = list(before)
+        while len(trials) < _MOST_TRIALS[doubts] and _lead(trials) < _LEAD + doubts:
+            trials.append(await self._trial(rate_per_s))
+        answer, count = Counter(item.sustained for item in trials).most_common(1)[0]
+        return Judgement(
+            rate_per_s=rate_per_s,
+            sustained=answer if count > len(trials) / 2 else None,
+            trials=tuple(trials),
+        )
+
+
+def _lead(trials: Sequence[Trial]) -> int:
+    """Of the answer that most of the trials gave, over the next one."""
+    counts = sorted(Counter(item.sustained for item in trials).values(), reverse=True)
+    first, second, *_others = (*counts, 0, 0)
+    return first - second
+
+
+def _neighbours(low: float, high: float, width: float, most_per_s: float) -> tuple[float, ...]:
     """Rates around the interval: a search that closes in never sees whether it went astray."""
-    low, high = _interval(known)
-    if high is None or not low:
-        return ()
     around = (low / (1 + width), min(high * (1 + width), most_per_s))
     return tuple(float(f"{rate:.3g}") for rate in around)
 
@@ -129,25 +196,6 @@ def _between(low: float, high: float) -> float:
     middle = (low * high) ** 0.5
     rounded = float(f"{middle:.3g}")
     return rounded if low < rounded < high else middle
-
-
-async def _judge(trial: TrialFn, rate_per_s: float) -> Judgement:
-    trials: list[Trial] = []
-    votes: Counter[bool | None] = Counter()
-    while max(votes.values(), default=0) < _AGREE and len(trials) < 2 * _AGREE - 1:
-        made = await trial(rate_per_s)
-        trials.append(made)
-        votes[made.sustained] += 1
-    answer, count = votes.most_common(1)[0]
-    return Judgement(
-        rate_per_s=rate_per_s,
-        sustained=answer if count >= _AGREE else None,
-        trials=tuple(trials),
-    )
-
-
-def _any_sustained(known: dict[float, Judgement]) -> bool:
-    return any(item.sustained for item in known.values())
 
 
 def _interval(known: dict[float, Judgement]) -> tuple[float, float | None]:
@@ -165,7 +213,8 @@ def _conclude(known: dict[float, Judgement], width: float) -> Capacity:
     because = ""
     silent = [item for item in judgements if item.sustained is None]
     if silent:
-        told = silent[0].trials[-1].why or "its trials do not agree"
+        said = [item for item in silent[0].trials if item.sustained is None]
+        told = said[-1].why if said else "its trials do not agree"
         because = f"at {silent[0].rate_per_s:,.0f}/s: {told}"
     elif not low:
         because = "no rate was sustained"

@@ -1,24 +1,26 @@
 """Trials of a rate: short rehearsals of one phase without a fault, held against an objective."""
 
 import functools
+import math
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 
 import msgspec
 import numpy as np
 
 from hookbench.clock import NS_PER_MS, Clock
 from hookbench.errors import SettingError
-from hookbench.ledger.latency import histogram_of
+from hookbench.ledger.latency import HIGHEST_NS, histogram_of
 from hookbench.ledger.model import Verdict
 from hookbench.load.ceiling import measure_ceiling
 from hookbench.load.objectives import Objective
 from hookbench.load.search import Capacity, Trial, TrialFn, find_capacity
 from hookbench.migration.phases import Phase
 from hookbench.queues.redis_kind import RedisKind
-from hookbench.rehearsal.counted import check_warm_up, read_counted
+from hookbench.rehearsal.counted import CountedTasks, check_warm_up, read_counted
 from hookbench.rehearsal.progress import SilentProgress
 from hookbench.rehearsal.run import Rehearsal
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -46,6 +48,9 @@ QUEUES = {
 CAPACITY_SCHEMA = 1
 NULL = "null"
 """No queue, for the harness itself."""
+_WINDOW_S = 1.0
+_BEYOND = 10
+"""Tasks of a window that lie beyond a percentile, so that it says something."""
 _ENDED_LATE = 0.5
 """Of the length of a trial: a backlog that takes longer to drain has grown, whatever its slope."""
 
@@ -243,9 +248,10 @@ def judge_run(
     percentiles_ms = {
         item: histogram.get_value_at_percentile(item) / NS_PER_MS for item in objective.percentiles
     }
+    windows_ms = _windows_ms(tasks, objective)
     growth_per_s, lag_ms, late_s = tasks.growth_per_s, tasks.lag_p99_ms, tasks.late_s
     missed = objective.missed(
-        percentiles_ms,
+        windows_ms,
         growth=growth_per_s / rate_per_s,
         counts={
             "lost": account.lost,
@@ -262,6 +268,11 @@ def judge_run(
         "growth_per_s": growth_per_s,
         "late_s": late_s,
         "lag_p99_ms": lag_ms,
+        "windows": float(len(windows_ms)),
+        **{
+            f"p{item:g}_median_ms": median(window[item] for window in windows_ms)
+            for item in objective.percentiles
+        },
         **{f"p{item:g}_ms": value for item, value in percentiles_ms.items()},
     }
     sustained: bool | None = not missed
@@ -277,6 +288,20 @@ def judge_run(
         why="; ".join(missed),
         figures={name: float(np.round(value, 3)) for name, value in figures.items()},
     )
+
+
+def _windows_ms(tasks: CountedTasks, objective: Objective) -> list[dict[float, float]]:
+    """The objective's percentiles in each window; a day where nothing was done."""
+    finest = max(objective.percentiles, default=0.0)
+    enough = math.ceil(_BEYOND / (1 - finest / 100))
+    windows_ns = tasks.windows_ns(seconds=_WINDOW_S, tasks=enough)
+    return [
+        {
+            item: float(np.percentile(window if len(window) else HIGHEST_NS, item)) / NS_PER_MS
+            for item in objective.percentiles
+        }
+        for window in windows_ns
+    ]
 
 
 async def null_trial(rate_per_s: float, *, seconds: float, objective: Objective) -> Trial:
@@ -297,7 +322,7 @@ async def null_trial(rate_per_s: float, *, seconds: float, objective: Objective)
     lags_ms = {50.0: found.lag_p50_us / 1e3, 99.0: found.lag_p99_us / 1e3}
     growth = max(0.0, 1 - found.tasks_per_s / rate_per_s)
     none = dict.fromkeys(("lost", "stuck", "duplicated", "refused", "dead"), 0)
-    missed = objective.missed(lags_ms, growth=growth, counts=none)
+    missed = objective.missed([lags_ms], growth=growth, counts=none)
     return Trial(
         rate_per_s=rate_per_s,
         sustained=not missed,

@@ -62,6 +62,19 @@ class CountedTasks:
         columns = self.columns
         return columns.done_ns[self.finished] - columns.intended_ns[self.finished]
 
+    def windows_ns(self, *, seconds: float, tasks: int) -> list[Ints]:
+        """``end_to_end_ns`` of each of equal windows of time, by when the tasks were due.
+
+        Args:
+            seconds: that a window has at least.
+            tasks: that it has at least, on average; too few of them are one window.
+        """
+        count = max(1, min(int(self.window_s / seconds), int(self.finished.sum()) // tasks))
+        due_ns = self.columns.intended_ns[self.finished]
+        length_ns = max(1, self.end_ns - self.begin_ns + 1)
+        number = (due_ns - self.begin_ns) * count // length_ns
+        return [self.end_to_end_ns[number == index] for index in range(count)]
+
     @property
     def enqueue_ns(self) -> Ints:
         """From intended to accepted, of those that were accepted."""

@@ -11,6 +11,7 @@ from hookbench.rehearsal.capacity import CapacityAnswer
 QUEUES = ("redis_list", "redis_stream", "jetstream")
 WIDTH = 0.1
 SLO = "p99<50ms,backlog=flat"
+FIRST_PER_S = 4000
 
 
 def search(folder, queue, number, seed):
@@ -19,7 +20,7 @@ def search(folder, queue, number, seed):
         [
             *(sys.executable, "-m", "hookbench", "capacity", f"--queue={queue}", f"--slo={SLO}"),
             *(f"--out={folder / str(number)}", f"--seed={seed + 1000 * number}"),
-            f"--width={WIDTH}",
+            *(f"--width={WIDTH}", f"--rate={FIRST_PER_S}"),
         ],
         capture_output=True,
         text=True,
