@@ -9,6 +9,7 @@ from hookbench.report.fault_tables import (
     faults_table,
     unavailable_table,
 )
+from hookbench.report.growth import growth_table, identify_growth, plot_growth, read_growth
 from hookbench.report.method import (
     broker_settings_table,
     describe_runs,
@@ -60,8 +61,10 @@ __all__ = [
     "find_pair",
     "findings_table",
     "gates_table",
+    "growth_table",
     "harms_table",
     "identify_answers",
+    "identify_growth",
     "identify_runs",
     "if_checked",
     "invariants_table",
@@ -76,6 +79,7 @@ __all__ = [
     "plot_depths",
     "plot_designs",
     "plot_ecdf",
+    "plot_growth",
     "plot_knee",
     "plot_latency",
     "plot_latency_over_time",
@@ -89,6 +93,7 @@ __all__ = [
     "price_table",
     "price_text",
     "queues_table",
+    "read_growth",
     "rules_table",
     "show_plot",
     "show_price",

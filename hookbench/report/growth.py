@@ -34,6 +34,7 @@ __all__ = [
     "growth_finding",
     "growth_slopes",
     "growth_table",
+    "identify_growth",
     "plot_growth",
     "read_growth",
 ]
@@ -133,14 +134,14 @@ FIGURES = {
 """Of each axis, what is measured along it."""
 
 
-def read_growth(path: Path) -> GrowthTable:
-    """A stored measurement.
+def read_growth(path: str | Path) -> GrowthTable:
+    """A stored measurement, a ``growth.json``.
 
     Raises:
         ResultsError: there is none, it is damaged, or of a newer schema.
     """
     try:
-        table = msgspec.json.decode(path.read_bytes(), type=GrowthTable)
+        table = msgspec.json.decode(Path(path).read_bytes(), type=GrowthTable)
     except OSError as error:
         raise ResultsError(f"growth {path}: {error.strerror}: give a growth.json") from error
     except msgspec.MsgspecError as error:
@@ -152,6 +153,17 @@ def read_growth(path: Path) -> GrowthTable:
     return table
 
 
+def identify_growth(table: GrowthTable) -> str:
+    """Where it was measured, and what could not be."""
+    made = table.environment
+    lines = [
+        f"commit {made.commit}  hookbench {made.hookbench}, python {made.python},"
+        f" {made.cpus} x {made.cpu}",
+        *(f"not measured: {text}" for text in table.missing),
+    ]
+    return "\n".join(lines)
+
+
 def growth_slopes(table: GrowthTable) -> pd.DataFrame:
     """One row per axis, queue, design and figure that has two points or more.
 
@@ -161,7 +173,8 @@ def growth_slopes(table: GrowthTable) -> pd.DataFrame:
     than ``TOLERANCE``.
     """
     rows = []
-    frame = pd.DataFrame([msgspec.structs.asdict(row) for row in table.rows])
+    rows_of = [msgspec.structs.asdict(row) for row in table.rows]
+    frame = pd.DataFrame(rows_of, columns=list(GrowthRow.__struct_fields__))
     keys = ["axis", "queue", "design", "figure"]
     for (axis, queue, design, name), group in frame.groupby(keys, sort=False):
         figure = FIGURES[axis].get(name)
@@ -183,7 +196,8 @@ def growth_slopes(table: GrowthTable) -> pd.DataFrame:
                 "worse": beyond > TOLERANCE,
             }
         )
-    return pd.DataFrame(rows)
+    names = [*keys, "low", "high", "first", "last", "slope", "linear", "worse"]
+    return pd.DataFrame(rows, columns=names)
 
 
 def growth_table(table: GrowthTable) -> pd.DataFrame:
