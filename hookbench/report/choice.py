@@ -50,8 +50,8 @@ def choose_parts(
 
     ``00_method`` and ``05_verdict`` always do; ``01_queues_compared`` with runs of several queues
     alone; ``02_phases`` for each run with more than one phase, and for a single run; ``03_faults``
-    for each run in which a fault fired; ``04_capacity`` with answers of ``hookbench capacity``; ``08_growth``
-    with what ``make growth`` stored.
+    for each run in which a fault fired; ``04_capacity`` with answers of ``hookbench capacity``;
+    ``08_growth`` with what ``make growth`` stored.
 
     Args:
         runs: folder and manifest of each, the newest last.

@@ -156,12 +156,11 @@ def read_growth(path: str | Path) -> GrowthTable:
 def identify_growth(table: GrowthTable) -> str:
     """Where it was measured, and what could not be."""
     made = table.environment
-    lines = [
+    machine = (
         f"commit {made.commit}  hookbench {made.hookbench}, python {made.python},"
-        f" {made.cpus} x {made.cpu}",
-        *(f"not measured: {text}" for text in table.missing),
-    ]
-    return "\n".join(lines)
+        f" {made.cpus} x {made.cpu}"
+    )
+    return "\n".join([machine, *(f"not measured: {text}" for text in table.missing)])
 
 
 def growth_slopes(table: GrowthTable) -> pd.DataFrame:
