@@ -18,6 +18,7 @@ from hookbench.ledger.model import Verdict
 from hookbench.load.ceiling import measure_ceiling
 from hookbench.load.objectives import Objective
 from hookbench.load.search import Capacity, Trial, TrialFn, find_capacity
+from hookbench.load.steady import SteadyTrials
 from hookbench.migration.phases import Phase
 from hookbench.queues.redis_kind import RedisKind
 from hookbench.rehearsal.counted import CountedTasks, check_warm_up, read_counted
@@ -98,6 +99,7 @@ class CapacitySearch:
         objective: what a rate has to meet.
         null: load no queue at all.
         warm_up_s: of each trial, which does not count.
+        least_speed: of the machine, see ``SteadyTrials``; 0 takes every trial.
         clock: of this process.
         as_scenario: see ``CapacityTrials``.
         tell: is told each trial.
@@ -113,6 +115,7 @@ class CapacitySearch:
         *,
         null: bool,
         warm_up_s: float,
+        least_speed: float,
         clock: Clock,
         as_scenario: Callable[[RehearsalSettings], str] | None,
         tell: Callable[[Trial], None],
@@ -134,6 +137,8 @@ class CapacitySearch:
                 clock=clock,
                 as_scenario=as_scenario,
             )
+        if least_speed:
+            self._trial = SteadyTrials(self._trial, clock=clock, least=least_speed)
 
     def path_of(self, label: str) -> Path:
         """Where the answer is stored."""
