@@ -5,7 +5,14 @@ import os
 
 import pytest
 
-from tests.evidence.compared import ADDED_MS, SERVICE_MS, answers_of, fault_fired, make_runs, versions_of
+from tests.evidence.compared import (
+    ADDED_MS,
+    SERVICE_MS,
+    answers_of,
+    fault_fired,
+    make_runs,
+    versions_of,
+)
 
 PAIRS = int(os.environ.get("HOOKBENCH_COMPARED_PAIRS", "10"))
 WANTED = 10
@@ -46,10 +53,10 @@ def test_compare(proof, tmp_path):
         slower_called_slower=len(found),
         slower_unknown=len(unknown["slower"]),
     )
-    refuted, open_questions = [], []
-    for run in slower:
-        if not fault_fired(run):
-            open_questions.append(f"run {run.name}: its fault did not fire")
+    refuted = []
+    open_questions = [
+        f"run {run.name}: its fault did not fire" for run in slower if not fault_fired(run)
+    ]
     missed = PAIRS - len(found) - len(unknown["slower"])
     if len(called) > MOST_WRONG:
         refuted.append(f"{len(called)} of {PAIRS} pairs of the same code: {called_by}")
