@@ -99,6 +99,7 @@ def capacity(
         clock=SystemClock(),
         as_scenario=scenario_toml if keep else None,
         tell=_tell,
+        say=_say,
     )
     label = queue if queue == NULL else f"{queue}-{settings.durability}-{settings.design}"
     _conclude(search, label, width, json=json)
@@ -132,6 +133,12 @@ def _tell(trial: "Trial") -> None:
     figures = "  ".join(f"{name} {value:,.1f}" for name, value in trial.figures.items())
     why = f" ({trial.why})" if trial.why else ""
     print(f"{trial.rate_per_s:>10,.0f}/s  {word}{why}  {figures}", file=sys.stderr, flush=True)
+
+
+def _say(text: str) -> None:
+    import sys
+
+    print(text, file=sys.stderr, flush=True)
 
 
 def _line(answer: "CapacityAnswer") -> str:

@@ -18,7 +18,7 @@ from hookbench.ledger.model import Verdict
 from hookbench.load.ceiling import measure_ceiling
 from hookbench.load.objectives import Objective
 from hookbench.load.search import Capacity, Trial, TrialFn, find_capacity
-from hookbench.load.steady import SteadyTrials
+from hookbench.load.steady import MachineFasterError, SteadyTrials
 from hookbench.migration.phases import Phase
 from hookbench.queues.redis_kind import RedisKind
 from hookbench.rehearsal.counted import CountedTasks, check_warm_up, read_counted
@@ -52,6 +52,7 @@ NULL = "null"
 _WINDOW_S = 1.0
 _BEYOND = 10
 """Tasks of a window that lie beyond a percentile, so that it says something."""
+_SEARCHES = 3
 _ENDED_LATE = 0.5
 """Of the length of a trial: a backlog that takes longer to drain has grown, whatever its slope."""
 
@@ -103,6 +104,7 @@ class CapacitySearch:
         clock: of this process.
         as_scenario: see ``CapacityTrials``.
         tell: is told each trial.
+        say: is told what else a person waits for.
 
     Raises:
         SettingError: a setting cannot be used.
@@ -119,6 +121,7 @@ class CapacitySearch:
         clock: Clock,
         as_scenario: Callable[[RehearsalSettings], str] | None,
         tell: Callable[[Trial], None],
+        say: Callable[[str], None],
     ) -> None:
         settings.check()
         self._settings = settings
@@ -137,8 +140,12 @@ class CapacitySearch:
                 clock=clock,
                 as_scenario=as_scenario,
             )
+        self._steady: SteadyTrials | None = None
         if least_speed:
-            self._trial = SteadyTrials(self._trial, clock=clock, least=least_speed)
+            self._trial = self._steady = SteadyTrials(
+                self._trial, clock=clock, least=least_speed, tell=say
+            )
+        self._say = say
 
     def path_of(self, label: str) -> Path:
         """Where the answer is stored."""
@@ -151,7 +158,7 @@ class CapacitySearch:
             label: of the answer.
             width: of the interval, as a share of its lower end; a wider one is no answer.
         """
-        found = await find_capacity(self._told, first_per_s=self._settings.rate_per_s, width=width)
+        found = await self._find(width)
         beyond = [item for item in found.judgements if item.rate_per_s == found.high_per_s]
         answer = CapacityAnswer(
             label=label,
@@ -165,6 +172,24 @@ class CapacitySearch:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_aside(path, msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n")
         return answer
+
+    async def _find(self, width: float) -> Capacity:
+        """Search; from the beginning where the machine turns out to be faster than it was."""
+        for _ in range(_SEARCHES):
+            try:
+                return await find_capacity(
+                    self._told, first_per_s=self._settings.rate_per_s, width=width
+                )
+            except MachineFasterError as error:
+                self._say(f"{error}: the search begins again")
+                if self._steady is not None:
+                    self._steady.forget()
+        return Capacity(
+            low_per_s=0.0,
+            high_per_s=None,
+            unknown_because=f"the machine became faster in each of {_SEARCHES} searches",
+            judgements=(),
+        )
 
     async def _told(self, rate_per_s: float) -> Trial:
         made = await self._trial(rate_per_s)
