@@ -39,9 +39,9 @@ def capacity(
         float,
         typer.Option(
             min=0.0,
-            help="Share of the machine's speed, below which a trial is made again; 0: take all.",
+            help="Share of its memory's speed, below which a second does not count; 0: all do.",
         ),
-    ] = 0.95,
+    ] = 0.8,
     seed: Annotated[int, typer.Option(help="Of the first trial.")] = 7,
     out: Annotated[Path, typer.Option(help="Folder of the answer and of kept runs.")] = Path(
         "results/capacity"
@@ -53,8 +53,8 @@ def capacity(
 
     Each trial is a short rehearsal of one phase, on brokers of its own. A percentile has to be met
     in at least half of its seconds. A rate is judged by repeats: of at most five trials one answer
-    has to lead by two, and by three for both ends of the interval. A trial counts if the machine
-    was at its speed before and after it.
+    has to lead by two, and by three for both ends of the interval. Seconds count in which the
+    memory of the machine was at its speed.
 
     Exit codes: 0 an interval, 3 unknown: it is too wide, or trials say nothing.
 
