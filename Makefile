@@ -7,7 +7,7 @@ PRETTIER_VERSION := 3.10.1
 PRETTIER_FILES := "**/*.{md,yml,yaml,json}" .prettierrc
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test evidence lint format bench peers growth lab notebooks clean
+.PHONY: help rehearse test evidence endurance lint format bench peers growth lab notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test: $(STAMP) lint ## lint and the whole test suite
 # What is refuted or unknown fails. The files belong in a commit when the tree was clean.
 evidence: $(STAMP) ## the long proofs; writes evidence/*.json (ARGS="-k witness" for one)
 	$(BIN)/pytest tests/evidence -m evidence $(ARGS)
+
+endurance: $(STAMP) ## ten million tasks through each queue; two hours, writes evidence/memory-*.json
+	HOOKBENCH_MEMORY_TASKS=10000000 $(BIN)/pytest tests/evidence/test_memory.py -m evidence $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, import-linter, prettier
 	$(BIN)/ruff check .

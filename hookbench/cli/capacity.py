@@ -35,6 +35,13 @@ def capacity(
     workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
     concurrency: Annotated[int, typer.Option(help="Tasks at once in a worker.")] = 32,
     service_ms: Annotated[float, typer.Option(help="Time a task takes.")] = 0.0,
+    least_speed: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="Share of its memory's speed, below which a second does not count; 0: all do.",
+        ),
+    ] = 0.8,
     seed: Annotated[int, typer.Option(help="Of the first trial.")] = 7,
     out: Annotated[Path, typer.Option(help="Folder of the answer and of kept runs.")] = Path(
         "results/capacity"
@@ -46,7 +53,8 @@ def capacity(
 
     Each trial is a short rehearsal of one phase, on brokers of its own. A percentile has to be met
     in at least half of its seconds. A rate is judged by repeats: of at most five trials one answer
-    has to lead by two, and by three for both ends of the interval.
+    has to lead by two, and by three for both ends of the interval. Seconds count in which the
+    memory of the machine was at its speed.
 
     Exit codes: 0 an interval, 3 unknown: it is too wide, or trials say nothing.
 
@@ -87,9 +95,11 @@ def capacity(
         parse_objective(slo),
         null=queue == NULL,
         warm_up_s=warm_up,
+        least_speed=least_speed,
         clock=SystemClock(),
         as_scenario=scenario_toml if keep else None,
         tell=_tell,
+        say=_say,
     )
     label = queue if queue == NULL else f"{queue}-{settings.durability}-{settings.design}"
     _conclude(search, label, width, json=json)
@@ -123,6 +133,12 @@ def _tell(trial: "Trial") -> None:
     figures = "  ".join(f"{name} {value:,.1f}" for name, value in trial.figures.items())
     why = f" ({trial.why})" if trial.why else ""
     print(f"{trial.rate_per_s:>10,.0f}/s  {word}{why}  {figures}", file=sys.stderr, flush=True)
+
+
+def _say(text: str) -> None:
+    import sys
+
+    print(text, file=sys.stderr, flush=True)
 
 
 def _line(answer: "CapacityAnswer") -> str:

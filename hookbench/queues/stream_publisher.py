@@ -8,7 +8,7 @@ import nats.js.errors
 
 from hookbench.queues.reconnecting import ReconnectingClient
 
-__all__ = ["StreamAnswer", "StreamPublisher"]
+__all__ = ["StreamAnswer", "StreamPublisher", "answer_of"]
 
 
 class StreamAnswer(msgspec.Struct):
@@ -17,11 +17,13 @@ class StreamAnswer(msgspec.Struct):
     Attributes:
         seq: the sequence, from 1 on; 0 with an error.
         duplicate: the stream knew the ``Nats-Msg-Id`` already.
+        count: messages of the batch that this one ended; 0 without one.
         error: why it did not take it: ``code``, ``err_code`` and ``description``.
     """
 
     seq: int = 0
     duplicate: bool = False
+    count: int = 0
     error: dict[str, Any] | None = None
 
 
@@ -54,12 +56,22 @@ class StreamPublisher:
             msg = await self._requests.ask_now(subject, payload, timeout, headers)
         except nats.errors.NoRespondersError as error:
             raise nats.js.errors.NoStreamResponseError from error
-        try:
-            found = _decoder.decode(msg.data)
-        except msgspec.MsgspecError as error:
-            raise nats.errors.Error(f"an answer that makes no sense: {error}") from error
-        if found.error is not None:
-            nats.js.errors.APIError.from_error(found.error)
-        if found.seq == 0:
-            raise nats.errors.Error(f"an answer without a sequence: {msg.data!r}")
-        return found
+        return answer_of(msg.data)
+
+
+def answer_of(data: bytes) -> StreamAnswer:
+    """What a stream answered to a publish.
+
+    Raises:
+        nats.js.errors.APIError: it said no.
+        nats.errors.Error: the answer makes no sense.
+    """
+    try:
+        found = _decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        raise nats.errors.Error(f"an answer that makes no sense: {error}") from error
+    if found.error is not None:
+        nats.js.errors.APIError.from_error(found.error)
+    if found.seq == 0:
+        raise nats.errors.Error(f"an answer without a sequence: {data!r}")
+    return found

@@ -18,9 +18,10 @@ from hookbench.ledger.model import Verdict
 from hookbench.load.ceiling import measure_ceiling
 from hookbench.load.objectives import Objective
 from hookbench.load.search import Capacity, Trial, TrialFn, find_capacity
+from hookbench.load.steady import MachineFasterError, MemorySamples, SteadyMachine
 from hookbench.migration.phases import Phase
 from hookbench.queues.redis_kind import RedisKind
-from hookbench.rehearsal.counted import CountedTasks, check_warm_up, read_counted
+from hookbench.rehearsal.counted import CountedTasks, Window, check_warm_up, read_counted
 from hookbench.rehearsal.progress import SilentProgress
 from hookbench.rehearsal.run import Rehearsal
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -51,6 +52,10 @@ NULL = "null"
 _WINDOW_S = 1.0
 _BEYOND = 10
 """Tasks of a window that lie beyond a percentile, so that it says something."""
+_SEARCHES = 3
+_ATTEMPTS = 4
+_LEAST_COUNTED = 0.5
+"""Of the windows of a trial, so that it says something."""
 _ENDED_LATE = 0.5
 """Of the length of a trial: a backlog that takes longer to drain has grown, whatever its slope."""
 
@@ -98,9 +103,11 @@ class CapacitySearch:
         objective: what a rate has to meet.
         null: load no queue at all.
         warm_up_s: of each trial, which does not count.
+        least_speed: of the machine, see ``SteadyMachine``; 0 takes every moment.
         clock: of this process.
         as_scenario: see ``CapacityTrials``.
         tell: is told each trial.
+        say: is told what else a person waits for.
 
     Raises:
         SettingError: a setting cannot be used.
@@ -113,14 +120,17 @@ class CapacitySearch:
         *,
         null: bool,
         warm_up_s: float,
+        least_speed: float,
         clock: Clock,
         as_scenario: Callable[[RehearsalSettings], str] | None,
         tell: Callable[[Trial], None],
+        say: Callable[[str], None],
     ) -> None:
         settings.check()
         self._settings = settings
         self._objective = objective
         self._tell = tell
+        self._machine = SteadyMachine(clock, least_speed) if least_speed else None
         self._trial: TrialFn
         if null:
             self._trial = functools.partial(
@@ -133,7 +143,9 @@ class CapacitySearch:
                 warm_up_s=warm_up_s,
                 clock=clock,
                 as_scenario=as_scenario,
+                machine=self._machine,
             )
+        self._say = say
 
     def path_of(self, label: str) -> Path:
         """Where the answer is stored."""
@@ -146,7 +158,7 @@ class CapacitySearch:
             label: of the answer.
             width: of the interval, as a share of its lower end; a wider one is no answer.
         """
-        found = await find_capacity(self._told, first_per_s=self._settings.rate_per_s, width=width)
+        found = await self._find(width)
         beyond = [item for item in found.judgements if item.rate_per_s == found.high_per_s]
         answer = CapacityAnswer(
             label=label,
@@ -160,6 +172,24 @@ class CapacitySearch:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_aside(path, msgspec.json.format(msgspec.json.encode(answer), indent=2) + b"\n")
         return answer
+
+    async def _find(self, width: float) -> Capacity:
+        """Search; from the beginning where the machine turns out to be faster than it was."""
+        for _ in range(_SEARCHES):
+            try:
+                return await find_capacity(
+                    self._told, first_per_s=self._settings.rate_per_s, width=width
+                )
+            except MachineFasterError as error:
+                self._say(f"{error}: the search begins again")
+                if self._machine is not None:
+                    self._machine.forget()
+        return Capacity(
+            low_per_s=0.0,
+            high_per_s=None,
+            unknown_because=f"the machine became faster in each of {_SEARCHES} searches",
+            judgements=(),
+        )
 
     async def _told(self, rate_per_s: float) -> Trial:
         made = await self._trial(rate_per_s)
@@ -176,6 +206,7 @@ class CapacityTrials:
         warm_up_s: of each trial, which does not count.
         clock: of this process.
         as_scenario: settings as the TOML that is kept with a run; without it no run is kept.
+        machine: which moments count; without it all.
     """
 
     def __init__(
@@ -186,6 +217,7 @@ class CapacityTrials:
         warm_up_s: float,
         clock: Clock,
         as_scenario: Callable[[RehearsalSettings], str] | None = None,
+        machine: SteadyMachine | None = None,
     ) -> None:
         check_warm_up(warm_up_s, settings.phase_seconds)
         self._settings = settings
@@ -193,10 +225,24 @@ class CapacityTrials:
         self._warm_up_s = warm_up_s
         self._clock = clock
         self._as_scenario = as_scenario
+        self._machine = machine
         self._made = 0
 
     async def __call__(self, rate_per_s: float) -> Trial:
-        """Rehearse one phase at a rate; its seed is the number of the trial."""
+        """Rehearse one phase at a rate; its seed is the number of the trial.
+
+        It is made again where it says nothing, as one of a slow machine.
+
+        Raises:
+            MachineFasterError: see ``SteadyMachine.believe``.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            made = await self._make(rate_per_s)
+            if made.sustained is not None:
+                return made
+        return await self._make(rate_per_s)
+
+    async def _make(self, rate_per_s: float) -> Trial:
         self._made += 1
         out, keep = self._settings.out, self._as_scenario is not None
         settings = msgspec.structs.replace(
@@ -212,11 +258,24 @@ class CapacityTrials:
             scenario_toml=None if self._as_scenario is None else self._as_scenario(settings),
         )
         try:
-            folder, manifest = await rehearsal.run()
-            return judge_run(folder, manifest, settings, self._objective, warm_up_s=self._warm_up_s)
+            fast: Callable[[Window], bool] | None = None
+            if self._machine is None:
+                folder, manifest = await rehearsal.run()
+            else:
+                with self._machine.watched() as samples:
+                    folder, manifest = await rehearsal.run()
+                self._machine.believe()
+                fast = functools.partial(_was_fast, self._machine, samples)
+            return judge_run(
+                folder, manifest, settings, self._objective, warm_up_s=self._warm_up_s, fast=fast
+            )
         finally:
             if not keep:
                 shutil.rmtree(settings.out, ignore_errors=True)
+
+
+def _was_fast(machine: SteadyMachine, samples: MemorySamples, window: Window) -> bool:
+    return machine.was_fast(samples, window.begin_ns, window.end_ns)
 
 
 def judge_run(
@@ -226,6 +285,7 @@ def judge_run(
     objective: Objective,
     *,
     warm_up_s: float,
+    fast: Callable[[Window], bool] | None = None,
 ) -> Trial:
     """Whether a stored run of one phase met an objective.
 
@@ -235,6 +295,8 @@ def judge_run(
         settings: that it was made with.
         objective: that it is held against.
         warm_up_s: at its beginning, which does not count.
+        fast: whether the machine was at its speed in a window of time, which says nothing else;
+            all count without it.
     """
     rate_per_s = settings.rate_per_s
     account = manifest.account
@@ -248,11 +310,17 @@ def judge_run(
     percentiles_ms = {
         item: histogram.get_value_at_percentile(item) / NS_PER_MS for item in objective.percentiles
     }
-    windows_ms = _windows_ms(tasks, objective)
+    windows = _windows(tasks, objective)
+    counted = [item for item in windows if fast is None or fast(item)]
+    if len(counted) < _LEAST_COUNTED * len(windows):
+        why = f"the machine was slow in {len(windows) - len(counted)} of {len(windows)} windows"
+        return Trial(rate_per_s=rate_per_s, sustained=None, why=why)
+    windows_ms = [_percentiles_ms(item, objective) for item in counted]
+    growth = median(item.growth for item in counted)
     growth_per_s, lag_ms, late_s = tasks.growth_per_s, tasks.lag_p99_ms, tasks.late_s
     missed = objective.missed(
         windows_ms,
-        growth=growth_per_s / rate_per_s,
+        growth=growth,
         counts={
             "lost": account.lost,
             "stuck": account.stuck,
@@ -268,7 +336,9 @@ def judge_run(
         "growth_per_s": growth_per_s,
         "late_s": late_s,
         "lag_p99_ms": lag_ms,
-        "windows": float(len(windows_ms)),
+        "windows": float(len(windows)),
+        "counted": float(len(counted)),
+        "growth_median": growth,
         **{
             f"p{item:g}_median_ms": median(window[item] for window in windows_ms)
             for item in objective.percentiles
@@ -290,18 +360,19 @@ def judge_run(
     )
 
 
-def _windows_ms(tasks: CountedTasks, objective: Objective) -> list[dict[float, float]]:
-    """The objective's percentiles in each window; a day where nothing was done."""
+def _windows(tasks: CountedTasks, objective: Objective) -> list[Window]:
+    """Of a second, or as long as the objective's finest percentile needs."""
     finest = max(objective.percentiles, default=0.0)
-    enough = math.ceil(_BEYOND / (1 - finest / 100))
-    windows_ns = tasks.windows_ns(seconds=_WINDOW_S, tasks=enough)
-    return [
-        {
-            item: float(np.percentile(window if len(window) else HIGHEST_NS, item)) / NS_PER_MS
-            for item in objective.percentiles
-        }
-        for window in windows_ns
-    ]
+    return tasks.windows(seconds=_WINDOW_S, tasks=math.ceil(_BEYOND / (1 - finest / 100)))
+
+
+def _percentiles_ms(window: Window, objective: Objective) -> dict[float, float]:
+    """The objective's percentiles; a day where nothing was done."""
+    values_ns = window.end_to_end_ns
+    return {
+        item: float(np.percentile(values_ns if len(values_ns) else HIGHEST_NS, item)) / NS_PER_MS
+        for item in objective.percentiles
+    }
 
 
 async def null_trial(rate_per_s: float, *, seconds: float, objective: Objective) -> Trial:

@@ -1,6 +1,8 @@
 """What counts in a stored run of one phase: its synthetic tasks after the warm-up."""
 
+import itertools
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +12,7 @@ from hookbench.ledger.backlog import backlog_growth
 from hookbench.ledger.columns import Bools, Ints, TaskColumns
 from hookbench.ledger.read import Ledger, read_ledger
 
-__all__ = ["CountedTasks", "check_warm_up", "read_counted"]
+__all__ = ["CountedTasks", "Window", "check_warm_up", "read_counted"]
 
 
 def check_warm_up(warm_up_s: float, seconds: float) -> None:
@@ -21,6 +23,27 @@ def check_warm_up(warm_up_s: float, seconds: float) -> None:
     """
     if not 0 <= warm_up_s < seconds:
         raise SettingError(f"warm-up of {warm_up_s:g} s in trials of {seconds:g} s: use less")
+
+
+class Window(NamedTuple):
+    """A part of the time of a run.
+
+    Attributes:
+        begin_ns, end_ns: monotonic; the end is not in it.
+        end_to_end_ns: of the finished tasks that were due in it.
+        accepted, done: tasks, at any time due, that were so in it.
+    """
+
+    begin_ns: int
+    end_ns: int
+    end_to_end_ns: Ints
+    accepted: int
+    done: int
+
+    @property
+    def growth(self) -> float:
+        """Of the backlog, as a share of what was accepted."""
+        return (self.accepted - self.done) / max(1, self.accepted)
 
 
 class CountedTasks:
@@ -62,18 +85,30 @@ class CountedTasks:
         columns = self.columns
         return columns.done_ns[self.finished] - columns.intended_ns[self.finished]
 
-    def windows_ns(self, *, seconds: float, tasks: int) -> list[Ints]:
-        """``end_to_end_ns`` of each of equal windows of time, by when the tasks were due.
+    def windows(self, *, seconds: float, tasks: int) -> list["Window"]:
+        """Equal windows of time.
 
         Args:
             seconds: that a window has at least.
-            tasks: that it has at least, on average; too few of them are one window.
+            tasks: finished ones that were due in it, at least and on average; too few of them are
+                one window.
         """
         count = max(1, min(int(self.window_s / seconds), int(self.finished.sum()) // tasks))
-        due_ns = self.columns.intended_ns[self.finished]
-        length_ns = max(1, self.end_ns - self.begin_ns + 1)
-        number = (due_ns - self.begin_ns) * count // length_ns
-        return [self.end_to_end_ns[number == index] for index in range(count)]
+        columns = self.columns
+        due_ns, latencies_ns = columns.intended_ns[self.finished], self.end_to_end_ns
+        done_ns = columns.done_ns[self._synthetic & (columns.done_count > 0)]
+        accepted_ns = columns.accepted_ns[self._synthetic & columns.accepted]
+        edges = np.linspace(self.begin_ns, self.end_ns + 1, count + 1).astype(np.int64).tolist()
+        return [
+            Window(
+                begin_ns=begin,
+                end_ns=end,
+                end_to_end_ns=latencies_ns[(due_ns >= begin) & (due_ns < end)],
+                accepted=int(((accepted_ns >= begin) & (accepted_ns < end)).sum()),
+                done=int(((done_ns >= begin) & (done_ns < end)).sum()),
+            )
+            for begin, end in itertools.pairwise(edges)
+        ]
 
     @property
     def enqueue_ns(self) -> Ints:

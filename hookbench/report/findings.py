@@ -36,6 +36,8 @@ def throughput_finding(run: Run) -> str:
         text = (
             f"{accepted / seconds:,.0f} tasks/s accepted on average; {done:,} of {accepted:,} done"
         )
+    if superseded := run.totals["superseded"]:
+        text += f", {superseded:,} superseded"
     repeats = len(run.repeats)
     if repeats:
         again = run.timeline(run.bin_freq())["repeated_per_s"].max()

@@ -98,12 +98,17 @@ class Run:
 
     @cached_property
     def totals(self) -> dict[str, int]:
-        """How many tasks were ``offered``, ``accepted`` and ``done``, by the ledger."""
-        out = dict.fromkeys(("offered", "accepted", "done"), 0)
-        for part in self._tables.parts("tasks", ["offered", "accepted", "done_count"]):
+        """How many tasks were ``offered``, ``accepted`` and ``done``, by the ledger.
+
+        And ``superseded``: ended so, and never done.
+        """
+        out = dict.fromkeys(("offered", "accepted", "done", "superseded"), 0)
+        columns = ["offered", "accepted", "done_count", "superseded"]
+        for part in self._tables.parts("tasks", columns):
             out["offered"] += int(part["offered"].sum())
             out["accepted"] += int(part["accepted"].sum())
             out["done"] += int((part["done_count"] > 0).sum())
+            out["superseded"] += int((part["superseded"] & (part["done_count"] == 0)).sum())
         return out
 
     @property

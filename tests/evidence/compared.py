@@ -1,4 +1,4 @@
-"""Runs of one scenario, and of the same with a fifth more latency, and pairs of them compared."""
+"""Runs of one scenario, and of the same with a fault that adds a fifth to the work of each task."""
 
 import subprocess
 import sys
@@ -15,16 +15,30 @@ SCENARIO = {
     "pushes.interval_s": 60,
 }
 SERVICE_MS = 20
-SLOWER_MS = 24
+ADDED_MS = 4
+SLOW = f"""\
+name = "slow_handler"
+description = "Phase 4 alone, with slow handlers from its beginning to its end."
+
+[timeline]
+phases = ["nats_only"]
+
+[[faults]]
+kind = "slow_handler"
+target = "workers"
+at_s = 0.0
+for_s = {SCENARIO["timeline.phase_seconds"]}.0
+service_ms = {ADDED_MS}.0
+"""
 
 
-def make_run(folder, seed, service_ms):
+def make_run(folder, seed, *, scenario="phase_nats_only"):
     """One run; its folder."""
-    changes = {**SCENARIO, "workers.service_ms": service_ms, "seed": seed}
+    changes = {**SCENARIO, "workers.service_ms": SERVICE_MS, "seed": seed}
     before = set(folder.glob("0*"))
     done = subprocess.run(
         [
-            *(sys.executable, "-m", "hookbench", "run", "phase_nats_only", f"--out={folder}"),
+            *(sys.executable, "-m", "hookbench", "run", str(scenario), f"--out={folder}"),
             *(f"--set={name}={value}" for name, value in changes.items()),
         ],
         capture_output=True,
@@ -39,11 +53,19 @@ def make_run(folder, seed, service_ms):
 def make_runs(folder, pairs, seed):
     """One more run of the scenario than there are pairs, and in turn with them the slower ones."""
     folder.mkdir()
-    same, slower = [make_run(folder, seed, SERVICE_MS)], []
+    slow = folder / "slow_handler.toml"
+    slow.write_text(SLOW)
+    same, slower = [make_run(folder, seed)], []
     for number in range(1, pairs + 1):
-        slower.append(make_run(folder, seed + number, SLOWER_MS))
-        same.append(make_run(folder, seed + number, SERVICE_MS))
+        slower.append(make_run(folder, seed + number, scenario=slow))
+        same.append(make_run(folder, seed + number))
     return same, slower
+
+
+def fault_fired(run):
+    """Whether the slow handlers of a run were hit, and healed."""
+    faults = load_manifest(run).faults
+    return len(faults) == 1 and not faults[0].problem and faults[0].begin_ns is not None
 
 
 def answers_of(pairs, *, force=False):

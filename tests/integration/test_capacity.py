@@ -14,7 +14,7 @@ SLOW = ["--concurrency=1", "--service-ms=20", "--arrivals=constant", "--seconds=
 
 def capacity(out, *arguments):
     return subprocess.run(
-        [*COMMAND, "capacity", f"--out={out}", *arguments],
+        [*COMMAND, "capacity", f"--out={out}", "--least-speed=0", *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -44,6 +44,7 @@ def test_what_cannot_be_searched_is_refused(tmp_path):
         (["--queue=jetstream", "--warm-up=9"], "warm-up of 9 s in trials of 8 s: use less"),
         (["--queue=jetstream", "--rate=0"], "rate of 0.0 tasks/s"),
         (["--queue=null", "--slo=p99.9<1s"], "only p50 and p99 are measured"),
+        (["--queue=null", "--least-speed=1"], "least speed 1: use more than 0 and less than 1"),
     ):
         found = capacity(tmp_path, *arguments)
         assert (found.returncode, found.stdout) == (2, "")

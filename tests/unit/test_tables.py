@@ -14,6 +14,7 @@ import hookbench
 from hookbench.errors import ResultsError, SettingError
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.read import read_ledger
+from hookbench.report.findings import throughput_finding
 from hookbench.results import table_columns
 from hookbench.results import tables as tables_module
 from hookbench.results.store import load_manifest
@@ -213,6 +214,19 @@ def test_latencies_by_group_add_up(made):
     assert only[1]["percentile"].iloc[-1] == 100
 
 
+def test_what_was_superseded_and_never_done_is_told(run, ids):  # noqa: F811
+    made = run()
+    for task in ids[:3]:
+        made.put(task, 10 * MS)
+    made.do(ids[0], 300 * MS, Broker.NATS)
+    made.do(ids[1], 300 * MS, Broker.NATS)
+    ended(made, ids[1], S, Event.SUPERSEDED)
+    ended(made, ids[2], S, Event.SUPERSEDED)
+    stored = made.store()
+    assert stored.totals == {"offered": 3, "accepted": 3, "done": 2, "superseded": 1}
+    assert "; 2 of 3 done, 1 superseded" in throughput_finding(stored)
+
+
 def test_what_the_manifest_says_stands_in_frames(made):
     stored = made.store()
     assert stored.faults.empty
@@ -221,5 +235,6 @@ def test_what_the_manifest_says_stands_in_frames(made):
     assert stored.gates.empty
     assert stored.attributions.empty
     assert stored.stuck.empty
-    assert stored.totals == {"offered": 20, "accepted": 20, "done": 20}
+    assert stored.totals == {"offered": 20, "accepted": 20, "done": 20, "superseded": 0}
+    assert throughput_finding(stored).startswith("4 tasks/s accepted on average; 20 of 20 done")
     assert json.loads((stored.folder / "run.json").read_text())["run"] in repr(stored)
