@@ -33,7 +33,8 @@ def fit_model(observations: Sequence[Observation], knees: Sequence[Knee] = ()) -
 
     Args:
         observations: of both kinds, with at least two payloads.
-        knees: answers of capacity on the same machine, for the sustained rate and the waits.
+        knees: answers of capacity on the same machine, for the sustained rate and the waits; those
+            of another design, or of a pair that was not measured, are left out.
 
     Raises:
         ResultsError: what cannot be fitted, and what to measure.
@@ -48,9 +49,11 @@ def fit_model(observations: Sequence[Observation], knees: Sequence[Knee] = ()) -
         terms[name] = _fit_efficiency(model, saturated, name)
         residuals.append(_residuals(name, saturated, terms))
     measured = {item.pair for item in observations}
+    design = observations[0].design
+    knees = [knee for knee in knees if knee.pair in measured and knee.design == design]
     model = replace(
         model,
-        knees={knee.pair: _knee_share(model, knee) for knee in knees if knee.pair in measured},
+        knees={knee.pair: _knee_share(model, knee) for knee in knees},
         payloads={
             pair: tuple(sorted({o.payload_bytes for o in observations if o.pair == pair}))
             for pair in measured

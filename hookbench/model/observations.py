@@ -60,6 +60,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         kind: of the trials; ``throughput`` is at saturation.
         rate_per_s: that was offered; 0 at saturation.
         repeats: that are known.
+        design: of the reference code.
         setup: that it was measured with.
         figures: as of ``measure_trial``.
     """
@@ -70,6 +71,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     rate_per_s: float
     repeats: int
+    design: str
     setup: Setup
     figures: dict[str, float]
 
@@ -180,6 +182,7 @@ def observations_of(
             kind=kind,
             rate_per_s=plan.rate_per_s if kind == "latency" else 0.0,
             repeats=len(made),
+            design=str(plan.design),
             setup=setup,
             figures={
                 name: statistics.median(record.figures[name] for record in made)

@@ -11,7 +11,7 @@ from hookbench.model.queueing import wait_percentile
 from hookbench.model.saturation import limits_per_s, most_batch, processes_of, saturated_us
 from hookbench.queues.jetstream import ConsumerSettings
 
-__all__ = ["TURNS", "Conditions", "Prediction", "predict", "predict_rates"]
+__all__ = ["TURNS", "WAITS", "Conditions", "Prediction", "predict", "predict_rates"]
 
 TURNS = {
     "redis_list": (1.0, 1.0),
@@ -25,7 +25,7 @@ TURNS = {
 the broker and half a trip to the worker, which waits there; where both are written NATS comes
 first, so that Redis has its copy after a whole trip more."""
 _NATS_READ = ("jetstream", "dual_read", "nats_primary")
-_WAITS = 0.5
+WAITS = 0.5
 """Of what there is CPU time for. Where less is reached something else is waited for, as a disk that
 syncs each task, and more cores or processes do not help."""
 _MS_PER_S = 1e3
@@ -166,7 +166,7 @@ def _limits(model: Model, conditions: Conditions, pair: Pair) -> dict[str, float
     costs_us = saturated_us(model.costs(pair), payload, setup)
     limits = limits_per_s(pair[0], costs_us, setup, shared=conditions.shared)
     share = model.sustained_share(pair)
-    if share < _WAITS:
+    if share < WAITS:
         limits["disk or waiting"] = model.measured_limit_per_s(pair, payload, "p50_ms")
     else:
         limits = {name: value * share for name, value in limits.items()}
@@ -220,7 +220,7 @@ def _notes(model: Model, conditions: Conditions, pair: Pair) -> tuple[str, ...]:
         notes.append("one payload was measured: what a byte costs is taken from the other cells")
     if not model.spread_fitted:
         notes.append("waits are those of Poisson arrivals and exponential service: no rates fitted")
-    if model.sustained_share(pair) < _WAITS:
+    if model.sustained_share(pair) < WAITS:
         notes.append("limited by what it waits for: more processes or cores do not raise that")
     if not conditions.shared or conditions.setup != model.setup:
         notes.append("other processes, cores or times than measured: costs per task stay the same")

@@ -20,7 +20,7 @@ PLAN = MatrixPlan(
     repeats=3,
 )
 SETUP = Setup(cores=ENVIRONMENT.cpus)
-TASK_US = {"redis_list": 20.0, "jetstream": 30.0, "dual_write": 45.0}
+TASK_US = {"redis_list": 20.0, "jetstream": 30.0, "dual_write": 45.0, "dual_read": 50.0}
 ROLE = {"producer": 1.0, "broker": 0.6, "worker": 1.5}
 CLASS = {"memory": 1.0, "lazy": 1.1, "fsync": 1.6}
 KIB_US = 2.0
