@@ -59,9 +59,9 @@ def fit_model(observations: Sequence[Observation], knees: Sequence[Knee] = ()) -
             for pair in measured
         },
     )
-    spread, fitted, waits = fit_latencies(model, observations, knees)
+    model, waits = fit_latencies(model, observations, knees)
     left_over = tuple(item for found in [*residuals, waits] for item in found)
-    return replace(model, spread=spread, spread_fitted=fitted, residuals=left_over)
+    return replace(model, residuals=left_over)
 
 
 def _check(observations: Sequence[Observation]) -> None:

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from hookbench.errors import ResultsError
 from hookbench.load.objectives import MAX_GROWTH
-from hookbench.model.fitted import LATENCIES, Model, Pair, Residual, wait_ms
+from hookbench.model.fitted import LATENCIES, Model, Pair, Residual
 from hookbench.model.observations import Knee, Observation
 from hookbench.model.terms import Floats, Spread, Terms, fit_terms
 
@@ -16,7 +16,11 @@ __all__ = ["fit_latencies"]
 
 _LEAST_FIXED = 0.1
 """Of a measured latency, that is no wait in a queue."""
-_SPREADS = np.geomspace(0.05, 50, 40)
+_SPREADS = np.geomspace(0.1, 50, 14)
+_FINER = np.geomspace(0.7, 1.43, 9)
+_HEADROOMS = (1.01, 1.05, 1.1, 1.2, 1.4)
+_WORST = 3.0
+"""Of the logarithm of an error, as it counts for the spread."""
 _LEAST_RATES = 3
 _BYTES_PER_KIB = 1024
 
@@ -34,11 +38,14 @@ class _Latency:
 
 def fit_latencies(
     model: Model, observations: Sequence[Observation], knees: Sequence[Knee]
-) -> tuple[float, bool, list[Residual]]:
-    """Fit the fixed part of every percentile into the model's terms; first the spread.
+) -> tuple[Model, list[Residual]]:
+    """Fit the fixed part of every percentile; first how waits grow, where rates tell it.
+
+    They do where one pair has p99 at three rates at least. Else waits are those of M/M/1, and have
+    no end at the sustained rate.
 
     Returns:
-        The spread, whether rates tell it (one pair has at least three), and what is left over.
+        The model with them, and what is left over.
 
     Raises:
         ResultsError: no latency was measured at a rate that is sustained.
@@ -60,48 +67,57 @@ def fit_latencies(
             for o in steady
         ]
 
-    known = [
+    tails = of("p99_ms") + [
         _Latency(f"{' '.join(k.pair)} at {rate:g}/s", k.pair, k.payload_bytes, rate, value)
         for k in knees
-        if k.pair in model.payloads
         for rate, value in k.p99_ms.items()
     ]
-    tails = of("p99_ms") + known
     rates = {pair: {item.rate_per_s for item in tails if item.pair == pair} for pair in model.pairs}
-    fitted = any(len(found) >= _LEAST_RATES for found in rates.values())
-    spread = _best_spread(model, tails) if fitted else 1.0
-    residuals = []
+    if any(len(found) >= _LEAST_RATES for found in rates.values()):
+        model = _with_growth(model, tails)
+    terms, residuals = dict(model.terms), []
     for figure in LATENCIES:
         items = tails if figure == "p99_ms" else of(figure)
-        model.terms[figure], errors = _fit_fixed(model, figure, items, spread)
+        terms[figure], errors = _fit_fixed(model, figure, items, _limits(model, figure, items))
         residuals += [
             Residual(figure, item.label, float(error))
             for item, error in zip(items, errors, strict=True)
         ]
-    return spread, fitted, residuals
+    return replace(model, terms=terms), residuals
 
 
-def _best_spread(model: Model, tails: list[_Latency]) -> float:
-    def cost(spread: float) -> float:
-        _terms, errors = _fit_fixed(model, "p99_ms", tails, spread)
-        return float((np.log1p(errors) ** 2).sum())
+def _with_growth(model: Model, tails: list[_Latency]) -> Model:
+    """The spread and the headroom that explain p99 over the rates best: by trial, then finer."""
+    limits = _limits(model, "p99_ms", tails)
 
-    return float(min(_SPREADS, key=lambda spread: cost(float(spread))))
+    def cost(tried: Model) -> float:
+        _terms, errors = _fit_fixed(tried, "p99_ms", tails, limits)
+        return float((np.minimum(np.abs(np.log1p(errors)), _WORST) ** 2).sum())
+
+    def best(spreads: Floats, headrooms: Sequence[float]) -> Model:
+        tries = [
+            replace(model, spread=float(spread), headroom=headroom, spread_fitted=True)
+            for spread in spreads
+            for headroom in headrooms
+        ]
+        return min(tries, key=cost)
+
+    rough = best(_SPREADS, _HEADROOMS)
+    return best(rough.spread * _FINER, [rough.headroom])
+
+
+def _limits(model: Model, figure: str, items: list[_Latency]) -> list[float]:
+    return [model.measured_limit_per_s(item.pair, item.payload_bytes, figure) for item in items]
 
 
 def _fit_fixed(
-    model: Model, figure: str, items: list[_Latency], spread: float
+    model: Model, figure: str, items: list[_Latency], limits: list[float]
 ) -> tuple[Terms, Floats]:
     """The fixed part by pair and payload, and the errors of the whole."""
     waits = np.array(
         [
-            wait_ms(
-                figure,
-                item.rate_per_s,
-                model.measured_limit_per_s(item.pair, item.payload_bytes, figure),
-                spread,
-            )
-            for item in items
+            model.wait_ms(figure, item.rate_per_s, limit)
+            for item, limit in zip(items, limits, strict=True)
         ]
     )
     observed = np.array([item.value_ms for item in items])

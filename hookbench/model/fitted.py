@@ -7,7 +7,7 @@ from hookbench.model.queueing import wait_percentile
 from hookbench.model.saturation import Flood, RoleCost, flood_of, limits_per_s, saturated_us
 from hookbench.model.terms import Terms
 
-__all__ = ["LATENCIES", "Model", "Pair", "Residual", "wait_ms"]
+__all__ = ["LATENCIES", "Model", "Pair", "Residual"]
 
 Pair = tuple[str, str]
 """Route and durability class."""
@@ -43,7 +43,8 @@ class Model:
         setup: that it was measured with.
         terms: of each figure.
         spread: of arrivals and service, see ``mean_wait``; 1 where no rates tell it.
-        spread_fitted: whether they did.
+        headroom: of the sustained rate, where waits would have no end: an objective ends before.
+        spread_fitted: whether rates told both.
         knees: sustained over balanced rate, of pairs with an answer of capacity.
         payloads: that were measured, bytes, by pair.
         residuals: of every fitted figure.
@@ -52,6 +53,7 @@ class Model:
     setup: Setup
     terms: dict[str, Terms]
     spread: float = 1.0
+    headroom: float = 1.0
     spread_fitted: bool = False
     knees: dict[Pair, float] = field(default_factory=dict)
     payloads: dict[Pair, tuple[float, ...]] = field(default_factory=dict)
@@ -113,8 +115,8 @@ class Model:
             limits = {name: limits[name] for name in _UNTIL_ACCEPTED}
         return min(limits.values()) * self.sustained_share(pair)
 
-
-def wait_ms(figure: str, rate_per_s: float, limit_per_s: float, spread: float) -> float:
-    """A percentile of the wait before what sustains so much; infinite from there on."""
-    wait_s = wait_percentile(LATENCIES[figure], rate_per_s, 1 / limit_per_s, 1, spread)
-    return float(wait_s) * _MS_PER_S
+    def wait_ms(self, figure: str, rate_per_s: float, limit_per_s: float) -> float:
+        """A percentile of the wait before what sustains so much."""
+        service_s = 1 / (limit_per_s * self.headroom)
+        wait_s = wait_percentile(LATENCIES[figure], rate_per_s, service_s, 1, self.spread)
+        return float(wait_s) * _MS_PER_S

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hookbench.errors import SettingError
-from hookbench.model.fitted import LATENCIES, Model, Pair, wait_ms
+from hookbench.model.fitted import LATENCIES, Model, Pair
 from hookbench.model.observations import ROLES, Setup
 from hookbench.model.queueing import wait_percentile
 from hookbench.model.saturation import limits_per_s, most_batch, processes_of, saturated_us
@@ -195,7 +195,7 @@ def _latency_ms(
         return None
     until_accepted, until_done = TURNS[conditions.route]
     total = model.fixed_ms(pair, figure, conditions.payload_bytes)
-    total += wait_ms(figure, rate, limit, model.spread)
+    total += model.wait_ms(figure, rate, limit)
     total += conditions.rtt_ms * (until_accepted if accepted else until_done)
     if accepted or "slots" not in limits:
         return total

@@ -9,7 +9,7 @@ import msgspec
 from hookbench.errors import ResultsError
 from hookbench.load.objectives import MAX_GROWTH
 from hookbench.model.fit import fit_model
-from hookbench.model.fitted import LATENCIES, Model, wait_ms
+from hookbench.model.fitted import LATENCIES, Model
 from hookbench.model.observations import ROLES, Knee, Observation
 from hookbench.model.saturation import most_batch, processes_of
 
@@ -101,14 +101,18 @@ def validate(observations: Sequence[Observation], knees: Sequence[Knee] = ()) ->
 
     Args:
         observations: all of them.
-        knees: given to both fits.
+        knees: of which each fit has the interval, and every other rate with its p99.
 
     Raises:
         ResultsError: a half cannot be fitted; the text says what to measure.
     """
     first, second = halves_of(observations)
     rows: list[HeldOut] = []
-    for fitted, held_out in ((first, second), (second, first)):
+    even, odd = _halves_of_rates(knees)
+    for fitted, held_out, rates, other in (
+        (first, second, even, odd),
+        (second, first, odd, even),
+    ):
         known = {item.pair for item in fitted}
         missing = sorted({item.pair for item in held_out} - known)
         if missing:
@@ -116,8 +120,9 @@ def validate(observations: Sequence[Observation], knees: Sequence[Knee] = ()) ->
                 f"model: {' '.join(missing[0])} has one payload, which is held out: nothing is"
                 " left to fit; measure a second one: hookbench matrix --payload 64,4096"
             )
-        model = fit_model(fitted, knees)
+        model = fit_model(fitted, rates)
         rows += itertools.chain.from_iterable(_rows(model, item) for item in held_out)
+        rows += itertools.chain.from_iterable(_rows_of_knee(model, knee) for knee in other)
     rows.sort(key=lambda row: (row.figure, row.cell))
     figures = sorted({row.figure for row in rows})
     errors = [_error(figure, [row for row in rows if row.figure == figure]) for figure in figures]
@@ -155,8 +160,8 @@ def predicted_figures(model: Model, item: Observation) -> dict[str, float]:
             continue
         limit = model.measured_limit_per_s(item.pair, payload, name)
         if item.rate_per_s < limit:
-            wait = wait_ms(name, item.rate_per_s, limit, model.spread)
-            found[name] = model.fixed_ms(item.pair, name, payload) + wait
+            wait_ms = model.wait_ms(name, item.rate_per_s, limit)
+            found[name] = model.fixed_ms(item.pair, name, payload) + wait_ms
     return found
 
 
@@ -175,6 +180,40 @@ def _rows(model: Model, item: Observation) -> list[HeldOut]:
             error=value / item.figures[figure] - 1,
         )
         for figure, value in predicted_figures(model, item).items()
+    ]
+
+
+def _halves_of_rates(knees: Sequence[Knee]) -> tuple[list[Knee], list[Knee]]:
+    """Each answer twice, with every other rate."""
+
+    def half(knee: Knee, first: int) -> Knee:
+        rates = sorted(knee.p99_ms)[first::2]
+        return msgspec.structs.replace(knee, p99_ms={rate: knee.p99_ms[rate] for rate in rates})
+
+    return [half(knee, 0) for knee in knees], [half(knee, 1) for knee in knees]
+
+
+def _rows_of_knee(model: Model, knee: Knee) -> list[HeldOut]:
+    """p99 of the rates of an answer that the fit has not seen, if it has the pair and design."""
+    if knee.pair not in model.knees or knee.pair not in model.terms["p99_ms"].by_pair:
+        return []
+    limit = model.measured_limit_per_s(knee.pair, knee.payload_bytes, "p99_ms")
+    fixed_ms = model.fixed_ms(knee.pair, "p99_ms", knee.payload_bytes)
+    return [
+        HeldOut(
+            cell=f"{' '.join(knee.pair)} answer at {rate:g}/s",
+            route=knee.route,
+            durability=knee.durability,
+            payload_bytes=knee.payload_bytes,
+            kind="answer",
+            rate_per_s=rate,
+            figure="answers_p99_ms",
+            predicted=(predicted := fixed_ms + model.wait_ms("p99_ms", rate, limit)),
+            measured=measured,
+            error=predicted / measured - 1,
+        )
+        for rate, measured in knee.p99_ms.items()
+        if rate < limit * model.headroom
     ]
 
 

@@ -222,8 +222,8 @@ def test_a_second_matrix_at_another_rate_is_predicted_from_the_first(tmp_path, m
 
 
 def knee_of(spread, rates):
-    """p99 of a queue that sustains 6,000 tasks/s with a known spread of its waits."""
-    limit = 6000.0
+    """p99 of a queue that sustains 6,000 tasks/s, and whose waits have no end at 6,600."""
+    limit, endless = 6000.0, 6600.0
     return Knee(
         route="jetstream",
         durability="lazy",
@@ -233,18 +233,26 @@ def knee_of(spread, rates):
         high_per_s=limit * 1.02,
         p99_ms={
             rate: FIXED_MS["p99_ms"] * CLASS["lazy"]
-            + spread * np.log(rate / limit / 0.01) / (limit - rate) * 1e3
+            + spread * np.log(rate / endless / 0.01) / (endless - rate) * 1e3
             for rate in rates
         },
     )
 
 
 def test_rates_of_an_answer_tell_the_sustained_rate_and_the_spread(measured):
-    model = fit_model(measured, [knee_of(8.0, (2000.0, 4000.0, 5000.0, 5700.0))])
+    knee = knee_of(4.0, (2000.0, 3000.0, 4000.0, 5000.0, 5400.0, 5700.0))
     pair = ("jetstream", "lazy")
+    model = fit_model(measured, [knee])
     assert model.measured_limit_per_s(pair, 256, "p50_ms") == pytest.approx(6000, rel=0.001)
     assert model.spread_fitted
-    assert model.spread == pytest.approx(8.0, rel=0.2)
+    assert model.headroom == pytest.approx(1.1), "waits have no end at 6,600 tasks/s"
+    assert model.spread == pytest.approx(4.0, rel=0.25)
+    found = validate(measured, [knee])
+    below = next(item for item in found.errors if item.figure == "answers_p99_ms")
+    assert sum(row.kind == "answer" for row in found.rows) == 6
+    assert below.worst < 0.25
+    other = msgspec.structs.replace(knee, design="hardened")
+    assert not fit_model(measured, [other]).spread_fitted
 
 
 def test_answers_say_what_was_sustained():
