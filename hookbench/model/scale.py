@@ -212,7 +212,7 @@ def _plan_phase(model: Model, site: Site, phase: Phase, shard: dict[str, float])
     costs_us = saturated_us(model.costs(pair), site.payload_bytes, setup)
     worker_per_s = _worker_per_s(costs_us["worker"], site, route)
     streams = shards["nats"]
-    replicas = min(site.stream_replicas, streams) if streams else 0
+    replicas = streams * site.stream_replicas
     busy_s = (site.service_ms + site.rtt_ms) / _MS_PER_S
     per_stream_per_s = site.rate_per_s / streams if streams else 0.0
     in_flight = per_stream_per_s * max(busy_s, site.concurrency / worker_per_s)
@@ -222,10 +222,8 @@ def _plan_phase(model: Model, site: Site, phase: Phase, shard: dict[str, float])
         masters=shards["redis"],
         redis_nodes=shards["redis"] * (1 + site.redis_replicas),
         streams=streams,
-        nats_nodes=max(
-            site.stream_replicas, math.ceil(streams * site.stream_replicas / site.node_cores)
-        )
-        if replicas
+        nats_nodes=max(site.stream_replicas, math.ceil(replicas / site.node_cores))
+        if streams
         else 0,
         per_master_per_s=site.rate_per_s / shards["redis"] if shards["redis"] else 0.0,
         per_stream_per_s=per_stream_per_s,
