@@ -10,7 +10,7 @@ from hookbench.errors import ResultsError
 from hookbench.model.batching import mean_batch
 from hookbench.model.fit_waits import fit_latencies
 from hookbench.model.fitted import Model, Residual
-from hookbench.model.observations import ROLES, Knee, Observation
+from hookbench.model.observations import ROLES, Knee, Observation, noise_of
 from hookbench.model.saturation import limits_per_s, most_batch, processes_of, saturated_us
 from hookbench.model.terms import Spread, Terms, fit_terms
 
@@ -116,6 +116,7 @@ def _fit_costs(observations: Sequence[Observation], role: str) -> Terms:
     done = np.array([max(1.0, item.figures["done"]) for item in observations])
     starts = processes * _US_PER_S / done
     batches = np.where(saturated, most, 1.0)
+    noise = noise_of(observations, figure)
     base = float(np.log(np.median(observed[saturated])))
     spreads = [
         Spread(middle=base - math.log(2)),
@@ -126,7 +127,7 @@ def _fit_costs(observations: Sequence[Observation], role: str) -> Terms:
     terms: Terms | None = None
     for _ in range(_ROUNDS):
         features = np.stack([np.ones(len(kib)), kib, 1 / batches, starts], axis=1)
-        terms = fit_terms(pairs, features, observed, spreads)
+        terms = fit_terms(pairs, features, observed, spreads, noise=noise)
         each = np.array([terms.by_pair[pair] for pair in pairs])
         at_rate = mean_batch(rates, each[:, 0] + each[:, 1] * kib, each[:, 2], most)
         batches = np.where(saturated, most, at_rate)
@@ -142,7 +143,13 @@ def _fit_efficiency(model: Model, saturated: Sequence[Observation], figure: str)
     ]
     observed = np.array([item.figures[figure] for item in saturated]) / np.array(computed)
     ones = np.ones((len(saturated), 1))
-    return fit_terms([item.pair for item in saturated], ones, observed, [Spread(middle=-0.3)])
+    return fit_terms(
+        [item.pair for item in saturated],
+        ones,
+        observed,
+        [Spread(middle=-0.3)],
+        noise=noise_of(saturated, figure),
+    )
 
 
 def _knee_share(model: Model, knee: Knee) -> float:

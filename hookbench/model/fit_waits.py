@@ -9,7 +9,7 @@ import numpy as np
 from hookbench.errors import ResultsError
 from hookbench.load.objectives import MAX_GROWTH
 from hookbench.model.fitted import LATENCIES, Model, Pair, Residual
-from hookbench.model.observations import Knee, Observation
+from hookbench.model.observations import Knee, Observation, noise_of
 from hookbench.model.terms import Floats, Spread, Terms, fit_terms
 
 __all__ = ["fit_latencies"]
@@ -74,11 +74,12 @@ def fit_latencies(
     ]
     rates = {pair: {item.rate_per_s for item in tails if item.pair == pair} for pair in model.pairs}
     if any(len(found) >= _LEAST_RATES for found in rates.values()):
-        model = _with_growth(model, tails)
+        model = _with_growth(model, tails, noise_of(steady, "p99_ms"))
     terms, residuals = dict(model.terms), []
     for figure in LATENCIES:
         items = tails if figure == "p99_ms" else of(figure)
-        terms[figure], errors = _fit_fixed(model, figure, items, _limits(model, figure, items))
+        limits, noise = _limits(model, figure, items), noise_of(steady, figure)
+        terms[figure], errors = _fit_fixed(model, figure, items, limits, noise)
         residuals += [
             Residual(figure, item.label, float(error))
             for item, error in zip(items, errors, strict=True)
@@ -86,12 +87,12 @@ def fit_latencies(
     return replace(model, terms=terms), residuals
 
 
-def _with_growth(model: Model, tails: list[_Latency]) -> Model:
+def _with_growth(model: Model, tails: list[_Latency], noise: float) -> Model:
     """The spread and the headroom that explain p99 over the rates best: by trial, then finer."""
     limits = _limits(model, "p99_ms", tails)
 
     def cost(tried: Model) -> float:
-        _terms, errors = _fit_fixed(tried, "p99_ms", tails, limits)
+        _terms, errors = _fit_fixed(tried, "p99_ms", tails, limits, noise)
         return float((np.minimum(np.abs(np.log1p(errors)), _WORST) ** 2).sum())
 
     def best(spreads: Floats, headrooms: Sequence[float]) -> Model:
@@ -111,7 +112,7 @@ def _limits(model: Model, figure: str, items: list[_Latency]) -> list[float]:
 
 
 def _fit_fixed(
-    model: Model, figure: str, items: list[_Latency], limits: list[float]
+    model: Model, figure: str, items: list[_Latency], limits: list[float], noise: float
 ) -> tuple[Terms, Floats]:
     """The fixed part by pair and payload, and the errors of the whole."""
     waits = np.array(
@@ -132,6 +133,7 @@ def _fit_fixed(
             Spread(middle=base),
             Spread(middle=base - math.log(20), route=0.5, durability=0.5, pair=0.2),
         ],
+        noise=noise,
     )
     fixed = (terms.residuals + 1) * left
     return terms, (fixed + waits) / observed - 1

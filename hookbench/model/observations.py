@@ -1,5 +1,6 @@
 """What a model is fitted from: the cells of measured matrices, and answers of capacity."""
 
+import math
 import random
 import statistics
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ import msgspec
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Verdict
 from hookbench.load.payloads import parse_payload
+from hookbench.model.terms import NOISE
 from hookbench.rehearsal.capacity import NULL, QUEUES, CapacityAnswer
 from hookbench.rehearsal.matrix_book import MatrixBook, TrialRecord
 from hookbench.rehearsal.matrix_plan import Cell, Kind, MatrixPlan, load_stored_plan
@@ -21,11 +23,14 @@ __all__ = [
     "Setup",
     "knees_of",
     "mean_payload_bytes",
+    "noise_of",
     "observations_of",
     "read_observations",
 ]
 
 ROLES = ("producer", "broker", "worker")
+_LEAST_REPEATS = 3
+_LEAST_NOISE = 0.03
 _DRAWS = 2000
 """Of a distribution of payloads, to know its mean."""
 _PAYLOAD_OF_ANSWERS_BYTES = 256.0
@@ -63,6 +68,8 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
         design: of the reference code.
         setup: that it was measured with.
         figures: as of ``measure_trial``.
+        noise: of each figure that is above 0 in each of at least three repeats: the standard
+            error of its logarithm.
     """
 
     route: str
@@ -74,6 +81,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     design: str
     setup: Setup
     figures: dict[str, float]
+    noise: dict[str, float] = {}
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -188,10 +196,31 @@ def observations_of(
                 name: statistics.median(record.figures[name] for record in made)
                 for name in made[0].figures
             },
+            noise=_noise_of(made),
         )
         for (cell, kind), made in by_cell.items()
     ]
     return sorted(found, key=lambda item: (item.pair, item.payload_bytes, item.rate_per_s))
+
+
+def _noise_of(made: Sequence[TrialRecord]) -> dict[str, float]:
+    if len(made) < _LEAST_REPEATS:
+        return {}
+    values = {name: [record.figures[name] for record in made] for name in made[0].figures}
+    return {
+        name: statistics.stdev(map(math.log, each)) / math.sqrt(len(each))
+        for name, each in values.items()
+        if min(each) > 0
+    }
+
+
+def noise_of(observations: Sequence[Observation], figure: str) -> float:
+    """Of a figure: the median over the cells, so that a few wild ones do not count for all.
+
+    It is at least 3 %: cells differ by more than their repeats do.
+    """
+    known = [item.noise[figure] for item in observations if figure in item.noise]
+    return max(_LEAST_NOISE, statistics.median(known)) if known else NOISE
 
 
 def mean_payload_bytes(text: str) -> float:

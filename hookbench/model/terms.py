@@ -18,17 +18,17 @@ import numpy.typing as npt
 
 from hookbench.errors import ResultsError
 
-__all__ = ["Floats", "Spread", "Terms", "fit_terms"]
+__all__ = ["NOISE", "Floats", "Spread", "Terms", "fit_terms"]
 
 Floats = npt.NDArray[np.float64]
 Pair = tuple[str, str]
 
 NOISE = 0.05
-"""Of a median over repeats, as a share: what a residual is weighed by."""
+"""Of a median over repeats, as a share, where nothing tells it: what a residual is weighed by."""
 _MAX_STEPS = 200
-_SETTLED = 1e-6
+_SETTLED = 1e-5
 """Of what is minimised: a step that takes off less is the last one."""
-_DAMPING = (1e-3, 1e12)
+_DAMPING, _MOST_DAMPING = 1e-3, 1e12
 _FREE = 4.0
 """Of a common part: a factor of e^4 either way says nothing."""
 
@@ -77,7 +77,12 @@ class Terms:
 
 
 def fit_terms(
-    pairs: Sequence[Pair], features: Floats, observed: Floats, spreads: Sequence[Spread]
+    pairs: Sequence[Pair],
+    features: Floats,
+    observed: Floats,
+    spreads: Sequence[Spread],
+    *,
+    noise: float = NOISE,
 ) -> Terms:
     """The terms that explain observations best.
 
@@ -86,6 +91,7 @@ def fit_terms(
         features: what each term is multiplied by, one row per observation, not negative.
         observed: above 0.
         spreads: of each term.
+        noise: of the logarithm of an observation: the larger, the more pairs are like each other.
 
     Raises:
         ResultsError: it does not settle.
@@ -103,9 +109,9 @@ def fit_terms(
         total = each.sum(axis=1)
         shares = each / total[:, None]
         slopes = (shares[:, :, None] * rows[:, None, :]).reshape(len(rows), -1)
-        data = np.log(total / observed) / NOISE
+        data = np.log(total / observed) / noise
         prior = (parameters - middles) * weights
-        return np.concatenate([data, prior]), np.vstack([slopes / NOISE, np.diag(weights)])
+        return np.concatenate([data, prior]), np.vstack([slopes / noise, np.diag(weights)])
 
     best = _descend(misses, middles)
     theta = design @ best.reshape(terms, parts).T
@@ -148,24 +154,26 @@ def _priors(known: Sequence[Pair], spreads: Sequence[Spread]) -> tuple[Floats, F
 
 
 def _descend(misses: Any, start: Floats) -> Floats:
-    """Marquardt's steps: damped more after one that does not help, less after one that does."""
-    at = start
+    """Marquardt's steps, damped by how well the last one was foreseen (Nielsen, 1999)."""
+    at, damping, harder = start, _DAMPING, 2.0
     errors, slopes = misses(at)
-    damping, most = _DAMPING
     for _ in range(_MAX_STEPS):
-        normal = slopes.T @ slopes
-        step = np.linalg.solve(normal + damping * np.diag(normal.diagonal()), -(slopes.T @ errors))
+        normal, down = slopes.T @ slopes, -(slopes.T @ errors)
+        scale = damping * normal.diagonal()
+        step = np.linalg.solve(normal + np.diag(scale), down)
         tried, slopes_there = misses(at + step)
         before, after = errors @ errors, tried @ tried
-        if after <= before:
+        if after < before:
             at, errors, slopes = at + step, tried, slopes_there
-            damping /= 10
-            if before - after <= _SETTLED * (before + _SETTLED):
+            foreseen = step @ (scale * step + down)
+            damping *= max(1 / 3, 1 - (2 * (before - after) / foreseen - 1) ** 3)
+            harder = 2.0
+            if before - after <= _SETTLED * before:
                 return at
         else:
-            damping *= 10
-        if damping > most:
-            return at
+            damping, harder = damping * harder, harder * 2
+            if damping > _MOST_DAMPING:  # no step however short helps: it is the lowest point
+                return at
     raise ResultsError(
         f"model: the fit did not settle in {_MAX_STEPS} steps; look for cells with odd figures"
     )
