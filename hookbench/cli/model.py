@@ -192,7 +192,7 @@ def _prediction(model: "Model", question: ModelQuestion) -> "Prediction":
     return predict(
         model,
         Conditions(
-            route=question.queue,
+            route=_route(question.queue),
             durability=question.durability,
             payload_bytes=mean_payload_bytes(question.payload),
             rate_per_s=question.rate_per_s,
@@ -200,6 +200,14 @@ def _prediction(model: "Model", question: ModelQuestion) -> "Prediction":
             rtt_ms=question.rtt_ms,
         ),
     )
+
+
+def _route(queue: str) -> str:
+    """The route that a queue or a phase is measured as: ``nats_only`` is ``jetstream`` alone."""
+    from hookbench.rehearsal.capacity import QUEUES
+
+    alone = {phase.label: name for name, (phase, _kind) in reversed(QUEUES.items())}
+    return alone.get(queue, queue)
 
 
 def _day(question: ModelQuestion, found: "Prediction") -> "Timeline":

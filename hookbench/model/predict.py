@@ -147,7 +147,9 @@ def predict(model: Model, conditions: Conditions) -> Prediction:
         cpu_us=cpu_us,
         batch=batch,
         busy=busy,
-        latency_ms={name: _latency_ms(model, conditions, limits, name) for name in LATENCIES},
+        latency_ms=_ordered(
+            {name: _latency_ms(model, conditions, limits, name) for name in LATENCIES}
+        ),
         notes=_notes(model, conditions, pair),
     )
 
@@ -204,6 +206,20 @@ def _latency_ms(
     # What was measured had its own service time in it.
     service_ms = setup.service_ms - model.setup.service_ms
     return max(0.0, total + service_ms) + float(slot_s) * _MS_PER_S
+
+
+def _ordered(latency_ms: dict[str, float | None]) -> dict[str, float | None]:
+    """No higher percentile is below a lower one: each is fitted for itself."""
+    found = dict(latency_ms)
+    for lower, higher in (
+        ("p50_ms", "p99_ms"),
+        ("p99_ms", "p999_ms"),
+        ("enqueue_p50_ms", "enqueue_p99_ms"),
+    ):
+        low, high = found[lower], found[higher]
+        if low is not None and high is not None:
+            found[higher] = max(low, high)
+    return found
 
 
 def _notes(model: Model, conditions: Conditions, pair: Pair) -> tuple[str, ...]:

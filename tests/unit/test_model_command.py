@@ -41,6 +41,15 @@ def test_a_prediction_has_its_bottleneck_and_latencies(folder, capsys):
     assert f"p99 {prediction['latency_ms']['p99_ms']:.2f} ms" in text
 
 
+@pytest.mark.parametrize(
+    ("phase", "queue"), [("nats_only", "jetstream"), ("redis_only", "redis_list")]
+)
+def test_a_phase_of_one_queue_is_that_queue(folder, capsys, phase, queue):
+    by_phase = data_of(capsys, folder, queue=phase, hours=1.0)
+    by_queue = data_of(capsys, folder, queue=queue, hours=1.0)
+    assert by_phase == by_queue
+
+
 def test_a_rate_above_capacity_is_told_as_growth(folder, capsys):
     capacity(model=[folder], queue="jetstream", rate=1e6)
     text = capsys.readouterr().out

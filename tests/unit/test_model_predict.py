@@ -102,6 +102,17 @@ def test_latency_grows_with_the_rate_up_to_capacity_and_then_there_is_none(model
         assert tail["p50_ms"] < tail["p99_ms"] < tail["p999_ms"]
 
 
+def test_percentiles_that_were_measured_the_wrong_way_round_are_ordered(tmp_path):
+    def change(record):
+        if record.trial.kind == "throughput":
+            return {}
+        return {"figures": record.figures | {"p99_ms": 0.1, "p50_ms": 5.0, "p999_ms": 1.0}}
+
+    model = fit_model(read_observations([make_measured(tmp_path / "m", change=change)]))
+    found = predict(model, HERE).latency_ms
+    assert found["p50_ms"] == found["p99_ms"] == found["p999_ms"] == pytest.approx(5.0, rel=0.1)
+
+
 def test_batches_grow_and_costs_fall_with_the_rate(model):
     capacity = predict(model, HERE).capacity_per_s
     found = predict_rates(model, HERE, [100.0, 0.5 * capacity, 0.99 * capacity])
