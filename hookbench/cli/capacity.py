@@ -5,6 +5,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hookbench.cli.model import (
+    Answers,
+    Cores,
+    Hours,
+    MaxMemory,
+    ModelFolders,
+    Outages,
+    RoundTrip,
+    SiteFlag,
+    StreamMaxAge,
+    Validate,
+    WaitingBytes,
+)
 from hookbench.cli.options import JsonOutput
 
 if TYPE_CHECKING:
@@ -18,8 +31,12 @@ NO_ANSWER = 3
 
 def capacity(
     queue: Annotated[
-        str, typer.Option(help="redis_list, redis_stream, jetstream, or null for the harness.")
-    ],
+        str,
+        typer.Option(
+            help="redis_list, redis_stream, jetstream, or null for the harness; of --model a phase"
+            " too."
+        ),
+    ] = "",
     slo: Annotated[
         str, typer.Option(help="p99<50ms,backlog=flat,lost=0: any percentile; us, ms or s.")
     ] = "p99<50ms,backlog=flat",
@@ -47,6 +64,17 @@ def capacity(
         "results/capacity"
     ),
     keep: Annotated[bool, typer.Option("--keep", help="Keep the run of every trial.")] = False,
+    model: ModelFolders = None,
+    answers: Answers = None,
+    rtt_ms: RoundTrip = None,
+    cores: Cores = None,
+    outage: Outages = None,
+    hours: Hours = None,
+    max_age: StreamMaxAge = None,
+    maxmemory_mib: MaxMemory = None,
+    waiting_bytes: WaitingBytes = None,
+    validate: Validate = False,
+    site: SiteFlag = False,
     json: JsonOutput = False,
 ) -> None:
     """Search the highest rate that a queue sustains under an objective, on this machine.
@@ -56,10 +84,55 @@ def capacity(
     has to lead by two, and by three for both ends of the interval. Seconds count in which the
     memory of the machine was at its speed.
 
-    Exit codes: 0 an interval, 3 unknown: it is too wide, or trials say nothing.
+    With --model nothing is measured: what a matrix came to is fitted, and says what other
+    conditions, a day with outages or a site of many brokers would come to, see docs/model.md.
+
+    Exit codes: 0 an interval, or what a model says, 3 unknown: it is too wide, or trials say
+    nothing.
 
     Example: hookbench capacity --queue jetstream --slo 'p99<50ms,backlog=flat'
     """
+    from hookbench.cli.model import ModelQuestion, answer_by_model, refuse_without_model
+
+    if model:
+        question = ModelQuestion(
+            folders=model,
+            answers=answers,
+            queue=queue,
+            durability=durability,
+            design=design,
+            rate_per_s=rate,
+            producers=producers,
+            workers=workers,
+            concurrency=concurrency,
+            service_ms=service_ms,
+            payload=payload,
+            arrivals=arrivals,
+            seed=seed,
+            rtt_ms=rtt_ms or 0.0,
+            cores=cores,
+            outages=outage or [],
+            hours=hours,
+            max_age_s=max_age,
+            maxmemory_mib=maxmemory_mib,
+            waiting_bytes=waiting_bytes,
+            validate=validate,
+            site=site,
+        )
+        answer_by_model(question, json=json)
+        return
+    refuse_without_model(
+        answers=answers,
+        rtt_ms=rtt_ms,
+        cores=cores,
+        outage=outage,
+        hours=hours,
+        max_age=max_age,
+        maxmemory_mib=maxmemory_mib,
+        waiting_bytes=waiting_bytes,
+        validate=validate,
+        site=site,
+    )
     from hookbench.brokers.durability import Durability
     from hookbench.cli.worker import choice
     from hookbench.clock import SystemClock
