@@ -25,9 +25,6 @@ def report(
     capacity: Annotated[
         Path | None, typer.Option(help="Folder of answers of hookbench capacity, for 04_capacity.")
     ] = None,
-    growth: Annotated[
-        Path | None, typer.Option(help="A growth.json of make growth, for 08_growth.")
-    ] = None,
     to: Annotated[
         Path | None, typer.Option(help="The HTML file [report.html in the last run's folder].")
     ] = None,
@@ -56,7 +53,6 @@ def report(
     page = render_report(
         [resolve_run(run, out) for run in runs or ["latest"]],
         capacity=capacity,
-        growth=growth,
         notebooks=notebook or [],
         target=to,
         telling=open_telling(Console(stderr=True), SystemClock()),

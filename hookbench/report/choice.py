@@ -19,7 +19,6 @@ NOTEBOOKS = {
     "03_faults": "Faults",
     "04_capacity": "Capacity",
     "05_verdict": "Verdict",
-    "08_growth": "Growth",
 }
 """Names of the notebooks in their order, and what each is about."""
 _PER_RUN = ("02_phases", "03_faults")
@@ -43,31 +42,27 @@ def choose_parts(
     runs: Sequence[tuple[Path, Manifest]],
     *,
     capacity: Path | None = None,
-    growth: Path | None = None,
     notebooks: Sequence[str] = (),
 ) -> list[Part]:
     """The notebooks that make sense for runs, in their order.
 
     ``00_method`` and ``05_verdict`` always do; ``01_queues_compared`` with runs of several queues
     alone; ``02_phases`` for each run with more than one phase, and for a single run; ``03_faults``
-    for each run in which a fault fired; ``04_capacity`` with answers of ``hookbench capacity``;
-    ``08_growth`` with what ``make growth`` stored.
+    for each run in which a fault fired; ``04_capacity`` with answers of ``hookbench capacity``.
 
     Args:
         runs: folder and manifest of each, the newest last.
         capacity: folder of answers.
-        growth: a ``growth.json``.
         notebooks: those that are wanted, by name or by the beginning of one; all without any.
 
     Raises:
         SettingError: no such notebook, or it has nothing to show of these runs.
     """
     wanted = {_name_of(text) for text in notebooks}
-    stored = {"04_capacity": ("capacity", capacity), "08_growth": ("growth", growth)}
     parts = [
         part
         for name in NOTEBOOKS
-        for part in _parts_of(name, runs, stored, asked=name in wanted)
+        for part in _parts_of(name, runs, capacity, asked=name in wanted)
         if not wanted or name in wanted
     ]
     if missing := wanted - {part.notebook for part in parts}:
@@ -81,7 +76,6 @@ _NOTHING = {
     " least",
     "03_faults": "no fault fired in any of these runs",
     "04_capacity": "give --capacity FOLDER with answers of hookbench capacity",
-    "08_growth": "give --growth FILE, a growth.json of make growth",
 }
 
 
@@ -94,13 +88,8 @@ def _name_of(text: str) -> str:
 
 
 def _parts_of(
-    name: str,
-    runs: Sequence[tuple[Path, Manifest]],
-    stored: dict[str, tuple[str, Path | None]],
-    *,
-    asked: bool,
+    name: str, runs: Sequence[tuple[Path, Manifest]], capacity: Path | None, *, asked: bool
 ) -> list[Part]:
-    """``stored``: of notebooks that show no runs, their parameter and what it is."""
     if name in _PER_RUN:
         chosen = [
             (path, manifest)
@@ -122,11 +111,10 @@ def _parts_of(
         if len({alone[path] for path in paths}) < 2:  # noqa: PLR2004 - two can be compared
             return []
     parameters: dict[str, Any] = {"runs": paths}
-    if name in stored:
-        parameter, path = stored[name]
-        if path is None:
+    if name == "04_capacity":
+        if capacity is None:
             return []
-        parameters = {parameter: str(path)}
+        parameters = {"capacity": str(capacity)}
     return [Part(notebook=name, title=NOTEBOOKS[name], parameters=parameters)]
 
 

@@ -28,7 +28,6 @@ def render_report(
     runs: Sequence[Path],
     *,
     capacity: Path | None = None,
-    growth: Path | None = None,
     notebooks: Sequence[str] = (),
     target: Path | None = None,
     telling: Telling | None = None,
@@ -40,7 +39,6 @@ def render_report(
     Args:
         runs: their folders, the newest last.
         capacity: folder of answers of ``hookbench capacity``.
-        growth: a ``growth.json`` of ``make growth``.
         notebooks: those that are wanted, see ``choose_parts``.
         target: where the file is written; by default ``report.html`` in the folder of the last run.
         telling: is told how far it is.
@@ -55,18 +53,9 @@ def render_report(
         from hookbench.report.plots_knee import load_answers  # noqa: PLC0415 - it needs the extra
 
         load_answers(capacity)
-    if growth is not None:
-        from hookbench.report.growth import read_growth  # noqa: PLC0415 - it needs the extra
-
-        read_growth(growth)
     folders = [run.resolve() for run in runs]
     stored = [(folder, _readable(folder)) for folder in folders]
-    parts = choose_parts(
-        stored,
-        capacity=capacity and capacity.resolve(),
-        growth=growth and growth.resolve(),
-        notebooks=notebooks,
-    )
+    parts = choose_parts(stored, capacity=capacity and capacity.resolve(), notebooks=notebooks)
     executed = _execute(parts, telling or SilentTelling())
     named = zip(parts, executed, strict=True)
     sections = [_section(number, *item) for number, item in enumerate(named, 1)]

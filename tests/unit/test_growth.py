@@ -19,8 +19,10 @@ from hookbench.report.growth import (
     plot_growth,
     read_growth,
 )
+from hookbench.report.style import figure_of
 from hookbench.results.environment import read_environment
 from tests.bench.growth import plan
+from tests.plot_checks import check_texts
 
 VALUES = (1_000, 10_000, 100_000)
 
@@ -93,6 +95,7 @@ def test_each_figure_has_a_panel_and_each_line_its_slope():
     names = list(FIGURES["backlog"])
     lines = [line("backlog", name, 0.1, queue) for name in names for queue in plan.QUEUES]
     axes = plot_growth(table(*lines), "backlog")
+    check_texts(figure_of(axes))
     panels = axes.figure.axes
     assert len(panels) == len(names)
     for panel in panels:

@@ -85,9 +85,6 @@ def test_those_that_are_asked_for(tmp_path):
     assert ("04_capacity", {"capacity": str(tmp_path)}) in chosen(runs, capacity=tmp_path)
     with pytest.raises(SettingError, match="04_capacity: give --capacity"):
         choose_parts(runs, notebooks=["04"])
-    assert ("08_growth", {"growth": str(tmp_path)}) in chosen(runs, growth=tmp_path)
-    with pytest.raises(SettingError, match="08_growth: give --growth"):
-        choose_parts(runs, notebooks=["08"])
     with pytest.raises(SettingError, match="03_faults: no fault fired"):
         choose_parts(runs, notebooks=["03"])
 

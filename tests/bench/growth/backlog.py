@@ -9,7 +9,7 @@ from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.process import spawn
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
-from hookbench.errors import ResultsError
+from hookbench.errors import LedgerError, ResultsError
 from hookbench.ledger.columns import TaskColumns
 from hookbench.ledger.read import read_ledger
 from tests.bench.peers.trial import child_environment, end_group
@@ -138,7 +138,7 @@ def _work(point, broker, folder, python):
     )  # fmt: skip
     try:
         deadline = time.monotonic() + _GRACE_S + wanted / _WORK_PER_S
-        while len(done := _done_ns(ledger)) < wanted:
+        while len(done := _done_so_far_ns(ledger)) < wanted:
             if child.exit_code is not None or time.monotonic() > deadline:
                 raise ResultsError(f"{point}: {len(done)} of {wanted} tasks done{_tail(folder)}")
             time.sleep(_POLL_S)
@@ -151,10 +151,16 @@ def _work(point, broker, folder, python):
     }
 
 
+def _done_so_far_ns(ledger):
+    """As ``_done_ns``; nothing while the worker's segment is not there, or being written to."""
+    try:
+        return _done_ns(ledger)
+    except LedgerError:
+        return np.empty(0, dtype=np.int64)
+
+
 def _done_ns(ledger):
     """When tasks were done, in order."""
-    if not any(ledger.iterdir()):
-        return np.empty(0, dtype=np.int64)
     columns = TaskColumns(read_ledger(ledger))
     return np.sort(columns.done_ns[columns.done_count > 0])
 
