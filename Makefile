@@ -7,7 +7,7 @@ PRETTIER_VERSION := 3.10.1
 PRETTIER_FILES := "**/*.{md,yml,yaml,json}" .prettierrc
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test evidence endurance lint format bench peers lab notebooks clean
+.PHONY: help rehearse test evidence endurance lint format bench peers growth lab notebooks clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -64,6 +64,10 @@ bench: $(STAMP) ## compare the benchmarks with the merge base (ARGS="--base main
 # Other task queues, each in an environment of its own under .venv-peers. docs/peers.md.
 peers: $(STAMP) ## the reference worker beside other task queues (ARGS="--only arq --rounds 5")
 	$(BIN)/python -m tests.bench.peers $(ARGS)
+
+# Every axis up to 10^7 takes two hours; without --whole it is the first points. docs/growth.md.
+growth: $(STAMP) ## rate, memory and latency along an axis (ARGS="--axis backlog --whole")
+	$(BIN)/python -m tests.bench.growth $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -9,6 +9,7 @@ from hookbench.report.fault_tables import (
     faults_table,
     unavailable_table,
 )
+from hookbench.report.growth import growth_table, identify_growth, plot_growth, read_growth
 from hookbench.report.method import (
     broker_settings_table,
     describe_runs,
@@ -71,9 +72,11 @@ __all__ = [
     "find_pair",
     "findings_table",
     "gates_table",
+    "growth_table",
     "harms_table",
     "held_out_frame",
     "identify_answers",
+    "identify_growth",
     "identify_runs",
     "if_checked",
     "invariants_table",
@@ -92,6 +95,7 @@ __all__ = [
     "plot_depths",
     "plot_designs",
     "plot_ecdf",
+    "plot_growth",
     "plot_knee",
     "plot_latency",
     "plot_latency_over_time",
@@ -106,6 +110,7 @@ __all__ = [
     "price_table",
     "price_text",
     "queues_table",
+    "read_growth",
     "rules_table",
     "show_plot",
     "show_price",

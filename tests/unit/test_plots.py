@@ -61,6 +61,7 @@ ELSEWHERE = {
     "plot_knee", "plot_designs",  # in test_plots_cost.py
     "plot_matrix_throughput", "plot_matrix_latency",  # in test_matrix_report.py
     "plot_predicted", "plot_day",  # in test_model_plots.py
+    "plot_growth",  # in test_growth.py
 }  # fmt: skip
 RESOURCES = [
     resource_of("redis", cpu_s=1.5, rss_max_bytes=10 << 20, written_bytes=3_000_000),
