@@ -14,6 +14,9 @@ from hookbench.ledger.read import Ledger, read_ledger
 
 __all__ = ["CountedTasks", "Window", "check_warm_up", "read_counted"]
 
+_NEARLY = 0.1
+"""The last task is due a little before the end of its second."""
+
 
 def check_warm_up(warm_up_s: float, seconds: float) -> None:
     """Refuse a warm-up that leaves nothing of a trial.
@@ -89,11 +92,13 @@ class CountedTasks:
         """Equal windows of time.
 
         Args:
-            seconds: that a window has at least.
+            seconds: that a window has, at least nine tenths of it.
             tasks: finished ones that were due in it, at least and on average; too few of them are
                 one window.
         """
-        count = max(1, min(int(self.window_s / seconds), int(self.finished.sum()) // tasks))
+        count = max(
+            1, min(int(self.window_s / seconds + _NEARLY), int(self.finished.sum()) // tasks)
+        )
         columns = self.columns
         due_ns, latencies_ns = columns.intended_ns[self.finished], self.end_to_end_ns
         done_ns = columns.done_ns[self._synthetic & (columns.done_count > 0)]

@@ -111,8 +111,9 @@ async def test_one_alone_is_published_as_ever(kind, client, names):
 @pytest.mark.usefixtures("stream")
 async def test_batches_of_two_connections_do_not_mix(kind, nats_broker, names):
     async with connected(nats_broker.url) as one, connected(nats_broker.url) as two:
-        mine = [b"a%d" % number for number in range(300)]
-        others = [b"b%d" % number for number in range(300)]
+        # Larger than a read of the server: it has parts of both batches at a time.
+        mine = [b"a%d" % number + bytes(50_000) for number in range(300)]
+        others = [b"b%d" % number + bytes(50_000) for number in range(300)]
         subject = names.subject("sync")
         answers = await asyncio.gather(
             put(kind(one, limit=50), subject, mine), put(kind(two, limit=50), subject, others)

@@ -74,6 +74,18 @@ async def test_rates_that_contradict_each_other_are_tried_again():
     assert found.low_per_s < 550 <= found.high_per_s
 
 
+async def test_without_a_majority_a_rate_is_not_judged():
+    answers = {500: [True, False, None, True, False]}
+
+    async def trial(rate_per_s):
+        return Trial(rate_per_s=rate_per_s, sustained=answers[rate_per_s].pop(0), why="silent")
+
+    found = await find_capacity(trial, first_per_s=500)
+    assert answers == {500: []}
+    assert found.judgements[0].sustained is None
+    assert found.unknown_because == "at 500/s: silent"
+
+
 async def test_noise_near_the_limit_is_an_answer_or_a_reason():
     for seed in range(50):
         rng = random.Random(seed)
