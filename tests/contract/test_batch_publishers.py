@@ -13,6 +13,7 @@ from hookbench.brokers.embedded import start_nats
 from hookbench.brokers.resolve import resolve_nats
 from hookbench.queues.batch_publishers import AtomicBatches, FastIngest
 from hookbench.queues.reconnecting import connect_client
+from hookbench.queues.stream_publisher import StreamAnswer
 
 TIMEOUT_S = 10.0
 SHORT_S = 0.5
@@ -208,3 +209,36 @@ async def test_after_a_kill_what_was_acknowledged_is_there(kind, client, stream,
     assert (
         rest in ([], uncertain[0]) if kind is AtomicBatches else rest == uncertain[0][: len(rest)]
     )
+
+
+@pytest.mark.parametrize("lost", [0, 3, 8])
+@pytest.mark.usefixtures("stream")
+async def test_a_batch_that_lost_a_message_is_no_success(kind, client, names, monkeypatch, lost):
+    """The first one, one in its middle, or the one before the last of ten."""
+    send, sent = client.send_now, []
+
+    def send_but_one(subject, *arguments, **options):
+        if subject != names.subject("sync"):
+            return send(subject, *arguments, **options)
+        sent.append(subject)
+        return len(sent) == lost + 1 or send(subject, *arguments, **options)
+
+    monkeypatch.setattr(client, "send_now", send_but_one)
+    payloads = [b"%d" % number for number in range(10)]
+    answers = await put(kind(client), names.subject("sync"), payloads, timeout_s=SHORT_S)
+    assert len(sent) == 10
+    assert all(isinstance(answer, nats.errors.Error) for answer in answers), answers
+    found = await stored(client, names)
+    assert found == ([] if kind is AtomicBatches else payloads[:lost])
+
+
+@pytest.mark.usefixtures("stream")
+async def test_an_answer_for_less_than_the_batch_is_no_success(kind, client, names, monkeypatch):
+    publisher = kind(client)
+
+    async def only_one(_batch, _puts):
+        return StreamAnswer(seq=9, count=1)
+
+    monkeypatch.setattr(publisher, "_send_batch", only_one)
+    answers = await put(publisher, names.subject("sync"), [b"x", b"y"])
+    assert [str(answer) for answer in answers] == ["a batch of 2 messages, and 1 stored"] * 2
