@@ -69,7 +69,7 @@ def route_of(queue: str) -> tuple[Phase, RedisKind]:
     if queue == NULL:
         return Phase.NATS_ONLY, RedisKind.LIST
     if queue not in QUEUES:
-        raise SettingError(f"queue {queue!r}: use {', '.join((*QUEUES, NULL))}")
+        raise SettingError(f"--queue {queue!r}: use {', '.join((*QUEUES, NULL))}")
     return QUEUES[queue]
 
 

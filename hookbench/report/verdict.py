@@ -40,8 +40,10 @@ def answer_of_run(manifest: Manifest) -> str:
         return f"whether {who} may go on is not known: {told}"
     refused = [gate for gate in manifest.gates if gate.answer != "go"]
     wrong = [row for row in account.rows if row.verdict is not Verdict.VALID]
+    superseded = f" {account.superseded:,} superseded," if account.superseded else ""
     counts = (
-        f"{account.done:,} of {account.accepted:,} accepted tasks done, {account.lost:,} lost,"
+        f"{account.done:,} of {account.accepted:,} accepted tasks done,{superseded}"
+        f" {account.lost:,} lost,"
         f" {account.stuck:,} stuck, {account.duplicated - account.explained:,} done again without"
         " an explanation"
     )

@@ -93,6 +93,11 @@ def test_a_valid_run_may_go_on():
     )
 
 
+def test_what_was_superseded_is_told_beside_what_was_done():
+    made = manifest(account=account(*FINE, accepted=9, done=7, superseded=2))
+    assert "(7 of 9 accepted tasks done, 2 superseded, 0 lost, 0 stuck," in answer_of_run(made)
+
+
 def test_an_invalid_run_may_not_go_beyond_its_first_fault():
     broken = (
         row("redis_only", 0),
