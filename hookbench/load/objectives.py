@@ -8,12 +8,13 @@ import msgspec
 
 from hookbench.errors import SettingError
 
-__all__ = ["DEFAULT_OBJECTIVE", "Objective", "parse_objective"]
+__all__ = ["COUNTS", "DEFAULT_OBJECTIVE", "Objective", "parse_objective"]
 
 DEFAULT_OBJECTIVE = "p99<50ms,backlog=flat"
 _UNITS_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 _LATENCY = re.compile(r"p(\d{1,2}(?:\.\d{1,3})?)\s*<\s*(\d+(?:\.\d+)?)\s*(us|ms|s)")
-_COUNTS = ("lost", "stuck", "duplicated", "refused", "dead")
+COUNTS = ("lost", "stuck", "duplicated", "refused", "dead")
+"""Of tasks, that an objective can forbid."""
 _EXAMPLE = f"use terms such as {DEFAULT_OBJECTIVE},lost=0"
 
 
@@ -105,7 +106,7 @@ def parse_objective(text: str) -> Objective:
             latencies.append(_Latency(float(percentile), float(bound) * _UNITS_MS[unit]))
         elif term == "backlog=flat":
             flat = True
-        elif name in _COUNTS and value == "0":
+        elif name in COUNTS and value == "0":
             counts.append(name)
         else:
             raise SettingError(f"objective {term!r}: {_EXAMPLE}")

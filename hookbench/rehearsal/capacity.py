@@ -1,32 +1,28 @@
 """Trials of a rate: short rehearsals of one phase without a fault, held against an objective."""
 
 import functools
-import math
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import msgspec
-import numpy as np
 
-from hookbench.clock import NS_PER_MS, Clock
+from hookbench.clock import Clock
 from hookbench.errors import SettingError
-from hookbench.ledger.latency import HIGHEST_NS, histogram_of
-from hookbench.ledger.model import Verdict
 from hookbench.load.ceiling import measure_ceiling
-from hookbench.load.objectives import Objective
+from hookbench.load.objectives import COUNTS, Objective
 from hookbench.load.search import Capacity, Trial, TrialFn, find_capacity
 from hookbench.load.steady import MachineFasterError, MemorySamples, SteadyMachine
 from hookbench.migration.phases import Phase
 from hookbench.queues.redis_kind import RedisKind
-from hookbench.rehearsal.counted import CountedTasks, Window, check_warm_up, read_counted
+from hookbench.rehearsal.counted import Window, check_warm_up
+from hookbench.rehearsal.judged import judge_run
 from hookbench.rehearsal.progress import SilentProgress
 from hookbench.rehearsal.run import Rehearsal
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.results.environment import Environment, read_environment
-from hookbench.results.store import Manifest, write_aside
+from hookbench.results.store import write_aside
 
 __all__ = [
     "CAPACITY_SCHEMA",
@@ -35,7 +31,6 @@ __all__ = [
     "CapacityAnswer",
     "CapacitySearch",
     "CapacityTrials",
-    "judge_run",
     "null_trial",
     "route_of",
 ]
@@ -49,15 +44,8 @@ QUEUES = {
 CAPACITY_SCHEMA = 1
 NULL = "null"
 """No queue, for the harness itself."""
-_WINDOW_S = 1.0
-_BEYOND = 10
-"""Tasks of a window that lie beyond a percentile, so that it says something."""
 _SEARCHES = 3
 _ATTEMPTS = 4
-_LEAST_COUNTED = 0.5
-"""Of the windows of a trial, so that it says something."""
-_ENDED_LATE = 0.5
-"""Of the length of a trial: a backlog that takes longer to drain has grown, whatever its slope."""
 
 
 def route_of(queue: str) -> tuple[Phase, RedisKind]:
@@ -278,103 +266,6 @@ def _was_fast(machine: SteadyMachine, samples: MemorySamples, window: Window) ->
     return machine.was_fast(samples, window.begin_ns, window.end_ns)
 
 
-def judge_run(
-    folder: Path,
-    manifest: Manifest,
-    settings: RehearsalSettings,
-    objective: Objective,
-    *,
-    warm_up_s: float,
-    fast: Callable[[Window], bool] | None = None,
-) -> Trial:
-    """Whether a stored run of one phase met an objective.
-
-    Args:
-        folder: of the run.
-        manifest: of the run.
-        settings: that it was made with.
-        objective: that it is held against.
-        warm_up_s: at its beginning, which does not count.
-        fast: whether the machine was at its speed in a window of time, which says nothing else;
-            all count without it.
-    """
-    rate_per_s = settings.rate_per_s
-    account = manifest.account
-    if manifest.verdict is Verdict.UNKNOWN or account is None:
-        why = "; ".join(manifest.unknown_because) or "the run was cut off"
-        return Trial(rate_per_s=rate_per_s, sustained=None, why=f"unknown: {why}")
-    tasks = read_counted(folder, warm_up_s=warm_up_s)
-    if not tasks.finished.any():
-        return Trial(rate_per_s=rate_per_s, sustained=False, why="no task was done")
-    histogram = histogram_of(tasks.end_to_end_ns)
-    percentiles_ms = {
-        item: histogram.get_value_at_percentile(item) / NS_PER_MS for item in objective.percentiles
-    }
-    windows = _windows(tasks, objective)
-    counted = [item for item in windows if fast is None or fast(item)]
-    if len(counted) < _LEAST_COUNTED * len(windows):
-        why = f"the machine was slow in {len(windows) - len(counted)} of {len(windows)} windows"
-        return Trial(rate_per_s=rate_per_s, sustained=None, why=why)
-    windows_ms = [_percentiles_ms(item, objective) for item in counted]
-    growth = median(item.growth for item in counted)
-    growth_per_s, lag_ms, late_s = tasks.growth_per_s, tasks.lag_p99_ms, tasks.late_s
-    missed = objective.missed(
-        windows_ms,
-        growth=growth,
-        counts={
-            "lost": account.lost,
-            "stuck": account.stuck,
-            "duplicated": account.duplicated,
-            "refused": account.refused,
-            "dead": account.dead,
-        },
-    )
-    if objective.backlog_flat and late_s > _ENDED_LATE * settings.phase_seconds:
-        missed.append(f"the last task was done {late_s:.1f} s after the load")
-    figures = {
-        "tasks": float(tasks.finished.sum()),
-        "growth_per_s": growth_per_s,
-        "late_s": late_s,
-        "lag_p99_ms": lag_ms,
-        "windows": float(len(windows)),
-        "counted": float(len(counted)),
-        "growth_median": growth,
-        **{
-            f"p{item:g}_median_ms": median(window[item] for window in windows_ms)
-            for item in objective.percentiles
-        },
-        **{f"p{item:g}_ms": value for item, value in percentiles_ms.items()},
-    }
-    sustained: bool | None = not missed
-    if lag_ms > settings.max_lag_ms:
-        # What such a load meets tells nothing. What it does not meet may be the producers' fault.
-        sustained = None if sustained else False
-        missed.append(
-            f"the producers were late (p99 {lag_ms:,.1f} ms, bound {settings.max_lag_ms:g} ms)"
-        )
-    return Trial(
-        rate_per_s=rate_per_s,
-        sustained=sustained,
-        why="; ".join(missed),
-        figures={name: float(np.round(value, 3)) for name, value in figures.items()},
-    )
-
-
-def _windows(tasks: CountedTasks, objective: Objective) -> list[Window]:
-    """Of a second, or as long as the objective's finest percentile needs."""
-    finest = max(objective.percentiles, default=0.0)
-    return tasks.windows(seconds=_WINDOW_S, tasks=math.ceil(_BEYOND / (1 - finest / 100)))
-
-
-def _percentiles_ms(window: Window, objective: Objective) -> dict[float, float]:
-    """The objective's percentiles; a day where nothing was done."""
-    values_ns = window.end_to_end_ns
-    return {
-        item: float(np.percentile(values_ns if len(values_ns) else HIGHEST_NS, item)) / NS_PER_MS
-        for item in objective.percentiles
-    }
-
-
 async def null_trial(rate_per_s: float, *, seconds: float, objective: Objective) -> Trial:
     """A trial of the harness itself: the schedule lag of one producer before no queue.
 
@@ -392,7 +283,7 @@ async def null_trial(rate_per_s: float, *, seconds: float, objective: Objective)
     found = await measure_ceiling(loop="open", rate_per_s=rate_per_s, count=count, repeats=1)
     lags_ms = {50.0: found.lag_p50_us / 1e3, 99.0: found.lag_p99_us / 1e3}
     growth = max(0.0, 1 - found.tasks_per_s / rate_per_s)
-    none = dict.fromkeys(("lost", "stuck", "duplicated", "refused", "dead"), 0)
+    none = dict.fromkeys(COUNTS, 0)
     missed = objective.missed([lags_ms], growth=growth, counts=none)
     return Trial(
         rate_per_s=rate_per_s,

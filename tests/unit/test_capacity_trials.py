@@ -12,7 +12,8 @@ from hookbench.load.objectives import parse_objective
 from hookbench.load.search import Trial
 from hookbench.load.steady import MachineFasterError
 from hookbench.migration.phases import Phase
-from hookbench.rehearsal.capacity import CapacitySearch, CapacityTrials, judge_run
+from hookbench.rehearsal.capacity import CapacitySearch, CapacityTrials
+from hookbench.rehearsal.judged import judge_run
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.results.store import MANIFEST_SCHEMA, Manifest
 from tests.run_by_hand import ENVIRONMENT
