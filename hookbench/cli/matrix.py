@@ -43,12 +43,16 @@ def matrix(
     phases: Annotated[
         str | None, typer.Option(help="dual_write,dual_read,nats_primary; empty for none.")
     ] = None,
-    kinds: Annotated[str | None, typer.Option(help="Of trials: throughput,latency.")] = None,
+    kinds: Annotated[
+        str | None, typer.Option(help="Of trials: throughput,latency,redelivery.")
+    ] = None,
     design: Annotated[str | None, typer.Option(help="guide or hardened.")] = None,
     repeats: Annotated[int | None, typer.Option(help="Of each cell and kind.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of a trial.")] = None,
     warm_up: Annotated[float | None, typer.Option(help="Of it, what does not count.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Tasks per second of latency.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(help="Tasks per second of latency and redelivery.")
+    ] = None,
     callers: Annotated[int | None, typer.Option(help="Window of throughput.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the order and of the load.")] = None,
     report_only: Annotated[
@@ -281,6 +285,11 @@ class _Teller:
         figures = record.figures
         if "done_per_s" in figures:
             came_to = f"{figures['done_per_s']:,.0f}/s"
+        elif "in_hand" in figures:
+            came_to = (
+                f"{figures['in_hand']:.0f} in hand: {figures['ended']:.0f} ended,"
+                f" {figures['stuck']:.0f} stuck, {figures['lost']:.0f} lost"
+            )
         elif figures:
             came_to = f"p50 {figures['p50_ms']:.2f} ms  p99 {figures['p99_ms']:.2f} ms"
         else:

@@ -165,6 +165,8 @@ def observations_of(
 ) -> list[Observation]:
     """The medians of each cell and kind over its trials that say something.
 
+    Those of redelivery are left out: the model knows of no worker that dies.
+
     Args:
         plan: of the matrix.
         records: of the trials that stand.
@@ -180,7 +182,8 @@ def observations_of(
     )
     by_cell: dict[tuple[Cell, Kind], list[TrialRecord]] = {}
     for record in records:
-        if record.verdict is not Verdict.UNKNOWN and record.figures:
+        modelled = record.trial.kind != "redelivery"
+        if modelled and record.verdict is not Verdict.UNKNOWN and record.figures:
             by_cell.setdefault((record.trial.cell, record.trial.kind), []).append(record)
     found = [
         Observation(

@@ -9,6 +9,7 @@ import msgspec
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.topology import SINGLE
 from hookbench.errors import ResultsError, SettingError
+from hookbench.faults.process import Kill
 from hookbench.migration.phases import Design, Phase, parse_phase
 from hookbench.queues.redis_kind import RedisKind
 from hookbench.rehearsal.capacity import NULL, QUEUES, route_of
@@ -35,10 +36,11 @@ __all__ = [
 
 PLAN_NAME = "plan.json"
 PLAN_SCHEMA = 1
-Kind = Literal["throughput", "latency"]
-KINDS: tuple[Kind, ...] = ("throughput", "latency")
+Kind = Literal["throughput", "latency", "redelivery"]
+KINDS: tuple[Kind, ...] = ("throughput", "latency", "redelivery")
 MAX_REPEATS = 1000
 MAX_TRIALS = 10_000
+MAX_KILLS = 10
 _REPLICATED = "replicated"
 _NO_PUSHES_S = 3600.0
 _DRAIN_TIMEOUT_S = 600.0
@@ -55,16 +57,19 @@ class MatrixPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         payload: sizes, see ``parse_payload``.
         kinds: ``throughput``: as fast as it goes, in a windowed loop, the latency of which says
             nothing. ``latency``: at a fixed rate in an open loop, from the intended time.
+            ``redelivery``: the same, with a worker that is killed some times over.
         design: of all cells.
         repeats: of each cell and kind.
         seconds: length of a trial.
         warm_up_s: of it, what does not count.
-        rate_per_s: of the trials of latency.
-        arrivals: of the trials of latency, see ``parse_arrivals``.
+        rate_per_s: of the trials of latency and redelivery.
+        arrivals: likewise, see ``parse_arrivals``.
         callers: of the trials of throughput: so many tasks are being put all the time.
         producers, workers: processes.
         concurrency: tasks at once in a worker.
         service_ms: time that a task takes.
+        kills: of the trials of redelivery: how often a worker is killed, evenly after the warm-up.
+        killed_service_ms: of the same: time that a task takes, so that a worker has some in hand.
         seed: of the order, and of the load: the same for each cell, another for each repeat.
     """
 
@@ -84,6 +89,8 @@ class MatrixPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     workers: int = 1
     concurrency: int = 32
     service_ms: float = 0.0
+    kills: int = 2
+    killed_service_ms: float = 20.0
     seed: int = 7
 
 
@@ -191,7 +198,7 @@ def cell_settings(plan: MatrixPlan, trial: PlannedTrial, *, out: Path) -> Rehear
         out: folder of the run.
     """
     cell = trial.cell
-    saturated = trial.kind == "throughput"
+    saturated, killed = trial.kind == "throughput", trial.kind == "redelivery"
     kind = route_of(cell.route)[1] if cell.route in QUEUES else RedisKind.LIST
     return RehearsalSettings(
         scenario="matrix",
@@ -207,7 +214,8 @@ def cell_settings(plan: MatrixPlan, trial: PlannedTrial, *, out: Path) -> Rehear
         producers=plan.producers,
         workers=plan.workers,
         concurrency=plan.concurrency,
-        service_ms=plan.service_ms,
+        service_ms=plan.killed_service_ms if killed else plan.service_ms,
+        faults=_kills(plan) if killed else (),
         mix="plain=1",
         repositories=1,
         push_interval_s=_NO_PUSHES_S,
@@ -216,6 +224,14 @@ def cell_settings(plan: MatrixPlan, trial: PlannedTrial, *, out: Path) -> Rehear
         topology=_REPLICATED if cell.durability is Durability.REPLICATED else SINGLE,
         seed=plan.seed + trial.repeat - 1,
         out=out,
+    )
+
+
+def _kills(plan: MatrixPlan) -> tuple[Kill, ...]:
+    between_s = (plan.seconds - plan.warm_up_s) / plan.kills
+    return tuple(
+        Kill(target="worker-0", at_s=plan.warm_up_s + (number + 0.5) * between_s)
+        for number in range(plan.kills)
     )
 
 
@@ -228,6 +244,8 @@ def new_stored_plan(plan: MatrixPlan) -> StoredPlan:
     if not 1 <= plan.repeats <= MAX_REPEATS:
         raise SettingError(f"repeats {plan.repeats}: use between 1 and {MAX_REPEATS}")
     check_warm_up(plan.warm_up_s, plan.seconds)
+    if not 1 <= plan.kills <= MAX_KILLS:
+        raise SettingError(f"kills {plan.kills}: use between 1 and {MAX_KILLS}")
     cells, _left_out = cells_of(plan)
     trials = [
         PlannedTrial(cell=cell, kind=kind, repeat=repeat)

@@ -38,6 +38,7 @@ CONFIDENCE = 0.95
 MIN_COMPARED = 4
 """Repeats. All of one above all of the other comes by chance once in 35 times with four of each,
 and once in 10 with three."""
+_TOTALS = ("done", "redelivered", "duplicated", "in_hand", "ended", "stuck", "lost")
 _WORST = (Verdict.UNKNOWN, Verdict.INVALID, Verdict.VALID)
 
 
@@ -60,6 +61,8 @@ class KindSummary(msgspec.Struct, frozen=True, kw_only=True):
         notes: what a reader of the figures has to know, one text each.
         figures: as of ``measure_trial``; empty where none is known.
         done, redelivered, duplicated: over all repeats that are known.
+        in_hand, ended, stuck, lost: tasks of workers that were killed, likewise; of the kind
+            ``redelivery``.
     """
 
     planned: int
@@ -70,6 +73,10 @@ class KindSummary(msgspec.Struct, frozen=True, kw_only=True):
     done: int
     redelivered: int
     duplicated: int
+    in_hand: int = 0
+    ended: int = 0
+    stuck: int = 0
+    lost: int = 0
 
 
 class CellSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,14 +191,9 @@ def summarise_kind(records: Sequence[TrialRecord | None], *, seed: int) -> KindS
     verdicts = {record.verdict if record else Verdict.UNKNOWN for record in records}
     names = sorted({name for record in known for name in record.figures})
     figures = {
-        name: found
-        for name in names
-        if (found := interval_of([item.figures[name] for item in known], seed=seed))
+        name: found for name in names if (found := interval_of(_values(known, name), seed=seed))
     }
-    totals = {
-        name: int(sum(record.figures[name] for record in known))
-        for name in ("done", "redelivered", "duplicated")
-    }
+    totals = {name: int(sum(record.figures.get(name, 0.0) for record in known)) for name in _TOTALS}
     return KindSummary(
         planned=len(records),
         known=len(known),
@@ -200,6 +202,11 @@ def summarise_kind(records: Sequence[TrialRecord | None], *, seed: int) -> KindS
         figures=figures,
         **totals,
     )
+
+
+def _values(records: Sequence[TrialRecord], name: str) -> list[float]:
+    """Not every trial of redelivery has a time until a task was started again."""
+    return [record.figures[name] for record in records if name in record.figures]
 
 
 def _notes(records: Sequence[TrialRecord | None], figures: dict[str, Interval]) -> list[str]:

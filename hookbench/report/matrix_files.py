@@ -7,6 +7,7 @@ import msgspec
 
 from hookbench.errors import ResultsError
 from hookbench.report.matrix import MatrixSummary, load_summary, trials_frame
+from hookbench.report.matrix_fates import plot_matrix_redelivery
 from hookbench.report.matrix_plots import plot_matrix_latency, plot_matrix_throughput
 from hookbench.report.matrix_tables import as_markdown
 from hookbench.report.style import figure_of
@@ -14,14 +15,19 @@ from hookbench.results.store import write_aside
 
 __all__ = ["write_matrix_files"]
 
-_PLOTS = {"throughput": plot_matrix_throughput, "latency": plot_matrix_latency}
+_PLOTS = {
+    "throughput": plot_matrix_throughput,
+    "latency": plot_matrix_latency,
+    "redelivery": plot_matrix_redelivery,
+}
 
 
 def write_matrix_files(folder: Path) -> tuple[MatrixSummary, list[Path]]:
     """Write every file of the matrix in a folder, from its book.
 
     ``matrix.json`` (every cell), ``matrix.md`` (the tables), ``matrix.parquet`` (a row per trial,
-    see ``trials_frame``), and of the kinds that it has ``throughput.png`` and ``latency.png``.
+    see ``trials_frame``), and of the kinds that it has ``throughput.png``, ``latency.png`` and
+    ``redelivery.png``.
 
     Returns:
         What it came to, and the paths.

@@ -5,9 +5,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from hookbench.brokers.durability import Durability
-from hookbench.rehearsal.capacity import QUEUES
-from hookbench.rehearsal.matrix_plan import Cell, Kind, payload_label
+from hookbench.rehearsal.matrix_plan import Kind, payload_label
 from hookbench.report.matrix import CellSummary, Interval, MatrixSummary, are_apart
+from hookbench.report.matrix_rows import draw_rows, rows_of
 from hookbench.report.matrix_tables import UNKNOWN, ms_text, rate_text
 from hookbench.report.style import (
     COLOUR_OF_QUEUE,
@@ -32,8 +32,7 @@ _ROOM = 1.12
 def plot_matrix_throughput(summary: MatrixSummary, axes: Axes | None = None) -> Axes:
     """Tasks done per second at saturation, per queue and phase, with intervals."""
     title = throughput_finding(summary)
-    cells = {item: list(summary.of_class(item)) for item in summary.plan.durability}
-    axes = _plot(summary, cells, ("throughput", "done_per_s"), title, axes)
+    axes = _plot(summary, ("throughput", "done_per_s"), title, axes)
     if axes.axison:
         axes.set_xlim(0, axes.get_xlim()[1] * _ROOM)
         axes.xaxis.set_major_locator(MaxNLocator(5))
@@ -46,13 +45,7 @@ def plot_matrix_throughput(summary: MatrixSummary, axes: Axes | None = None) -> 
 def plot_matrix_latency(summary: MatrixSummary, axes: Axes | None = None) -> Axes:
     """End-to-end p99 at the fixed rate, in the order of the phases, with intervals."""
     title = latency_finding(summary)
-    cells = {
-        item: sorted(
-            summary.of_class(item), key=lambda cell: (cell.cell.phase, _order(cell.cell.route))
-        )
-        for item in summary.plan.durability
-    }
-    axes = _plot(summary, cells, ("latency", "p99_ms"), title, axes)
+    axes = _plot(summary, ("latency", "p99_ms"), title, axes)
     if axes.axison:
         axes.set_xscale("log")
         low, high = axes.get_xlim()
@@ -72,40 +65,16 @@ def _star_text(summary: MatrixSummary, kind: Kind) -> str:
     return "\n* with a note in the tables" if starred else ""
 
 
-def _order(route: str) -> int:
-    return list(QUEUES).index(route) if route in QUEUES else 0
-
-
-def _plot(
-    summary: MatrixSummary,
-    cells: dict[Durability, list[CellSummary]],
-    what: tuple[Kind, str],
-    title: str,
-    axes: Axes | None,
-) -> Axes:
+def _plot(summary: MatrixSummary, what: tuple[Kind, str], title: str, axes: Axes | None) -> Axes:
     """One row per cell, a bold one with its name above each class."""
     kind = what[0]
     if kind not in summary.plan.kinds:
         return say_instead(axes or new_axes(), title, f"The matrix has no trials of {kind}.")
     payloads = [str(item) for item in summary.plan.payload]
-    rows = sum(len(found) + 1 for found in cells.values())
-    axes = axes or new_axes(_FIXED_INCHES + _ROW_INCHES * rows)
-    labels: list[str] = []
-    for durability, found in cells.items():
-        labels.append(f"{durability}")
-        axes.axhline(len(labels) - 1, color="#BBBBBB", linewidth=0.6)
-        for item in found:
-            marker = _MARKERS[payloads.index(item.cell.payload) % len(_MARKERS)]
-            _draw(axes, len(labels), item, marker, what)
-            labels.append(_row_label(item.cell, kind, several=len(payloads) > 1))
-    axes.set_yticks(range(len(labels)), labels)
-    heads = {str(item) for item in cells}
-    for text, label in zip(axes.get_yticklabels(), labels, strict=True):
-        text.set_fontweight("bold" if label in heads else "normal")
-    axes.tick_params(axis="y", length=0)
-    axes.set_ylim(len(labels) - 0.5, -0.6)
-    axes.grid(visible=False, axis="y")
-    axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
+    axes = axes or new_axes(_FIXED_INCHES + _ROW_INCHES * rows_of(summary))
+    for row, item in draw_rows(axes, summary, by_phase=kind == "latency"):
+        marker = _MARKERS[payloads.index(item.cell.payload) % len(_MARKERS)]
+        _draw(axes, row, item, marker, what)
     decorate(axes, title=title, x="", y="", characters=_SHORT_TITLE)
     if len(payloads) > 1:
         marks = [
@@ -141,13 +110,6 @@ def _draw(axes: Axes, row: int, item: CellSummary, marker: str, what: tuple[Kind
         fontsize=8,
         color=GREY,
     )
-
-
-def _row_label(cell: Cell, kind: Kind, *, several: bool) -> str:
-    name = cell.route
-    if kind == "latency" and cell.route in QUEUES:
-        name = f"{cell.phase.label}, {cell.route}"
-    return f"{name}, {payload_label(cell.payload)}" if several else name
 
 
 def throughput_finding(summary: MatrixSummary) -> str:

@@ -11,7 +11,15 @@ from hookbench.rehearsal.matrix_book import hours_and_minutes
 from hookbench.rehearsal.matrix_plan import Kind, MatrixPlan, payload_label
 from hookbench.report.matrix import CONFIDENCE, CellSummary, Interval, KindSummary, MatrixSummary
 
-__all__ = ["about_lines", "as_markdown", "class_rows", "headings", "note_lines", "print_matrix"]
+__all__ = [
+    "about_lines",
+    "as_markdown",
+    "class_rows",
+    "headings",
+    "kind_groups",
+    "note_lines",
+    "print_matrix",
+]
 
 UNKNOWN = "unknown"
 _OF_CLASS = {
@@ -24,27 +32,43 @@ _OF_CLASS = {
 
 
 class _Column(NamedTuple):
-    """A figure, and how it is headed in one line and in two."""
+    """A figure, or a total where ``show`` is ``None``; how it is headed in one line and in two."""
 
     heading: str
     kind: Kind
     figure: str
-    show: Callable[[float], str]
+    show: Callable[[float], str] | None
     stacked: str
 
 
-def _columns(plan: MatrixPlan) -> list[_Column]:
-    costs: Kind = plan.kinds[0]
+def kind_groups(plan: MatrixPlan) -> list[tuple[Kind, ...]]:
+    """Kinds that stand in one table of a class: those without a fault, and those with one."""
+    calm = tuple(item for item in plan.kinds if item != "redelivery")
+    killed = tuple(item for item in plan.kinds if item == "redelivery")
+    return [group for group in (calm, killed) if group]
+
+
+def _columns(kinds: tuple[Kind, ...]) -> list[_Column]:
+    costs = kinds[0]
     cpu = "CPU µs a task"
     every = [
         _Column("done per s", "throughput", "done_per_s", rate_text, "done\nper s"),
         _Column("accepted per s", "throughput", "accepted_per_s", rate_text, "accepted\nper s"),
         _Column("p50 ms", "latency", "p50_ms", ms_text, "\np50 ms"),
         _Column("p99 ms", "latency", "p99_ms", ms_text, "\np99 ms"),
-        _Column(f"{cpu}, brokers", costs, "broker_cpu_us", rate_text, "CPU µs\nbrokers"),
-        _Column("workers", costs, "worker_cpu_us", rate_text, "a task\nworkers"),
+        _Column("in hand at a kill", "redelivery", "in_hand", None, "in hand\nat kills"),
+        _Column("ended by others", "redelivery", "ended", None, "ended\nby others"),
+        _Column("stuck", "redelivery", "stuck", None, "\nstuck"),
+        _Column("lost", "redelivery", "lost", None, "\nlost"),
+        _Column("done again", "redelivery", "duplicated", None, "done\nagain"),
+        _Column("again after ms", "redelivery", "restart_p50_ms", ms_text, "again\nafter ms"),
     ]
-    return [column for column in every if column.kind in plan.kinds]
+    if costs != "redelivery":
+        every += [
+            _Column(f"{cpu}, brokers", costs, "broker_cpu_us", rate_text, "CPU µs\nbrokers"),
+            _Column("workers", costs, "worker_cpu_us", rate_text, "a task\nworkers"),
+        ]
+    return [column for column in every if column.kind in kinds]
 
 
 def rate_text(value: float) -> str:
@@ -59,20 +83,21 @@ def ms_text(value: float) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"  # noqa: PLR2004 - one decimal
 
 
-def headings(plan: MatrixPlan) -> list[str]:
-    """Of the columns, in order."""
-    return ["queue or phase", "payload", *(c.heading for c in _columns(plan)), "redelivered"]
+def headings(kinds: tuple[Kind, ...]) -> list[str]:
+    """Of the columns of a table, in order; ``kinds`` is one of ``kind_groups``."""
+    return ["queue or phase", "payload", *(c.heading for c in _columns(kinds)), "redelivered"]
 
 
-def class_rows(summary: MatrixSummary, durability: Durability) -> list[list[str]]:
+def class_rows(
+    summary: MatrixSummary, durability: Durability, kinds: tuple[Kind, ...]
+) -> list[list[str]]:
     """One row per cell of a class, for ``headings``."""
-    plan = summary.plan
     return [
         [
             cell.cell.route,
             payload_label(cell.cell.payload),
-            *(_figure_text(cell, column, " ({} to {})") for column in _columns(plan)),
-            _redelivered(list(cell.kinds.values()), " "),
+            *(_figure_text(cell, column, " ({} to {})") for column in _columns(kinds)),
+            _redelivered([cell.kinds[kind] for kind in kinds], " "),
         ]
         for cell in summary.of_class(durability)
     ]
@@ -80,9 +105,11 @@ def class_rows(summary: MatrixSummary, durability: Durability) -> list[list[str]
 
 def _figure_text(cell: CellSummary, column: _Column, bounds: str) -> str:
     kind = cell.kinds[column.kind]
+    if column.show is None:
+        return f"{getattr(kind, column.figure):,}" if kind.known else f"{UNKNOWN}*"
     found = kind.figures.get(column.figure)
     if found is None:
-        return f"{UNKNOWN}*"
+        return "-" if kind.known else f"{UNKNOWN}*"
     return interval_text(found, column.show, bounds) + ("*" if kind.notes else "")
 
 
@@ -121,6 +148,13 @@ def about_lines(summary: MatrixSummary) -> list[str]:
         lines.append(
             f"latency: open loop, {plan.rate_per_s:g} tasks/s, {plan.arrivals}, end to end from the"
             " intended time"
+        )
+    if "redelivery" in plan.kinds:
+        times = "once" if plan.kills == 1 else f"{plan.kills} times"
+        lines.append(
+            f"redelivery: open loop, {plan.rate_per_s:g} tasks/s, {plan.arrivals}, tasks of"
+            f" {plan.killed_service_ms:g} ms, and a worker that is killed {times}; totals over all"
+            " repeats, of the tasks that it had in hand"
         )
     if environment is not None:
         gib = environment.memory_bytes / 2**30
@@ -172,7 +206,7 @@ def _kind_table(summary: MatrixSummary, durability: Durability, kind: Kind) -> T
     """The figures of one kind; medians above their intervals, which fits 80 columns."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     table.add_column(f"\n{kind}", no_wrap=True)
-    columns = [column for column in _columns(summary.plan) if column.kind == kind]
+    columns = _columns((kind,))
     for column in columns:
         table.add_column(column.stacked, justify="right", no_wrap=True)
     table.add_column("redeli-\nvered", justify="right", no_wrap=True)
@@ -190,7 +224,10 @@ def as_markdown(summary: MatrixSummary) -> str:
     parts = ["\n".join(f"- {text}" for text in about_lines(summary))]
     for durability in summary.plan.durability:
         parts.append(f"## {durability}: {_OF_CLASS[durability]}")
-        parts.append(_markdown_table(headings(summary.plan), class_rows(summary, durability)))
+        parts += [
+            _markdown_table(headings(kinds), class_rows(summary, durability, kinds))
+            for kinds in kind_groups(summary.plan)
+        ]
         notes = note_lines(summary, durability)
         if notes:
             parts.append("\n".join(f"- \\* {text}" for text in notes))

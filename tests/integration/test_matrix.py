@@ -137,6 +137,24 @@ def test_an_interrupted_matrix_leaves_no_process_and_can_go_on(tmp_path):
     assert "no trial was made yet" in report.stderr
 
 
+@pytest.mark.timeout(180)
+def test_what_a_killed_worker_had_in_hand_is_in_the_table_as_the_account_has_it(tmp_path):
+    out = tmp_path / "out"
+    done = matrix(
+        f"--out={out}", "--queues=redis_list", "--phases=", "--durability=lazy", "--payload=64",
+        "--kinds=redelivery", "--repeats=1", "--rate=200", "--seconds=4", "--warm-up=0.5",
+    )  # fmt: skip
+    *_first, line = trials_of(out)
+    assert line["verdict"] == "invalid", (line["why"], done.stderr)
+    assert (line["hazards"], line["again"]) == (["R3"], False), "stuck tasks are the answer"
+    figures = line["figures"]
+    assert figures["in_hand"] == figures["stuck"] > 0
+    assert (done.returncode, figures["ended"], figures["lost"]) == (1, 0, 0)
+    assert f"{figures['in_hand']:.0f} in hand: 0 ended, {figures['stuck']:.0f} stuck" in done.stderr
+    assert "in hand at a kill" in (out / "matrix.md").read_text()
+    assert processes_of(out) == []
+
+
 def test_what_is_refused_leaves_nothing(tmp_path):
     plan = tmp_path / "plan.toml"
     plan.write_text("repeat = 3\n")

@@ -23,6 +23,7 @@ STORED = new_stored_plan(
         phases=(),
         durability=(Durability.LAZY,),
         payload=(64,),
+        kinds=("throughput", "latency"),
         repeats=2,
     )
 )

@@ -7,6 +7,7 @@ import pytest
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import ResultsError, SettingError
+from hookbench.faults.process import Kill
 from hookbench.migration.phases import Phase
 from hookbench.queues.redis_kind import RedisKind
 from hookbench.rehearsal.matrix_plan import (
@@ -25,6 +26,7 @@ SMALL = MatrixPlan(
     phases=("dual_read",),
     durability=(Durability.LAZY, Durability.FSYNC),
     payload=(64, 4096),
+    kinds=("throughput", "latency"),
     repeats=3,
 )
 
@@ -84,6 +86,8 @@ def test_a_phase_that_has_a_queue_alone_is_that_queue_and_said_to_be_left_out():
         ({"payload": ("large",)}, "payload"),
         ({"rate_per_s": 0.0}, "rate of 0.0 tasks/s"),
         ({"callers": 0}, "0 callers"),
+        ({"kills": 0}, "kills 0: use between 1 and 10"),
+        ({"kills": 11}, "kills 11: use between 1 and 10"),
         ({"arrivals": "sometimes"}, "arrivals"),
     ],
 )
@@ -107,6 +111,29 @@ def test_a_cell_is_a_rehearsal_of_one_phase():
     assert (both.loop, both.arrivals, both.rate_per_s, both.seed) == ("open", "poisson", 500.0, 7)
     seeds = {repeat: settings.seed for (_route, _kind, repeat), settings in found.items()}
     assert seeds == {1: 7, 2: 8, 3: 9}, "all cells get the same load in the same repeat"
+
+
+def test_a_trial_of_redelivery_kills_a_worker_between_the_warm_up_and_the_end():
+    plan = msgspec.structs.replace(SMALL, kinds=("latency", "redelivery"), kills=3, repeats=1)
+    by_kind = {
+        item.kind: cell_settings(plan, item, out=None) for item in new_stored_plan(plan).trials
+    }
+    killed = by_kind["redelivery"]
+    assert [(type(fault), fault.target) for fault in killed.faults] == [(Kill, "worker-0")] * 3
+    assert [fault.at_s for fault in killed.faults] == [3.0, 5.0, 7.0]
+    assert (killed.loop, killed.rate_per_s, killed.service_ms) == ("open", 500.0, 20.0)
+    assert (by_kind["latency"].faults, by_kind["latency"].service_ms) == ((), 0.0)
+    killed.check()
+
+
+def test_a_plan_of_before_there_were_trials_of_redelivery_is_read(tmp_path):
+    save_stored_plan(tmp_path, new_stored_plan(SMALL))
+    path = tmp_path / "plan.json"
+    lines = path.read_text().splitlines(keepends=True)
+    kept = [line for line in lines if '"kill' not in line]
+    assert len(kept) == len(lines) - 2
+    path.write_text("".join(kept))
+    assert load_stored_plan(tmp_path).plan == SMALL
 
 
 def test_differences_are_named_key_by_key():

@@ -13,18 +13,20 @@ import pandas as pd
 from hookbench.brokers.durability import Durability
 from hookbench.errors import ResultsError
 from hookbench.ledger.events import Broker, Event, LedgerWriter
-from hookbench.ledger.model import Account, Finding, StepAccount, Verdict
+from hookbench.ledger.model import Account, Crash, Finding, StepAccount, Verdict
 from hookbench.ledger.read import read_ledger
 from hookbench.rehearsal.counted import CountedTasks
-from hookbench.rehearsal.matrix import measure_trial
 from hookbench.rehearsal.matrix_book import MatrixBook, SessionRecord, TrialRecord
+from hookbench.rehearsal.matrix_figures import measure_trial
 from hookbench.rehearsal.matrix_plan import (
+    KINDS,
     MatrixPlan,
     cell_settings,
     new_stored_plan,
     save_stored_plan,
 )
 from hookbench.report.matrix import Interval, are_apart, interval_of, load_summary
+from hookbench.report.matrix_fates import fates_finding, plot_matrix_redelivery
 from hookbench.report.matrix_files import write_matrix_files
 from hookbench.report.matrix_plots import (
     latency_finding,
@@ -46,9 +48,11 @@ PLAN = MatrixPlan(
     phases=("dual_write",),
     durability=(Durability.LAZY, Durability.FSYNC),
     payload=(64,),
+    kinds=("throughput", "latency"),
     repeats=5,
     seed=3,
 )
+CALM = ("throughput", "latency")
 DONE = {
     "redis_list": 1000.0,
     "redis_stream": 1500.0,
@@ -57,6 +61,13 @@ DONE = {
     "dual_read": 700.0,
     "nats_primary": 900.0,
 }
+FATES = {
+    "redis_list": {"in_hand": 10.0, "ended": 0.0, "stuck": 9.0, "lost": 1.0},
+    "jetstream": {"in_hand": 8.0, "ended": 8.0, "stuck": 0.0, "lost": 0.0,
+                  "restart_p50_ms": 30_000.0, "restart_max_ms": 31_000.0},
+    "dual_write": {"in_hand": 5.0, "ended": 5.0, "stuck": 0.0, "lost": 0.0,
+                   "restart_p50_ms": 12.5, "restart_max_ms": 14.0},
+}  # fmt: skip
 COSTS = {
     "done": 100.0,
     "redelivered": 0.0,
@@ -72,6 +83,8 @@ def figures_of(trial):
     value = DONE[trial.cell.route] * (1 + 0.01 * (trial.repeat - 3))
     if trial.kind == "throughput":
         return {"done_per_s": value, "accepted_per_s": value, **COSTS}
+    if trial.kind == "redelivery":
+        return {**FATES[trial.cell.route], **COSTS, "redelivered": 5.0, "duplicated": 2.0}
     names = ("p50_ms", "p99_ms", "p999_ms", "max_ms", "enqueue_p50_ms", "enqueue_p99_ms")
     return {**dict.fromkeys(names, value / 100), "growth_share": 0.0, "lag_p99_ms": 1.0, **COSTS}
 
@@ -141,7 +154,7 @@ def test_a_whole_matrix_has_every_cell_with_its_interval(tmp_path):
         assert (found.median, found.low, found.high, found.count) == expected
     assert throughput_finding(summary).endswith("2 times (lazy), 2 times (fsync)")
     assert latency_finding(summary).endswith("64 B: jetstream (lazy), jetstream (fsync)")
-    rows = class_rows(summary, Durability.LAZY)
+    rows = class_rows(summary, Durability.LAZY, CALM)
     assert [row[0] for row in rows] == ["redis_list", "jetstream", "dual_write"]
     assert rows[0][2] == "1,000 (980 to 1,020)"
     assert rows[0][-1] == "0 of 1,000"
@@ -164,12 +177,12 @@ def test_what_is_unknown_is_shown_and_never_left_out(tmp_path):
     summary, _book = load_summary(tmp_path)
     assert (summary.made, summary.planned, summary.verdict) == (30, 60, Verdict.UNKNOWN)
     text = as_markdown(summary)
-    (lazy,) = [row for row in class_rows(summary, Durability.LAZY) if row[0] == "jetstream"]
+    (lazy,) = [row for row in class_rows(summary, Durability.LAZY, CALM) if row[0] == "jetstream"]
     assert lazy[2:4] == ["unknown*", "unknown*"]
     assert "jetstream, 64 B, throughput: 5 of 5 unknown: it rained" in text
     assert "redis_list, 64 B, latency: 1 of 5 invalid: 3 lost" in text
     assert "dual_write, 64 B, throughput: 5 of 5 invalid: P8" in text
-    fsync = class_rows(summary, Durability.FSYNC)
+    fsync = class_rows(summary, Durability.FSYNC, CALM)
     assert len(fsync) == 3
     assert {text for row in fsync for text in row[2:-1]} == {"unknown*"}
     assert "dual_write, 64 B, latency: 5 of 5 not made yet" in text
@@ -227,7 +240,9 @@ def test_plots_have_every_cell_and_a_star_where_there_is_a_note(tmp_path):
     assert "*" not in axes.get_xlabel()
 
 
-@pytest.mark.parametrize("plot", [plot_matrix_throughput, plot_matrix_latency])
+@pytest.mark.parametrize(
+    "plot", [plot_matrix_throughput, plot_matrix_latency, plot_matrix_redelivery]
+)
 def test_no_text_of_a_plot_of_a_matrix_is_cut_off_and_its_axes_have_units(plot, tmp_path):
     every = ("redis_list", "redis_stream", "jetstream")
     phases = ("dual_write", "dual_read", "nats_primary")
@@ -239,6 +254,7 @@ def test_no_text_of_a_plot_of_a_matrix_is_cut_off_and_its_axes_have_units(plot, 
         ),
         msgspec.structs.replace(PLAN, queues=("jetstream",), phases=(), repeats=1),
         msgspec.structs.replace(PLAN, kinds=("latency",)),
+        KILLED,
     ]
     for number, plan in enumerate(plans):
         make(tmp_path / str(number), plan=plan)
@@ -248,11 +264,65 @@ def test_no_text_of_a_plot_of_a_matrix_is_cut_off_and_its_axes_have_units(plot, 
         check_units(figure)
 
 
+KILLED = msgspec.structs.replace(PLAN, kinds=("latency", "redelivery"))
+
+
+def test_what_became_of_tasks_in_hand_is_added_up_over_the_repeats(tmp_path):
+    def change(trial):
+        first = trial.repeat == 1 and trial.kind == "redelivery"
+        if first and trial.cell.route == "dual_write":  # nothing was started again in this one
+            return {"figures": {**FATES["redis_list"], **COSTS}}
+        if first and trial.cell.route == "jetstream":
+            return {"verdict": Verdict.UNKNOWN, "figures": {}, "why": "it rained"}
+        return {}
+
+    make(tmp_path, plan=KILLED, change=change)
+    summary, _book = load_summary(tmp_path)
+    rows = {row[0]: row for row in class_rows(summary, Durability.LAZY, ("redelivery",))}
+    assert rows["redis_list"][2:] == ["50", "0", "45", "5", "10", "-", "25 of 500"]
+    assert rows["jetstream"][2:7] == ["32", "32", "0", "0", "8"]
+    assert rows["jetstream"][7] == "30,000 (30,000 to 30,000)*", "with a note: one is unknown"
+    assert rows["dual_write"][2:] == ["30", "20", "9", "1", "8", "12.5 (12.5 to 12.5)", "20 of 500"]
+    calm = {row[0]: row for row in class_rows(summary, Durability.LAZY, ("latency",))}
+    assert calm["redis_list"][-1] == "0 of 500", "what kills did is not in the table without them"
+    text = as_markdown(summary)
+    assert text.count("in hand at a kill |") == text.count("p99 ms |") == 2
+    assert "a worker that is killed 2 times" in text
+    frame = pd.read_parquet(write_matrix_files(tmp_path)[1][2])
+    assert frame["in_hand"].sum() == sum(cell.kinds["redelivery"].in_hand for cell in summary.cells)
+    assert (tmp_path / "redelivery.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_plot_of_redelivery_has_each_share_and_says_where_tasks_went(tmp_path):
+    make(tmp_path, plan=KILLED, leave=lambda trial: trial.cell.durability == "fsync")
+    summary, _book = load_summary(tmp_path)
+    axes = plot_matrix_redelivery(summary)
+    assert [item.get_text() for item in axes.texts] == [
+        "of 50", "of 25, after 12.5 ms", "of 40, after 30.0 s", *["unknown"] * 3
+    ]  # fmt: skip
+    widths = {
+        (round(bar.get_y() + bar.get_height() / 2), bar.get_facecolor()[:3]): bar.get_width()
+        for bar in axes.patches
+        if bar.get_width()
+    }
+    first = sorted(width for (row, _colour), width in widths.items() if row == 1)
+    assert first == pytest.approx([0.1, 0.9])
+    assert fates_finding(summary) == (
+        "Tasks of killed workers: lost in redis_list; stuck in redis_list"
+    )
+    make(tmp_path / "2", plan=KILLED, leave=lambda trial: trial.cell.route == "redis_list")
+    assert fates_finding(load_summary(tmp_path / "2")[0]) == (
+        "130 of 130 tasks that killed workers had in hand were ended by others"
+    )
+    make(tmp_path / "3", plan=KILLED, leave=lambda _trial: True)
+    assert "What became of" in fates_finding(load_summary(tmp_path / "3")[0])
+
+
 def test_a_kind_that_was_not_measured_is_said_in_place_of_its_plot(tmp_path):
     make(tmp_path, plan=msgspec.structs.replace(PLAN, kinds=("latency",)))
     summary, _book = load_summary(tmp_path)
-    axes = plot_matrix_throughput(summary)
-    assert "The matrix has no trials of" in axes.texts[0].get_text()
+    for plot in (plot_matrix_throughput, plot_matrix_redelivery):
+        assert "The matrix has no trials of" in plot(summary).texts[0].get_text()
     assert "done per s" not in as_markdown(summary)
 
 
@@ -330,7 +400,8 @@ def trial_of(tmp_path):
     """A trial of 1.2 s, the second half of which counts."""
 
     def make_one(kind, *, lag_ms=0, verdict=Verdict.VALID, seconds=1.2, **changes):
-        stored = new_stored_plan(msgspec.structs.replace(PLAN, seconds=seconds, warm_up_s=0.6))
+        plan = msgspec.structs.replace(PLAN, kinds=KINDS, seconds=seconds, warm_up_s=0.6)
+        stored = new_stored_plan(plan)
         write_ledger(tmp_path / "ledger", lag_ns=lag_ms * MS)
         cpu_s = {"redis": 0.1, "nats": 0.3, "worker-0": 0.4, "harness": 9}
         manifest = Manifest(
@@ -395,6 +466,35 @@ def test_producers_that_were_late_say_nothing_about_latency(trial_of):
     found = trial_of("latency", lag_ms=51)
     assert (found.verdict, found.again, found.figures) == (Verdict.UNKNOWN, True, {})
     assert "the producers were late (p99 51.0 ms, bound 50 ms)" in found.why
+
+
+def crash(**changes):
+    values = {"writer": "worker.00001", "in_hand": 4, "done_by_others": 1, "stuck": 2, "lost": 1,
+              "examples": []}  # fmt: skip
+    return Crash(**values | changes)
+
+
+def test_redelivery_is_what_became_of_the_tasks_of_those_that_were_killed(trial_of):
+    found = trial_of(
+        "redelivery",
+        verdict=Verdict.INVALID,
+        stuck=2,
+        lost=1,
+        crashes=[crash(), crash(in_hand=3, done_by_others=3, stuck=0, lost=0)],
+        redelivery_ns={"p50": 20 * MS, "p99": 30 * MS, "max": 31 * MS},
+    )
+    assert (found.verdict, found.again, found.why) == (Verdict.INVALID, False, "1 lost; 2 stuck")
+    fates = {"in_hand": 7, "ended": 4, "stuck": 2, "lost": 1}
+    assert {name: found.figures[name] for name in fates} == fates
+    assert (found.figures["restart_p50_ms"], found.figures["restart_max_ms"]) == (20, 31)
+    assert "p99_ms" not in found.figures
+
+
+@pytest.mark.parametrize("crashes", [[], [crash(in_hand=0, done_by_others=0, stuck=0, lost=0)]])
+def test_workers_that_had_nothing_in_hand_say_nothing(trial_of, crashes):
+    found = trial_of("redelivery", crashes=crashes)
+    assert (found.verdict, found.again, found.figures) == (Verdict.UNKNOWN, True, {})
+    assert found.why == "no worker that was killed had a task in hand"
 
 
 def test_a_load_that_began_late_says_nothing(trial_of):
