@@ -18,6 +18,7 @@ import uvloop
 from hookbench.clock import SystemClock
 from hookbench.task import encode_task
 from tests.evidence.rates import CONCURRENCY, Tasks, at_once, sides
+from tests.evidence.spread import spread_of
 
 GAINS = {
     "redis_list producer": "a pool of a hundred connections, a command on each, becomes one"
@@ -191,10 +192,9 @@ def measure(redis_url, nats_url, folder, gain, *, rounds, seed):
     figures = {
         "before_per_s": round(statistics.median(one.per_s for one, _ in found)),
         "after_per_s": round(statistics.median(other.per_s for _, other in found)),
-        "rate_ratio": round(statistics.median(b.per_s / a.per_s for a, b in found), 2),
+        **spread_of("rate_ratio", [b.per_s / a.per_s for a, b in found], 2),
         "before_cpu_us": round(statistics.median(one.cpu_us for one, _ in found), 1),
         "after_cpu_us": round(statistics.median(other.cpu_us for _, other in found), 1),
-        "cpu_ratio": round(statistics.median(b.cpu_us / a.cpu_us for a, b in found), 3),
-        "cpu_ratio_most": round(max(b.cpu_us / a.cpu_us for a, b in found), 3),
+        **spread_of("cpu_ratio", [b.cpu_us / a.cpu_us for a, b in found]),
     }
     return figures, {"before": old, "after": new}

@@ -31,6 +31,7 @@ from hookbench.task import Names, encode_task, new_task
 from hookbench.worker.dead_letters import MemoryDeadLetters
 from hookbench.worker.handlers.noop import NoopHandler
 from hookbench.worker.loop import Worker, WorkerLimits
+from tests.evidence.spread import spread_of
 
 TASKS = 2_000
 IN_TURN = 300
@@ -284,11 +285,11 @@ def summarise(rounds):
     for what in rounds[0]:
         ours = statistics.median(item[what][0] for item in rounds)
         bare = statistics.median(item[what][1] for item in rounds)
-        ratio = statistics.median(item[what][0] / item[what][1] for item in rounds)
+        ratios = [item[what][0] / item[what][1] for item in rounds]
         table[what] = {
             "reference_per_s": round(ours),
             "bare_per_s": round(bare),
-            "ratio": round(ratio, 3),
+            **spread_of("ratio", ratios),
         }
     return table
 

@@ -12,6 +12,7 @@ from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.load.ceiling import measure_ceiling
+from tests.evidence.spread import spread
 
 RATE_PER_S = 5_000
 SECONDS = 10
@@ -80,9 +81,9 @@ def test_lag(proof, tmp_path):
     proof.record(
         rate_per_s=RATE_PER_S,
         rounds=ROUNDS,
-        **{f"{queue}_lag_p99_ms": round(value, 3) for queue, value in lag_ms.items()},
-        waiting_cores=round(waiting_cores, 3),
-        ceiling_per_s=round(ceiling),
+        **{f"{queue}_lag_p99_ms": spread(values) for queue, values in lags_ms.items()},
+        waiting_cores=spread(cores),
+        ceiling_per_s=spread(ceilings, 0),
     )
     wrong = [
         f"{queue}: a p99 lag of {value:.2f} ms"

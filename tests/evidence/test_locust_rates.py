@@ -13,6 +13,7 @@ import pytest
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
+from tests.evidence.spread import spread_of
 from tests.integration.locusts import ROOT, Locust
 
 ROUNDS = 3
@@ -87,12 +88,8 @@ def test_locust_rates(proof, tmp_path):
                 key: statistics.median(item[key] for item in rounds)
                 for key in ("per_s", "p50_ms", "p99_ms")
             }
-            figures["ratio"] = round(
-                statistics.median(mine["per_s"] / theirs["per_s"] for mine, theirs in pairs), 3
-            )
-            figures["p99_ratio"] = round(
-                statistics.median(mine["p99_ms"] / theirs["p99_ms"] for mine, theirs in pairs), 3
-            )
+            figures |= spread_of("ratio", [a["per_s"] / b["per_s"] for a, b in pairs])
+            figures |= spread_of("p99_ratio", [a["p99_ms"] / b["p99_ms"] for a, b in pairs])
             proof.record(**{f"{queue}, {name}": figures})
             if name not in LEAST:
                 continue

@@ -5,6 +5,7 @@ import statistics
 import pytest
 
 from tests.evidence.sleeps import EACH, SLEEPERS, WAYS, rates
+from tests.evidence.spread import spread
 
 ROUNDS = 9
 LEAST_RATIO = 2.0
@@ -32,7 +33,7 @@ def test_sleeps(proof):
         proof.record(**{way: {"sleeps_per_s": round(statistics.median(values))}})
     for way in WAYS:
         ratios = [own / stock for own, stock in zip(found[way], found["stock"], strict=True)]
-        proof.record(**{f"{way} to stock": round(statistics.median(ratios), 2)})
+        proof.record(**{f"{way} to stock": spread(ratios, 2)})
         if way == "simulated" and statistics.median(ratios) < LEAST_RATIO:
             refuted.append(f"{statistics.median(ratios):.2f} times the stock loop")
     proof.record(sleepers=SLEEPERS, sleeps_of_each=EACH, rounds=ROUNDS)
