@@ -1,0 +1,72 @@
+"""The tables that are made of proofs' files: what is reached, missed and unknown; profiles."""
+
+import cProfile
+import json
+
+import pytest
+
+from tests.evidence import targets_table
+from tests.evidence.profiles import read_profile
+from tests.evidence.spread import spread, spread_of
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(targets_table, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def write(folder, proof, **figures):
+    (folder / f"{proof}.json").write_text(json.dumps({"figures": figures}))
+
+
+def verdicts(proof):
+    return {row.what: row.verdict for row in targets_table.rows() if row.proof == proof}
+
+
+def test_a_target_without_a_file_is_unknown(folder):
+    assert list(folder.iterdir()) == []
+    assert {row.verdict for row in targets_table.rows()} == {"unknown"}
+    assert {row.found for row in targets_table.rows()} == {"-"}
+
+
+def test_a_target_is_judged_by_its_median_and_shown_with_its_spread(folder):
+    write(folder, "quick", seconds={"median": 170.0, "least": 160.0, "most": 190.0})
+    assert verdicts("quick") == {"quick rehearsal of both designs, s": "reached"}
+    assert "| 170 (160 to 190) | reached |" in targets_table.document()
+    write(folder, "quick", seconds={"median": 180.0, "least": 160.0, "most": 190.0})
+    assert verdicts("quick") == {"quick rehearsal of both designs, s": "missed"}
+
+
+def test_a_ratio_has_to_be_at_least_what_is_wanted(folder):
+    figures = {
+        way: {**spread_of("ratio", values)}
+        for way, values in {"reference": [0.5, 0.79, 0.9], "fast ingest": [0.7, 0.8, 1.0]}.items()
+    }
+    write(folder, "c_client", **figures)
+    assert sorted(verdicts("c_client").values()) == ["missed", "reached"]
+
+
+def test_the_rows_of_the_peers_are_those_of_their_proof(folder):
+    write(folder, "peers", targets={"guide on JetStream": "reached: 3.2 times taskiq-nats"})
+    assert verdicts("peers") == {"guide on JetStream": "reached"}
+    assert "| 3.2 times taskiq-nats | reached |" in targets_table.document()
+
+
+def test_a_spread_is_the_median_with_the_least_and_the_most():
+    assert spread([3.0, 1.0, 2.5]) == {"median": 2.5, "least": 1.0, "most": 3.0}
+    assert spread([3.4, 1.2, 2.4], 0) == {"median": 2, "least": 1, "most": 3}
+    assert spread_of("x", [1.0]) == {"x": 1.0, "x_least": 1.0, "x_most": 1.0}
+
+
+def test_a_profile_is_by_task_and_by_whose_code_it_is():
+    profile = cProfile.Profile()
+    profile.enable()
+    for _ in range(100):
+        spread([3.0, 1.0])
+    profile.disable()
+    found = read_profile(profile, count=100)
+    assert found.layers_us["this proof"] > 0
+    assert (found.sends, found.callbacks) == (0, 0)
+    (own,) = [line for line in found.top if "evidence/spread.py:spread " in line]
+    assert own.endswith("(1.00 calls)"), "calls are for a task"
