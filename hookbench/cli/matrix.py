@@ -47,13 +47,18 @@ def matrix(
         str | None, typer.Option(help="Of trials: throughput,latency,redelivery.")
     ] = None,
     design: Annotated[str | None, typer.Option(help="guide or hardened.")] = None,
-    repeats: Annotated[int | None, typer.Option(help="Of each cell and kind.")] = None,
+    repeats: Annotated[
+        int | None, typer.Option(help="Of each cell and kind; more can be added later.")
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Length of a trial.")] = None,
     warm_up: Annotated[float | None, typer.Option(help="Of it, what does not count.")] = None,
     rate: Annotated[
         float | None, typer.Option(help="Tasks per second of latency and redelivery.")
     ] = None,
     callers: Annotated[int | None, typer.Option(help="Window of throughput.")] = None,
+    most_others: Annotated[
+        float | None, typer.Option(help="Cores that others may keep busy beside a trial.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the order and of the load.")] = None,
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Make no trial, only the report.")
@@ -84,6 +89,7 @@ def matrix(
         "warm_up_s": warm_up,
         "rate_per_s": rate,
         "callers": callers,
+        "most_others_cores": most_others,
         "seed": seed,
     }
     given = {name: value for name, value in changes.items() if value is not None}
@@ -206,6 +212,8 @@ def _stored_plan(out: Path, plan: Path | None, given: dict[str, Any]) -> "Stored
 def _agreed(out: Path, wanted: "StoredPlan") -> "StoredPlan":
     """The plan in the folder, which is the one that is asked for; written where there is none.
 
+    More repeats are added to it; other differences are refused.
+
     Raises:
         SettingError: it is another one; the text has the differences.
     """
@@ -214,18 +222,24 @@ def _agreed(out: Path, wanted: "StoredPlan") -> "StoredPlan":
         load_stored_plan,
         plan_differences,
         save_stored_plan,
+        with_more_repeats,
     )
 
     stored = load_stored_plan(out)
     if stored is None:
         save_stored_plan(out, wanted)
         return wanted
+    longer = wanted.plan.repeats > stored.plan.repeats
+    if longer:
+        stored = with_more_repeats(stored, wanted.plan.repeats)
     differences = plan_differences(stored.plan, wanted.plan)
     if differences:
         raise SettingError(
             f"matrix {out}: its plan has {'; '.join(differences)}: leave the options out to go on"
             " with it, or use another folder with --out"
         )
+    if longer:
+        save_stored_plan(out, stored)
     return stored
 
 

@@ -20,8 +20,9 @@ from hookbench.rehearsal.matrix_book import (
     TrialRecord,
     environment_changes,
 )
-from hookbench.rehearsal.matrix_figures import measure_trial
+from hookbench.rehearsal.matrix_figures import disturbed, measure_trial
 from hookbench.rehearsal.matrix_plan import StoredPlan, cell_settings
+from hookbench.rehearsal.others import OthersMeter
 from hookbench.rehearsal.progress import SilentProgress
 from hookbench.rehearsal.run import Rehearsal
 from hookbench.rehearsal.settings import RehearsalSettings
@@ -136,7 +137,7 @@ class MatrixRun:
             teller=SilentProgress(),
             scenario_toml=self._as_scenario(settings),
         )
-        begin_ns = self._clock.monotonic_ns()
+        begin_ns, others = self._clock.monotonic_ns(), OthersMeter(self._clock)
         record = TrialRecord(
             index=due.index,
             trial=due.trial,
@@ -160,6 +161,7 @@ class MatrixRun:
             self._drop(rehearsal.folder)
             raise
         seconds = (self._clock.monotonic_ns() - begin_ns) / NS_PER_S
+        record = disturbed(record, others.cores(), most=self._plan.most_others_cores)
         kept = self._keep(rehearsal.folder, again=record.again)
         return msgspec.structs.replace(record, seconds=round(seconds, 2), run=kept)
 

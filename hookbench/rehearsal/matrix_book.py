@@ -59,6 +59,7 @@ class TrialRecord(
         again: whether it is to be made once more.
         seconds: how long it took in all.
         load_average: of the machine in the minute before it began.
+        others_cores: that others kept busy meanwhile; ``None`` in books from before there was this.
         figures: by name, with the unit last; see ``measure_trial``.
         brokers: what it was made on, a line each.
         run: where the run is kept, in the folder of the matrix; ``None`` where it is not.
@@ -74,6 +75,7 @@ class TrialRecord(
     again: bool = False
     seconds: float
     load_average: float
+    others_cores: float | None = None
     figures: dict[str, float] = {}
     brokers: tuple[str, ...] = ()
     run: str | None = None
@@ -142,15 +144,20 @@ class MatrixBook:
             self._length = file.tell()
 
     def standing(self, index: int) -> TrialRecord | None:
-        """The last attempt at a trial, which is the one that counts; ``None`` for none."""
-        found = (self.trials.get((index, attempt)) for attempt in range(ATTEMPTS, 0, -1))
-        return next((item for item in found if item is not None), None)
+        """The attempt at a trial that counts: the last one that has figures; ``None`` for none."""
+        last = self._last(index)
+        made = (self.trials.get((index, attempt)) for attempt in range(ATTEMPTS, 0, -1))
+        return next((item for item in made if item is not None and item.figures), last)
+
+    def _last(self, index: int) -> TrialRecord | None:
+        made = (self.trials.get((index, attempt)) for attempt in range(ATTEMPTS, 0, -1))
+        return next((item for item in made if item is not None), None)
 
     def due(self) -> list[DueTrial]:
         """What is left, in order: first attempts, then the second ones that are needed."""
         first, second = [], []
         for index, trial in enumerate(self._stored.trials):
-            record = self.standing(index)
+            record = self._last(index)
             if record is None:
                 first.append(DueTrial(index=index, trial=trial, attempt=1))
             elif record.again and record.attempt < ATTEMPTS:

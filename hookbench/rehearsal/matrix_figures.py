@@ -15,7 +15,7 @@ from hookbench.rehearsal.matrix_plan import Kind
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.results.store import Manifest, ResourceUse
 
-__all__ = ["measure_trial"]
+__all__ = ["disturbed", "measure_trial"]
 
 _WRONG = ("lost", "stuck", "duplicated", "refused", "dead")
 _MIN_WINDOW = 0.8
@@ -66,6 +66,22 @@ def measure_trial(
         figures={name: float(np.round(value, 3)) for name, value in figures.items()},
         brokers=tuple(manifest.brokers),
     )
+
+
+def disturbed(record: TrialRecord, others_cores: float, *, most: float) -> TrialRecord:
+    """The record with what others used beside it; to be made again where that was too much.
+
+    Args:
+        record: of a trial that was made.
+        others_cores: that others kept busy meanwhile.
+        most: of them.
+    """
+    record = msgspec.structs.replace(record, others_cores=round(others_cores, 2))
+    if others_cores <= most:
+        return record
+    told = f"others kept {others_cores:.1f} cores busy beside it"
+    why = f"{record.why}; {told}" if record.why else told
+    return msgspec.structs.replace(record, why=why, again=True)
 
 
 def _why_unknown(

@@ -32,6 +32,7 @@ __all__ = [
     "payload_label",
     "plan_differences",
     "save_stored_plan",
+    "with_more_repeats",
 ]
 
 PLAN_NAME = "plan.json"
@@ -70,6 +71,7 @@ class MatrixPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         service_ms: time that a task takes.
         kills: of the trials of redelivery: how often a worker is killed, evenly after the warm-up.
         killed_service_ms: of the same: time that a task takes, so that a worker has some in hand.
+        most_others_cores: that others may keep busy beside a trial, or it is made once more.
         seed: of the order, and of the load: the same for each cell, another for each repeat.
     """
 
@@ -91,6 +93,7 @@ class MatrixPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     service_ms: float = 0.0
     kills: int = 2
     killed_service_ms: float = 20.0
+    most_others_cores: float = 0.3
     seed: int = 7
 
 
@@ -244,21 +247,44 @@ def new_stored_plan(plan: MatrixPlan) -> StoredPlan:
     if not 1 <= plan.repeats <= MAX_REPEATS:
         raise SettingError(f"repeats {plan.repeats}: use between 1 and {MAX_REPEATS}")
     check_warm_up(plan.warm_up_s, plan.seconds)
+    if not plan.most_others_cores >= 0:
+        raise SettingError(f"most_others_cores {plan.most_others_cores:g}: use 0 or more")
     if not 1 <= plan.kills <= MAX_KILLS:
         raise SettingError(f"kills {plan.kills}: use between 1 and {MAX_KILLS}")
     cells, _left_out = cells_of(plan)
-    trials = [
-        PlannedTrial(cell=cell, kind=kind, repeat=repeat)
-        for cell in cells
-        for kind in plan.kinds
-        for repeat in range(1, plan.repeats + 1)
-    ]
+    trials = _trials(plan, cells, range(1, plan.repeats + 1))
     if len(trials) > MAX_TRIALS:
         raise SettingError(f"matrix of {len(trials):,} trials: at most {MAX_TRIALS:,}; use less")
     for trial in trials[:: plan.repeats]:
         cell_settings(plan, trial, out=Path()).check()
     random.Random(plan.seed).shuffle(trials)
     return StoredPlan(schema=PLAN_SCHEMA, plan=plan, trials=tuple(trials))
+
+
+def _trials(plan: MatrixPlan, cells: list[Cell], repeats: range) -> list[PlannedTrial]:
+    return [
+        PlannedTrial(cell=cell, kind=kind, repeat=repeat)
+        for cell in cells
+        for kind in plan.kinds
+        for repeat in repeats
+    ]
+
+
+def with_more_repeats(stored: StoredPlan, repeats: int) -> StoredPlan:
+    """The same plan with further repeats of each cell, in random order behind what it has.
+
+    Args:
+        stored: the plan; its trials keep their places.
+        repeats: more than it has.
+
+    Raises:
+        SettingError: more than a matrix may have.
+    """
+    plan = msgspec.structs.replace(stored.plan, repeats=repeats)
+    new_stored_plan(plan)  # refuses what is too much
+    more = _trials(plan, cells_of(plan)[0], range(stored.plan.repeats + 1, repeats + 1))
+    random.Random(plan.seed + repeats).shuffle(more)
+    return msgspec.structs.replace(stored, plan=plan, trials=(*stored.trials, *more))
 
 
 def save_stored_plan(folder: Path, stored: StoredPlan) -> None:

@@ -1,6 +1,7 @@
 """What a matrix came to: for each cell the median over its repeats, with a bootstrap interval."""
 
 import itertools
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -95,6 +96,7 @@ class MatrixSummary(msgspec.Struct, frozen=True, kw_only=True):
         seconds: that all trials took.
         changes: what was not the same in a later session, one text each.
         load_average: the least and the most of the machine before a trial.
+        others_cores: that others kept busy beside the trials that stand: the median and the most.
         brokers: every line that a trial's brokers had.
         cells: of the plan, in its order.
     """
@@ -108,6 +110,7 @@ class MatrixSummary(msgspec.Struct, frozen=True, kw_only=True):
     environment: Environment | None
     changes: list[str]
     load_average: tuple[float, float] | None
+    others_cores: tuple[float, float] | None
     brokers: list[str]
     cells: list[CellSummary]
 
@@ -162,12 +165,16 @@ def load_summary(folder: Path) -> tuple[MatrixSummary, MatrixBook]:
         CellSummary(
             cell=cell,
             kinds={
-                kind: summarise_kind(by_cell[cell, kind], seed=plan.seed) for kind in plan.kinds
+                kind: summarise_kind(
+                    by_cell[cell, kind], seed=plan.seed, most_others=plan.most_others_cores
+                )
+                for kind in plan.kinds
             },
         )
         for cell in cells_of(plan)[0]
     ]
     loads = [record.load_average for record in book.trials.values()]
+    others = [item.others_cores for item in standing if item.others_cores is not None]
     first = book.sessions[0] if book.sessions else None
     return MatrixSummary(
         plan=plan,
@@ -179,13 +186,22 @@ def load_summary(folder: Path) -> tuple[MatrixSummary, MatrixBook]:
         environment=first.environment if first else None,
         changes=session_changes(book.sessions),
         load_average=(min(loads), max(loads)) if loads else None,
+        others_cores=(round(statistics.median(others), 2), max(others)) if others else None,
         brokers=sorted({line for record in standing for line in record.brokers}),
         cells=cells,
     ), book
 
 
-def summarise_kind(records: Sequence[TrialRecord | None], *, seed: int) -> KindSummary:
-    """The trials of one cell and kind, ``None`` for one that was not made yet."""
+def summarise_kind(
+    records: Sequence[TrialRecord | None], *, seed: int, most_others: float
+) -> KindSummary:
+    """The trials of one cell and kind, ``None`` for one that was not made yet.
+
+    Args:
+        records: those that stand.
+        seed: of the resampling.
+        most_others: cores that others may keep busy beside a trial without a note.
+    """
     made = [record for record in records if record is not None]
     known = [record for record in made if record.verdict is not Verdict.UNKNOWN]
     verdicts = {record.verdict if record else Verdict.UNKNOWN for record in records}
@@ -198,7 +214,7 @@ def summarise_kind(records: Sequence[TrialRecord | None], *, seed: int) -> KindS
         planned=len(records),
         known=len(known),
         verdict=next(item for item in _WORST if item in verdicts),
-        notes=_notes(records, figures),
+        notes=[*_notes(records, figures), *_disturbed(records, most_others)],
         figures=figures,
         **totals,
     )
@@ -233,6 +249,17 @@ def _notes(records: Sequence[TrialRecord | None], figures: dict[str, Interval]) 
     return notes
 
 
+def _disturbed(records: Sequence[TrialRecord | None], most: float) -> list[str]:
+    found = [
+        record.others_cores
+        for record in records
+        if record is not None and record.others_cores is not None and record.others_cores > most
+    ]
+    if not found:
+        return []
+    return [f"{len(found)} of {len(records)} beside others, who kept {max(found):.1f} cores busy"]
+
+
 def session_changes(sessions: Sequence[SessionRecord]) -> list[str]:
     """What later sessions had otherwise than the one before, one text each."""
     found = []
@@ -247,7 +274,8 @@ def trials_frame(book: MatrixBook) -> pd.DataFrame:
 
     Columns: ``index`` in the plan, ``route``, ``durability``, ``payload``, ``kind``, ``repeat``,
     ``attempt``, ``stands`` (it is the one that counts), ``session``, ``commit``, ``verdict``,
-    ``why``, ``seconds``, ``load_average``, and the figures of ``measure_trial``, NaN for none.
+    ``why``, ``seconds``, ``load_average``, ``others_cores``, and the figures of ``measure_trial``,
+    NaN for none.
     """
     rows = [
         {
@@ -265,6 +293,7 @@ def trials_frame(book: MatrixBook) -> pd.DataFrame:
             "why": record.why,
             "seconds": record.seconds,
             "load_average": record.load_average,
+            "others_cores": record.others_cores,
             **record.figures,
         }
         for record in book.trials.values()

@@ -166,6 +166,11 @@ def about_lines(summary: MatrixSummary) -> list[str]:
     if summary.load_average is not None:
         low, high = summary.load_average
         lines.append(f"load average of the machine before a trial: {low:g} to {high:g}")
+    if summary.others_cores is not None:
+        median, most = summary.others_cores
+        lines.append(
+            f"others kept {median:g} cores busy beside a trial in the median, at most {most:g}"
+        )
     lines += [f"changed meanwhile, in {text}" for text in summary.changes]
     again = f" ({summary.again:,} of them a second time)" if summary.again else ""
     lines.append(

@@ -21,6 +21,7 @@ TINY = [
     "--repeats=2",
     "--seconds=2",
     "--warm-up=0.3",
+    "--most-others=1000",  # other tests run beside this one
 ]
 DEADLINE_S = 60.0
 
@@ -85,9 +86,13 @@ def test_a_killed_matrix_goes_on_to_the_same_set_of_cells(tmp_path):
     with (out / "matrix.jsonl").open("ab") as file:
         file.write(b'{"type":"trial","index":1,')  # as if killed while it wrote
 
-    refused = matrix(f"--out={out}", *TINY, "--repeats=3")
-    assert refused.returncode == 2
-    assert f"matrix {out}: its plan has repeats 2, not 3: leave the options out" in refused.stderr
+    for option, told in (
+        ("--callers=21", "callers 20, not 21"),
+        ("--repeats=1", "repeats 2, not 1"),
+    ):
+        refused = matrix(f"--out={out}", *TINY, option)
+        assert refused.returncode == 2
+        assert f"matrix {out}: its plan has {told}: leave the options out" in refused.stderr
     assert trials_of(out) == before
 
     done = matrix(f"--out={out}")
@@ -113,6 +118,9 @@ def test_a_killed_matrix_goes_on_to_the_same_set_of_cells(tmp_path):
 
     again = matrix("report", str(out), "--json")
     assert again.returncode == done.returncode
+    more = matrix(f"--out={out}", *TINY, "--repeats=3")
+    assert "trials in random order: 6; goes on after" in more.stderr
+    assert len([line for line in trials_of(out) if line["attempt"] == 1]) == 6
     cells = json.loads(again.stdout)["cells"]
     assert {item["cell"]["route"] for item in cells} == {"redis_list", "jetstream"}
     assert sum(item["kinds"]["throughput"]["known"] for item in cells) == 4 - len(unknown)
@@ -143,6 +151,7 @@ def test_what_a_killed_worker_had_in_hand_is_in_the_table_as_the_account_has_it(
     done = matrix(
         f"--out={out}", "--queues=redis_list", "--phases=", "--durability=lazy", "--payload=64",
         "--kinds=redelivery", "--repeats=1", "--rate=200", "--seconds=4", "--warm-up=0.5",
+        "--most-others=1000",
     )  # fmt: skip
     *_first, line = trials_of(out)
     assert line["verdict"] == "invalid", (line["why"], done.stderr)

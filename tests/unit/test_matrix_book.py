@@ -160,3 +160,15 @@ def test_one_process_at_a_time_makes_trials_of_a_matrix(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="choose another folder"), hold_folder(tmp_path / "file"):
         pass
+
+
+def test_a_second_attempt_that_says_nothing_does_not_take_the_first_away(tmp_path):
+    book = MatrixBook(tmp_path, STORED)
+    book.add(record(0, again=True, why="others", figures={"p50_ms": 1.0}))
+    assert book.due()[-1].attempt == 2
+    book.add(record(0, attempt=2, verdict=Verdict.UNKNOWN, again=True, why="it rained"))
+    assert book.standing(0).why == "others"
+    assert all(item.index != 0 for item in book.due()), "two attempts are all"
+    book.add(record(1, again=True, figures={"p50_ms": 1.0}))
+    book.add(record(1, attempt=2, figures={"p50_ms": 2.0}))
+    assert book.standing(1).attempt == 2

@@ -18,6 +18,7 @@ from hookbench.rehearsal.matrix_plan import (
     new_stored_plan,
     plan_differences,
     save_stored_plan,
+    with_more_repeats,
 )
 from hookbench.scenarios.matrix_file import change_plan, load_plan
 
@@ -86,6 +87,8 @@ def test_a_phase_that_has_a_queue_alone_is_that_queue_and_said_to_be_left_out():
         ({"payload": ("large",)}, "payload"),
         ({"rate_per_s": 0.0}, "rate of 0.0 tasks/s"),
         ({"callers": 0}, "0 callers"),
+        ({"most_others_cores": -1.0}, "most_others_cores -1: use 0 or more"),
+        ({"most_others_cores": float("nan")}, "most_others_cores nan: use 0 or more"),
         ({"kills": 0}, "kills 0: use between 1 and 10"),
         ({"kills": 11}, "kills 11: use between 1 and 10"),
         ({"arrivals": "sometimes"}, "arrivals"),
@@ -130,10 +133,24 @@ def test_a_plan_of_before_there_were_trials_of_redelivery_is_read(tmp_path):
     save_stored_plan(tmp_path, new_stored_plan(SMALL))
     path = tmp_path / "plan.json"
     lines = path.read_text().splitlines(keepends=True)
-    kept = [line for line in lines if '"kill' not in line]
-    assert len(kept) == len(lines) - 2
+    kept = [line for line in lines if '"kill' not in line and "most_others" not in line]
+    assert len(kept) == len(lines) - 3
     path.write_text("".join(kept))
     assert load_stored_plan(tmp_path).plan == SMALL
+
+
+def test_more_repeats_come_behind_what_a_plan_has():
+    stored = new_stored_plan(SMALL)
+    more = with_more_repeats(stored, 5)
+    assert more.trials[: len(stored.trials)] == stored.trials, "places in the book stay"
+    added = more.trials[len(stored.trials) :]
+    assert {item.repeat for item in added} == {4, 5}
+    assert set(more.trials) == set(new_stored_plan(more.plan).trials)
+    assert more.plan == msgspec.structs.replace(SMALL, repeats=5)
+    assert with_more_repeats(stored, 5) == more
+    assert sorted(added, key=str) != list(added), "in random order"
+    with pytest.raises(SettingError, match="repeats 1001: use between 1 and 1000"):
+        with_more_repeats(stored, 1001)
 
 
 def test_differences_are_named_key_by_key():

@@ -17,7 +17,7 @@ from hookbench.ledger.model import Account, Crash, Finding, StepAccount, Verdict
 from hookbench.ledger.read import read_ledger
 from hookbench.rehearsal.counted import CountedTasks
 from hookbench.rehearsal.matrix_book import MatrixBook, SessionRecord, TrialRecord
-from hookbench.rehearsal.matrix_figures import measure_trial
+from hookbench.rehearsal.matrix_figures import disturbed, measure_trial
 from hookbench.rehearsal.matrix_plan import (
     KINDS,
     MatrixPlan,
@@ -25,7 +25,13 @@ from hookbench.rehearsal.matrix_plan import (
     new_stored_plan,
     save_stored_plan,
 )
-from hookbench.report.matrix import Interval, are_apart, interval_of, load_summary
+from hookbench.report.matrix import (
+    Interval,
+    are_apart,
+    interval_of,
+    load_summary,
+    trials_frame,
+)
 from hookbench.report.matrix_fates import fates_finding, plot_matrix_redelivery
 from hookbench.report.matrix_files import write_matrix_files
 from hookbench.report.matrix_plots import (
@@ -264,6 +270,22 @@ def test_no_text_of_a_plot_of_a_matrix_is_cut_off_and_its_axes_have_units(plot, 
         check_units(figure)
 
 
+def test_trials_beside_others_have_a_note(tmp_path):
+    def change(trial):
+        busy = trial.cell.route == "jetstream" and trial.repeat < 3
+        return {"others_cores": 0.75 if busy else 0.04}
+
+    make(tmp_path, change=change)
+    summary, book = load_summary(tmp_path)
+    assert summary.others_cores == (0.04, 0.75)
+    text = as_markdown(summary)
+    assert "others kept 0.04 cores busy beside a trial in the median, at most 0.75" in text
+    note = "jetstream, 64 B, latency: 2 of 5 beside others, who kept 0.8 cores busy"
+    assert text.count(note) == 2
+    assert "redis_list, 64 B, latency: " not in text
+    assert sorted(set(trials_frame(book)["others_cores"])) == [0.04, 0.75]
+
+
 KILLED = msgspec.structs.replace(PLAN, kinds=("latency", "redelivery"))
 
 
@@ -437,6 +459,17 @@ def trial_of(tmp_path):
         return measure_trial(blank, tasks, manifest, settings)
 
     return make_one
+
+
+def test_a_trial_beside_others_is_made_again_and_keeps_its_figures(trial_of):
+    found = trial_of("throughput")
+    calm = disturbed(found, 0.3, most=0.3)
+    assert (calm.again, calm.why, calm.others_cores) == (False, "", 0.3)
+    busy = disturbed(found, 0.32, most=0.3)
+    assert (busy.again, busy.why) == (True, "others kept 0.3 cores busy beside it")
+    assert busy.figures == found.figures
+    late = msgspec.structs.replace(found, why="late")
+    assert disturbed(late, 1.0, most=0.3).why == "late; others kept 1.0 cores busy beside it"
 
 
 def test_throughput_is_of_the_window_alone(trial_of):
