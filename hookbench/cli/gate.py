@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from hookbench.cli.options import (
+    ConfigFile,
     ConsumerGroup,
     DuplicateWindow,
     JsonOutput,
@@ -27,8 +28,10 @@ _BETWEEN_LOOKS_S = 1.0
 
 
 def gate(
-    source: Annotated[str, typer.Option("--from", help="Phase that is left, as in dual_write.")],
-    target: Annotated[str, typer.Option("--to", help="Phase that is entered.")],
+    source: Annotated[
+        str, typer.Argument(metavar="FROM", help="Phase that is left, as in dual_write.")
+    ],
+    target: Annotated[str, typer.Argument(metavar="TO", help="Phase that is entered.")],
     moment: Annotated[
         str,
         typer.Option(help="before anything is changed, between (where there is that), or after."),
@@ -57,6 +60,7 @@ def gate(
     done_store: Annotated[
         bool, typer.Option("--done-store", help="Ask the done-stores which tasks have ended.")
     ] = False,
+    config: ConfigFile = None,  # noqa: ARG001 - its callback has used it
     json: JsonOutput = False,
 ) -> None:
     """Ask the gate of a transition or rollback, on live brokers; nothing is changed.
@@ -66,7 +70,7 @@ def gate(
 
     Exit codes: 0 go, 1 no-go, 3 unknown.
 
-    Example: hookbench gate --from dual_write --to dual_read --announced logs/
+    Example: hookbench gate dual_write dual_read --announced logs/
     --redis-url redis://127.0.0.1:6379 --nats-url nats://127.0.0.1:4222
     """
     import asyncio

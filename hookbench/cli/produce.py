@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hookbench.cli.options import (
+    ConfigFile,
     DuplicateWindow,
     FaultFile,
     JsonOutput,
@@ -99,6 +100,7 @@ def produce(
     ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
     writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
     fault_file: FaultFile = None,
+    config: ConfigFile = None,  # noqa: ARG001 - its callback has used it
     json: JsonOutput = False,
 ) -> None:
     """Offer tasks, until all are sent or SIGTERM or Ctrl-C.
@@ -122,10 +124,11 @@ def produce(
     from hookbench.migration.publishing import PublishPatience
     from hookbench.queues.jetstream import StreamSettings
     from hookbench.queues.redis_kind import parse_redis_kind
+    from hookbench.secrets import log_to_stderr
     from hookbench.task import Names
 
     number, parts = _parse_part(part)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.WARNING)
     settings = GeneratorSettings(
         redis_url=redis_url,
         nats_url=nats_url,

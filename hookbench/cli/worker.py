@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from hookbench.cli.options import (
+    ConfigFile,
     ConsumerGroup,
     DuplicateWindow,
     FaultFile,
@@ -146,6 +147,7 @@ def worker(
     ] = None,
     fault_file: FaultFile = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every task.")] = False,
+    config: ConfigFile = None,  # noqa: ARG001 - its callback has used it
     json: JsonOutput = False,
 ) -> None:
     """Take tasks from the queue of a phase and work on them, until SIGTERM or Ctrl-C.
@@ -169,6 +171,7 @@ def worker(
     from hookbench.migration.phases import AckMode, parse_phase
     from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
     from hookbench.queues.redis_kind import parse_redis_kind
+    from hookbench.secrets import log_to_stderr
     from hookbench.task import Names, check_task_type
     from hookbench.worker.claims import ClaimSettings
     from hookbench.worker.handlers.effect import EffectHandler
@@ -177,10 +180,7 @@ def worker(
     from hookbench.worker.retries import NakDelays
     from hookbench.worker.service import WorkerService, WorkerSettings
 
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
     clock = SystemClock()
     chosen = parse_measures(measures)
     if ack is not None:

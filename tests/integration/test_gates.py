@@ -33,7 +33,7 @@ class Gate:
     def ask(self, *more, code, source="dual_write", target="dual_read"):
         done = subprocess.run(
             [
-                *COMMAND, "gate", f"--from={source}", f"--to={target}",
+                *COMMAND, "gate", source, target,
                 f"--redis-url={self.redis_url}", f"--nats-url={self.nats_url}",
                 f"--prefix={self.names.prefix}", f"--subject-root={self.names.subject_root}",
                 f"--stream={self.names.stream}", "--storage=memory", *more,
