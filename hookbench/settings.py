@@ -150,6 +150,10 @@ class GateTable(Brokers, StreamShape, ConsumerName):
 
     moment: str = "before"
     announced: list[Path] | None = None
+    nats_monitor_url: str | None = None
+    nats_sync_interval: float | None = None
+    sample: int | None = None
+    settle: float = 5.0
     task_type: list[str] | None = None
     done_store: bool = False
 

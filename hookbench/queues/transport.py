@@ -96,6 +96,8 @@ class AppTransport:
         self.clock = clock or SystemClock()
         self._pulls: dict[str, StandingPull] = {}
         self._acks = ConfirmedAcks(client, self.clock) if measures.confirmed_acks else None
+        self.reads_only = False
+        """Whether streams are read without a consumer, see ``queues/reading.py``."""
 
     @classmethod
     async def connect(

@@ -150,9 +150,7 @@ async def test_late_publishes_are_looked_for_twice(gate):
 
 
 def test_a_way_that_there_is_not_is_named():
-    text = subprocess.run(
-        [*COMMAND, "gate", "--from=0", "--to=4"], capture_output=True, text=True, check=False
-    )
+    text = subprocess.run([*COMMAND, "gate", "0", "4"], capture_output=True, text=True, check=False)
     assert text.returncode == 2
     assert "no such transition or rollback" in text.stderr
 
