@@ -26,6 +26,7 @@ __all__ = [
     "TABLES",
     "Found",
     "GateTable",
+    "MigrateTable",
     "ProduceTable",
     "Settings",
     "WorkerTable",
@@ -91,6 +92,7 @@ class Process:
     nats_sync_interval: float | None = None
     phase: str | None = None
     phase_file: Path | None = None
+    phase_at: str | None = None
     measures: str = "none"
     ledger: Path | None = None
     writer: int = 0
@@ -159,18 +161,34 @@ class GateTable(Brokers, StreamShape, ConsumerName):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MigrateTable(Brokers, StreamShape, ConsumerName):
+    """``[migrate]``: what ``hookbench migrate`` takes, see its ``--help``."""
+
+    producers: list[str] | None = None
+    workers: list[str] | None = None
+    announced: list[Path] | None = None
+    progress: Path = Path("hookbench-migrate.json")
+    patience: float = 30.0
+    settle: float = 5.0
+    ledger: Path | None = None
+    writer: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(Brokers, StreamShape, ConsumerName, Process):
     """Everything that a file may say; what is shared first, then a table for each verb."""
 
     worker: WorkerTable = field(default_factory=WorkerTable)
     produce: ProduceTable = field(default_factory=ProduceTable)
     gate: GateTable = field(default_factory=GateTable)
+    migrate: MigrateTable = field(default_factory=MigrateTable)
 
 
 TABLES: dict[str, type[Any]] = {
     "worker": WorkerTable,
     "produce": ProduceTable,
     "gate": GateTable,
+    "migrate": MigrateTable,
 }
 """The verbs that have settings, and their tables."""
 

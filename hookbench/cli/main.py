@@ -23,7 +23,8 @@ from hookbench.cli import (
     hazards,
     hook,
     matrix,
-    move,
+    migrate,
+    phase,
     produce,
     proxy,
     reconcile,
@@ -99,7 +100,7 @@ app.command("soak")(soak.soak)
 app.command("sim")(sim.sim)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)
-app.command("move")(move.move)
+app.command("migrate")(migrate.migrate)
 app.command("worker")(worker.worker)
 app.command("capacity")(capacity.capacity)
 app.command("ceiling")(ceiling.ceiling)
@@ -110,6 +111,7 @@ app.command("scan")(scan.scan)
 app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(config.app, name="config")
+app.add_typer(phase.app, name="phase")
 app.add_typer(hook.app, name="hook")
 app.add_typer(dead.app, name="dead")
 app.add_typer(matrix.app, name="matrix")

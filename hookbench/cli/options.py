@@ -27,6 +27,7 @@ __all__ = [
     "NatsMonitorUrl",
     "NatsSyncInterval",
     "NatsUrl",
+    "PhaseAtOption",
     "PhaseFileOption",
     "PhaseOption",
     "Prefix",
@@ -114,6 +115,14 @@ PhaseOption = Annotated[
 ]
 PhaseFileOption = Annotated[
     Path | None, typer.Option("--phase-file", help="A file that holds the phase, watched.")
+]
+PhaseAtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--phase-at",
+        help="Where the phase is found, and followed: redis:KEY, nats:KEY or file:PATH; with a key"
+        " the process says there how it is.",
+    ),
 ]
 Prefix = Annotated[str, typer.Option(help="Prefix of the Redis keys.")]
 SubjectRoot = Annotated[str, typer.Option(help="Root of the NATS subjects.")]

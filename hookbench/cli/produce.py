@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hookbench.cli.following import followed, following
 from hookbench.cli.options import (
     ConfigFile,
     DuplicateWindow,
@@ -16,6 +17,7 @@ from hookbench.cli.options import (
     NatsMonitorUrl,
     NatsSyncInterval,
     NatsUrl,
+    PhaseAtOption,
     PhaseFileOption,
     PhaseOption,
     Prefix,
@@ -42,6 +44,7 @@ def produce(
     nats_sync_interval: NatsSyncInterval = None,
     phase: PhaseOption = None,
     phase_file: PhaseFileOption = None,
+    phase_at: PhaseAtOption = None,
     measures: MeasuresOption = "none",
     spool: Annotated[
         Path | None, typer.Option(help="File of the outbox, for the measure of that name.")
@@ -112,6 +115,8 @@ def produce(
     """
     import asyncio
 
+    import msgspec
+
     from hookbench.cancellation import cancel
     from hookbench.faults.hot_repository import HotSource
     from hookbench.faults.orders import OrderBook
@@ -136,7 +141,6 @@ def produce(
         nats_sync_interval_s=nats_sync_interval,
         redis_kind=parse_redis_kind(redis_queue),
         phase=parse_phase(phase) if phase is not None else None,
-        phase_file=phase_file,
         names=Names(prefix=prefix, subject_root=subject_root, stream=stream),
         stream=StreamSettings(
             storage=storage_of(storage),
@@ -163,12 +167,24 @@ def produce(
         resume=resume,
     )
     clock, book = FineClock(), OrderBook()
-    with open_ledger(ledger, "producer", writer) as recorder:
+    with (
+        open_ledger(ledger, "producer", writer) as recorder,
+        followed(
+            phase_at,
+            phase_file,
+            urls=(redis_url, nats_url),
+            names=settings.names,
+            stream=settings.stream,
+            clock=clock,
+        ) as (watched, follower),
+    ):
+        settings = msgspec.structs.replace(settings, phase_file=watched)
+        announce = announce_json if json else say
         generator = LoadGenerator(
             settings,
             clock=clock,
             ledger=recorder,
-            announce=announce_json if json else say,
+            announce=announce if follower is None else follower.listening(announce),
             wrap=None
             if fault_file is None
             else lambda tasks: OversizeSource(HotSource(tasks, book), book),
@@ -178,7 +194,8 @@ def produce(
             watching = [] if fault_file is None else [book.watch(fault_file, clock)]
             watchers = [asyncio.ensure_future(item) for item in watching]
             try:
-                await generator.run()
+                async with following(follower):
+                    await generator.run()
             finally:
                 await cancel(*watchers)
                 clock.close()

@@ -24,6 +24,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
         task_type: what a worker works on; empty for a producer.
         authority: where its done-store is: ``redis``, ``nats``, or empty for none.
         in_hand: tasks that a worker has in work, as far as it says so.
+        follows: the place of its phase, as ``live/places.py`` writes it; empty if it does not say.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str = ""
     authority: str = ""
     in_hand: int = 0
+    follows: str = ""
 
     def has(self, measure: str) -> bool:
         """Whether a measure is on in it."""

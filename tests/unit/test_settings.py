@@ -11,14 +11,15 @@ from dataclasses import fields
 import pytest
 
 from hookbench.cli.gate import gate
+from hookbench.cli.migrate import migrate
 from hookbench.cli.produce import produce
 from hookbench.cli.worker import worker
 from hookbench.errors import SettingError
 from hookbench.secrets import MaskingFormatter, redact
 from hookbench.settings import DEFAULT_ORIGIN, TABLES, Settings, find_settings, shown
 
-VERBS = {"worker": worker, "produce": produce, "gate": gate}
-NOT_SETTINGS = {"json", "config", "verbose"}
+VERBS = {"worker": worker, "produce": produce, "gate": gate, "migrate": migrate}
+NOT_SETTINGS = {"json", "config", "verbose", "execute", "back"}
 PASSWORD = "zq/xyzzy@2"  # noqa: S105 - as somebody writes it who does not percent-encode it
 
 
@@ -29,7 +30,7 @@ def options_of(verb):
     for name, item in inspect.signature(VERBS[verb]).parameters.items():
         kind, *more = typing.get_args(hints[name])
         described = more[0]
-        if type(described).__name__ != "OptionInfo" or described.hidden or name in NOT_SETTINGS:
+        if type(described).__name__ == "ArgumentInfo" or described.hidden or name in NOT_SETTINGS:
             continue
         found[name] = (kind, item.default)
     return found
