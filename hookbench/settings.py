@@ -29,6 +29,7 @@ __all__ = [
     "MigrateTable",
     "ProduceTable",
     "Settings",
+    "WatchTable",
     "WorkerTable",
     "find_settings",
     "read_file",
@@ -175,6 +176,14 @@ class MigrateTable(Brokers, StreamShape, ConsumerName):
 
 
 @dataclass(frozen=True, kw_only=True)
+class WatchTable(Brokers, ConsumerName):
+    """``[watch]``: what ``hookbench watch`` takes, see its ``--help``."""
+
+    every: float = 1.0
+    count: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(Brokers, StreamShape, ConsumerName, Process):
     """Everything that a file may say; what is shared first, then a table for each verb."""
 
@@ -182,6 +191,7 @@ class Settings(Brokers, StreamShape, ConsumerName, Process):
     produce: ProduceTable = field(default_factory=ProduceTable)
     gate: GateTable = field(default_factory=GateTable)
     migrate: MigrateTable = field(default_factory=MigrateTable)
+    watch: WatchTable = field(default_factory=WatchTable)
 
 
 TABLES: dict[str, type[Any]] = {
@@ -189,6 +199,7 @@ TABLES: dict[str, type[Any]] = {
     "produce": ProduceTable,
     "gate": GateTable,
     "migrate": MigrateTable,
+    "watch": WatchTable,
 }
 """The verbs that have settings, and their tables."""
 

@@ -36,6 +36,7 @@ from hookbench.cli import (
     sim,
     soak,
     trace,
+    watch,
     worker,
 )
 from hookbench.errors import HookbenchError
@@ -101,6 +102,7 @@ app.command("sim")(sim.sim)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)
 app.command("migrate")(migrate.migrate)
+app.command("watch")(watch.watch)
 app.command("worker")(worker.worker)
 app.command("capacity")(capacity.capacity)
 app.command("ceiling")(ceiling.ceiling)

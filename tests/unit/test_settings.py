@@ -13,12 +13,13 @@ import pytest
 from hookbench.cli.gate import gate
 from hookbench.cli.migrate import migrate
 from hookbench.cli.produce import produce
+from hookbench.cli.watch import watch
 from hookbench.cli.worker import worker
 from hookbench.errors import SettingError
 from hookbench.secrets import MaskingFormatter, redact
 from hookbench.settings import DEFAULT_ORIGIN, TABLES, Settings, find_settings, shown
 
-VERBS = {"worker": worker, "produce": produce, "gate": gate, "migrate": migrate}
+VERBS = {"worker": worker, "produce": produce, "gate": gate, "migrate": migrate, "watch": watch}
 NOT_SETTINGS = {"json", "config", "verbose", "execute", "back"}
 PASSWORD = "zq/xyzzy@2"  # noqa: S105 - as somebody writes it who does not percent-encode it
 
