@@ -152,6 +152,8 @@ class GateTable(Brokers, StreamShape, ConsumerName):
     """``[gate]``: what ``hookbench gate`` takes, see its ``--help``."""
 
     moment: str = "before"
+    producers: list[str] | None = None
+    workers: list[str] | None = None
     announced: list[Path] | None = None
     nats_monitor_url: str | None = None
     nats_sync_interval: float | None = None

@@ -44,6 +44,16 @@ def gate(
             help="What producers and workers printed with --json: files, or folders of *.jsonl.",
         ),
     ] = None,
+    producers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--producers",
+            help="A place that producers follow, redis:KEY or nats:KEY: what they say there.",
+        ),
+    ] = None,
+    workers: Annotated[
+        list[str] | None, typer.Option("--workers", help="A place that workers follow; likewise.")
+    ] = None,
     redis_url: RedisUrl = None,
     nats_url: NatsUrl = None,
     nats_monitor_url: NatsMonitorUrl = None,
@@ -93,6 +103,8 @@ def gate(
 
     hookbench gate nats_primary nats_only --moment between --done-store --json
 
+    hookbench gate dual_write dual_read --producers nats:producers --workers nats:worker-1
+
     hookbench gate dual_write dual_read --sample 500
     """
     import asyncio
@@ -100,8 +112,10 @@ def gate(
     from hookbench.cli.worker import choice, storage_of
     from hookbench.clock import SystemClock
     from hookbench.ids import system_entropy
+    from hookbench.live.boards import Boards
+    from hookbench.live.fleet import LiveFleet
     from hookbench.live.gate import SyncSettings, ask_gate, check_sample
-    from hookbench.migration.announcements import read_announced
+    from hookbench.live.places import parse_place
     from hookbench.migration.checks import GateBounds, Moment, Move
     from hookbench.migration.gates import conditions_of
     from hookbench.migration.phases import parse_phase
@@ -118,7 +132,11 @@ def gate(
     conditions_of(move)
     if sample is not None:
         check_sample(move)
-    announcements = None if announced is None else read_announced(announced)
+    places = {
+        "producer": [parse_place(text) for text in producers or ()],
+        "worker": [parse_place(text) for text in workers or ()],
+    }
+    listened = announced is not None or producers is not None or workers is not None
     clock = SystemClock()
     names = Names(prefix=prefix, subject_root=subject_root, stream=stream, consumer=consumer)
     settings = StreamSettings(
@@ -144,16 +162,21 @@ def gate(
             reads_only=True,
             sample=None if sample is None else Sample(count=sample, entropy=system_entropy()),
         )
+        boards = Boards(redis_url, nats_url, names, stream=settings, clock=clock, reads_only=True)
+        fleet = LiveFleet(places, boards, printed=announced or [], clock=clock, patience_s=0.0)
         try:
+            if listened:
+                await fleet.refresh()
             return await ask_gate(
                 survey,
                 move,
-                lambda: announcements,
+                lambda: fleet.announcements() if listened else None,
                 clock=clock,
                 bounds=GateBounds(settle_s=settle),
                 sync=SyncSettings(monitor_url=nats_monitor_url, interval_s=nats_sync_interval),
             )
         finally:
+            await boards.close()
             await survey.close()
             await stores.close()
 

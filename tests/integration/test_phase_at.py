@@ -38,6 +38,19 @@ def test_a_worker_follows_a_key_and_says_so_there(fleet, kind):
     worker.wait_for(followers, "its announcement")
     (said,) = followers().values()
     assert (said["role"], said["phase"]) == ("worker", "redis_only")
+    gate = subprocess.run(
+        [
+            *COMMAND, "gate", "redis_only", "dual_write", *fleet.arguments(),
+            f"--workers={place}", "--json",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )  # fmt: skip
+    checks = {item["name"]: item for item in json.loads(gate.stdout)["checks"]}
+    assert checks["homogeneous fleet"]["evidence"] == "1 workers, all in redis_only"
+    assert checks["no old producer"]["evidence"] == "no producer announced itself"
     assert "hookbench migrate" in phase(fleet, "set", place, "1", code=2)
     phase(fleet, "set", place, "dual_write", "--force")
     worker.wait_for(lambda: worker.latest("phase") == "dual_write", "the change")
