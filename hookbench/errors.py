@@ -26,6 +26,7 @@ __all__ = [
     "SettingError",
     "SpoolError",
     "TraceError",
+    "WriteRefusedError",
 ]
 
 
@@ -115,6 +116,10 @@ class FaultError(HookbenchError):
 
 class FaultTargetMissingError(FaultError):
     """What a fault is aimed at is not there: not yet, or not at the moment."""
+
+
+class WriteRefusedError(HookbenchError):
+    """Something would have written over a connection that is for reading alone."""
 
 
 class RepositoryError(HookbenchError):

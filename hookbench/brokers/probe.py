@@ -11,7 +11,6 @@ import msgspec
 import redis.asyncio as redis_asyncio
 from redis.exceptions import AuthenticationError, RedisError
 
-from hookbench.brokers.resolve import redact
 from hookbench.errors import (
     BrokerInUseError,
     BrokerUnreachableError,
@@ -20,6 +19,7 @@ from hookbench.errors import (
 )
 from hookbench.queues.addresses import nats_nodes, redis_nodes
 from hookbench.queues.redis_client import closed_is_never_sent
+from hookbench.secrets import redact, unreadable_url
 from hookbench.task import Names
 
 __all__ = [
@@ -93,7 +93,7 @@ async def _probe_redis_node(url: str) -> BrokerInfo:
             socket_connect_timeout=PROBE_TIMEOUT_S,
         )
     except ValueError as error:
-        raise SettingError(f"Redis URL {redact(url)!r}: {error}") from error
+        raise SettingError(unreadable_url("Redis", url)) from error
     closed_is_never_sent(client.connection_pool)
     try:
         info = await client.info("server")
@@ -124,11 +124,11 @@ async def read_nats_info(url: str) -> dict[str, Any]:
         SettingError: the URL is no NATS URL.
         BrokerUnreachableError: nothing answers, or what answers is no NATS server.
     """
-    parts = urlsplit(url if "//" in url else f"nats://{url}")
     try:
+        parts = urlsplit(url if "//" in url else f"nats://{url}")
         host, port = parts.hostname, parts.port or 4222
     except ValueError as error:
-        raise SettingError(f"NATS URL {redact(url)!r}: {error}") from error
+        raise SettingError(unreadable_url("NATS", url)) from error
     if parts.scheme not in ("nats", "tls") or not host:
         raise SettingError(f"NATS URL {redact(url)!r}: use nats://host:port")
     try:

@@ -28,12 +28,13 @@ from hookbench.brokers.classify import (
     classify_redis,
 )
 from hookbench.brokers.probe import read_nats_info
-from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE, redact
+from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
 from hookbench.queues.epochs import current_consumer
 from hookbench.queues.redis_client import closed_is_never_sent
 from hookbench.queues.transport import AppTransport
+from hookbench.secrets import redact, unreadable_url
 from hookbench.task import Names
 
 __all__ = [
@@ -226,7 +227,7 @@ def check_monitor_url(url: str) -> tuple[str, int]:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or _MONITOR_PORT
     except ValueError as error:
-        raise SettingError(f"NATS monitoring URL {redact(url)!r}: {error}") from error
+        raise SettingError(unreadable_url("NATS monitoring", url)) from error
     if parts.scheme != "http" or not host:
         raise SettingError(f"NATS monitoring URL {redact(url)!r}: use http://host:port")
     return host, port

@@ -7,9 +7,9 @@ import redis.asyncio as redis_asyncio
 from redis.exceptions import RedisError
 
 from hookbench.brokers.probe import PROBE_TIMEOUT_S
-from hookbench.brokers.resolve import redact
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError
 from hookbench.queues.addresses import redis_nodes
+from hookbench.secrets import redact
 
 __all__ = ["HEADROOM", "RedisMemory", "check_redis_memory", "read_redis_memory"]
 

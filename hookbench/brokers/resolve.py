@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from hookbench.errors import BrokerNotFoundError
+from hookbench.secrets import redact
 
 __all__ = [
     "NATS_MONITOR_URL_VARIABLE",
@@ -20,7 +21,6 @@ __all__ = [
     "REDIS_URL_VARIABLE",
     "Origin",
     "Resolved",
-    "redact",
     "resolve_nats",
     "resolve_redis",
 ]
@@ -56,11 +56,6 @@ class Resolved(msgspec.Struct, frozen=True, kw_only=True):
         if self.url is not None:
             return f"{self.kind} at {redact(self.url)}"
         return f"{self.kind}-server {self.version} ({self.origin})"
-
-
-def redact(url: str) -> str:
-    """The URL, or several separated by commas, without users and passwords."""
-    return re.sub(r",[^@/,]*@", ",***@", re.sub(r"//[^@/]*@", "//***@", url))
 
 
 def resolve_redis(url: str | None = None, *, env: Mapping[str, str] | None = None) -> Resolved:

@@ -121,8 +121,9 @@ def flush(
     from hookbench.clock import SystemClock
     from hookbench.githook.config import read_config
     from hookbench.githook.flush import Flush
+    from hookbench.secrets import log_to_stderr
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.WARNING)
     settings = read_config(config)
     if wait is not None:
         settings = dataclasses.replace(settings, flush_for_s=wait, linger_s=0.0)

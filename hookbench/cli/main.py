@@ -1,11 +1,14 @@
 """The ``hookbench`` command: verbs, and what exit codes mean."""
 
+import contextlib
 import errno
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Iterator
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from hookbench import __version__
 from hookbench.cli import (
@@ -13,13 +16,15 @@ from hookbench.cli import (
     capacity,
     ceiling,
     compare,
+    config,
     dead,
     doctor,
     gate,
     hazards,
     hook,
     matrix,
-    move,
+    migrate,
+    phase,
     produce,
     proxy,
     reconcile,
@@ -31,9 +36,11 @@ from hookbench.cli import (
     sim,
     soak,
     trace,
+    watch,
     worker,
 )
 from hookbench.errors import HookbenchError
+from hookbench.secrets import redact
 
 __all__ = [
     "EXIT_INTERNAL",
@@ -52,8 +59,31 @@ EXIT_UNKNOWN = 3
 EXIT_INTERNAL = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130
 
+
+@contextlib.contextmanager
+def _without_secrets() -> Iterator[None]:
+    """What is said of a wrong command line quotes it, and it may hold a URL with a password."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = redact(message)  # type: ignore[attr-defined]  # of a usage error
+        raise
+
+
+class _Root(TyperGroup):
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _without_secrets():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _without_secrets():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
     name="hookbench",
+    cls=_Root,
     help="Rehearse the migration of a job queue from Redis to NATS JetStream.",
     epilog="Exit codes: 0 valid, 1 invalid, 3 unknown, 2 usage or environment, 70 internal error.",
     no_args_is_help=True,
@@ -71,7 +101,8 @@ app.command("soak")(soak.soak)
 app.command("sim")(sim.sim)
 app.command("hazards")(hazards.hazards)
 app.command("gate")(gate.gate)
-app.command("move")(move.move)
+app.command("migrate")(migrate.migrate)
+app.command("watch")(watch.watch)
 app.command("worker")(worker.worker)
 app.command("capacity")(capacity.capacity)
 app.command("ceiling")(ceiling.ceiling)
@@ -81,6 +112,8 @@ app.command("proxy", hidden=True)(proxy.proxy)
 app.command("scan")(scan.scan)
 app.command("doctor")(doctor.doctor)
 app.add_typer(brokers.app, name="brokers")
+app.add_typer(config.app, name="config")
+app.add_typer(phase.app, name="phase")
 app.add_typer(hook.app, name="hook")
 app.add_typer(dead.app, name="dead")
 app.add_typer(matrix.app, name="matrix")
@@ -98,7 +131,7 @@ def main() -> None:
     try:
         app()
     except HookbenchError as error:
-        print(f"hookbench: {error}", file=sys.stderr)
+        print(f"hookbench: {redact(str(error))}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -114,6 +147,6 @@ def main() -> None:
 
 
 def _report_defect() -> NoReturn:
-    traceback.print_exc()
+    sys.stderr.write(redact(traceback.format_exc()))
     print("hookbench: internal error, please report it with the lines above", file=sys.stderr)
     sys.exit(EXIT_INTERNAL)

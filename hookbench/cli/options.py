@@ -17,6 +17,7 @@ from hookbench.brokers.resolve import (
 )
 
 __all__ = [
+    "ConfigFile",
     "ConsumerGroup",
     "DuplicateWindow",
     "FaultFile",
@@ -26,6 +27,7 @@ __all__ = [
     "NatsMonitorUrl",
     "NatsSyncInterval",
     "NatsUrl",
+    "PhaseAtOption",
     "PhaseFileOption",
     "PhaseOption",
     "Prefix",
@@ -43,9 +45,42 @@ __all__ = [
 
 Result = TypeVar("Result")
 
+
+def _use_settings(ctx: typer.Context, file: Path | None) -> Path | None:
+    """Let the settings of a verb be the defaults of its options, before those are looked at."""
+    from hookbench.settings import DEFAULT_ORIGIN, TABLES, find_settings
+
+    verb = ctx.info_name or ""
+    if ctx.resilient_parsing or verb not in TABLES:
+        return file
+    found = find_settings(file)[verb]
+    ctx.obj = found
+    ctx.default_map = {
+        key: _as_written(item.value) for key, item in found.items() if item.origin != DEFAULT_ORIGIN
+    }
+    return file
+
+
+def _as_written(value: Any) -> Any:
+    """As an option takes it."""
+    if isinstance(value, list):
+        return [str(item) for item in value]
+    return value if isinstance(value, bool) else str(value)
+
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        is_eager=True,
+        callback=_use_settings,
+        help="Settings: a TOML file [HOOKBENCH_CONFIG, or hookbench.toml in this folder].",
+    ),
+]
+
 RedisUrl = Annotated[
     str | None,
-    typer.Option("--redis-url", envvar=REDIS_URL_VARIABLE, help="A Redis of yours."),
+    typer.Option("--redis-url", "--redis", envvar=REDIS_URL_VARIABLE, help="A Redis of yours."),
 ]
 RedisQueueOption = Annotated[
     str,
@@ -57,7 +92,7 @@ RedisQueueOption = Annotated[
 ]
 NatsUrl = Annotated[
     str | None,
-    typer.Option("--nats-url", envvar=NATS_URL_VARIABLE, help="A NATS server of yours."),
+    typer.Option("--nats-url", "--nats", envvar=NATS_URL_VARIABLE, help="A NATS server of yours."),
 ]
 NatsMonitorUrl = Annotated[
     str | None,
@@ -80,6 +115,14 @@ PhaseOption = Annotated[
 ]
 PhaseFileOption = Annotated[
     Path | None, typer.Option("--phase-file", help="A file that holds the phase, watched.")
+]
+PhaseAtOption = Annotated[
+    str | None,
+    typer.Option(
+        "--phase-at",
+        help="Where the phase is found, and followed: redis:KEY, nats:KEY or file:PATH; with a key"
+        " the process says there how it is.",
+    ),
 ]
 Prefix = Annotated[str, typer.Option(help="Prefix of the Redis keys.")]
 SubjectRoot = Annotated[str, typer.Option(help="Root of the NATS subjects.")]

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from hookbench.cli.following import followed, following
 from hookbench.cli.options import (
+    ConfigFile,
     DuplicateWindow,
     FaultFile,
     JsonOutput,
@@ -15,6 +17,7 @@ from hookbench.cli.options import (
     NatsMonitorUrl,
     NatsSyncInterval,
     NatsUrl,
+    PhaseAtOption,
     PhaseFileOption,
     PhaseOption,
     Prefix,
@@ -41,6 +44,7 @@ def produce(
     nats_sync_interval: NatsSyncInterval = None,
     phase: PhaseOption = None,
     phase_file: PhaseFileOption = None,
+    phase_at: PhaseAtOption = None,
     measures: MeasuresOption = "none",
     spool: Annotated[
         Path | None, typer.Option(help="File of the outbox, for the measure of that name.")
@@ -99,6 +103,7 @@ def produce(
     ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
     writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
     fault_file: FaultFile = None,
+    config: ConfigFile = None,  # noqa: ARG001 - its callback has used it
     json: JsonOutput = False,
 ) -> None:
     """Offer tasks, until all are sent or SIGTERM or Ctrl-C.
@@ -109,6 +114,8 @@ def produce(
     --redis-url redis://127.0.0.1:6379 --nats-url nats://127.0.0.1:4222
     """
     import asyncio
+
+    import msgspec
 
     from hookbench.cancellation import cancel
     from hookbench.faults.hot_repository import HotSource
@@ -122,10 +129,11 @@ def produce(
     from hookbench.migration.publishing import PublishPatience
     from hookbench.queues.jetstream import StreamSettings
     from hookbench.queues.redis_kind import parse_redis_kind
+    from hookbench.secrets import log_to_stderr
     from hookbench.task import Names
 
     number, parts = _parse_part(part)
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.WARNING)
     settings = GeneratorSettings(
         redis_url=redis_url,
         nats_url=nats_url,
@@ -133,7 +141,6 @@ def produce(
         nats_sync_interval_s=nats_sync_interval,
         redis_kind=parse_redis_kind(redis_queue),
         phase=parse_phase(phase) if phase is not None else None,
-        phase_file=phase_file,
         names=Names(prefix=prefix, subject_root=subject_root, stream=stream),
         stream=StreamSettings(
             storage=storage_of(storage),
@@ -160,12 +167,24 @@ def produce(
         resume=resume,
     )
     clock, book = FineClock(), OrderBook()
-    with open_ledger(ledger, "producer", writer) as recorder:
+    with (
+        open_ledger(ledger, "producer", writer) as recorder,
+        followed(
+            phase_at,
+            phase_file,
+            urls=(redis_url, nats_url),
+            names=settings.names,
+            stream=settings.stream,
+            clock=clock,
+        ) as (watched, follower),
+    ):
+        settings = msgspec.structs.replace(settings, phase_file=watched)
+        announce = announce_json if json else say
         generator = LoadGenerator(
             settings,
             clock=clock,
             ledger=recorder,
-            announce=announce_json if json else say,
+            announce=announce if follower is None else follower.listening(announce),
             wrap=None
             if fault_file is None
             else lambda tasks: OversizeSource(HotSource(tasks, book), book),
@@ -175,7 +194,8 @@ def produce(
             watching = [] if fault_file is None else [book.watch(fault_file, clock)]
             watchers = [asyncio.ensure_future(item) for item in watching]
             try:
-                await generator.run()
+                async with following(follower):
+                    await generator.run()
             finally:
                 await cancel(*watchers)
                 clock.close()

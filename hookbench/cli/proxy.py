@@ -32,8 +32,9 @@ def proxy(
     from hookbench.errors import FaultError
     from hookbench.faults.wire.model import LinkSettings
     from hookbench.faults.wire.proxy import Proxy
+    from hookbench.secrets import log_to_stderr
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.WARNING)
     names = name or protocol
     if not len(listen) == len(upstream) == len(protocol) == len(names):
         raise FaultError(

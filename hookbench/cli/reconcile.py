@@ -63,9 +63,10 @@ def reconcile(
     from hookbench.migration.reconciliation import ReconcileSettings
     from hookbench.queues.connections import Connections
     from hookbench.queues.jetstream import StreamSettings
+    from hookbench.secrets import log_to_stderr
     from hookbench.task import Names, check_task_type
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(logging.WARNING)
     names = Names(prefix=prefix, subject_root=subject_root, stream=stream)
     connections = Connections(
         redis_url=redis_url,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from hookbench.cli.following import followed, following
 from hookbench.cli.options import (
+    ConfigFile,
     ConsumerGroup,
     DuplicateWindow,
     FaultFile,
@@ -20,6 +22,7 @@ from hookbench.cli.options import (
     NatsMonitorUrl,
     NatsSyncInterval,
     NatsUrl,
+    PhaseAtOption,
     PhaseFileOption,
     PhaseOption,
     Prefix,
@@ -35,6 +38,7 @@ from hookbench.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from hookbench.live.follow import Follower
     from hookbench.worker.service import WorkerService
 
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -50,6 +54,7 @@ def worker(
     nats_sync_interval: NatsSyncInterval = None,
     phase: PhaseOption = None,
     phase_file: PhaseFileOption = None,
+    phase_at: PhaseAtOption = None,
     handler: Annotated[str, typer.Option(help="What to do: noop, sleep, fail, git.")] = "noop",
     sleep_ms: Annotated[float, typer.Option(help="Service time of the sleep handler.")] = 5.0,
     origins: Annotated[Path | None, typer.Option(help="git: root of what is pushed.")] = None,
@@ -146,6 +151,7 @@ def worker(
     ] = None,
     fault_file: FaultFile = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every task.")] = False,
+    config: ConfigFile = None,  # noqa: ARG001 - its callback has used it
     json: JsonOutput = False,
 ) -> None:
     """Take tasks from the queue of a phase and work on them, until SIGTERM or Ctrl-C.
@@ -169,6 +175,7 @@ def worker(
     from hookbench.migration.phases import AckMode, parse_phase
     from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
     from hookbench.queues.redis_kind import parse_redis_kind
+    from hookbench.secrets import log_to_stderr
     from hookbench.task import Names, check_task_type
     from hookbench.worker.claims import ClaimSettings
     from hookbench.worker.handlers.effect import EffectHandler
@@ -177,10 +184,7 @@ def worker(
     from hookbench.worker.retries import NakDelays
     from hookbench.worker.service import WorkerService, WorkerSettings
 
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    log_to_stderr(logging.INFO if verbose else logging.WARNING)
     clock = SystemClock()
     chosen = parse_measures(measures)
     if ack is not None:
@@ -193,7 +197,6 @@ def worker(
         nats_sync_interval_s=nats_sync_interval,
         redis_kind=parse_redis_kind(redis_queue),
         phase=parse_phase(phase) if phase is not None else None,
-        phase_file=phase_file,
         names=Names(prefix=prefix, subject_root=subject_root, stream=stream, consumer=consumer),
         task_type=",".join(check_task_type(item.strip()) for item in task_type.split(",")),
         block_timeout_secs=block_timeout,
@@ -221,7 +224,17 @@ def worker(
     with (
         open_ledger(ledger, "worker", writer) as recorder,
         _open_effects(effects, writer, clock) as store,
+        followed(
+            phase_at,
+            phase_file,
+            urls=(redis_url, nats_url),
+            names=settings.names,
+            stream=settings.stream,
+            clock=clock,
+        ) as (watched, follower),
     ):
+        settings = msgspec.structs.replace(settings, phase_file=watched)
+        announce = announce_json if json else say
         dying = DyingRecorder(recorder or NullRecorder())
         if store is not None:
             synthetic = EffectHandler(store, synthetic, recorder=dying)
@@ -237,14 +250,18 @@ def worker(
             clock=clock,
             ledger=recorder,
             recorder=dying if die_file is not None else recorder,
-            announce=announce_json if json else say,
+            announce=announce if follower is None else follower.listening(announce),
         )
 
-        run_until_signal(partial(_serve, service, watching), service.request_stop)
+        run_until_signal(partial(_serve, service, watching, follower), service.request_stop)
 
 
-async def _serve(service: "WorkerService", watching: list[Coroutine[Any, Any, None]]) -> None:
-    """Run a worker, and beside it what looks for faults."""
+async def _serve(
+    service: "WorkerService",
+    watching: list[Coroutine[Any, Any, None]],
+    follower: "Follower | None",
+) -> None:
+    """Run a worker, and beside it what follows its phase and what looks for faults."""
     import asyncio
 
     from hookbench.cancellation import cancel
@@ -253,7 +270,8 @@ async def _serve(service: "WorkerService", watching: list[Coroutine[Any, Any, No
     collect_seldom()
     watchers = [asyncio.ensure_future(item) for item in watching]
     try:
-        await service.run()
+        async with following(follower):
+            await service.run()
     finally:
         await cancel(*watchers)
 

@@ -61,6 +61,9 @@ class _BenchFleet:
             item.name for item in self.announcements() if item.role == role and item.phase != phase
         ]
 
+    async def refresh(self) -> None:
+        """They are polled when they are asked."""
+
     def announcements(self) -> list[Announcement]:
         """Of all that are there; a producer of this process cannot but say where it is."""
         self._bench.fleet.poll()

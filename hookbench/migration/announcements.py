@@ -29,6 +29,7 @@ def announcement_of(name: str, role: str, said: Mapping[str, Any]) -> Announceme
         measures=str(said.get("measures", "none")),
         task_type=str(said.get("task_type", "")) if role == "worker" else "",
         authority=str(said.get("authority", "")),
+        follows=str(said.get("follows", "")),
     )
 
 

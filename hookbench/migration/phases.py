@@ -132,6 +132,10 @@ class PhaseFile:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def exists(self) -> bool:
+        """Whether there is a phase already."""
+        return self.path.exists()
+
     def write(self, index: int, phase: Phase) -> None:
         """Make ``phase`` the current one."""
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")

@@ -24,6 +24,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
         task_type: what a worker works on; empty for a producer.
         authority: where its done-store is: ``redis``, ``nats``, or empty for none.
         in_hand: tasks that a worker has in work, as far as it says so.
+        follows: the place of its phase, as ``live/places.py`` writes it; empty if it does not say.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str = ""
     authority: str = ""
     in_hand: int = 0
+    follows: str = ""
 
     def has(self, measure: str) -> bool:
         """Whether a measure is on in it."""
@@ -49,6 +51,9 @@ class RedisView(msgspec.Struct, frozen=True, kw_only=True):
         letters: dead letters that Redis holds.
         types: task types that have an entry.
         whole: whether all entries were read; else there were more than a survey reads.
+        held: entries of all lists, of which a sample has some.
+        sampled: whether only a sample was read, as was asked for.
+        largest, largest_bytes: the task that takes most, and how much that is.
         used_bytes: memory in use.
         max_bytes: ``maxmemory``, 0 for none.
         policy: what Redis does when it is full.
@@ -60,6 +65,10 @@ class RedisView(msgspec.Struct, frozen=True, kw_only=True):
     letters: int = 0
     types: frozenset[str] = frozenset()
     whole: bool = True
+    held: int = 0
+    sampled: bool = False
+    largest: uuid.UUID | None = None
+    largest_bytes: int = 0
     used_bytes: int = 0
     max_bytes: int = 0
     policy: str = "noeviction"
@@ -77,6 +86,7 @@ class ConsumerView(msgspec.Struct, frozen=True, kw_only=True):
         task_type: by its filter; empty for one that takes every subject.
         pending: tasks that it has not delivered.
         ack_pending: deliveries that it waits for.
+        max_ack_pending: how many of these it allows; 0 or less for no bound.
         redelivered: of these, those that were delivered more than once.
         ack_floor: everything up to this sequence is acknowledged.
         delivered: highest sequence that it has delivered.
@@ -86,6 +96,7 @@ class ConsumerView(msgspec.Struct, frozen=True, kw_only=True):
     task_type: str = ""
     pending: int = 0
     ack_pending: int = 0
+    max_ack_pending: int = 0
     redelivered: int = 0
     ack_floor: int = 0
     delivered: int = 0
@@ -105,6 +116,8 @@ class NatsView(msgspec.Struct, frozen=True, kw_only=True):
         consumers: durable ones, of each task type the newest.
         drift: settings that differ from what is wanted, one text each.
         whole: whether all entries were read.
+        sampled: see ``RedisView``.
+        max_payload_bytes: what the server takes; 0 where it was not asked.
     """
 
     exists: bool = True
@@ -120,6 +133,8 @@ class NatsView(msgspec.Struct, frozen=True, kw_only=True):
     consumers: tuple[ConsumerView, ...] = ()
     drift: tuple[str, ...] = ()
     whole: bool = True
+    sampled: bool = False
+    max_payload_bytes: int = 0
 
     @property
     def ids(self) -> frozenset[uuid.UUID]:

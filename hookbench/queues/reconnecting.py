@@ -18,9 +18,9 @@ from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.nats_frames import FrameParser, Listener, Message
 from hookbench.queues.nats_requests import Requests
 
-__all__ = ["ReconnectingClient", "connect_client", "subscribe_at_once"]
+__all__ = ["WEB_SOCKET", "ReconnectingClient", "connect_client", "subscribe_at_once"]
 
-_WEB_SOCKET = "ws"
+WEB_SOCKET = "ws"
 _SENDS = (Client.CONNECTED, Client.DRAINING_SUBS)
 
 
@@ -200,7 +200,7 @@ async def connect_client(servers: str | list[str], **options: Any) -> Client:
         options: as of ``nats.connect``.
     """
     first = servers if isinstance(servers, str) else servers[0]
-    client = Client() if first.startswith(_WEB_SOCKET) else ReconnectingClient()
+    client = Client() if first.startswith(WEB_SOCKET) else ReconnectingClient()
     await client.connect(servers, **options)
     return client
 

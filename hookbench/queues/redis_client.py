@@ -14,6 +14,7 @@ from hookbench.errors import (
 from hookbench.queues.addresses import CLUSTER_SCHEME, REPLICA_SCHEME
 from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.redis_errors import NeverSentError
+from hookbench.secrets import unreadable_url
 
 __all__ = [
     "ClosedForGood",
@@ -343,7 +344,7 @@ def connect_redis(
         else:
             pool = ClosedForGood.from_url(url, **options)
     except ValueError as error:
-        raise SettingError(f"Redis URL {url!r}: {error}") from error
+        raise SettingError(unreadable_url("Redis", url)) from error
     # The stream commands answer in another shape under RESP3, which a URL may ask for.
     pool.connection_kwargs["protocol"] = 2
     if not pipelined:

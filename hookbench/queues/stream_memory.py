@@ -15,7 +15,7 @@ from hookbench.queues.stream_windows import Stored, read_windows
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload
 
-__all__ = ["SeenEntry", "StreamMemory"]
+__all__ = ["SeenEntry", "StreamMemory", "seen_entry"]
 
 
 class SeenEntry(NamedTuple):
@@ -69,7 +69,7 @@ class StreamMemory:
         )
         async with contextlib.aclosing(reading) as windows:
             async for window in windows:
-                found = [_seen(item) for item in window]
+                found = [seen_entry(item) for item in window]
                 if last is not None and found[0] != last:
                     return False
                 last = None
@@ -79,7 +79,8 @@ class StreamMemory:
         return last is None
 
 
-def _seen(item: Stored) -> SeenEntry:
+def seen_entry(item: Stored) -> SeenEntry:
+    """What is kept of a message."""
     return SeenEntry(
         sequence=item.sequence,
         task_type=item.subject.rpartition(".")[2],

@@ -1,12 +1,11 @@
 """Reads a stream from outside, window by window, and leaves its consumers alone.
 
 It is read through a consumer of its own that acknowledges nothing and that the server removes by
-itself when nobody asks it any more.
+itself when nobody asks it any more; over a connection that only reads, by single gets.
 """
 
 import contextlib
 from collections.abc import AsyncGenerator
-from typing import NamedTuple
 
 import nats.errors
 import nats.js.errors
@@ -16,6 +15,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S
 from hookbench.errors import BrokerUnreachableError
+from hookbench.queues.stream_gets import Stored, read_by_gets
 from hookbench.queues.transport import AppTransport
 
 __all__ = ["WINDOW", "Stored", "read_windows"]
@@ -26,22 +26,6 @@ _INACTIVE_S = 30.0
 _FETCH_S = 5.0
 _SILENT = 3
 """Fetches without an answer, one after the other, after which the rest is out of reach."""
-
-
-class Stored(NamedTuple):
-    """One message of a stream.
-
-    Attributes:
-        sequence: in the stream.
-        subject: that it was published to.
-        stored_ns: when the stream took it, by the server's wall clock.
-        payload: the bytes.
-    """
-
-    sequence: int
-    subject: str
-    stored_ns: int
-    payload: bytes
 
 
 async def read_windows(
@@ -66,6 +50,12 @@ async def read_windows(
     Raises:
         BrokerUnreachableError: the server does not answer, or not to the end.
     """
+    if transport.reads_only:
+        gets = read_by_gets(transport, stream, subject=subject, first=first_sequence, window=window)
+        async with contextlib.aclosing(gets):
+            async for found in gets:
+                yield found
+        return
     name = f"hook-look-{transport.client.new_inbox().rpartition('.')[2]}"
     config = ConsumerConfig(
         name=name,

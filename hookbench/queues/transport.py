@@ -34,6 +34,7 @@ from hookbench.queues.nats_message import ACK_TIMEOUT_S, NatsMessage
 from hookbench.queues.reconnecting import ReconnectingClient, connect_client
 from hookbench.queues.standing_pull import StandingPull
 from hookbench.queues.stream_publisher import StreamPublisher
+from hookbench.secrets import redact, unreadable_url
 from hookbench.task import Names, task_id_of
 
 __all__ = [
@@ -95,6 +96,8 @@ class AppTransport:
         self.clock = clock or SystemClock()
         self._pulls: dict[str, StandingPull] = {}
         self._acks = ConfirmedAcks(client, self.clock) if measures.confirmed_acks else None
+        self.reads_only = False
+        """Whether streams are read without a consumer, see ``queues/reading.py``."""
 
     @classmethod
     async def connect(
@@ -137,11 +140,11 @@ class AppTransport:
             raise_if_cancelled()
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BrokerUnreachableError(
-                f"NATS at {url} does not answer ({type(error).__name__}): start it or give another"
-                " URL with --nats-url or HOOKBENCH_NATS_URL"
+                f"NATS at {redact(url)} does not answer ({type(error).__name__}): start it or give"
+                " another URL with --nats-url or HOOKBENCH_NATS_URL"
             ) from error
         except ValueError as error:
-            raise SettingError(f"NATS URL {url!r}: {error}") from error
+            raise SettingError(unreadable_url("NATS", url)) from error
         return cls(
             client,
             names=names,

@@ -9,6 +9,7 @@ from hookbench.migration.records import Unmoved, catch_up, find_unmoved
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.kv_bucket import ensure_bucket
 from hookbench.queues.kv_done_store import KvDoneStore
+from hookbench.queues.reading import connect_reading_nats, connect_reading_redis
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.replica_wait import replicas_of
@@ -140,6 +141,7 @@ class OpenedStores:
         names: of the queue.
         stream: settings of the hook stream.
         clock: of leases.
+        reads_only: over connections that refuse to write.
     """
 
     def __init__(
@@ -150,12 +152,15 @@ class OpenedStores:
         *,
         stream: StreamSettings,
         clock: Clock,
+        reads_only: bool = False,
     ) -> None:
+        connect = connect_reading_redis if reads_only else connect_redis
+        self._reads_only = reads_only
         self._nats_url = nats_url
         self._names = names
         self._stream = stream
         self._clock = clock
-        self._redis = connect_redis(redis_url) if redis_url else None
+        self._redis = connect(redis_url) if redis_url else None
         self._replicas = replicas_of(redis_url)
         self._transport: AppTransport | None = None
         self._both: BothStores | None = None
@@ -163,7 +168,8 @@ class OpenedStores:
     async def _open(self) -> BothStores:
         if self._both is None:
             if self._nats_url:
-                self._transport = await AppTransport.connect(
+                connect = connect_reading_nats if self._reads_only else AppTransport.connect
+                self._transport = await connect(
                     self._nats_url, names=self._names, clock=self._clock
                 )
             self._both = BothStores(

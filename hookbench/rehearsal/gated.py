@@ -42,6 +42,10 @@ __all__ = [
 class AskedFleet(FleetControl, Protocol):
     """Processes that also say what they are."""
 
+    async def refresh(self) -> None:
+        """Ask them again, where they have to be asked."""
+        ...
+
     def announcements(self) -> list[Announcement]:
         """Of all that run, and have said it."""
         ...
@@ -88,6 +92,9 @@ class FleetPhases:
             for member in self._members(role)
             if (member.said.get("index"), member.said.get("phase")) != wanted
         ]
+
+    async def refresh(self) -> None:
+        """They are polled when they are asked."""
 
     def announcements(self) -> list[Announcement]:
         """Of producers, workers and hooks."""
@@ -205,6 +212,7 @@ class GatedChanges:
         survey, mover = await self._open()
 
         async def ask(move: Move, earlier_sequence: int) -> GateAnswer:
+            await fleet.refresh()
             snapshot = await survey.look(
                 fleet.announcements(),
                 earlier_sequence=earlier_sequence,

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-from hookbench.brokers.resolve import redact
 from hookbench.cancellation import cancel, raise_if_cancelled
 from hookbench.clock import Clock
 from hookbench.errors import BrokerUnreachableError, HookbenchError
@@ -39,6 +38,7 @@ from hookbench.results.store import (
     create_run,
     write_aside,
 )
+from hookbench.secrets import redact
 
 __all__ = ["Rehearsal"]
 

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+import msgspec
 import nats.errors
 import nats.js.errors
 
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_MS, Clock
 from hookbench.errors import BrokerUnreachableError, ConfigDriftError, HookbenchError
+from hookbench.ids import Entropy
 from hookbench.migration.records import Unmoved
 from hookbench.migration.snapshot import (
     NEVER,
@@ -24,9 +26,11 @@ from hookbench.queues.authority import Authority
 from hookbench.queues.epochs import consumer_drift
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_stream
 from hookbench.queues.moving import AreDone, newest_consumers
+from hookbench.queues.reading import connect_reading_nats, connect_reading_redis
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_lists import RedisLists
 from hookbench.queues.stream_memory import StreamMemory
+from hookbench.queues.stream_sample import sample_stream
 from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload
 from hookbench.task import KNOWN_TASK_TYPES, Names
@@ -38,7 +42,7 @@ from hookbench.worker.letters import (
     read_letters,
 )
 
-__all__ = ["BrokerSurvey", "FindUnmoved"]
+__all__ = ["BrokerSurvey", "FindUnmoved", "Sample"]
 
 MAX_TASKS = 1_000_000
 """Entries that are read of a list and of the stream; with more the survey is not whole."""
@@ -50,6 +54,13 @@ class FindUnmoved(Protocol):
     async def __call__(self, target: Authority, *, whole: bool) -> Unmoved:
         """Which of the other store that one does not know, by all or by what changed last."""
         ...
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of a list and of the stream is read, and what decides where."""
+
+    count: int
+    entropy: Entropy
 
 
 class BrokerSurvey:
@@ -65,6 +76,8 @@ class BrokerSurvey:
         unmoved: which records one done-store has and the other one has not; ``None`` where there
             are not both.
         task_types: whose lists are looked at.
+        reads_only: over connections that refuse to write, and make no consumer.
+        sample: how much is read; ``None`` for everything.
     """
 
     def __init__(
@@ -79,8 +92,13 @@ class BrokerSurvey:
         are_done: AreDone | None = None,
         unmoved: FindUnmoved | None = None,
         task_types: Sequence[str] = KNOWN_TASK_TYPES,
+        reads_only: bool = False,
+        sample: Sample | None = None,
     ) -> None:
-        self._redis: RedisClient | None = connect_redis(redis_url) if redis_url else None
+        self._sample = sample
+        connect = connect_reading_redis if reads_only else connect_redis
+        self._reads_only = reads_only
+        self._redis: RedisClient | None = connect(redis_url) if redis_url else None
         self._nats_url = nats_url
         self._names = names
         self._clock = clock
@@ -126,7 +144,7 @@ class BrokerSurvey:
         except HookbenchError as error:
             problems["redis"] = str(error)
         try:
-            nats_view = await self._look_at_nats()
+            nats_view = await self._look_at_nats(redis)
         except HookbenchError as error:
             problems["nats"] = str(error)
         raise_if_cancelled()
@@ -151,11 +169,16 @@ class BrokerSurvey:
             raise BrokerUnreachableError("no Redis URL was given")
         lists = RedisLists(self._redis, self._names, self._task_types)
         memory = await lists.memory()
+        held: Counter[str] = Counter()
+        entries = lists.entries(MAX_TASKS)
+        if self._sample is not None:
+            entries = lists.sampled_entries(self._sample.count, self._sample.entropy, held)
+        largest: tuple[int, uuid.UUID | None] = (0, None)
         ids: dict[str, list[uuid.UUID]] = {"pending": [], "work": []}
         read: Counter[str] = Counter()
         types: set[str] = set()
         junk = 0
-        async for entry in lists.entries(MAX_TASKS):
+        async for entry in entries:
             read[entry.key] += 1
             types.add(entry.task_type)
             task_id = id_of_payload(entry.payload)
@@ -163,6 +186,10 @@ class BrokerSurvey:
                 junk += 1
                 continue
             ids[entry.kind].append(task_id)
+            if len(entry.payload) > largest[0]:
+                largest = len(entry.payload), task_id
+        if self._sample is None:
+            held = read
         return RedisView(
             pending=tuple(ids["pending"]),
             work=tuple(ids["work"]),
@@ -170,6 +197,10 @@ class BrokerSurvey:
             letters=await lists.letters(),
             types=frozenset(types),
             whole=all(count < MAX_TASKS for count in read.values()),
+            held=held.total(),
+            sampled=read.total() < held.total(),
+            largest=largest[1],
+            largest_bytes=largest[0],
             used_bytes=memory.used_bytes,
             max_bytes=memory.max_bytes,
             policy=memory.policy,
@@ -179,22 +210,29 @@ class BrokerSurvey:
         if self._transport is None:
             if not self._nats_url:
                 raise BrokerUnreachableError("no NATS URL was given")
-            self._transport = await AppTransport.connect(
-                self._nats_url, names=self._names, clock=self._clock
-            )
+            connect = connect_reading_nats if self._reads_only else AppTransport.connect
+            self._transport = await connect(self._nats_url, names=self._names, clock=self._clock)
         if not self._transport.client.is_connected:
             raise BrokerUnreachableError("NATS is not connected (reconnecting)")
         return self._transport
 
-    async def _look_at_nats(self) -> NatsView:
+    async def _look_at_nats(self, redis: RedisView | None) -> NatsView:
         transport = await self._nats()
         try:
             info = await transport.jetstream.stream_info(self._names.stream)
         except nats.js.errors.NotFoundError:
-            return NatsView(exists=False)
+            return NatsView(exists=False, max_payload_bytes=transport.max_payload_bytes)
         except (nats.errors.Error, TimeoutError) as error:
             raise BrokerUnreachableError(f"stream {self._names.stream}: {error!r}") from error
-        entries = await self._memory.read(transport, info, limit=MAX_TASKS)
+        consumers = await self._consumers(transport)
+        if self._sample is None:
+            entries = await self._memory.read(transport, info, limit=MAX_TASKS)
+        else:
+            floors = [item.ack_floor for item in consumers]
+            wanted = frozenset[uuid.UUID]() if redis is None else redis.ids
+            entries = await sample_stream(
+                transport, info, count=self._sample.count, beyond=floors, wanted=wanted
+            )
         sequences: dict[uuid.UUID, int] = {}
         task_types: dict[uuid.UUID, str] = {}
         for item in entries:
@@ -212,9 +250,11 @@ class BrokerSurvey:
             max_bytes=config.max_bytes or 0,
             max_age_s=config.max_age or 0.0,
             last_sequence=info.state.last_seq,
-            consumers=await self._consumers(transport),
+            consumers=consumers,
             drift=await self._drift(transport),
             whole=len(entries) < MAX_TASKS,
+            sampled=len(entries) < info.state.messages and self._sample is not None,
+            max_payload_bytes=transport.max_payload_bytes,
         )
 
     async def _consumers(self, transport: AppTransport) -> tuple[ConsumerView, ...]:
@@ -224,6 +264,7 @@ class BrokerSurvey:
                 task_type=subject.rpartition(".")[2].strip(">*"),
                 pending=info.num_pending or 0,
                 ack_pending=info.num_ack_pending or 0,
+                max_ack_pending=info.config.max_ack_pending or 0,
                 redelivered=info.num_redelivered or 0,
                 ack_floor=info.ack_floor.stream_seq if info.ack_floor else 0,
                 delivered=info.delivered.stream_seq if info.delivered else 0,

@@ -33,7 +33,7 @@ class Gate:
     def ask(self, *more, code, source="dual_write", target="dual_read"):
         done = subprocess.run(
             [
-                *COMMAND, "gate", f"--from={source}", f"--to={target}",
+                *COMMAND, "gate", source, target,
                 f"--redis-url={self.redis_url}", f"--nats-url={self.nats_url}",
                 f"--prefix={self.names.prefix}", f"--subject-root={self.names.subject_root}",
                 f"--stream={self.names.stream}", "--storage=memory", *more,
@@ -150,9 +150,7 @@ async def test_late_publishes_are_looked_for_twice(gate):
 
 
 def test_a_way_that_there_is_not_is_named():
-    text = subprocess.run(
-        [*COMMAND, "gate", "--from=0", "--to=4"], capture_output=True, text=True, check=False
-    )
+    text = subprocess.run([*COMMAND, "gate", "0", "4"], capture_output=True, text=True, check=False)
     assert text.returncode == 2
     assert "no such transition or rollback" in text.stderr
 

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from hookbench.brokers.resolve import redact
 from hookbench.results.store import load_manifest, resolve_run
+from hookbench.secrets import redact
 from tests.integration.conftest import COMMAND
 from tests.integration.test_rehearsal import processes_of
 

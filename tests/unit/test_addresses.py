@@ -2,9 +2,9 @@
 
 import pytest
 
-from hookbench.brokers.resolve import redact
 from hookbench.errors import SettingError
 from hookbench.queues.addresses import nats_nodes, redis_nodes
+from hookbench.secrets import redact
 
 
 @pytest.mark.parametrize(

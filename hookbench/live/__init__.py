@@ -1,0 +1,1 @@
+"""Gates, transitions and a look at the queues, on brokers that somebody else runs."""
