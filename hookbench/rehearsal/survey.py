@@ -3,7 +3,7 @@
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import nats.errors
 import nats.js.errors
@@ -21,10 +21,10 @@ from hookbench.migration.snapshot import (
     Snapshot,
 )
 from hookbench.queues.authority import Authority
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.epochs import consumer_drift
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_stream
 from hookbench.queues.moving import AreDone, newest_consumers
-from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_lists import RedisLists
 from hookbench.queues.stream_memory import StreamMemory
 from hookbench.queues.transport import AppTransport
@@ -37,6 +37,9 @@ from hookbench.worker.letters import (
     RedisLetterBox,
     read_letters,
 )
+
+if TYPE_CHECKING:
+    from hookbench.queues.redis_client import RedisClient
 
 __all__ = ["BrokerSurvey", "FindUnmoved"]
 
@@ -65,6 +68,7 @@ class BrokerSurvey:
         unmoved: which records one done-store has and the other one has not; ``None`` where there
             are not both.
         task_types: whose lists are looked at.
+        dialer: opens the connections.
     """
 
     def __init__(
@@ -79,8 +83,10 @@ class BrokerSurvey:
         are_done: AreDone | None = None,
         unmoved: FindUnmoved | None = None,
         task_types: Sequence[str] = KNOWN_TASK_TYPES,
+        dialer: Dialer = NETWORK,
     ) -> None:
-        self._redis: RedisClient | None = connect_redis(redis_url) if redis_url else None
+        self._dialer = dialer
+        self._redis: RedisClient | None = dialer.redis(redis_url) if redis_url else None
         self._nats_url = nats_url
         self._names = names
         self._clock = clock
@@ -179,7 +185,7 @@ class BrokerSurvey:
         if self._transport is None:
             if not self._nats_url:
                 raise BrokerUnreachableError("no NATS URL was given")
-            self._transport = await AppTransport.connect(
+            self._transport = await self._dialer.nats(
                 self._nats_url, names=self._names, clock=self._clock
             )
         if not self._transport.client.is_connected:
