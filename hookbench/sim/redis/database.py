@@ -148,6 +148,7 @@ def _elements(value: Any) -> Iterator[bytes]:
     elif isinstance(value, dict):
         for field, content in value.items():
             yield field
-            yield content
+            if content is not None:  # of a set there are only the members
+                yield content
     else:
         yield from value
