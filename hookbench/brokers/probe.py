@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ from hookbench.errors import (
     SettingError,
 )
 from hookbench.queues.addresses import nats_nodes, redis_nodes
-from hookbench.queues.redis_client import closed_is_never_sent
+from hookbench.queues.dialing import NETWORK, PROBE_TIMEOUT_S, Dialer
 from hookbench.secrets import redact, unreadable_url
 from hookbench.task import Names
 
@@ -33,7 +34,6 @@ __all__ = [
     "read_nats_info",
 ]
 
-PROBE_TIMEOUT_S = 3.0
 MINIMUM_REDIS = (6, 2)  # BLMOVE and LMOVE: https://redis.io/docs/latest/commands/blmove/
 MINIMUM_NATS = (2, 9)  # Nats-Pending-Messages on the end of a pull request (ADR-13 of NATS)
 _SCAN_COUNT = 1000
@@ -59,18 +59,22 @@ def _at_least(version: str, minimum: tuple[int, int]) -> bool:
     return _numbers(version) >= minimum
 
 
-async def probe_redis(url: str) -> BrokerInfo:
+async def probe_redis(url: str, *, dialer: Dialer = NETWORK) -> BrokerInfo:
     """Version of the Redis at ``url``; of several nodes the oldest, as far as they answer.
 
     One node that is down must not keep a process from starting, or no process could be started
     again while a rehearsal has a node down.
+
+    Args:
+        url: of the nodes.
+        dialer: opens the connections.
 
     Raises:
         SettingError: the URL is no redis URL.
         BrokerUnreachableError: nothing answers, or the password is wrong.
         BrokerUnsuitableError: too old.
     """
-    return await _oldest(_probe_redis_node, redis_nodes(url))
+    return await _oldest(partial(_probe_redis_node, dialer=dialer), redis_nodes(url))
 
 
 async def _oldest(probe: Callable[[str], Awaitable[BrokerInfo]], urls: Sequence[str]) -> BrokerInfo:
@@ -84,17 +88,11 @@ async def _oldest(probe: Callable[[str], Awaitable[BrokerInfo]], urls: Sequence[
     return min(infos, key=lambda info: _numbers(info.version))
 
 
-async def _probe_redis_node(url: str) -> BrokerInfo:
+async def _probe_redis_node(url: str, *, dialer: Dialer) -> BrokerInfo:
     try:
-        client = redis_asyncio.Redis.from_url(
-            url,
-            protocol=2,  # as the queues speak it: what a proxy between them reads
-            socket_timeout=PROBE_TIMEOUT_S,
-            socket_connect_timeout=PROBE_TIMEOUT_S,
-        )
+        client = dialer.probe(url)
     except ValueError as error:
         raise SettingError(unreadable_url("Redis", url)) from error
-    closed_is_never_sent(client.connection_pool)
     try:
         info = await client.info("server")
     except AuthenticationError as error:
@@ -117,8 +115,12 @@ async def _probe_redis_node(url: str) -> BrokerInfo:
     return BrokerInfo(kind="redis", version=version)
 
 
-async def read_nats_info(url: str) -> dict[str, Any]:
+async def read_nats_info(url: str, *, dialer: Dialer = NETWORK) -> dict[str, Any]:
     """The INFO line that a NATS server sends first.
+
+    Args:
+        url: of the server.
+        dialer: opens the connection.
 
     Raises:
         SettingError: the URL is no NATS URL.
@@ -133,7 +135,7 @@ async def read_nats_info(url: str) -> dict[str, Any]:
         raise SettingError(f"NATS URL {redact(url)!r}: use nats://host:port")
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await dialer.stream(host, port)
             try:
                 line = await reader.readline()
             finally:
@@ -149,18 +151,22 @@ async def read_nats_info(url: str) -> dict[str, Any]:
     return info
 
 
-async def probe_nats(url: str) -> BrokerInfo:
+async def probe_nats(url: str, *, dialer: Dialer = NETWORK) -> BrokerInfo:
     """Version and limits of the NATS server at ``url``; of several nodes as of ``probe_redis``.
+
+    Args:
+        url: of the nodes.
+        dialer: opens the connections.
 
     Raises:
         SettingError, BrokerUnreachableError: see ``read_nats_info``.
         BrokerUnsuitableError: too old, or without JetStream.
     """
-    return await _oldest(_probe_nats_node, nats_nodes(url))
+    return await _oldest(partial(_probe_nats_node, dialer=dialer), nats_nodes(url))
 
 
-async def _probe_nats_node(url: str) -> BrokerInfo:
-    info = await read_nats_info(url)
+async def _probe_nats_node(url: str, *, dialer: Dialer) -> BrokerInfo:
+    info = await read_nats_info(url, dialer=dialer)
     version = str(info.get("version", "?"))
     if not _at_least(version, MINIMUM_NATS):
         raise BrokerUnsuitableError(

@@ -31,6 +31,7 @@ from hookbench.brokers.probe import read_nats_info
 from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
+from hookbench.queues.dialing import NETWORK, ByteReader, Dialer
 from hookbench.queues.epochs import current_consumer
 from hookbench.queues.redis_client import closed_is_never_sent
 from hookbench.queues.transport import AppTransport
@@ -233,8 +234,13 @@ def check_monitor_url(url: str) -> tuple[str, int]:
     return host, port
 
 
-async def read_monitor(url: str, path: str) -> dict[str, Any]:
+async def read_monitor(url: str, path: str, *, dialer: Dialer = NETWORK) -> dict[str, Any]:
     """One endpoint of a NATS server's monitoring, within ``READ_TIMEOUT_S``.
+
+    Args:
+        url: of the monitoring.
+        path: of the endpoint.
+        dialer: opens the connection.
 
     Raises:
         SettingError: ``url`` is no monitoring URL.
@@ -245,7 +251,7 @@ async def read_monitor(url: str, path: str) -> dict[str, Any]:
     request = f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n"
     try:
         async with asyncio.timeout(READ_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(host, port)
+            reader, writer = await dialer.stream(host, port)
             try:
                 writer.write(request.encode())
                 answer = await _read_to_end(reader)
@@ -271,7 +277,7 @@ async def read_monitor(url: str, path: str) -> dict[str, Any]:
     return value
 
 
-async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
+async def _read_to_end(reader: ByteReader) -> bytes:
     parts = bytearray()
     while chunk := await reader.read(_CHUNK_BYTES):
         parts += chunk

@@ -1,14 +1,14 @@
 """What a Redis does when its memory is full, and how near that is (hazard R6)."""
 
 import asyncio
+from functools import partial
 
 import msgspec
-import redis.asyncio as redis_asyncio
 from redis.exceptions import RedisError
 
-from hookbench.brokers.probe import PROBE_TIMEOUT_S
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError
 from hookbench.queues.addresses import redis_nodes
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.secrets import redact
 
 __all__ = ["HEADROOM", "RedisMemory", "check_redis_memory", "read_redis_memory"]
@@ -55,15 +55,21 @@ class RedisMemory(msgspec.Struct, frozen=True, kw_only=True):
         return ""
 
 
-async def read_redis_memory(url: str) -> list[RedisMemory]:
+async def read_redis_memory(url: str, *, dialer: Dialer = NETWORK) -> list[RedisMemory]:
     """Of each node at ``url`` that answers.
+
+    Args:
+        url: of the nodes.
+        dialer: opens the connections.
 
     Raises:
         SettingError: the URL is none.
         BrokerUnreachableError: no node answers.
     """
     nodes = redis_nodes(url)
-    found = await asyncio.gather(*map(_read_node, nodes), return_exceptions=True)
+    found = await asyncio.gather(
+        *map(partial(_read_node, dialer=dialer), nodes), return_exceptions=True
+    )
     read = [item for item in found if isinstance(item, RedisMemory)]
     errors = [item for item in found if isinstance(item, BaseException)]
     fatal = [item for item in errors if not isinstance(item, BrokerUnreachableError)]
@@ -72,14 +78,18 @@ async def read_redis_memory(url: str) -> list[RedisMemory]:
     return read
 
 
-async def check_redis_memory(url: str) -> None:
+async def check_redis_memory(url: str, *, dialer: Dialer = NETWORK) -> None:
     """Refuse a Redis that evicts, or that is too old for claims at maxmemory.
+
+    Args:
+        url: of the nodes.
+        dialer: opens the connections.
 
     Raises:
         BrokerUnsuitableError: the text says which node, and what to set.
         SettingError, BrokerUnreachableError: see ``read_redis_memory``.
     """
-    for node in await read_redis_memory(url):
+    for node in await read_redis_memory(url, dialer=dialer):
         if node.problem:
             raise BrokerUnsuitableError(node.problem)
         if int(node.version.partition(".")[0]) < _SCRIPT_FLAGS_SINCE:
@@ -89,10 +99,8 @@ async def check_redis_memory(url: str) -> None:
             )
 
 
-async def _read_node(url: str) -> RedisMemory:
-    client = redis_asyncio.Redis.from_url(
-        url, protocol=2, socket_timeout=PROBE_TIMEOUT_S, socket_connect_timeout=PROBE_TIMEOUT_S
-    )
+async def _read_node(url: str, *, dialer: Dialer) -> RedisMemory:
+    client = dialer.probe(url)
     try:
         memory = await client.info("memory")
         server = await client.info("server")

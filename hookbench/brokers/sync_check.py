@@ -9,6 +9,7 @@ import msgspec
 from hookbench.brokers.readback import read_monitor, sync_settings
 from hookbench.clock import NS_PER_S
 from hookbench.errors import BrokerUnreachableError, BrokerUnsuitableError
+from hookbench.queues.dialing import NETWORK, Dialer
 
 __all__ = ["MAX_SYNC_INTERVAL_S", "SyncReport", "check_synced"]
 
@@ -28,18 +29,21 @@ class SyncReport(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-async def check_synced(monitor_urls: str | None, told_s: float | None = None) -> SyncReport:
+async def check_synced(
+    monitor_urls: str | None, told_s: float | None = None, *, dialer: Dialer = NETWORK
+) -> SyncReport:
     """Refuse a server that syncs less often than every ``MAX_SYNC_INTERVAL_S``.
 
     Args:
         monitor_urls: monitoring of each node, separated by commas.
         told_s: the interval as the operator says, where it cannot be read; 0 for ``always``.
+        dialer: opens the connections.
 
     Raises:
         BrokerUnsuitableError: it syncs too seldom; the text says what to do.
         SettingError: a URL is none.
     """
-    report = await _read(monitor_urls, told_s)
+    report = await _read(monitor_urls, told_s, dialer)
     if report.interval_s is not None and report.interval_s > MAX_SYNC_INTERVAL_S:
         raise BrokerUnsuitableError(
             f"JetStream syncs its disk every {report.interval_s:g} s ({report.text}): a power cut"
@@ -49,7 +53,7 @@ async def check_synced(monitor_urls: str | None, told_s: float | None = None) ->
     return report
 
 
-async def _read(monitor_urls: str | None, told_s: float | None) -> SyncReport:
+async def _read(monitor_urls: str | None, told_s: float | None, dialer: Dialer) -> SyncReport:
     if not monitor_urls:
         if told_s is not None:
             return SyncReport(interval_s=told_s, text="as the operator says")
@@ -61,7 +65,7 @@ async def _read(monitor_urls: str | None, told_s: float | None) -> SyncReport:
     intervals: list[float] = []
     for url in (part.strip() for part in monitor_urls.split(",")):
         try:
-            settings = sync_settings(await read_monitor(url, "/varz"))
+            settings = sync_settings(await read_monitor(url, "/varz", dialer=dialer))
         except BrokerUnreachableError as error:
             return SyncReport(interval_s=told_s, text=f"sync interval not readable: {error}")
         always = settings["sync_always"] == "yes"

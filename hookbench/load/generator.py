@@ -27,7 +27,8 @@ from hookbench.load.workload import Workload
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.outbox import Outbox
-from hookbench.migration.outbox_file import OutboxFile, hold_outbox
+from hookbench.migration.outbox_disk import OutboxDisk
+from hookbench.migration.outbox_file import LOCAL_DISK, OutboxFile
 from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase
 from hookbench.migration.preflight import BrokerCheck, check_brokers
@@ -120,6 +121,7 @@ class LoadGenerator:
         wrap: puts something between the source of the tasks and their sending.
         dialer: opens its connections.
         check: looks at the brokers before it begins; by default ``check_brokers``.
+        disk: which the outbox lies on.
 
     Raises:
         SettingError, TraceError: a setting of the load cannot be used.
@@ -135,8 +137,10 @@ class LoadGenerator:
         wrap: Callable[[TaskSource], TaskSource] | None = None,
         dialer: Dialer = NETWORK,
         check: BrokerCheck | None = None,
+        disk: OutboxDisk = LOCAL_DISK,
     ) -> None:
         self._check = check
+        self._disk = disk
         self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
         self._clock = clock
@@ -208,8 +212,9 @@ class LoadGenerator:
         path = self._settings.spool
         if path is None:
             raise SettingError("the measure outbox needs a spool: give --spool")
-        stack.enter_context(hold_outbox(path))
-        outbox = Outbox(OutboxFile(path, boot_id=boot_id(), clock=self._clock), clock=self._clock)
+        stack.enter_context(self._disk.hold(path))
+        file = OutboxFile(path, boot_id=boot_id(), clock=self._clock, disk=self._disk)
+        outbox = Outbox(file, clock=self._clock)
         stack.push_async_callback(outbox.close)
         return outbox
 

@@ -10,7 +10,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,9 +19,10 @@ from typing import NamedTuple, TypeVar
 from hookbench.cancellation import cancel
 from hookbench.clock import Clock
 from hookbench.errors import SpoolError
+from hookbench.migration.outbox_disk import OutboxDisk
 from hookbench.migration.spool import NO_BROKER, Spool, Spooled
 
-__all__ = ["Added", "OutboxFile", "hold_outbox"]
+__all__ = ["LOCAL_DISK", "Added", "LocalDisk", "OutboxFile", "hold_outbox"]
 
 _log = logging.getLogger(__name__)
 
@@ -66,6 +67,39 @@ def hold_outbox(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+class _LocalThread:
+    """A thread of this process."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
+
+    def run(self, work: Callable[[], Answer]) -> Awaitable[Answer]:
+        """See ``DiskThread``."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+    def shutdown(self) -> None:
+        """See ``DiskThread``."""
+        self._executor.shutdown(wait=False)
+
+
+class LocalDisk:
+    """A disk of this machine."""
+
+    hold = staticmethod(hold_outbox)
+
+    def open(self, path: Path) -> Spool:
+        """See ``OutboxDisk``."""
+        return Spool(path, any_thread=True)
+
+    def thread(self) -> _LocalThread:
+        """See ``OutboxDisk``."""
+        return _LocalThread()
+
+
+LOCAL_DISK = LocalDisk()
+"""It has no state."""
+
+
 class OutboxFile:
     """Adds, reads and acknowledges without blocking the event loop.
 
@@ -73,17 +107,20 @@ class OutboxFile:
         path: of the spool; tasks that are in it stay.
         boot_id: of this boot, which the intended times belong to.
         clock: for the pause of acknowledgements.
+        disk: which it lies on.
 
     Attributes:
         needed: bits of the brokers that must have a task before it leaves.
         rejected: tasks that were set aside.
     """
 
-    def __init__(self, path: Path, *, boot_id: bytes, clock: Clock) -> None:
-        self._spool = Spool(path, any_thread=True)
+    def __init__(
+        self, path: Path, *, boot_id: bytes, clock: Clock, disk: OutboxDisk = LOCAL_DISK
+    ) -> None:
+        self._spool = disk.open(path)
         self._boot_id = boot_id
         self._clock = clock
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="outbox")
+        self._thread = disk.thread()
         self._adds: list[Added] = []
         self._marks: dict[int, int] = {}
         self._writer: asyncio.Task[None] | None = None
@@ -170,10 +207,10 @@ class OutboxFile:
             await self._marked(lambda: None)
         finally:
             await self._run(self._spool.close)
-            self._thread.shutdown(wait=False)
+            self._thread.shutdown()
 
     async def _run(self, work: Callable[[], Answer]) -> Answer:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        return await self._thread.run(work)
 
     async def _marked(self, work: Callable[[], Answer]) -> Answer:
         """Run ``work`` in the thread, after what is acknowledged has been written down."""

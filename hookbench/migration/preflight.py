@@ -10,6 +10,7 @@ from hookbench.errors import SettingError
 from hookbench.migration.measures import NO_MEASURES, Measures
 from hookbench.migration.phases import Phase
 from hookbench.queues.connections import Connections
+from hookbench.queues.dialing import NETWORK, Dialer
 
 __all__ = ["BrokerCheck", "check_brokers", "check_sync_interval"]
 
@@ -37,8 +38,16 @@ async def check_brokers(
     redis_url: str | None,
     nats_url: str | None,
     measures: Measures = NO_MEASURES,
+    dialer: Dialer = NETWORK,
 ) -> None:
     """Refuse to start on a broker that does not answer, or that cannot be used.
+
+    Args:
+        phase: whose brokers are asked.
+        redis_url: of Redis.
+        nats_url: of NATS.
+        measures: of the process.
+        dialer: opens the connections.
 
     Raises:
         SettingError: no URL for a broker of the phase.
@@ -50,11 +59,11 @@ async def check_brokers(
             raise SettingError(
                 f"phase {phase.label} uses Redis: give --redis-url or HOOKBENCH_REDIS_URL"
             )
-        await probe_redis(redis_url)
+        await probe_redis(redis_url, dialer=dialer)
         if measures.oom_claims:
-            await check_redis_memory(redis_url)
+            await check_redis_memory(redis_url, dialer=dialer)
     if phase is not Phase.REDIS_ONLY and nats_url:
-        await probe_nats(nats_url)
+        await probe_nats(nats_url, dialer=dialer)
 
 
 async def check_sync_interval(connections: Connections) -> None:
@@ -69,6 +78,8 @@ async def check_sync_interval(connections: Connections) -> None:
     if connections.stream.storage != "file":
         _log.warning("stream in memory: whatever it acknowledges is gone with its server")
         return
-    report = await check_synced(connections.nats_monitor_url, connections.nats_sync_interval_s)
+    report = await check_synced(
+        connections.nats_monitor_url, connections.nats_sync_interval_s, dialer=connections.dialer
+    )
     if report.interval_s is None:
         _log.warning("synced_only: %s", report.text)

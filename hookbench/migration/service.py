@@ -68,7 +68,7 @@ async def open_service(
     if measures.oom_claims and pool is not None and write_route(phase) is not WriteRoute.NATS:
         # One that does not answer evicts nothing; its writes fail by themselves.
         with suppress(BrokerUnreachableError):
-            await check_redis_memory(connections.redis_url)
+            await check_redis_memory(connections.redis_url, dialer=connections.dialer)
     service = ReceiveSyncService.for_phase(
         phase,
         pool=pool,

@@ -8,7 +8,7 @@ with it all the same.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Self
@@ -63,14 +63,25 @@ class Spool:
     A row is on the disk when ``add`` returns (``synchronous=FULL``). Several processes may use
     one spool at a time.
 
+    Args:
+        path: of the file.
+        any_thread: it is used by another thread than the one that opens it.
+        connect: opens the file, as ``sqlite3.connect`` does.
+
     Raises:
         SpoolError: the file cannot be opened, read or written, or is of a later version.
     """
 
-    def __init__(self, path: Path, *, any_thread: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        any_thread: bool = False,
+        connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
+    ) -> None:
         self.path = path
         try:
-            self._db = sqlite3.connect(
+            self._db = connect(
                 path,
                 timeout=BUSY_TIMEOUT_S,
                 isolation_level=None,

@@ -84,6 +84,11 @@ class Connections:
         return self._clock
 
     @property
+    def dialer(self) -> Dialer:
+        """What opens the connections of this process."""
+        return self._dialer
+
+    @property
     def duplicate_window_s(self) -> float:
         """For how long the stream knows a ``Nats-Msg-Id``: it is created so, or checked."""
         return self._stream.duplicate_window_s

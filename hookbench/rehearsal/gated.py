@@ -16,9 +16,10 @@ from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.migration.reconcile import FleetControl, Patience, Procedure, Progress
 from hookbench.migration.snapshot import Announcement
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.moving import AreDone, Mover, MoveRecords
-from hookbench.queues.redis_client import RedisClient, connect_redis
+from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.done_stores import BothStores
@@ -151,6 +152,7 @@ class GatedChanges:
         patience: of the procedures.
         recorder: of the moves.
         say: is told each step.
+        dialer: opens the connections.
 
     Attributes:
         records: what the gates said.
@@ -170,9 +172,11 @@ class GatedChanges:
         patience: Patience | None = None,
         recorder: Recorder | None = None,
         say: Callable[[str], None] | None = None,
+        dialer: Dialer = NETWORK,
     ) -> None:
         self._redis_url = redis_url
-        self._redis = connect_redis(redis_url)
+        self._dialer = dialer
+        self._redis = dialer.redis(redis_url)
         self._nats_url = nats_url
         self._names = names
         self._clock = clock
@@ -239,7 +243,7 @@ class GatedChanges:
         """What looks and what moves, over connections of their own."""
         if self._tools is not None:
             return self._tools
-        self._transport = await AppTransport.connect(
+        self._transport = await self._dialer.nats(
             self._nats_url, names=self._names, clock=self._clock
         )
         stores = DoneStores()
@@ -253,6 +257,7 @@ class GatedChanges:
             stream=self._stream,
             are_done=stores.are_done,
             unmoved=stores.unmoved,
+            dialer=self._dialer,
         )
         mover = Mover(
             self._redis,

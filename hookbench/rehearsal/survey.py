@@ -3,7 +3,7 @@
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 import nats.errors
@@ -23,11 +23,11 @@ from hookbench.migration.snapshot import (
     Snapshot,
 )
 from hookbench.queues.authority import Authority
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.epochs import consumer_drift
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_stream
 from hookbench.queues.moving import AreDone, newest_consumers
 from hookbench.queues.reading import connect_reading_nats, connect_reading_redis
-from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_lists import RedisLists
 from hookbench.queues.stream_memory import StreamMemory
 from hookbench.queues.stream_sample import sample_stream
@@ -41,6 +41,9 @@ from hookbench.worker.letters import (
     RedisLetterBox,
     read_letters,
 )
+
+if TYPE_CHECKING:
+    from hookbench.queues.redis_client import RedisClient
 
 __all__ = ["BrokerSurvey", "FindUnmoved", "Sample"]
 
@@ -78,6 +81,7 @@ class BrokerSurvey:
         task_types: whose lists are looked at.
         reads_only: over connections that refuse to write, and make no consumer.
         sample: how much is read; ``None`` for everything.
+        dialer: opens the connections.
     """
 
     def __init__(
@@ -94,10 +98,12 @@ class BrokerSurvey:
         task_types: Sequence[str] = KNOWN_TASK_TYPES,
         reads_only: bool = False,
         sample: Sample | None = None,
+        dialer: Dialer = NETWORK,
     ) -> None:
         self._sample = sample
-        connect = connect_reading_redis if reads_only else connect_redis
         self._reads_only = reads_only
+        self._dialer = dialer
+        connect = connect_reading_redis if reads_only else dialer.redis
         self._redis: RedisClient | None = connect(redis_url) if redis_url else None
         self._nats_url = nats_url
         self._names = names
@@ -210,7 +216,7 @@ class BrokerSurvey:
         if self._transport is None:
             if not self._nats_url:
                 raise BrokerUnreachableError("no NATS URL was given")
-            connect = connect_reading_nats if self._reads_only else AppTransport.connect
+            connect = connect_reading_nats if self._reads_only else self._dialer.nats
             self._transport = await connect(self._nats_url, names=self._names, clock=self._clock)
         if not self._transport.client.is_connected:
             raise BrokerUnreachableError("NATS is not connected (reconnecting)")

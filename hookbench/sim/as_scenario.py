@@ -65,8 +65,8 @@ def rehearsal_toml(minimal: Minimal) -> str:
     settings = _settings(scope, minimal.seed, faults)
     if minimal.scope.design is Design.HARDENED:
         notes.append(
-            "With all measures phases are entered through gates, which are not simulated: the"
-            " times of faults count from the start all the same."
+            "With all measures phases are entered through gates, which take another time in a"
+            " rehearsal: the times of faults count from the start all the same."
         )
     head = [
         f"Found by the simulator: seed {minimal.seed}, {minimal.scope.name}.",

@@ -38,10 +38,12 @@ class Connection:
     Attributes:
         on_lost: of the client: called once with the error of a connection that has ended.
         on_closed: of the network.
+        port: of the node, where it is another one than that of its name.
         is_open: as far as the client knows.
     """
 
-    def __init__(self, network: "Network", link: "Link", node: "Node") -> None:
+    def __init__(self, network: "Network", link: "Link", node: "Node", *, port: int = 0) -> None:
+        self.port = port
         self._network = network
         self._link = link
         self._node = node

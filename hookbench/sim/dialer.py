@@ -1,19 +1,29 @@
 """The connections of a simulated process: ``hookbench.queues.dialing.Dialer``."""
 
+import asyncio
 import random
+from typing import TYPE_CHECKING, cast
 
 from nats.aio.client import Client
 
 from hookbench.clock import Clock
+from hookbench.queues.dialing import PROBE_TIMEOUT_S, ByteReader, ByteWriter, RedisProbe
 from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.transport import AppTransport
 from hookbench.sim.nats.client import connect_simulated_nats
+from hookbench.sim.nats.monitor import MONITOR_PORT
 from hookbench.sim.network import Network
-from hookbench.sim.redis.client import connect_simulated_redis
+from hookbench.sim.redis.client import SimulatedRedis, connect_simulated_redis
+from hookbench.sim.redis.pool import ConnectionLimits, ConnectionPool
 from hookbench.task import Names
 
+if TYPE_CHECKING:
+    from hookbench.sim.connection import Connection
+
 __all__ = ["SimulatedDialer"]
+
+_NATS_PORT = 4222
 
 
 class SimulatedDialer:
@@ -56,3 +66,47 @@ class SimulatedDialer:
         return await AppTransport.connect(
             url, names=names, clock=clock, measures=measures, connect=connect
         )
+
+    def probe(self, url: str) -> RedisProbe:
+        """See ``Dialer``."""
+        limits = ConnectionLimits(
+            socket_timeout_s=PROBE_TIMEOUT_S,
+            connect_timeout_s=PROBE_TIMEOUT_S,
+            pool_wait_s=PROBE_TIMEOUT_S,
+            max_connections=1,
+        )
+        node = url.partition("://")[2]
+        pool = ConnectionPool(self._network, self._client, [node], limits)
+        return cast("RedisProbe", SimulatedRedis(pool))
+
+    async def stream(self, host: str, port: int) -> tuple[ByteReader, ByteWriter]:
+        """See ``Dialer``; the monitoring of a NATS server is on its node."""
+        monitored = port == MONITOR_PORT
+        connection = await self._network.connect(
+            self._client,
+            f"{host}:{_NATS_PORT if monitored else port}",
+            timeout_s=PROBE_TIMEOUT_S,
+            port=MONITOR_PORT if monitored else 0,
+        )
+        reader = asyncio.StreamReader(loop=asyncio.get_running_loop())
+        connection.on_lost = lambda _error: reader.feed_eof()
+        connection.on_message(reader.feed_data)
+        return reader, _Writer(connection)
+
+
+class _Writer:
+    """``ByteWriter`` of a simulated connection: what is written at once is one message."""
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
+
+    def write(self, data: bytes) -> None:
+        """See ``ByteWriter``."""
+        self._connection.send(data)
+
+    def close(self) -> None:
+        """See ``ByteWriter``."""
+        self._connection.close()
+
+    async def wait_closed(self) -> None:
+        """See ``ByteWriter``: the client's side is closed at once."""

@@ -71,6 +71,9 @@ class _Window:
         site.note(f"{fault.name}{what}{who}")
         link = bool(fault.broker) and fault.kind is not FaultKind.KILL_AT_MESSAGE
         role = fault.target.partition("-")[0]
+        kind = _AS_OF_A_REHEARSAL.get(fault.kind, fault.kind.value)
+        if member is not None and fault.kind is FaultKind.POWER_CUT:
+            kind = FaultKind.KILL.value  # to the account it is a process that died
         self._place = len(site.windows)
         site.windows.append(
             FaultWindow(
@@ -79,7 +82,7 @@ class _Window:
                 target=f"{role}s-{fault.broker}" if link else fault.target,
                 # A reset takes what was under way, too.
                 begin_ns=now_ns - (fault.kind is FaultKind.RESET) * int(_ECHO_S * NS_PER_S),
-                kind="wire" if link else _AS_OF_A_REHEARSAL.get(fault.kind, fault.kind.value),
+                kind="wire" if link else kind,
                 doubles=1 if fault.kind is FaultKind.REPEAT else 0,
             )
         )
@@ -118,7 +121,7 @@ async def _kill(site: "ScheduledSite", fault: SimFault, window: _Window) -> None
 
 def _end(site: "ScheduledSite", member: "Member", fault: SimFault, window: _Window) -> None:
     window.open(member)
-    site.kill_member(member, back_s=fault.for_s)
+    site.kill_member(member, back_s=fault.for_s, power=fault.kind is FaultKind.POWER_CUT)
     window.close()
 
 
@@ -258,7 +261,7 @@ _HOW: dict[FaultKind, Callable[["ScheduledSite", SimFault, _Window], Awaitable[N
     FaultKind.KILL: _kill,
     FaultKind.KILL_AT_STEP: _kill_at_step,
     FaultKind.KILL_AT_MESSAGE: _kill_at_message,
-    FaultKind.POWER_CUT: _end_broker,
+    FaultKind.POWER_CUT: _kill,
     FaultKind.PAUSE: _pause,
     FaultKind.CUT: _cut,
     FaultKind.LOSE: _on_a_message,

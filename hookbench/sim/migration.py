@@ -7,6 +7,7 @@ below them: clock, network and brokers.
 
 import random
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Bounds, FaultWindow, StepPlan
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
-from hookbench.migration.measures import HARDENED, NO_MEASURES, Measures
+from hookbench.migration.measures import NO_MEASURES, Measures, measures_of
 from hookbench.migration.phases import (
     Design,
     Phase,
@@ -28,18 +29,23 @@ from hookbench.migration.phases import (
     ReadRoute,
     read_route,
 )
+from hookbench.migration.preflight import BrokerCheck, check_brokers
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.rehearsal.observer import Observer
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.dialer import SimulatedDialer
+from hookbench.sim.disk import SimulatedDisk
 from hookbench.sim.loop import SimulatedLoop
+from hookbench.sim.nats.monitor import MONITOR_PORT
 from hookbench.sim.nats.server import NatsServer
 from hookbench.sim.network import Network
+from hookbench.sim.operator import change_phase
 from hookbench.sim.redis.log import LogEntry, survivors
 from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.redis.server import RedisServer
 from hookbench.sim.redis.settings import Persistence, RedisSettings
 from hookbench.sim.simulate import simulate
+from hookbench.task import decode_task
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.sleep import SleepHandler
 from hookbench.worker.limits import WorkerLimits
@@ -50,18 +56,14 @@ if TYPE_CHECKING:
 
     from hookbench.sim.processes import Process
 
-__all__ = [
-    "NOT_SIMULATED",
-    "MigrationPlan",
-    "Outcome",
-    "SimulatedSite",
-    "measures_in_simulation",
-    "simulate_migration",
-]
+__all__ = ["MigrationPlan", "Outcome", "SimulatedSite", "simulate_migration"]
 
 REDIS, NATS = "redis:6379", "nats:4222"
-NOT_SIMULATED = ("oom_claims", "synced_only", "outbox", "gates")
-"""Measures that look at a broker beside the clients, or need a disk, a thread or an operator."""
+PRODUCER, WORKER, OPERATOR = "producer", "worker", "operator"
+_MONITOR = f"http://nats:{MONITOR_PORT}"
+_ROLES = (PRODUCER, WORKER)
+_NO_END = 10_000_000
+"""Tasks of a load that lasts until the timeline is over."""
 _PHASES = tuple(Phase)
 _LEDGER_RECORDS = 8_192
 _PRODUCER, _FIRST_WORKER = 0, 1
@@ -73,7 +75,9 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         design: of producer and workers.
-        tasks: in all, at a constant rate over all phases.
+        without: names of measures that are off all the same.
+        tasks: in all, at a constant rate over all phases. With gates it is the rate alone, for the
+            load lasts until the last phase has had its length, as in a rehearsal.
         phases: in their order.
         phase_s: how long each lasts.
         workers: processes.
@@ -83,9 +87,13 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         redis_lease_s: of a worker's list.
         drain_s: how long the end waits until nothing moves any more.
         persistence: of Redis.
+        maxmemory_bytes: of Redis; 0 for no limit.
+        eviction: what Redis does at that limit.
+        nats_sync_interval_s: how often JetStream says that it syncs its disk; 0 for always.
     """
 
     design: Design = Design.GUIDE
+    without: tuple[str, ...] = ()
     tasks: int = 200
     phases: tuple[Phase, ...] = _PHASES
     phase_s: float = 4.0
@@ -96,6 +104,21 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     redis_lease_s: float = 2.0
     drain_s: float = 60.0
     persistence: Persistence = Persistence.ALWAYS
+    maxmemory_bytes: int = 0
+    eviction: str = "noeviction"
+    nats_sync_interval_s: float = 0.0
+
+    @property
+    def measures(self) -> Measures:
+        """Those of the design that are on."""
+        return msgspec.structs.replace(
+            measures_of(self.design), **dict.fromkeys(self.without, False)
+        )
+
+    @property
+    def rate_per_s(self) -> float:
+        """Tasks per second."""
+        return self.tasks / (self.phase_s * len(self.phases))
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -104,6 +127,8 @@ class Outcome(msgspec.Struct, frozen=True):
     Attributes:
         account: of every task.
         unfinished: why the drain did not finish; empty if it did.
+        held_back: why the last phases were not entered; empty if they were.
+        notes: what the operator did, with the time in s.
         ended_ns: virtual time at the end.
         calls: callbacks that ran.
         messages: that the network carried.
@@ -111,16 +136,11 @@ class Outcome(msgspec.Struct, frozen=True):
 
     account: Account
     unfinished: str
+    held_back: str
+    notes: tuple[str, ...]
     ended_ns: int
     calls: int
     messages: int
-
-
-def measures_in_simulation(design: Design) -> Measures:
-    """The measures of a design, but for those that are not simulated."""
-    if design is Design.GUIDE:
-        return NO_MEASURES
-    return msgspec.structs.replace(HARDENED, **dict.fromkeys(NOT_SIMULATED, False))
 
 
 class SimulatedSite:
@@ -146,18 +166,25 @@ class SimulatedSite:
         self.plan = plan
         self.clock = SimulatedClock(loop)
         self.network = Network(loop, random.Random(f"network:{seed}"))
-        self.measures = measures_in_simulation(plan.design)
+        self.disk = SimulatedDisk(self.clock, random.Random(f"disk:{seed}"))
+        self.measures = plan.measures
+        self.urls = (f"redis://{REDIS}", f"nats://{NATS}")
         self.workers: dict[int, Process] = {}
         self.producer: Process | None = None
+        self.operator: Process | None = None
         self.windows: list[FaultWindow] = []
+        self.incidents: list[str] = []
+        self.start_ns = loop.now_ns
+        self._said: dict[int, dict[str, Any]] = {}
         self._seed = seed
-        self._folder = folder
+        self.folder = folder
         self._engine = engine
         self._running: dict[int, tuple[WorkerService, asyncio.Task[Any]]] = {}
         self._writers = _FIRST_WORKER
-        self._phase_file = folder / "phase.json"
+        self._producer_writer = _PRODUCER
+        self._outbox = folder / "outbox.sqlite"
         self._steps: list[tuple[int, Phase]] = []
-        self._stream = StreamSettings(storage="file")
+        self.stream = StreamSettings(storage="file")
         self._redis_log: list[LogEntry] = []
         self._nats: NatsServer | None = None
         self.start_redis()
@@ -167,7 +194,7 @@ class SimulatedSite:
 
     def _ledger(self, role: str, writer: int) -> LedgerWriter:
         return LedgerWriter(
-            self._folder / "ledger",
+            self.folder / "ledger",
             role=role,
             writer=writer,
             clock=self.clock,
@@ -175,7 +202,7 @@ class SimulatedSite:
         )
 
     def _effects(self, writer: int) -> EffectStore:
-        store = SqliteEffectStore(self._folder / "effects.sqlite", writer=writer, clock=self.clock)
+        store = SqliteEffectStore(self.folder / "effects.sqlite", writer=writer, clock=self.clock)
         self._stores.append(store)
         return store
 
@@ -183,20 +210,46 @@ class SimulatedSite:
         for store in self._stores:
             store.close()
 
-    def _dialer(self, name: str) -> SimulatedDialer:
+    def dialer(self, name: str) -> SimulatedDialer:
+        """Of a process, or of whoever looks on."""
         return SimulatedDialer(self.network, name, random.Random(f"inboxes:{name}:{self._seed}"))
 
+    def note(self, text: str) -> None:
+        """Keep what happened, with its time."""
+        self.incidents.append(f"{(self.loop.now_ns - self.start_ns) / NS_PER_S:.6f} s: {text}")
+
+    def _path_of(self, role: str) -> Path:
+        return self.folder / f"phase-{role}.json"
+
     def enter(self, index: int, phase: Phase) -> None:
-        """Write the phase file."""
-        PhaseFile(self._phase_file).write(index, phase)
-        self._steps.append((self.loop.now_ns, phase))
+        """Tell everybody at once."""
+        for role in _ROLES:
+            self.enter_role(role, index, phase)
+
+    def enter_role(self, role: str, index: int, phase: Phase) -> None:
+        """Tell ``producer`` or ``worker``; a step begins with the first of them."""
+        if len(self._steps) <= index:
+            self._steps.append((self.loop.now_ns, self.plan.phases[index]))
+        PhaseFile(self._path_of(role)).write(index, phase)
+
+    def said_by(self, role: str) -> list[tuple[str, dict[str, Any]]]:
+        """Name and last announcements of each process of a role that is to run."""
+        if role == PRODUCER:
+            return [(PRODUCER, self._said.get(self._producer_writer, {}))]
+        return [(f"{WORKER}-{number}", self._said.get(number, {})) for number in self.workers]
+
+    def _listen(self, writer: int) -> Callable[[dict[str, Any]], None]:
+        """What a process is given to announce what it does."""
+        said = self._said[writer] = {}
+        return said.update
 
     def start_worker(self) -> int:
         """Start a worker process; its number."""
         number, plan = self._writers, self.plan
         self._writers += 1
-        name = f"worker-{number}"
-        ledger = self._ledger("worker", number)
+        name = f"{WORKER}-{number}"
+        dialer = self.dialer(name)
+        ledger = self._ledger(WORKER, number)
         handler = EffectHandler(
             self._effects(number), SleepHandler(plan.service_s, self.clock), recorder=ledger
         )
@@ -204,20 +257,22 @@ class SimulatedSite:
             WorkerSettings(
                 redis_url=f"redis://{REDIS}",
                 nats_url=f"nats://{NATS}",
-                phase_file=self._phase_file,
+                nats_monitor_url=_MONITOR,
+                phase_file=self._path_of(WORKER),
                 measures=self.measures,
                 redis_lease_s=plan.redis_lease_s,
                 block_timeout_secs=1.0,
-                stream=self._stream,
+                stream=self.stream,
                 consumer=ConsumerSettings(ack_wait_s=plan.ack_wait_s),
                 limits=WorkerLimits(concurrency=plan.concurrency),
             ),
             handler,
             clock=self.clock,
             ledger=ledger,
+            announce=self._listen(number),
             entropy=random.Random(f"{name}:{self._seed}"),
-            dialer=self._dialer(name),
-            check=_unchecked,
+            dialer=dialer,
+            check=self._check(dialer),
         )
 
         async def main() -> None:
@@ -247,16 +302,18 @@ class SimulatedSite:
             resume: as above.
         """
         plan = self.plan
-        ledger = self._ledger("producer", writer)
+        ledger, dialer = self._ledger(PRODUCER, writer), self.dialer(PRODUCER)
         generator = LoadGenerator(
             GeneratorSettings(
                 redis_url=f"redis://{REDIS}",
                 nats_url=f"nats://{NATS}",
-                phase_file=self._phase_file,
+                nats_monitor_url=_MONITOR,
+                phase_file=self._path_of(PRODUCER),
                 measures=self.measures,
-                stream=self._stream,
-                rate_per_s=plan.tasks / (plan.phase_s * len(plan.phases)),
-                count=plan.tasks,
+                spool=self._outbox,
+                stream=self.stream,
+                rate_per_s=plan.rate_per_s,
+                count=_NO_END if self.measures.gates else plan.tasks,
                 repositories=10,
                 mix="plain=1,idempotent=1,transactional=1",
                 seed=self._seed,
@@ -265,9 +322,12 @@ class SimulatedSite:
             ),
             clock=self.clock,
             ledger=ledger,
-            dialer=self._dialer("producer"),
-            check=_unchecked,
+            announce=self._listen(writer),
+            dialer=dialer,
+            check=self._check(dialer),
+            disk=self.disk,
         )
+        self._generator, self._producer_writer = generator, writer
 
         async def main() -> None:
             try:
@@ -275,9 +335,41 @@ class SimulatedSite:
             finally:
                 ledger.close()
 
-        self.producer, task = self.loop.processes.start("producer", main, self.loop.create_task)
+        self.producer, task = self.loop.processes.start(PRODUCER, main, self.loop.create_task)
         running: asyncio.Task[Any] = task
         return running
+
+    def _check(self, dialer: SimulatedDialer) -> BrokerCheck:
+        """What a process asks the brokers at its start: under guide nothing depends on it."""
+        if not self.measures.oom_claims:
+            return _unchecked
+        return partial(check_brokers, dialer=dialer)
+
+    def start_operator(
+        self, main: Callable[[LedgerWriter], Coroutine[Any, Any, Any]]
+    ) -> "asyncio.Task[Any]":
+        """Start an operator's process; its first task.
+
+        Args:
+            main: what it does; it is given its ledger.
+        """
+        number = self._writers
+        self._writers += 1
+        ledger = self._ledger("procedure", number)
+
+        async def run() -> None:
+            try:
+                await main(ledger)
+            finally:
+                ledger.close()
+
+        self.operator, task = self.loop.processes.start(OPERATOR, run, self.loop.create_task)
+        running: asyncio.Task[Any] = task
+        return running
+
+    def forget_operator(self) -> None:
+        """His process has ended."""
+        self.operator = None
 
     def kill_redis(self) -> None:
         """SIGKILL; what its AOF has is there when it is started again."""
@@ -290,7 +382,11 @@ class SimulatedSite:
     def start_redis(self) -> None:
         """Start it, on what was left."""
         node = self.network.node(REDIS)
-        settings = RedisSettings(persistence=self.plan.persistence)
+        settings = RedisSettings(
+            persistence=self.plan.persistence,
+            maxmemory_bytes=self.plan.maxmemory_bytes,
+            policy=self.plan.eviction,
+        )
         self._redis = RedisServer(
             self.loop, node, self._engine, settings=settings, log=self._redis_log
         )
@@ -303,7 +399,12 @@ class SimulatedSite:
     def start_nats(self) -> None:
         """Start it, on what was left."""
         node = self.network.node(NATS)
-        self._nats = NatsServer(self.loop, node, before=self._nats)
+        self._nats = NatsServer(
+            self.loop,
+            node,
+            before=self._nats,
+            sync_interval_s=self.plan.nats_sync_interval_s,
+        )
         node.start(self._nats)
 
     async def run(self, faults: Sequence["Fault"]) -> Outcome:
@@ -315,9 +416,11 @@ class SimulatedSite:
         producing = self.start_producer()
         injecting: list[asyncio.Task[None]] = []
         injecting += [self.loop.create_task(fault(self)) for fault in faults]
-        for index, phase in enumerate(plan.phases[1:], start=1):
-            await self.clock.sleep(plan.phase_s)
-            self.enter(index, phase)
+        held_back = await self._go_through()
+        for fault in injecting if self.measures.gates else ():
+            await fault
+        if self.measures.gates:
+            self._generator.request_stop()
         await producing
         for fault in injecting:
             await fault
@@ -327,9 +430,10 @@ class SimulatedSite:
             f"nats://{NATS}",
             WorkerSettings().names,
             clock=self.clock,
-            dialer=self._dialer("observer"),
+            dialer=self.dialer("observer"),
         )
-        route = read_route(plan.phases[-1])
+        _start_ns, last = self._steps[-1]
+        route = read_route(last)
         unfinished = await observer.drain(
             reads_redis=route is not ReadRoute.NATS,
             reads_nats=route is not ReadRoute.REDIS,
@@ -340,16 +444,38 @@ class SimulatedSite:
             service.request_stop()
         for _service, task in self._running.values():
             await task
-        residue = await observer.residue([])
+        residue = await observer.residue(self._in_outbox())
         await observer.close()
         self._close_effects()
         return Outcome(
             self._account(residue, ended_ns),
             unfinished or "",
+            held_back,
+            tuple(self.incidents),
             self.loop.now_ns,
             self.loop.calls,
             self.network.messages,
         )
+
+    async def _go_through(self) -> str:
+        """Every phase of the timeline; why not, if a gate or a process holds it back."""
+        phases = self.plan.phases
+        for index in range(1, len(phases)):
+            await self.clock.sleep(self.plan.phase_s)
+            if not self.measures.gates:
+                self.enter(index, phases[index])
+            elif held_back := await change_phase(self, index):
+                return held_back
+        if self.measures.gates:
+            await self.clock.sleep(self.plan.phase_s)
+        return ""
+
+    def _in_outbox(self) -> list[str]:
+        """Ids of the tasks that are still in the outbox of the producer, also those set aside."""
+        if not self.measures.outbox:
+            return []
+        with self.disk.open(self._outbox) as spool:
+            return [str(decode_task(task).id) for task in spool.tasks()]
 
     def _account(self, residue: Any, ended_ns: int, ledger: Ledger | None = None) -> Account:
         plans = [
@@ -363,13 +489,13 @@ class SimulatedSite:
         ]
         starts = [start_ns for start_ns, _phase in self._steps]
         return make_account(
-            ledger or read_ledger(self._folder / "ledger", same_boot=True),
+            ledger or read_ledger(self.folder / "ledger", same_boot=True),
             plans,
             residue,
             step_starts_ns=starts,
             end_ns=ended_ns,
             planned_starts_ns=starts,
-            effects=read_effects(self._folder / "effects.sqlite"),
+            effects=read_effects(self.folder / "effects.sqlite"),
             bounds=Bounds(),
             faults=self.windows,
             latencies=False,

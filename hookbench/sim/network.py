@@ -163,8 +163,16 @@ class Network:
             for send in held:
                 send()
 
-    async def connect(self, client: str, node: str, *, timeout_s: float) -> Connection:
+    async def connect(
+        self, client: str, node: str, *, timeout_s: float, port: int = 0
+    ) -> Connection:
         """A connection of the calling process.
+
+        Args:
+            client: whose link is used.
+            node: where to.
+            timeout_s: how long it may take.
+            port: of the node, where it is another one than that of its name; the link is the same.
 
         Raises:
             TimeoutError: no answer.
@@ -172,7 +180,7 @@ class Network:
         """
         link, target = self.link(client, node), self.node(node)
         established: asyncio.Future[Connection] = self.loop.create_future()
-        connection = Connection(self, link, target)
+        connection = Connection(self, link, target, port=port)
 
         def arrive() -> None:
             if not target.up or target.server is None:

@@ -5,7 +5,7 @@ its start. A producer that takes another's place goes on with what is due from t
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +18,23 @@ from hookbench.ledger.columns import without_end
 from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Residue
 from hookbench.ledger.read import Ledger, read_ledger
-from hookbench.migration.phases import Phase, PhaseFile, ReadRoute, read_route
+from hookbench.migration.phases import Phase, ReadRoute, WriteRoute, read_route, write_route
 from hookbench.rehearsal.done_stores import BothStores
 from hookbench.rehearsal.observer import Observer
 from hookbench.sim.coverage import Firing, strikes
 from hookbench.sim.inject import inject
 from hookbench.sim.loop import SimulatedLoop
-from hookbench.sim.migration import NATS, REDIS, MigrationPlan, SimulatedSite
-from hookbench.sim.moves import calm_s, move_all
+from hookbench.sim.migration import (
+    NATS,
+    OPERATOR,
+    PRODUCER,
+    REDIS,
+    MigrationPlan,
+    SimulatedSite,
+)
 from hookbench.sim.redis.log import survivors
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.schedule import PRODUCER, SimFault, worker_place
+from hookbench.sim.schedule import SimFault, worker_place
 from hookbench.sim.simulate import simulate
 from hookbench.sim.watched import EffectsOfTheLiving, WatchedLedger
 from hookbench.task import Names
@@ -44,6 +50,11 @@ _AGAIN_S = 0.5
 _MAX_STARTS = 200
 _QUIET_S = 0.5
 _STOP_S = 60.0
+_FINISH_S = 90.0
+"""Longer: a producer that dies meanwhile is replaced, and sends what its outbox holds."""
+_POLL_S = 0.05
+_CALM_S = 15.0
+_CALM_AFTER_A_DEATH_S = 80.0
 _LIMIT_NS = 3_600 * NS_PER_S
 _LIMIT_CALLS = 20_000_000
 _LEDGER_RECORDS = 4_096
@@ -53,7 +64,7 @@ class Member:
     """A place of the fleet, and the process that has it now.
 
     Attributes:
-        place: ``worker-0``, ``producer``.
+        place: ``worker-0``, ``producer``, ``operator``.
         writer: number of the process in the ledger.
         process: ``None`` between two.
         back_s: after how long the place is filled again.
@@ -76,7 +87,7 @@ class Member:
     @property
     def link_name(self) -> str:
         """Whose links in the network its process uses."""
-        return PRODUCER if self.place == PRODUCER else f"worker-{self.writer}"
+        return self.place if self.place in (PRODUCER, OPERATOR) else f"worker-{self.writer}"
 
 
 class SimulatedRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,33 +125,39 @@ class ScheduledSite(SimulatedSite):
         super().__init__(loop, plan, seed, folder, engine)
         self.members: dict[str, Member] = {}
         self.firings: list[Firing] = []
-        self.incidents: list[str] = []
-        self.start_ns = loop.now_ns
         self._unknown: list[str] = []
         self._ledgers: dict[int, WatchedLedger] = {}
         self._ending = False
 
-    def enter(self, index: int, phase: Phase) -> None:
-        """Tell everybody at once."""
-        self._steps.append((self.loop.now_ns, phase))
-        for role in (PRODUCER, "worker"):
-            PhaseFile(self._path_of(role)).write(index, phase)
+    def said_by(self, role: str) -> list[tuple[str, dict[str, Any]]]:
+        """Of a place that is empty now there is nothing: who takes it has to say it first."""
+        return [
+            (place, {} if member.process is None else self._said.get(member.writer, {}))
+            for place, member in self.members.items()
+            if place.partition("-")[0] == role and not member.is_over
+        ]
 
-    def enter_role(self, role: str, index: int, phase: Phase) -> None:
-        """Tell ``producer`` or ``worker``; the phase begins with the first of them."""
-        if len(self._steps) <= index:
-            self._steps.append((self.loop.now_ns, phase))
-        PhaseFile(self._path_of(role)).write(index, phase)
+    def start_operator(
+        self, main: Callable[[LedgerWriter], Coroutine[Any, Any, Any]]
+    ) -> "asyncio.Task[Any]":
+        """See ``SimulatedSite``; faults may be aimed at him."""
+        member = self.members[OPERATOR]
+        member.writer = self._writers
+        task = super().start_operator(main)
+        member.process, member.ledger = self.operator, self._ledgers[member.writer]
+        return task
 
-    def _path_of(self, role: str) -> Path:
-        return self._folder / f"phase-{role}.json"
+    def forget_operator(self) -> None:
+        """See ``SimulatedSite``."""
+        super().forget_operator()
+        self.members[OPERATOR].process = None
 
     def _effects(self, writer: int) -> EffectStore:
         return EffectsOfTheLiving(super()._effects(writer))
 
     def _ledger(self, role: str, writer: int) -> LedgerWriter:
         ledger = WatchedLedger(
-            self._folder / LEDGER_NAME,
+            self.folder / LEDGER_NAME,
             role=role,
             writer=writer,
             clock=self.clock,
@@ -149,12 +166,14 @@ class ScheduledSite(SimulatedSite):
         self._ledgers[writer] = ledger
         return ledger
 
-    def note(self, text: str) -> None:
-        """Keep what happened, with its time."""
-        self.incidents.append(f"{(self.loop.now_ns - self.start_ns) / NS_PER_S:.6f} s: {text}")
+    def kill_member(self, member: Member, *, back_s: float, power: bool = False) -> None:
+        """SIGKILL whoever has the place; it is filled again after ``back_s``.
 
-    def kill_member(self, member: Member, *, back_s: float) -> None:
-        """SIGKILL whoever has the place; it is filled again after ``back_s``."""
+        Args:
+            member: of the place.
+            back_s: after how long.
+            power: it is the power of his machine that goes, and its disk loses what is not synced.
+        """
         process = member.process
         if process is None or not process.alive or member.ledger is None:
             return
@@ -162,6 +181,8 @@ class ScheduledSite(SimulatedSite):
         member.ledger.dead = True
         self.loop.processes.kill(process)
         self._forget(member)
+        if power and member.place == PRODUCER:
+            self.disk.lose_power()
         if not member.killed.done():
             member.killed.set_result(None)
 
@@ -191,7 +212,6 @@ class ScheduledSite(SimulatedSite):
         member.killed = self.loop.create_future()
         member.back_s = _AGAIN_S
         task: asyncio.Task[Any]
-        self._phase_file = self._path_of(member.place.partition("-")[0])
         if member.place == PRODUCER:
             member.writer = self._writers if member.starts else 0
             self._writers += bool(member.starts)
@@ -242,18 +262,21 @@ class ScheduledSite(SimulatedSite):
         places = [worker_place(number) for number in range(plan.workers)]
         self.members = {place: Member(place, self.loop) for place in (*places, PRODUCER)}
         keeping = {place: create(self._keep(item)) for place, item in self.members.items()}
+        self.members[OPERATOR] = Member(OPERATOR, self.loop)
         injecting = [create(inject(self, number, item)) for number, item in enumerate(faults)]
-        observer = self._observe()
-        for index in range(1, len(plan.phases)):
-            await self.clock.sleep(plan.phase_s)
-            if not await move_all(self, index, observer):
-                break
+        if held_back := await self._go_through():
+            self._unknown.append(f"held back: {held_back}")
+        if self.measures.gates:
+            for fault in injecting:
+                await fault
+            await self._finish_load()
         await keeping[PRODUCER]
         for fault in injecting:
             await fault
         ended_ns = self.loop.now_ns
         _start_ns, last = self._steps[-1]
-        await self.clock.sleep(calm_s(self, last))
+        await self.clock.sleep(self._calm_s(last))
+        observer = self._observe()
         nats_is_read = read_route(last) is not ReadRoute.REDIS
         unfinished = await observer.drain(
             reads_redis=not nats_is_read, reads_nats=nats_is_read, timeout_s=plan.drain_s
@@ -262,10 +285,10 @@ class ScheduledSite(SimulatedSite):
             self._unknown.append(unfinished)
         await self.clock.sleep(_QUIET_S)
         await self._stop([keeping[place] for place in places])
-        residue = await observer.residue([])
+        residue = await observer.residue(self._in_outbox())
         await observer.close()
         self._close_effects()
-        ledger = read_ledger(self._folder / LEDGER_NAME, same_boot=True)
+        ledger = read_ledger(self.folder / LEDGER_NAME, same_boot=True)
         if self.measures.done_store:
             residue = msgspec.structs.replace(residue, ended=await self._ended(ledger))
         account = self._account(residue, ended_ns, ledger)
@@ -279,13 +302,38 @@ class ScheduledSite(SimulatedSite):
             calls=self.loop.calls,
         )
 
+    async def _finish_load(self) -> None:
+        """SIGTERM to the producer; who dies instead is replaced, and told when it listens."""
+        member, told = self.members[PRODUCER], 0
+        deadline_ns = self.loop.now_ns + int(_FINISH_S * NS_PER_S)
+        while not member.is_over:
+            ((_name, said),) = self.said_by(PRODUCER)
+            if told < member.starts and "index" in said:
+                told = member.starts
+                self._generator.request_stop()
+            if self.loop.now_ns > deadline_ns:
+                self._unknown.append("the producer did not end by itself")
+                break
+            await self.clock.sleep(_POLL_S)
+
+    def _calm_s(self, phase: Phase) -> float:
+        """How long it may take after the load until nothing is left over.
+
+        While both brokers are written what only one of them has is put on the other by a round of
+        one worker; if that one dies, another has its turn after a minute.
+        """
+        if not self.measures.reconcile or write_route(phase) is not WriteRoute.BOTH:
+            return 0.0
+        died = any(member.starts > 1 for member in self.members.values())
+        return _CALM_AFTER_A_DEATH_S if died else _CALM_S
+
     def _observe(self) -> Observer:
         return Observer(
             f"redis://{REDIS}",
             f"nats://{NATS}",
             Names(),
             clock=self.clock,
-            dialer=self._dialer("observer"),
+            dialer=self.dialer("observer"),
         )
 
     async def _stop(self, keeping: "list[asyncio.Task[None]]") -> None:
@@ -300,10 +348,10 @@ class ScheduledSite(SimulatedSite):
 
     async def _ended(self, ledger: Ledger) -> list[Any]:
         """Of the tasks without an end in the ledger those that a done-store knows as ended."""
-        dialer = self._dialer("stores")
+        dialer = self.dialer("stores")
         redis = dialer.redis(f"redis://{REDIS}")
         transport = await dialer.nats(f"nats://{NATS}", names=Names(), clock=self.clock)
-        both = BothStores(redis, transport, stream=self._stream, clock=self.clock)
+        both = BothStores(redis, transport, stream=self.stream, clock=self.clock)
         known = await both.are_done(without_end(ledger))
         await transport.close()
         await redis.aclose()

@@ -82,6 +82,7 @@ class WorkerService:
         check: BrokerCheck | None = None,
     ) -> None:
         self._check = check
+        self._dialer = dialer
         self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
         self._handler = handler
@@ -210,7 +211,8 @@ class WorkerService:
         """Whether the phase uses Redis or not: as long as tasks may be there."""
         url = self._settings.redis_url
         if self._settings.measures.oom_claims and url:
-            await watch_memory(partial(read_redis_memory, url), self._announce, self._clock)
+            read = partial(read_redis_memory, url, dialer=self._dialer)
+            await watch_memory(read, self._announce, self._clock)
 
     async def _reconcile(self, task_type: str) -> None:
         """With that measure, while both brokers are written."""

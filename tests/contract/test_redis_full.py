@@ -155,7 +155,7 @@ def memory(**changes):
 async def test_a_redis_without_script_flags_is_refused(monkeypatch):
     found = [memory(version="6.2.14")]
 
-    async def read(_url):
+    async def read(_url, **_options):
         return found
 
     monkeypatch.setattr("hookbench.brokers.redis_memory.read_redis_memory", read)

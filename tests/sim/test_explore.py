@@ -161,7 +161,7 @@ def fault(kind, **settings):
 @pytest.mark.parametrize("step", ["receive", "claim", "start", "effect", "done", "ack"])
 @pytest.mark.parametrize("turns", [0, 1, 3])
 def test_a_worker_dies_at_its_step(step, turns, engine):
-    scope = scope_of(P.NATS_PRIMARY, design=Design.HARDENED, tasks=8)
+    scope = scope_of(P.NATS_PRIMARY, design=Design.HARDENED, tasks=40)
     faults = [fault(FaultKind.KILL_AT_STEP, step=step, nth=1, turns=turns)]
     trial = try_schedule(scope.plan, faults, 3, engine=engine)
     assert trial.verdict is Verdict.VALID

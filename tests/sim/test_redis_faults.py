@@ -228,3 +228,23 @@ def test_a_read_that_waits_is_answered_once_by_a_server_that_goes_on():
 
     found, told = in_world(scene)
     assert (found, told) in [(b"a", [0, 1]), (None, [1, 0])]
+
+
+def test_every_kind_of_value_takes_memory():
+    async def scene(world):
+        start(world)
+        client = client_of(world, "redis")
+        told = [(await client.info("memory"))["used_memory"]]
+        for put in (
+            client.set("text", b"x"),
+            client.lpush("list", b"x"),
+            client.hset("hash", "field", b"x"),
+            client.sadd("set", b"x"),
+            client.zadd("sorted", {"x": 1}),
+            client.xadd("stream", {"field": b"x"}),
+        ):
+            await put
+            told.append((await client.info("memory"))["used_memory"])
+        assert told == sorted(set(told))
+
+    in_world(scene)

@@ -17,6 +17,7 @@ from hookbench.sim.nats.frames import (
     status_headers,
 )
 from hookbench.sim.nats.jetstream import JetStream, stored_headers
+from hookbench.sim.nats.monitor import MONITOR_PORT, MonitorSession, varz_of
 from hookbench.sim.nats.subjects import is_literal, matches
 from hookbench.sim.network import Node
 
@@ -38,6 +39,7 @@ class NatsServer:
         jetstream: the data of one that ran there before; ``None`` for none.
         wall_offset_ns: how far its clock is ahead.
         version: that it tells.
+        sync_interval_s: that it tells of its JetStream; 0 for ``always``.
 
     Attributes:
         jetstream: its streams and consumers.
@@ -52,11 +54,13 @@ class NatsServer:
         before: "NatsServer | None" = None,
         wall_offset_ns: int = 0,
         version: str = "2.15.1",
+        sync_interval_s: float = 0.0,
     ) -> None:
         self._loop = loop
         self._node = node
         self._clock = SimulatedClock(loop, wall_offset_ns=wall_offset_ns)
         self._version = version
+        self._varz = varz_of(version, sync_interval_s)
         self._sessions: dict[NatsSession, None] = {}
         self._literal: dict[str, dict[Subscription, None]] = {}
         self._patterns: dict[Subscription, str] = {}
@@ -92,8 +96,10 @@ class NatsServer:
             advise=lambda *told: self._present().advise(*told),
         )
 
-    def accept(self, connection: Connection) -> "NatsSession":
+    def accept(self, connection: Connection) -> "NatsSession | MonitorSession":
         """Somebody has connected: he is told who is here."""
+        if connection.port == MONITOR_PORT:
+            return MonitorSession(connection, self._varz)
         self._clients += 1
         session = NatsSession(self, connection)
         self._sessions[session] = None

@@ -123,7 +123,12 @@ class Database:
 
     def used_bytes(self) -> int:
         """About what the keys take; only to be compared with a limit."""
-        return sum(_KEY_BYTES + len(key) + _size(value) for key, value in self._values.items())
+        total = len(self._values) * _KEY_BYTES
+        for key, value in self._values.items():
+            total += len(key)
+            # Most are texts, and each look at the memory comes here.
+            total += _ELEMENT_BYTES + len(value) if type(value) is bytes else _size(value)
+        return total
 
     def evict(self, entropy: random.Random, *, volatile: bool) -> bool:
         """Remove one key, as ``allkeys-*`` or ``volatile-*`` do; whether there was one."""
@@ -148,6 +153,7 @@ def _elements(value: Any) -> Iterator[bytes]:
     elif isinstance(value, dict):
         for field, content in value.items():
             yield field
-            yield content
+            if content is not None:  # of a set there are only the members
+                yield content
     else:
         yield from value

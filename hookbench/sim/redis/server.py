@@ -195,28 +195,34 @@ class RedisServer:
 
     def info(self, sections: list[str]) -> bytes:
         """What INFO tells, of the sections that are asked for here."""
-        told = {
-            "server": [f"redis_version:{self.settings.version}"],
-            "memory": [
-                f"used_memory:{self.used_bytes()}",
-                f"maxmemory:{self.settings.maxmemory_bytes}",
-                f"maxmemory_policy:{self.settings.policy}",
-            ],
-            "replication": [
-                f"role:{'master' if self.is_master else 'slave'}",
-                f"connected_slaves:{len(self.replicas)}",
-                *(
-                    f"slave{number}:ip=127.0.0.1,port=0,state=online,offset={offset},lag=0"
-                    for number, offset in enumerate(self.replicas.values())
-                ),
-            ],
+        told: dict[str, Callable[[], list[str]]] = {
+            "server": lambda: [f"redis_version:{self.settings.version}"],
+            "memory": self._memory,
+            "replication": self._replication,
         }
         wanted = sections or list(told)
         return "".join(
-            f"# {name.capitalize()}\r\n" + "".join(f"{line}\r\n" for line in told[name])
+            f"# {name.capitalize()}\r\n" + "".join(f"{line}\r\n" for line in told[name]())
             for name in wanted
             if name in told
         ).encode()
+
+    def _memory(self) -> list[str]:
+        return [
+            f"used_memory:{self.used_bytes()}",
+            f"maxmemory:{self.settings.maxmemory_bytes}",
+            f"maxmemory_policy:{self.settings.policy}",
+        ]
+
+    def _replication(self) -> list[str]:
+        return [
+            f"role:{'master' if self.is_master else 'slave'}",
+            f"connected_slaves:{len(self.replicas)}",
+            *(
+                f"slave{number}:ip=127.0.0.1,port=0,state=online,offset={offset},lag=0"
+                for number, offset in enumerate(self.replicas.values())
+            ),
+        ]
 
     def follow_entry(self, entry: LogEntry) -> None:
         """As a replica: carry out what the master did."""
