@@ -49,6 +49,9 @@ class _ToldFleet:
             if (said.get("index"), said.get("phase")) != wanted
         ]
 
+    async def refresh(self) -> None:
+        """What they said is there at once."""
+
     def announcements(self) -> list[Announcement]:
         """Of all that have said something."""
         return [

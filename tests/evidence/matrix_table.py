@@ -40,8 +40,8 @@ _SPEEDS = (
     _Speed("done per s", "throughput", "done_per_s"),
     _Speed("p50 ms", "latency", "p50_ms"),
     _Speed("p99 ms", "latency", "p99_ms"),
-    _Speed("CPU µs a task, brokers", "latency", "broker_cpu_us"),
-    _Speed("workers", "latency", "worker_cpu_us"),
+    _Speed("CPU µs a task, brokers", "throughput", "broker_cpu_us"),
+    _Speed("workers", "throughput", "worker_cpu_us"),
 )
 
 
