@@ -44,6 +44,10 @@ MAX_TRIALS = 10_000
 MAX_KILLS = 10
 _REPLICATED = "replicated"
 _NO_PUSHES_S = 3600.0
+_REPOSITORIES = 100
+_OF_THEIR_OWN = 100_000
+"""Repositories, so that hardly two tasks have one in common: with ``repository_order`` a later task
+of the same one would take the place of a task that comes again, which would end as superseded."""
 _DRAIN_TIMEOUT_S = 600.0
 """At saturation producers may put ten times as fast as workers work: the rest is done after it."""
 
@@ -219,6 +223,7 @@ def cell_settings(plan: MatrixPlan, trial: PlannedTrial, *, out: Path) -> Rehear
         concurrency=plan.concurrency,
         service_ms=plan.killed_service_ms if killed else plan.service_ms,
         faults=_kills(plan) if killed else (),
+        synthetic_repositories=_OF_THEIR_OWN if killed else _REPOSITORIES,
         mix="plain=1",
         repositories=1,
         push_interval_s=_NO_PUSHES_S,

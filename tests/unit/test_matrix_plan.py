@@ -126,6 +126,7 @@ def test_a_trial_of_redelivery_kills_a_worker_between_the_warm_up_and_the_end():
     assert [fault.at_s for fault in killed.faults] == [3.0, 5.0, 7.0]
     assert (killed.loop, killed.rate_per_s, killed.service_ms) == ("open", 500.0, 20.0)
     assert (by_kind["latency"].faults, by_kind["latency"].service_ms) == ((), 0.0)
+    assert killed.synthetic_repositories > 100 * by_kind["latency"].synthetic_repositories
     killed.check()
 
 
