@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from hookbench.brokers.durability import Durability
 from hookbench.report.matrix import CellSummary, MatrixSummary, load_summary
+from hookbench.report.matrix_fates import fates_finding
+from hookbench.report.matrix_plots import latency_finding, throughput_finding
 from hookbench.report.matrix_tables import interval_text, ms_text, rate_text
 
 __all__ = ["BEGIN", "END", "FOLDER", "MATRICES", "tables"]
@@ -48,7 +50,11 @@ _SPEEDS = (
 def tables() -> str:
     """Both tables with what they were measured with, not yet laid out by prettier."""
     speed, guide, hardened = (load_summary(FOLDER / name)[0] for name in MATRICES)
-    return "\n".join([_speed_text(speed), *_speeds(speed), "", *_redelivery(guide, hardened), ""])
+    findings = (throughput_finding(speed), latency_finding(speed), fates_finding(guide))
+    told = [f"- {text}{' (guide)' if text is findings[-1] else ''}." for text in findings]
+    told.append(f"- {fates_finding(hardened)} (hardened).")
+    lines = [*told, "", _speed_text(speed), *_speeds(speed), "", *_redelivery(guide, hardened), ""]
+    return "\n".join(lines)
 
 
 def _speed_text(summary: MatrixSummary) -> str:
@@ -62,7 +68,7 @@ def _speed_text(summary: MatrixSummary) -> str:
         " for each task it takes more of the two cores from the worker); latency is"
         f" end to end from the intended time, in an open loop of {plan.rate_per_s:g} tasks/s"
         f" ({plan.arrivals}). The design is the guide's, payloads are of {_PAYLOAD} bytes."
-        f" {_again_text(summary)}\n"
+        f" {_again_text(summary)}{_load_text(summary)}\n"
     )
 
 
@@ -73,6 +79,16 @@ def _again_text(summary: MatrixSummary) -> str:
         sum(getattr(kind, name) for kind in kinds) for name in ("done", "redelivered", "duplicated")
     )
     return f"Of {done:,} tasks {again:,} were delivered again, and {twice:,} done again."
+
+
+def _load_text(summary: MatrixSummary) -> str:
+    if summary.load_average is None:
+        return ""
+    low, high = summary.load_average
+    return (
+        f" The machine was shared: its load average before a trial was {low:.1f} to {high:.1f}, so"
+        " the intervals are wide."
+    )
 
 
 def _speeds(summary: MatrixSummary) -> list[str]:
