@@ -2,13 +2,16 @@
 
 import contextvars
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.connection import Connection
+from hookbench.sim.errors import SimulationError
 from hookbench.sim.loop import SimulatedLoop
 from hookbench.sim.nats.consumer import Host
+from hookbench.sim.nats.disk import Crash, Disk
 from hookbench.sim.nats.frames import (
     Frame,
     Headers,
@@ -35,13 +38,14 @@ class NatsServer:
     Args:
         loop: of the simulation.
         node: where it runs.
-        jetstream: the data of one that ran there before; ``None`` for none.
+        before: one that ran there, on whose data it starts; ``None`` for none.
+        disk: how it syncs; by default with every write.
+        entropy: of the times at which it does otherwise.
         wall_offset_ns: how far its clock is ahead.
         version: that it tells.
 
     Attributes:
         jetstream: its streams and consumers.
-        data: what a server that is started again is to be given.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class NatsServer:
         node: Node,
         *,
         before: "NatsServer | None" = None,
+        disk: Disk | None = None,
+        entropy: random.Random | None = None,
         wall_offset_ns: int = 0,
         version: str = "2.15.1",
     ) -> None:
@@ -63,13 +69,22 @@ class NatsServer:
         self._clients = 0
         self._context = contextvars.Context()
         self._serving: NatsServer = self
+        self._crash: Crash | None = None
+        node.on_end.append(self._end)
         if before is None:
-            self.jetstream = JetStream(self._host())
+            self.jetstream = JetStream(
+                self._host(), disk or Disk(sync_interval_s=0), entropy or random.Random(0)
+            )
         else:
             self.jetstream = before.jetstream
             before._serving = self  # noqa: SLF001 - its consumers go on here
             before._link_to(self)  # noqa: SLF001 - as above
-            self.jetstream.begin_again()
+            if before._crash is None:  # noqa: SLF001 - as above
+                raise SimulationError(f"node {node.name}: the server before it has not ended")
+            self.jetstream.begin_again(before._crash)  # noqa: SLF001 - as above
+
+    def _end(self, power: bool) -> None:
+        self._crash = Crash(self._clock.wall_ns(), power)
 
     def _link_to(self, server: "NatsServer") -> None:
         self._serving = server
@@ -85,7 +100,7 @@ class NatsServer:
         return Host(
             now_ns=lambda: self._loop.now_ns,
             wall_ns=self._clock.wall_ns,
-            after=self._after,
+            after=self.after,
             has_interest=lambda subject: self._present().has_interest(subject),
             deliver=lambda *message: self._present().deliver(*message),
             status=lambda *told: self._present().tell(*told),
@@ -106,9 +121,14 @@ class NatsServer:
             "jetstream": True,
             "max_payload": MAX_PAYLOAD_BYTES,
             "client_id": self._clients,
+            **self._more_info(),
         }
         connection.answer(f"INFO {json.dumps(info)}\r\n".encode())
         return session
+
+    def _more_info(self) -> dict[str, Any]:
+        """What a node of a cluster tells beside that."""
+        return {}
 
     def drop(self, session: "NatsSession") -> None:
         """A session has ended."""
@@ -116,7 +136,7 @@ class NatsServer:
         for subscription in session.subscriptions:
             self.unsubscribe(subscription)
 
-    def _after(self, delay_ns: int, call: Callable[[], None]) -> Any:
+    def after(self, delay_ns: int, call: Callable[[], None]) -> Any:
         """Call something later, unless no server runs there then."""
         node = self._node
 
@@ -169,10 +189,10 @@ class NatsServer:
     def publish(self, subject: str, reply: str, headers: bytes, payload: bytes) -> bool:
         """What a client has published; whether anybody took it."""
         if subject.startswith(_ACK):
-            known = self.jetstream.acknowledge(subject, payload)
-            if known and reply:
+            confirmed = self.jetstream.acknowledge(subject, payload)
+            if confirmed and reply:
                 self.deliver(reply, reply, "", b"", b"")
-            return known
+            return confirmed is not None
         if subject.startswith(_NEXT):
             return self.jetstream.ask(subject, reply, payload)
         if subject.startswith(_DIRECT):
