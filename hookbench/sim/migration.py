@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hookbench.brokers.durability import Durability
 from hookbench.clock import NS_PER_S
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import EffectStore, SqliteEffectStore
@@ -28,18 +29,16 @@ from hookbench.migration.phases import (
     ReadRoute,
     read_route,
 )
-from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
+from hookbench.queues.jetstream import ConsumerSettings
 from hookbench.rehearsal.observer import Observer
+from hookbench.sim.brokers import NATS, REDIS, RedisBroker, open_nats, stream_settings
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.dialer import SimulatedDialer
 from hookbench.sim.loop import SimulatedLoop
-from hookbench.sim.nats.server import NatsServer
 from hookbench.sim.network import Network
-from hookbench.sim.redis.log import LogEntry, survivors
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.redis.server import RedisServer
-from hookbench.sim.redis.settings import Persistence, RedisSettings
 from hookbench.sim.simulate import simulate
+from hookbench.task import Names
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.sleep import SleepHandler
 from hookbench.worker.limits import WorkerLimits
@@ -51,7 +50,9 @@ if TYPE_CHECKING:
     from hookbench.sim.processes import Process
 
 __all__ = [
+    "NATS",
     "NOT_SIMULATED",
+    "REDIS",
     "MigrationPlan",
     "Outcome",
     "SimulatedSite",
@@ -59,7 +60,6 @@ __all__ = [
     "simulate_migration",
 ]
 
-REDIS, NATS = "redis:6379", "nats:4222"
 NOT_SIMULATED = ("oom_claims", "synced_only", "outbox", "gates")
 """Measures that look at a broker beside the clients, or need a disk, a thread or an operator."""
 _PHASES = tuple(Phase)
@@ -82,7 +82,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         ack_wait_s: of the consumer.
         redis_lease_s: of a worker's list.
         drain_s: how long the end waits until nothing moves any more.
-        persistence: of Redis.
+        durability: of both brokers; ``replicated`` is a Redis with a replica and three NATS nodes.
     """
 
     design: Design = Design.GUIDE
@@ -95,7 +95,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     ack_wait_s: float = 5.0
     redis_lease_s: float = 2.0
     drain_s: float = 60.0
-    persistence: Persistence = Persistence.ALWAYS
+    durability: Durability = Durability.FSYNC
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -132,6 +132,10 @@ class SimulatedSite:
         seed: of everything that is drawn.
         folder: for phase file, ledger and effects.
         engine: runs the scripts; it may serve many runs.
+
+    Attributes:
+        redis: the broker.
+        nats: the broker.
     """
 
     def __init__(
@@ -152,16 +156,19 @@ class SimulatedSite:
         self.windows: list[FaultWindow] = []
         self._seed = seed
         self._folder = folder
-        self._engine = engine
         self._running: dict[int, tuple[WorkerService, asyncio.Task[Any]]] = {}
         self._writers = _FIRST_WORKER
         self._phase_file = folder / "phase.json"
         self._steps: list[tuple[int, Phase]] = []
-        self._stream = StreamSettings(storage="file")
-        self._redis_log: list[LogEntry] = []
-        self._nats: NatsServer | None = None
-        self.start_redis()
-        self.start_nats()
+        self._stream = stream_settings(plan.durability)
+        self.redis = RedisBroker(loop, self.network, engine, plan.durability)
+        self.nats = open_nats(
+            loop,
+            self.network,
+            plan.durability,
+            Names().stream,
+            random.Random(f"nats:{seed}"),
+        )
         (folder / "ledger").mkdir()
         self._stores: list[SqliteEffectStore] = []
 
@@ -202,8 +209,8 @@ class SimulatedSite:
         )
         service = WorkerService(
             WorkerSettings(
-                redis_url=f"redis://{REDIS}",
-                nats_url=f"nats://{NATS}",
+                redis_url=self.redis.url,
+                nats_url=self.nats.url,
                 phase_file=self._phase_file,
                 measures=self.measures,
                 redis_lease_s=plan.redis_lease_s,
@@ -250,8 +257,8 @@ class SimulatedSite:
         ledger = self._ledger("producer", writer)
         generator = LoadGenerator(
             GeneratorSettings(
-                redis_url=f"redis://{REDIS}",
-                nats_url=f"nats://{NATS}",
+                redis_url=self.redis.url,
+                nats_url=self.nats.url,
                 phase_file=self._phase_file,
                 measures=self.measures,
                 stream=self._stream,
@@ -281,30 +288,19 @@ class SimulatedSite:
 
     def kill_redis(self) -> None:
         """SIGKILL; what its AOF has is there when it is started again."""
-        node = self.network.node(REDIS)
-        server = self._redis
-        kept = survivors(server.log, server.settings.persistence, cut_us=None)
-        self._redis_log = server.log[:kept]
-        node.kill()
+        self.redis.kill()
 
     def start_redis(self) -> None:
         """Start it, on what was left."""
-        node = self.network.node(REDIS)
-        settings = RedisSettings(persistence=self.plan.persistence)
-        self._redis = RedisServer(
-            self.loop, node, self._engine, settings=settings, log=self._redis_log
-        )
-        node.start(self._redis)
+        self.redis.start()
 
     def kill_nats(self) -> None:
-        """SIGKILL; the streams are on its disk."""
-        self.network.node(NATS).kill()
+        """SIGKILL; of several nodes of the one that leads the hook stream."""
+        self.nats.kill()
 
     def start_nats(self) -> None:
         """Start it, on what was left."""
-        node = self.network.node(NATS)
-        self._nats = NatsServer(self.loop, node, before=self._nats)
-        node.start(self._nats)
+        self.nats.start()
 
     async def run(self, faults: Sequence["Fault"]) -> Outcome:
         """The whole timeline, the drain, and the account."""
@@ -323,8 +319,8 @@ class SimulatedSite:
             await fault
         ended_ns = self.loop.now_ns
         observer = Observer(
-            f"redis://{REDIS}",
-            f"nats://{NATS}",
+            self.redis.url,
+            self.nats.url,
             WorkerSettings().names,
             clock=self.clock,
             dialer=self._dialer("observer"),
