@@ -92,13 +92,7 @@ class RedisBroker:
         self._clock = SimulatedClock(loop)
         self._servers: dict[str, RedisServer] = {}
         self._logs: dict[str, list[LogEntry]] = {name: [] for name in self.nodes}
-        self._following: dict[str, Replica] = {}
         self.start()
-
-    @property
-    def server(self) -> RedisServer:
-        """The master's."""
-        return self._servers[self.master]
 
     def is_up(self) -> bool:
         """Whether the master runs."""
@@ -134,7 +128,7 @@ class RedisBroker:
             self._servers[name] = server
             node.start(server)
             if name != self.master:
-                self._following[name] = Replica(server, self._network, self.master)
+                Replica(server, self._network, self.master)
 
 
 class SingleNats:

@@ -15,6 +15,7 @@ __all__ = [
     "cut_off",
     "kill_broker",
     "kill_leader",
+    "kill_nodes",
     "kill_worker",
     "lose_replies",
     "power_cut",
@@ -89,6 +90,26 @@ def kill_leader(*, at_s: float, for_s: float = 1.0, consumer: bool = False) -> F
         await site.clock.sleep(for_s)
         if not site.network.node(leader).up:
             cluster.restart(leader)
+
+    return fault
+
+
+def kill_nodes(*, at_s: float, for_s: float = 1.0, nodes: tuple[int, ...]) -> Fault:
+    """SIGKILL several NATS nodes, by their numbers from 0, and start them again together.
+
+    Needs a plan with durability ``replicated``; a node that is down already is left alone.
+    """
+
+    async def fault(site: SimulatedSite) -> None:
+        cluster = _cluster_of(site)
+        await site.clock.sleep(at_s)
+        killed = cluster.running([site.nats.nodes[number] for number in nodes])
+        for name in killed:
+            cluster.kill(name)
+        await site.clock.sleep(for_s)
+        for name in killed:
+            if not site.network.node(name).up:
+                cluster.restart(name)
 
     return fault
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import msgspec
 
-from hookbench.sim.nats.consumer import Consumer, ConsumerConfig, Host
+from hookbench.sim.nats.consumer import Consumer, Host
+from hookbench.sim.nats.consumer_config import ConsumerConfig
 from hookbench.sim.nats.consumer_state import ConsumerChange, ConsumerState
 from hookbench.sim.nats.disk import Disk, SyncTimes
 from hookbench.sim.nats.jetstream import JetStream
-from hookbench.sim.nats.raft import Entry, Group, Machine
+from hookbench.sim.nats.raft import Group
+from hookbench.sim.nats.raft_role import Entry, Machine
 
 __all__ = ["Asset", "ConsumerAsset", "Found", "Lease", "StreamAsset", "Syncs"]
 

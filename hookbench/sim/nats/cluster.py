@@ -23,7 +23,8 @@ from hookbench.sim.nats.disk import Crash, Disk
 from hookbench.sim.nats.errors import StreamError
 from hookbench.sim.nats.frames import Headers, headers_of, status_headers
 from hookbench.sim.nats.jetstream import JetStream, stored_headers
-from hookbench.sim.nats.raft import Group, Machine
+from hookbench.sim.nats.raft import Group
+from hookbench.sim.nats.raft_role import Machine
 from hookbench.sim.nats.routes import Routes
 from hookbench.sim.nats.stream import Stored
 from hookbench.sim.network import Network

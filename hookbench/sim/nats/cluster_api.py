@@ -15,10 +15,11 @@ import msgspec
 
 from hookbench.clock import NS_PER_MS
 from hookbench.sim.nats.assets import Asset, ConsumerAsset, StreamAsset
-from hookbench.sim.nats.consumer import ConsumerConfig
+from hookbench.sim.nats.consumer_config import ConsumerConfig
 from hookbench.sim.nats.errors import StreamError
 from hookbench.sim.nats.jetstream import NO_CONSUMER, NO_STREAM, Answer, read_config
-from hookbench.sim.nats.raft import Entry, Group
+from hookbench.sim.nats.raft import Group
+from hookbench.sim.nats.raft_role import Entry
 from hookbench.sim.nats.stream import Purged, Removed, StreamConfig
 
 if TYPE_CHECKING:

@@ -98,15 +98,3 @@ class ConsumerState(msgspec.Struct, kw_only=True):
             },
             counts=dict(self.counts),
         )
-
-    def reconcile(self, last_sequence: int) -> None:
-        """Forget what is beyond the end of a stream that has lost messages.
-
-        A server does so when it starts with a consumer of one replica, and only then; a replicated
-        one goes on behind messages that it takes for delivered.
-        """
-        if self.next_sequence <= last_sequence + 1:
-            return
-        self.pending = {key: held for key, held in self.pending.items() if key <= last_sequence}
-        self.counts = {key: count for key, count in self.counts.items() if key <= last_sequence}
-        self.next_sequence = max(self.pending, default=last_sequence) + 1

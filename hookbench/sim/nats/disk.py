@@ -109,7 +109,7 @@ def state_kept(changes: Sequence[Timed], disk: Disk, crash: Crash) -> int:
     reached_ns = crash.time_ns
     if crash.power and not disk.always:
         reached_ns -= _WRITE_BACK_NS
-    written_ns, kept = 0, 0
+    written_ns, kept = -_STATE_EVERY_NS, 0
     while kept < len(changes):
         write_ns = max(changes[kept].time_ns, written_ns + _STATE_EVERY_NS)
         if write_ns > reached_ns:

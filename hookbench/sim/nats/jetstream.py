@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hookbench.sim.nats.consumer import Consumer, ConsumerConfig, Host, Pull
+from hookbench.sim.nats.consumer import Consumer, Host, Pull
+from hookbench.sim.nats.consumer_config import ConsumerConfig
 from hookbench.sim.nats.disk import Crash, Disk, SyncTimes, state_kept
 from hookbench.sim.nats.errors import StreamError
 from hookbench.sim.nats.stream import (
@@ -88,7 +89,6 @@ class JetStream:
             for change in changes[: state_kept(changes, self._disk, crash)]:
                 state.apply(change)
             state = state.through_file()
-            state.reconcile(consumer.stream.last_sequence)
             changes.clear()
             self._kept[key] = state, changes
             consumer.restore(state)

@@ -17,78 +17,18 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from hookbench.clock import NS_PER_MS, NS_PER_S
 from hookbench.sim.loop import SimulatedLoop
+from hookbench.sim.nats.raft_role import Entry, Machine, Role, is_as_far
 from hookbench.sim.nats.routes import Routes
 
-__all__ = ["Entry", "Group", "Machine", "Role"]
+__all__ = ["Group"]
 
 _ELECTION_NS = (4 * NS_PER_S, 9 * NS_PER_S)
 _BEHIND_NS = (100 * NS_PER_MS, 800 * NS_PER_MS)
 """A voter whose log is longer than that of who asks stands itself within this time."""
 _TRANSFER_NS = (5 * NS_PER_MS, 25 * NS_PER_MS)
 _LOST_QUORUM_NS = (10 * NS_PER_S, 20 * NS_PER_S)
-
-
-class Role(msgspec.Struct):
-    """What a node is in a group.
-
-    Attributes:
-        name: of the node.
-        log: what it has.
-        term: that it knows of.
-        leads: it takes itself for the leader of its term.
-        serves: it leads, and has applied all that was there before.
-        leader: whom it follows; empty for nobody.
-        committed: how many entries it knows as committed.
-        applied: how many its machine has.
-        sent: as a leader, how many entries each other node was sent.
-        confirmed: how many it has said that it has.
-    """
-
-    name: str
-    log: "list[Entry]" = msgspec.field(default_factory=list)
-    term: int = 0
-    leads: bool = False
-    serves: bool = False
-    leader: str = ""
-    committed: int = 0
-    applied: int = 0
-    sent: dict[str, int] = msgspec.field(default_factory=dict)
-    confirmed: dict[str, int] = msgspec.field(default_factory=dict)
-    timer: Any = None
-
-
-class Entry(msgspec.Struct, frozen=True, gc=False):
-    """One entry of a log.
-
-    Attributes:
-        term: of the leader that made it.
-        time_ns: when, by its wall clock.
-        what: for the machine; ``None`` for what a new leader begins with.
-    """
-
-    term: int
-    time_ns: int
-    what: Any
-
-
-class Machine(msgspec.Struct, frozen=True):
-    """What is replicated, by node.
-
-    Attributes:
-        apply: carry a committed entry out at a node; what it comes to.
-        reset: begin anew at a node, with these entries.
-        lead: a node leads from now on, and has everything.
-        follow: it does not any more.
-    """
-
-    apply: Callable[[str, Entry], Any]
-    reset: Callable[[str, list[Entry]], None]
-    lead: Callable[[str], None] = lambda _name: None
-    follow: Callable[[str], None] = lambda _name: None
 
 
 class Group:
@@ -287,9 +227,10 @@ class Group:
         if term > role.term or role.leads:
             self._cease(role)
         role.term, role.leader = term, leader
-        self._cancel(role)
-        if not self._routes.hears(role.name, leader):
-            self.look()
+        if self._is_led(role):
+            self._cancel(role)
+        else:  # it was sent before the leader went
+            self._begin_to_wait(role)
 
     def _cease(self, role: Role) -> None:
         """A leader leads no more; who waits for it is told nothing."""
@@ -385,7 +326,7 @@ class Group:
         for voter in voters:
             self._cease(voter)
             voter.term, voter.leader = role.term, ""
-            if _is_as_far(role, voter):
+            if is_as_far(role, voter):
                 granted += 1
             else:
                 self._cancel(voter)
@@ -441,9 +382,3 @@ class Group:
         for other in self._others(name):
             confirmed = self.roles[other].confirmed
             confirmed[name] = min(confirmed.get(name, 0), len(role.log))
-
-
-def _is_as_far(candidate: Role, voter: Role) -> bool:
-    """Whether a log has all that is committed as far as the voter can know."""
-    mine = voter.log[-1].term if voter.log else 0, len(voter.log)
-    return (candidate.log[-1].term if candidate.log else 0, len(candidate.log)) >= mine

@@ -105,6 +105,8 @@ class Routes:
         self._silent_ns.pop(name, None)
         if silently:
             self._silent_ns[name] = self._loop.now_ns
+            for way in [way for way in self._held if way[0] == name]:
+                del self._held[way]  # a kernel without power sends nothing again
         self.on_change()
 
     def came(self, name: str) -> None:
