@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hookbench.brokers.durability import Durability
 from hookbench.clock import NS_PER_S
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import EffectStore, SqliteEffectStore
@@ -30,22 +31,18 @@ from hookbench.migration.phases import (
     read_route,
 )
 from hookbench.migration.preflight import BrokerCheck, check_brokers
-from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
+from hookbench.queues.jetstream import ConsumerSettings
 from hookbench.rehearsal.observer import Observer
+from hookbench.sim.brokers import NATS, REDIS, RedisBroker, open_nats, stream_settings
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.dialer import SimulatedDialer
 from hookbench.sim.disk import SimulatedDisk
 from hookbench.sim.loop import SimulatedLoop
-from hookbench.sim.nats.monitor import MONITOR_PORT
-from hookbench.sim.nats.server import NatsServer
 from hookbench.sim.network import Network
 from hookbench.sim.operator import change_phase
-from hookbench.sim.redis.log import LogEntry, survivors
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.redis.server import RedisServer
-from hookbench.sim.redis.settings import Persistence, RedisSettings
 from hookbench.sim.simulate import simulate
-from hookbench.task import decode_task
+from hookbench.task import Names, decode_task
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.sleep import SleepHandler
 from hookbench.worker.limits import WorkerLimits
@@ -56,11 +53,9 @@ if TYPE_CHECKING:
 
     from hookbench.sim.processes import Process
 
-__all__ = ["MigrationPlan", "Outcome", "SimulatedSite", "simulate_migration"]
+__all__ = ["NATS", "REDIS", "MigrationPlan", "Outcome", "SimulatedSite", "simulate_migration"]
 
-REDIS, NATS = "redis:6379", "nats:4222"
 PRODUCER, WORKER, OPERATOR = "producer", "worker", "operator"
-_MONITOR = f"http://nats:{MONITOR_PORT}"
 _ROLES = (PRODUCER, WORKER)
 _NO_END = 10_000_000
 """Tasks of a load that lasts until the timeline is over."""
@@ -86,10 +81,11 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         ack_wait_s: of the consumer.
         redis_lease_s: of a worker's list.
         drain_s: how long the end waits until nothing moves any more.
-        persistence: of Redis.
+        durability: of both brokers; ``replicated`` is a Redis with a replica and three NATS nodes.
         maxmemory_bytes: of Redis; 0 for no limit.
         eviction: what Redis does at that limit.
-        nats_sync_interval_s: how often JetStream says that it syncs its disk; 0 for always.
+        nats_sync_interval_s: how often JetStream syncs its disk, 0 for always; ``None`` for what
+            the durability has.
     """
 
     design: Design = Design.GUIDE
@@ -103,10 +99,10 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     ack_wait_s: float = 5.0
     redis_lease_s: float = 2.0
     drain_s: float = 60.0
-    persistence: Persistence = Persistence.ALWAYS
+    durability: Durability = Durability.FSYNC
     maxmemory_bytes: int = 0
     eviction: str = "noeviction"
-    nats_sync_interval_s: float = 0.0
+    nats_sync_interval_s: float | None = None
 
     @property
     def measures(self) -> Measures:
@@ -152,6 +148,10 @@ class SimulatedSite:
         seed: of everything that is drawn.
         folder: for phase file, ledger and effects.
         engine: runs the scripts; it may serve many runs.
+
+    Attributes:
+        redis: the broker.
+        nats: the broker.
     """
 
     def __init__(
@@ -168,7 +168,6 @@ class SimulatedSite:
         self.network = Network(loop, random.Random(f"network:{seed}"))
         self.disk = SimulatedDisk(self.clock, random.Random(f"disk:{seed}"))
         self.measures = plan.measures
-        self.urls = (f"redis://{REDIS}", f"nats://{NATS}")
         self.workers: dict[int, Process] = {}
         self.producer: Process | None = None
         self.operator: Process | None = None
@@ -178,17 +177,29 @@ class SimulatedSite:
         self._said: dict[int, dict[str, Any]] = {}
         self._seed = seed
         self.folder = folder
-        self._engine = engine
         self._running: dict[int, tuple[WorkerService, asyncio.Task[Any]]] = {}
         self._writers = _FIRST_WORKER
         self._producer_writer = _PRODUCER
         self._outbox = folder / "outbox.sqlite"
         self._steps: list[tuple[int, Phase]] = []
-        self.stream = StreamSettings(storage="file")
-        self._redis_log: list[LogEntry] = []
-        self._nats: NatsServer | None = None
-        self.start_redis()
-        self.start_nats()
+        self.stream = stream_settings(plan.durability)
+        self.redis = RedisBroker(
+            loop,
+            self.network,
+            engine,
+            plan.durability,
+            maxmemory_bytes=plan.maxmemory_bytes,
+            policy=plan.eviction,
+        )
+        self.nats = open_nats(
+            loop,
+            self.network,
+            plan.durability,
+            Names().stream,
+            random.Random(f"nats:{seed}"),
+            sync_interval_s=plan.nats_sync_interval_s,
+        )
+        self.urls = (self.redis.url, self.nats.url)
         (folder / "ledger").mkdir()
         self._stores: list[SqliteEffectStore] = []
 
@@ -255,9 +266,9 @@ class SimulatedSite:
         )
         service = WorkerService(
             WorkerSettings(
-                redis_url=f"redis://{REDIS}",
-                nats_url=f"nats://{NATS}",
-                nats_monitor_url=_MONITOR,
+                redis_url=self.redis.url,
+                nats_url=self.nats.url,
+                nats_monitor_url=self.nats.monitor_urls,
                 phase_file=self._path_of(WORKER),
                 measures=self.measures,
                 redis_lease_s=plan.redis_lease_s,
@@ -305,9 +316,9 @@ class SimulatedSite:
         ledger, dialer = self._ledger(PRODUCER, writer), self.dialer(PRODUCER)
         generator = LoadGenerator(
             GeneratorSettings(
-                redis_url=f"redis://{REDIS}",
-                nats_url=f"nats://{NATS}",
-                nats_monitor_url=_MONITOR,
+                redis_url=self.redis.url,
+                nats_url=self.nats.url,
+                nats_monitor_url=self.nats.monitor_urls,
                 phase_file=self._path_of(PRODUCER),
                 measures=self.measures,
                 spool=self._outbox,
@@ -373,39 +384,19 @@ class SimulatedSite:
 
     def kill_redis(self) -> None:
         """SIGKILL; what its AOF has is there when it is started again."""
-        node = self.network.node(REDIS)
-        server = self._redis
-        kept = survivors(server.log, server.settings.persistence, cut_us=None)
-        self._redis_log = server.log[:kept]
-        node.kill()
+        self.redis.kill()
 
     def start_redis(self) -> None:
         """Start it, on what was left."""
-        node = self.network.node(REDIS)
-        settings = RedisSettings(
-            persistence=self.plan.persistence,
-            maxmemory_bytes=self.plan.maxmemory_bytes,
-            policy=self.plan.eviction,
-        )
-        self._redis = RedisServer(
-            self.loop, node, self._engine, settings=settings, log=self._redis_log
-        )
-        node.start(self._redis)
+        self.redis.start()
 
     def kill_nats(self) -> None:
-        """SIGKILL; the streams are on its disk."""
-        self.network.node(NATS).kill()
+        """SIGKILL; of several nodes of the one that leads the hook stream."""
+        self.nats.kill()
 
     def start_nats(self) -> None:
         """Start it, on what was left."""
-        node = self.network.node(NATS)
-        self._nats = NatsServer(
-            self.loop,
-            node,
-            before=self._nats,
-            sync_interval_s=self.plan.nats_sync_interval_s,
-        )
-        node.start(self._nats)
+        self.nats.start()
 
     async def run(self, faults: Sequence["Fault"]) -> Outcome:
         """The whole timeline, the drain, and the account."""
@@ -426,8 +417,8 @@ class SimulatedSite:
             await fault
         ended_ns = self.loop.now_ns
         observer = Observer(
-            f"redis://{REDIS}",
-            f"nats://{NATS}",
+            self.redis.url,
+            self.nats.url,
             WorkerSettings().names,
             clock=self.clock,
             dialer=self.dialer("observer"),

@@ -24,15 +24,7 @@ from hookbench.rehearsal.observer import Observer
 from hookbench.sim.coverage import Firing, strikes
 from hookbench.sim.inject import inject
 from hookbench.sim.loop import SimulatedLoop
-from hookbench.sim.migration import (
-    NATS,
-    OPERATOR,
-    PRODUCER,
-    REDIS,
-    MigrationPlan,
-    SimulatedSite,
-)
-from hookbench.sim.redis.log import survivors
+from hookbench.sim.migration import OPERATOR, PRODUCER, MigrationPlan, SimulatedSite
 from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.schedule import SimFault, worker_place
 from hookbench.sim.simulate import simulate
@@ -190,13 +182,8 @@ class ScheduledSite(SimulatedSite):
         """Kill a broker; or cut its power, which nobody is told and which takes what it holds."""
         if not power:
             (self.kill_redis if name == "redis" else self.kill_nats)()
-        elif name == "redis":
-            server, cut_us = self._redis, self.clock.wall_ns() // 1_000
-            kept = survivors(server.log, server.settings.persistence, cut_us=cut_us)
-            self._redis_log = server.log[:kept]
-            self.network.node(REDIS).lose_power()
         else:
-            self.network.node(NATS).lose_power()
+            (self.redis if name == "redis" else self.nats).cut_power()
 
     def begin_broker(self, name: str) -> None:
         """Start it on what was left."""
@@ -329,8 +316,8 @@ class ScheduledSite(SimulatedSite):
 
     def _observe(self) -> Observer:
         return Observer(
-            f"redis://{REDIS}",
-            f"nats://{NATS}",
+            self.redis.url,
+            self.nats.url,
             Names(),
             clock=self.clock,
             dialer=self.dialer("observer"),
@@ -349,8 +336,8 @@ class ScheduledSite(SimulatedSite):
     async def _ended(self, ledger: Ledger) -> list[Any]:
         """Of the tasks without an end in the ledger those that a done-store knows as ended."""
         dialer = self.dialer("stores")
-        redis = dialer.redis(f"redis://{REDIS}")
-        transport = await dialer.nats(f"nats://{NATS}", names=Names(), clock=self.clock)
+        redis = dialer.redis(self.redis.url)
+        transport = await dialer.nats(self.nats.url, names=Names(), clock=self.clock)
         both = BothStores(redis, transport, stream=self.stream, clock=self.clock)
         known = await both.are_done(without_end(ledger))
         await transport.close()
