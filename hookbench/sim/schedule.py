@@ -17,6 +17,7 @@ from hookbench.migration.phases import Phase, ReadRoute, WriteRoute, read_route,
 __all__ = [
     "BROKERS",
     "PRODUCER",
+    "SCHEDULE_VERSION",
     "FaultKind",
     "SimFault",
     "Span",
@@ -24,6 +25,9 @@ __all__ = [
     "worker_place",
 ]
 
+SCHEDULE_VERSION = 1
+"""Of what a seed means. Whatever changes the draws of a seed is a new version, and the versions
+before it stay as they are: seeds are kept in files and documents."""
 BROKERS = ("redis", "nats")
 PRODUCER = "producer"
 _NOT_BEFORE_S = 0.3
@@ -128,12 +132,14 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         phase_s: length of each.
         workers: places of workers.
         transition: in the middle of which phases faults are gathered: the index of the second.
+        version: of what is drawn, see ``SCHEDULE_VERSION``.
     """
 
     phases: tuple[Phase, ...]
     phase_s: float
     workers: int
     transition: int | None = None
+    version: int = SCHEDULE_VERSION
 
     def phase_at(self, at_s: float) -> Phase:
         """The phase of a moment."""

@@ -16,7 +16,7 @@ from hookbench.sim.coverage import Firing
 from hookbench.sim.digest import ledger_digest
 from hookbench.sim.migration import MigrationPlan
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.schedule import SimFault, Span
+from hookbench.sim.schedule import SCHEDULE_VERSION, SimFault, Span
 from hookbench.sim.scheduled import LEDGER_NAME, SimulatedRun, run_schedule
 
 __all__ = ["Cause", "Scope", "Trial", "try_schedule"]
@@ -36,6 +36,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         phases: of the timeline.
         transition: the index of the phase whose beginning is searched, ``None`` for all of it.
         tasks, phase_s, workers, concurrency, service_s: as of ``MigrationPlan``.
+        schedule: the version of what is drawn, see ``SCHEDULE_VERSION``.
     """
 
     design: Design
@@ -46,6 +47,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 2
     concurrency: int = 4
     service_s: float = _SERVICE_S
+    schedule: int = SCHEDULE_VERSION
 
     @property
     def plan(self) -> MigrationPlan:
@@ -68,6 +70,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
             phase_s=self.phase_s,
             workers=self.workers,
             transition=self.transition,
+            version=self.schedule,
         )
 
     @property
