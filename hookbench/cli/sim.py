@@ -34,6 +34,17 @@ def sim(
         typer.Option(help="From one phase to another, FROM:TO; half of the faults lie around it."),
     ] = None,
     design: Annotated[str, typer.Option(help="guide or hardened.")] = "guide",
+    measures: Annotated[
+        str,
+        typer.Option(
+            "--measures",
+            help="Changes to the measures of the design: a name switches one on, -name off.",
+        ),
+    ] = "",
+    schedule: Annotated[
+        int | None,
+        typer.Option(min=1, help="Version of what is drawn [the newest]."),
+    ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, max=MAX_SEEDS, help="How many seeds, from --first on.")
     ] = 100,
@@ -73,7 +84,7 @@ def sim(
         ) from error
     from hookbench.clock import SystemClock
 
-    scope = _scope(phase, transition, design)
+    scope = _scope(phase, transition, design, measures, schedule)
     numbers = range(first, first + seeds) if seed is None else (seed,)
     entries = _search(scope, numbers, out, jobs, book=seed is None, json=json, clock=SystemClock())
     from hookbench.sim.book import totals_of
@@ -94,21 +105,35 @@ def _exit_code(totals: "SearchTotals") -> int:
     return EXIT_UNKNOWN if totals.verdicts.get(Verdict.UNKNOWN) else EXIT_VALID
 
 
-def _scope(phase: str | None, transition: str | None, design: str) -> "Scope":
+def _scope(
+    phase: str | None, transition: str | None, design: str, measures: str, schedule: int | None
+) -> "Scope":
+    import functools
+
     from hookbench.cli.worker import choice
     from hookbench.errors import SettingError
+    from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import Design, parse_phase
     from hookbench.rehearsal.settings import FULL_TIMELINE
+    from hookbench.sim.schedule import SCHEDULE_VERSION
     from hookbench.sim.trial import Scope
 
-    chosen = choice(Design, design, "--design")
+    parse_measures(measures)
+    if schedule is not None and schedule > SCHEDULE_VERSION:
+        raise SettingError(f"--schedule {schedule}: use 1 to {SCHEDULE_VERSION}")
+    scope = functools.partial(
+        Scope,
+        design=choice(Design, design, "--design"),
+        measures=measures,
+        schedule=schedule or SCHEDULE_VERSION,
+    )
     if phase is not None and transition is not None:
         raise SettingError("--phase and --transition: give one of them, or neither for all phases")
     if phase is not None:
-        return Scope(design=chosen, phases=(parse_phase(phase),))
+        return scope(phases=(parse_phase(phase),))
     if transition is not None:
-        return Scope(design=chosen, phases=_both_ends(transition), transition=1)
-    return Scope(design=chosen, phases=FULL_TIMELINE)
+        return scope(phases=_both_ends(transition), transition=1)
+    return scope(phases=FULL_TIMELINE)
 
 
 def _both_ends(text: str) -> "tuple[Phase, Phase]":

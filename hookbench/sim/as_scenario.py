@@ -1,13 +1,15 @@
 """A schedule of the simulator as a scenario of a rehearsal, as far as its faults exist there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from hookbench.brokers.durability import Durability
+from hookbench.brokers.topology import SINGLE
 from hookbench.errors import SettingError
 from hookbench.faults.power_cut import PowerCut
 from hookbench.faults.process import Kill, Pause
+from hookbench.faults.promote import Promote
 from hookbench.faults.registry import AnyFault
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.wire_fault import Wire
@@ -15,12 +17,14 @@ from hookbench.migration.phases import Design
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.scenarios.resolved import scenario_toml
 from hookbench.sim.schedule import BROKERS, PRODUCER, FaultKind, SimFault
+from hookbench.sim.shared_faults import SHARED, shared_fault
 from hookbench.sim.shrink import Minimal
 from hookbench.sim.trial import Scope
 
 __all__ = ["rehearsal_toml"]
 
 _MS_PER_S = 1_000
+_REPLICATED = "redis_replica"
 _LEAST_FOR_S = 0.1
 _LEAD_S = 2.0
 """Before that the processes of a rehearsal may not run yet, and those of the simulator do."""
@@ -83,6 +87,7 @@ def _settings(scope: Scope, seed: int, faults: Sequence[AnyFault]) -> RehearsalS
     return RehearsalSettings(
         scenario=f"sim_{scope.design}_{seed}",
         design=scope.design,
+        measures=scope.measures,
         phases=scope.phases,
         phase_seconds=scope.phase_s,
         rate_per_s=plan.tasks / (scope.phase_s * len(scope.phases)),
@@ -95,6 +100,7 @@ def _settings(scope: Scope, seed: int, faults: Sequence[AnyFault]) -> RehearsalS
         repositories=1,
         push_interval_s=_NO_PUSHES_S,
         durability=Durability.FSYNC,
+        topology=_REPLICATED if any(isinstance(item, Promote) for item in faults) else SINGLE,
         seed=seed,
         faults=tuple(faults),
     )
@@ -200,7 +206,17 @@ def _on_a_message(fault: SimFault, design: Design, notes: list[str]) -> AnyFault
     )
 
 
-_HOW = {
+def _promote(fault: SimFault, _design: Design, _notes: list[str]) -> AnyFault:
+    return Promote(
+        target=fault.target,
+        at_s=fault.at_s,
+        for_s=max(fault.for_s, _LEAST_FOR_S),
+        pause_s=min(fault.at_s, fault.delay_ms / _MS_PER_S),
+        kill_master=True,
+    )
+
+
+_HOW: dict[FaultKind, Callable[[SimFault, Design, list[str]], AnyFault]] = {
     FaultKind.KILL: _kill,
     FaultKind.KILL_AT_MESSAGE: _kill,
     FaultKind.KILL_AT_STEP: _kill_at_step,
@@ -212,4 +228,6 @@ _HOW = {
     FaultKind.REPEAT: _on_a_message,
     FaultKind.HOLD: _on_a_message,
     FaultKind.RESET: _on_a_message,
+    FaultKind.PROMOTE: _promote,
+    **dict.fromkeys(SHARED, lambda fault, _design, _notes: shared_fault(fault)),
 }

@@ -20,7 +20,7 @@ from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Bounds, FaultWindow, StepPlan
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
-from hookbench.migration.measures import HARDENED, NO_MEASURES, Measures
+from hookbench.migration.measures import HARDENED, NO_MEASURES, Measures, parse_measures
 from hookbench.migration.phases import (
     Design,
     Phase,
@@ -28,6 +28,7 @@ from hookbench.migration.phases import (
     ReadRoute,
     read_route,
 )
+from hookbench.queues.addresses import REPLICA_SCHEME
 from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
 from hookbench.rehearsal.observer import Observer
 from hookbench.sim.clock import SimulatedClock
@@ -40,9 +41,11 @@ from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.redis.server import RedisServer
 from hookbench.sim.redis.settings import Persistence, RedisSettings
 from hookbench.sim.simulate import simulate
+from hookbench.task import TaskSource
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.sleep import SleepHandler
 from hookbench.worker.limits import WorkerLimits
+from hookbench.worker.loop import Handler
 from hookbench.worker.service import WorkerService, WorkerSettings
 
 if TYPE_CHECKING:
@@ -59,7 +62,7 @@ __all__ = [
     "simulate_migration",
 ]
 
-REDIS, NATS = "redis:6379", "nats:4222"
+REDIS, REPLICA, NATS = "redis:6379", "redis-2:6379", "nats:4222"
 NOT_SIMULATED = ("oom_claims", "synced_only", "outbox", "gates")
 """Measures that look at a broker beside the clients, or need a disk, a thread or an operator."""
 _PHASES = tuple(Phase)
@@ -73,6 +76,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         design: of producer and workers.
+        measures: changes to those of the design, see ``parse_measures``.
         tasks: in all, at a constant rate over all phases.
         phases: in their order.
         phase_s: how long each lasts.
@@ -83,9 +87,11 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         redis_lease_s: of a worker's list.
         drain_s: how long the end waits until nothing moves any more.
         persistence: of Redis.
+        replica: whether Redis has one.
     """
 
     design: Design = Design.GUIDE
+    measures: str = ""
     tasks: int = 200
     phases: tuple[Phase, ...] = _PHASES
     phase_s: float = 4.0
@@ -96,6 +102,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     redis_lease_s: float = 2.0
     drain_s: float = 60.0
     persistence: Persistence = Persistence.ALWAYS
+    replica: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -146,7 +153,7 @@ class SimulatedSite:
         self.plan = plan
         self.clock = SimulatedClock(loop)
         self.network = Network(loop, random.Random(f"network:{seed}"))
-        self.measures = measures_in_simulation(plan.design)
+        self.measures = parse_measures(plan.measures, measures_in_simulation(plan.design))
         self.workers: dict[int, Process] = {}
         self.producer: Process | None = None
         self.windows: list[FaultWindow] = []
@@ -158,6 +165,10 @@ class SimulatedSite:
         self._phase_file = folder / "phase.json"
         self._steps: list[tuple[int, Phase]] = []
         self._stream = StreamSettings(storage="file")
+        self.redis_url = f"redis://{REDIS}"
+        if plan.replica:
+            self.redis_url = f"{REPLICA_SCHEME}://{REDIS},{REPLICA}"
+        self.redis_node = REDIS
         self._redis_log: list[LogEntry] = []
         self._nats: NatsServer | None = None
         self.start_redis()
@@ -200,9 +211,10 @@ class SimulatedSite:
         handler = EffectHandler(
             self._effects(number), SleepHandler(plan.service_s, self.clock), recorder=ledger
         )
+        work = self._wrap_handler(handler)
         service = WorkerService(
             WorkerSettings(
-                redis_url=f"redis://{REDIS}",
+                redis_url=self.redis_url,
                 nats_url=f"nats://{NATS}",
                 phase_file=self._phase_file,
                 measures=self.measures,
@@ -212,7 +224,7 @@ class SimulatedSite:
                 consumer=ConsumerSettings(ack_wait_s=plan.ack_wait_s),
                 limits=WorkerLimits(concurrency=plan.concurrency),
             ),
-            handler,
+            work,
             clock=self.clock,
             ledger=ledger,
             entropy=random.Random(f"{name}:{self._seed}"),
@@ -250,7 +262,7 @@ class SimulatedSite:
         ledger = self._ledger("producer", writer)
         generator = LoadGenerator(
             GeneratorSettings(
-                redis_url=f"redis://{REDIS}",
+                redis_url=self.redis_url,
                 nats_url=f"nats://{NATS}",
                 phase_file=self._phase_file,
                 measures=self.measures,
@@ -267,6 +279,7 @@ class SimulatedSite:
             ledger=ledger,
             dialer=self._dialer("producer"),
             check=_unchecked,
+            wrap=self._wrap_tasks,
         )
 
         async def main() -> None:
@@ -279,9 +292,17 @@ class SimulatedSite:
         running: asyncio.Task[Any] = task
         return running
 
+    def _wrap_handler(self, handler: Handler) -> Handler:
+        """What faults put between a worker and its handler."""
+        return handler
+
+    def _wrap_tasks(self, tasks: TaskSource) -> TaskSource:
+        """What faults put between a producer and its tasks."""
+        return tasks
+
     def kill_redis(self) -> None:
         """SIGKILL; what its AOF has is there when it is started again."""
-        node = self.network.node(REDIS)
+        node = self.network.node(self.redis_node)
         server = self._redis
         kept = survivors(server.log, server.settings.persistence, cut_us=None)
         self._redis_log = server.log[:kept]
@@ -289,12 +310,14 @@ class SimulatedSite:
 
     def start_redis(self) -> None:
         """Start it, on what was left."""
-        node = self.network.node(REDIS)
+        self._redis = self._serve_redis(self.redis_node, self._redis_log)
+
+    def _serve_redis(self, name: str, log: Sequence[LogEntry] = ()) -> RedisServer:
+        node = self.network.node(name)
         settings = RedisSettings(persistence=self.plan.persistence)
-        self._redis = RedisServer(
-            self.loop, node, self._engine, settings=settings, log=self._redis_log
-        )
-        node.start(self._redis)
+        server = RedisServer(self.loop, node, self._engine, settings=settings, log=list(log))
+        node.start(server)
+        return server
 
     def kill_nats(self) -> None:
         """SIGKILL; the streams are on its disk."""
@@ -323,7 +346,7 @@ class SimulatedSite:
             await fault
         ended_ns = self.loop.now_ns
         observer = Observer(
-            f"redis://{REDIS}",
+            self.redis_url,
             f"nats://{NATS}",
             WorkerSettings().names,
             clock=self.clock,

@@ -14,6 +14,9 @@ import msgspec
 from hookbench.clock import NS_PER_S
 from hookbench.effects.store import EffectStore
 from hookbench.errors import HookbenchError
+from hookbench.faults.failing_handler import FailedHandler
+from hookbench.faults.oversize import OversizeSource
+from hookbench.faults.slow_handler import SlowedHandler
 from hookbench.ledger.columns import without_end
 from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Residue
@@ -24,17 +27,25 @@ from hookbench.rehearsal.observer import Observer
 from hookbench.sim.coverage import Firing, strikes
 from hookbench.sim.inject import inject
 from hookbench.sim.loop import SimulatedLoop
-from hookbench.sim.migration import NATS, REDIS, MigrationPlan, SimulatedSite
+from hookbench.sim.migration import NATS, REDIS, REPLICA, MigrationPlan, SimulatedSite
 from hookbench.sim.moves import calm_s, move_all
 from hookbench.sim.redis.log import survivors
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.schedule import PRODUCER, SimFault, worker_place
+from hookbench.sim.redis_pair import RedisPair
+from hookbench.sim.schedule import PRODUCER, FaultKind, SimFault, worker_place
 from hookbench.sim.simulate import simulate
+from hookbench.sim.site_targets import (
+    ADMINISTRATION,
+    SimulatedTargets,
+    SiteAdministration,
+    SiteOrders,
+)
 from hookbench.sim.watched import EffectsOfTheLiving, WatchedLedger
-from hookbench.task import Names
+from hookbench.task import Names, TaskSource
 
 if TYPE_CHECKING:
     from hookbench.sim.processes import Process
+    from hookbench.worker.loop import Handler
     from hookbench.worker.service import WorkerService
 
 __all__ = ["Member", "ScheduledSite", "SimulatedRun", "run_schedule"]
@@ -116,6 +127,8 @@ class ScheduledSite(SimulatedSite):
         self.firings: list[Firing] = []
         self.incidents: list[str] = []
         self.start_ns = loop.now_ns
+        self.orders = SiteOrders()
+        self.redis_pair: RedisPair | None = None
         self._unknown: list[str] = []
         self._ledgers: dict[int, WatchedLedger] = {}
         self._ending = False
@@ -173,13 +186,49 @@ class ScheduledSite(SimulatedSite):
             server, cut_us = self._redis, self.clock.wall_ns() // 1_000
             kept = survivors(server.log, server.settings.persistence, cut_us=cut_us)
             self._redis_log = server.log[:kept]
-            self.network.node(REDIS).lose_power()
+            self.network.node(self.redis_node).lose_power()
         else:
             self.network.node(NATS).lose_power()
 
     def begin_broker(self, name: str) -> None:
         """Start it on what was left."""
         (self.start_redis if name == "redis" else self.start_nats)()
+
+    def node_of(self, broker: str) -> str:
+        """The node that a fault of a broker is aimed at: of Redis the master."""
+        return self.redis_node if broker == "redis" else NATS
+
+    async def fail_over(self, *, pause_s: float) -> bool:
+        """Kill the master of Redis and promote its replica; whether that was possible."""
+        pair = self.redis_pair
+        server = None if pair is None else await pair.fail_over(pause_s=pause_s)
+        if pair is None or server is None:
+            return False
+        self._redis, self.redis_node = server, pair.master
+        return True
+
+    def targets(self) -> SimulatedTargets:
+        """What a fault of a rehearsal finds here now."""
+        administration = SiteAdministration(
+            (self.redis_url, f"nats://{NATS}"),
+            self.network,
+            self._dialer(ADMINISTRATION),
+            self.clock,
+        )
+        targets = SimulatedTargets(administration, self.orders, self.clock)
+        _start_ns, targets.phase = self._steps[-1]
+        return targets
+
+    def say_unknown(self, why: str) -> None:
+        """The verdict is unknown."""
+        self._unknown.append(why)
+
+    def _wrap_handler(self, handler: "Handler") -> "Handler":
+        book = self.orders.books["workers"]
+        return SlowedHandler(FailedHandler(handler, book), book, self.clock)
+
+    def _wrap_tasks(self, tasks: TaskSource) -> TaskSource:
+        return OversizeSource(tasks, self.orders.books["producers"])
 
     def _forget(self, member: Member) -> None:
         member.process = None
@@ -239,6 +288,8 @@ class ScheduledSite(SimulatedSite):
         """The whole timeline under the faults, the drain, and the account."""
         plan, create = self.plan, self.loop.create_task
         self.enter(0, plan.phases[0])
+        if plan.replica:
+            self.redis_pair = RedisPair(self.network, REDIS, REPLICA, self._serve_redis)
         places = [worker_place(number) for number in range(plan.workers)]
         self.members = {place: Member(place, self.loop) for place in (*places, PRODUCER)}
         keeping = {place: create(self._keep(item)) for place, item in self.members.items()}
@@ -281,7 +332,7 @@ class ScheduledSite(SimulatedSite):
 
     def _observe(self) -> Observer:
         return Observer(
-            f"redis://{REDIS}",
+            self.redis_url,
             f"nats://{NATS}",
             Names(),
             clock=self.clock,
@@ -301,7 +352,7 @@ class ScheduledSite(SimulatedSite):
     async def _ended(self, ledger: Ledger) -> list[Any]:
         """Of the tasks without an end in the ledger those that a done-store knows as ended."""
         dialer = self._dialer("stores")
-        redis = dialer.redis(f"redis://{REDIS}")
+        redis = dialer.redis(self.redis_url)
         transport = await dialer.nats(f"nats://{NATS}", names=Names(), clock=self.clock)
         both = BothStores(redis, transport, stream=self._stream, clock=self.clock)
         known = await both.are_done(without_end(ledger))
@@ -321,7 +372,7 @@ def run_schedule(
     """One run under a schedule.
 
     Args:
-        plan: what is simulated.
+        plan: what is simulated; Redis has a replica where a fault promotes one.
         faults: what is done to it.
         seed: of everything else that is drawn.
         folder: an empty one, which has ledger and effects afterwards.
@@ -330,6 +381,8 @@ def run_schedule(
     Raises:
         SimulationError: it could not go on; see ``simulate``.
     """
+    if any(fault.kind is FaultKind.PROMOTE for fault in faults):
+        plan = msgspec.structs.replace(plan, replica=True)
     loop = SimulatedLoop(limit_ns=_LIMIT_NS, limit_calls=_LIMIT_CALLS)
     scripts = engine or ScriptEngine()
     return simulate(

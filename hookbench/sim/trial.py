@@ -37,6 +37,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         transition: the index of the phase whose beginning is searched, ``None`` for all of it.
         tasks, phase_s, workers, concurrency, service_s: as of ``MigrationPlan``.
         schedule: the version of what is drawn, see ``SCHEDULE_VERSION``.
+        measures: changes to those of the design.
     """
 
     design: Design
@@ -48,12 +49,14 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int = 4
     service_s: float = _SERVICE_S
     schedule: int = SCHEDULE_VERSION
+    measures: str = ""
 
     @property
     def plan(self) -> MigrationPlan:
         """What is simulated."""
         return MigrationPlan(
             design=self.design,
+            measures=self.measures,
             tasks=self.tasks or _TASKS_PER_PHASE * len(self.phases),
             phases=self.phases,
             phase_s=self.phase_s,
@@ -75,9 +78,12 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """For the book: design and phases."""
+        """For the book: design and phases, and what is not as usual."""
         between = ":" if self.transition is not None else ","
-        return f"{self.design} {between.join(phase.label for phase in self.phases)}"
+        name = f"{self.design} {between.join(phase.label for phase in self.phases)}"
+        if self.measures:
+            name += f" with {self.measures}"
+        return name if self.schedule == SCHEDULE_VERSION else f"{name}, schedule {self.schedule}"
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,6 +41,7 @@ class RedisServer:
         log: what its database came from; its length is the replication offset.
         is_master: it takes writes.
         replicas: the offset that each replica has told, by its session.
+        evicted: keys, since it was started.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RedisServer:
         self._changes: list[tuple[bytes, ...]] = []
         self._context = contextvars.Context()
         self._serving = False
+        self.evicted = 0
 
     def accept(self, connection: Connection) -> RedisSession:
         """Somebody has connected."""
@@ -138,6 +140,7 @@ class RedisServer:
                 self._entropy, volatile=policy.startswith("volatile")
             ):
                 return True
+            self.evicted += 1
         return True
 
     def used_bytes(self) -> int:
@@ -202,6 +205,7 @@ class RedisServer:
                 f"maxmemory:{self.settings.maxmemory_bytes}",
                 f"maxmemory_policy:{self.settings.policy}",
             ],
+            "stats": [f"evicted_keys:{self.evicted}"],
             "replication": [
                 f"role:{'master' if self.is_master else 'slave'}",
                 f"connected_slaves:{len(self.replicas)}",
