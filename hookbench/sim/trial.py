@@ -19,7 +19,7 @@ from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.schedule import SCHEDULE_VERSION, SimFault, Span
 from hookbench.sim.scheduled import LEDGER_NAME, SimulatedRun, run_schedule
 
-__all__ = ["Cause", "Scope", "Trial", "try_schedule"]
+__all__ = ["Cause", "Scope", "Trial", "causes_of", "try_schedule"]
 
 _UNKNOWN = "?"
 _TASKS_PER_PHASE = 40
@@ -201,7 +201,7 @@ def _broken(error: Exception) -> Cause:
 def _judge(run: SimulatedRun, seed: int, digest: str) -> Trial:
     account = run.account
     unknown = [*run.unknown_because, *unchecked(account)]
-    causes = [_cause_of(item) for item in account.findings]
+    causes = causes_of(account)
     causes += [Cause(hazard=_UNKNOWN, invariant=0, row="-", count=1, text=text) for text in unknown]
     named = {task for cause in causes for task in cause.tasks}
     places: dict[str, list[str]] = {}
@@ -230,6 +230,11 @@ def _verdict(account: Account, unknown: Sequence[str]) -> Verdict:
         return Verdict.UNKNOWN
     bad = any(row.verdict is Verdict.INVALID for row in account.rows)
     return Verdict.INVALID if bad else Verdict.VALID
+
+
+def causes_of(account: Account) -> list[Cause]:
+    """Why an account is not valid; of a rehearsal's as well as of a simulated run's."""
+    return [_cause_of(item) for item in account.findings]
 
 
 def _cause_of(finding: Finding) -> Cause:

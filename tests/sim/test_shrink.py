@@ -169,8 +169,12 @@ def test_every_kind_of_fault_is_a_scenario_or_named_as_none(tmp_path, design):
     left_out = text.count("# Left out")
     assert len(scenario.faults) + left_out == len(faults)
     assert left_out == 0
-    for told in ("2 turns", "at a message", "cuts a link both ways", "of all workers", "power cut"):
+    for told in ("at a message", "of all workers", "power cut"):
         assert told in text
+    (step,) = [item for item in scenario.faults if item["kind"] == "kill_at_step"]
+    assert step["turns"] == 2
+    (cut,) = [item for item in scenario.faults if item.get("action") == "partition"]
+    assert cut["direction"] == "reply"
 
 
 def test_a_minimal_schedule_is_kept_as_it_was(engine):

@@ -125,6 +125,7 @@ def test_a_run_that_breaks_down_ends_with_3(sim, monkeypatch):
         (("--design", "hard"), "--design 'hard'"),
         (("--measures", "ack_afte"), "did you mean 'ack_after'?"),
         (("--schedule", "3"), "--schedule 3: use 1 to 2"),
+        (("--replay", "--no-shrink"), "--replay and --no-shrink"),
         (("--seeds", "0"), "--seeds"),
         (("--jobs", "0"), "--jobs"),
         (("--seed", "-1"), "--seed"),
