@@ -61,6 +61,10 @@ class RedisPair:
         self.master, self._other = self._other, self.master
         return self._replica.server
 
+    def master_is_back(self) -> None:
+        """It was started again: its replica learns of it by its next word, and follows anew."""
+        self._replica.find_out()
+
     def rejoin(self) -> None:
         """The old master comes back, and follows the new one from its beginning."""
         self._replica = self._follow(self._other, self.master)

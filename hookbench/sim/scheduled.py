@@ -193,6 +193,8 @@ class ScheduledSite(SimulatedSite):
     def begin_broker(self, name: str) -> None:
         """Start it on what was left."""
         (self.start_redis if name == "redis" else self.start_nats)()
+        if name == "redis" and self.redis_pair is not None:
+            self.redis_pair.master_is_back()
 
     def node_of(self, broker: str) -> str:
         """The node that a fault of a broker is aimed at: of Redis the master."""

@@ -116,3 +116,12 @@ def test_a_master_that_is_down_is_not_promoted_over(engine):
     found = trial(P.REDIS_ONLY, down, fault(K.PROMOTE, "redis"), engine=engine)
     assert [firing.kind for firing in found.firings] == ["kill"]
     assert found.verdict is Verdict.VALID
+
+
+def test_a_replica_follows_a_master_that_had_lost_its_power(engine):
+    """Under hardened nothing is taken without it. The promotion finds the master down."""
+    dark = fault(K.POWER_CUT, "redis", at_s=1.9)
+    late = fault(K.PROMOTE, "redis", at_s=1.8, delay_ms=300.0)
+    found = trial(P.REDIS_ONLY, dark, late, design=Design.HARDENED, engine=engine)
+    assert [firing.kind for firing in found.firings] == ["power_cut"]
+    assert found.verdict is Verdict.VALID
