@@ -1,5 +1,6 @@
 """The brokers of a simulated site, as a durability class has them, and what is done to them."""
 
+import asyncio
 import random
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from hookbench.sim.nats.monitor import MONITOR_PORT
 from hookbench.sim.nats.server import NatsServer
 from hookbench.sim.network import Network
 from hookbench.sim.redis.log import LogEntry, survivors
-from hookbench.sim.redis.replication import Replica
+from hookbench.sim.redis.replication import Replica, promote
 from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.redis.server import RedisServer
 from hookbench.sim.redis.settings import Persistence, RedisSettings
@@ -62,6 +63,10 @@ class Broker(Protocol):
         """Whether the node that ``kill`` is aimed at runs."""
         ...
 
+    def leader(self) -> str:
+        """The node that faults are aimed at: the one that leads, or else one of those that run."""
+        ...
+
     def kill(self) -> str:
         """SIGKILL of one node, the one that leads; which it was."""
         ...
@@ -76,10 +81,13 @@ class Broker(Protocol):
 
 
 class RedisBroker:
-    """A Redis, with a replica where tasks are to survive its node.
+    """A Redis, with a replica where tasks are to survive its node, or where it is wanted.
 
     A master that comes back is the master again, with what its disk has; its replica takes the
     whole of that, also where it had more. To keep what the replica has it must be promoted.
+
+    Attributes:
+        master: the node that takes writes.
     """
 
     def __init__(
@@ -91,8 +99,9 @@ class RedisBroker:
         *,
         maxmemory_bytes: int = 0,
         policy: str = "noeviction",
+        replica: bool = False,
     ) -> None:
-        replicated = durability is Durability.REPLICATED
+        replicated = replica or durability is Durability.REPLICATED
         self.nodes: tuple[str, ...] = (REDIS, _REDIS_REPLICA) if replicated else (REDIS,)
         self.url = (
             f"{REPLICA_SCHEME}://{','.join(self.nodes)}" if replicated else f"redis://{REDIS}"
@@ -106,12 +115,17 @@ class RedisBroker:
         )
         self._clock = SimulatedClock(loop)
         self._servers: dict[str, RedisServer] = {}
+        self._replicas: dict[str, Replica] = {}
         self._logs: dict[str, list[LogEntry]] = {name: [] for name in self.nodes}
         self.start()
 
     def is_up(self) -> bool:
         """Whether the master runs."""
         return self._network.node(self.master).up
+
+    def leader(self) -> str:
+        """The master."""
+        return self.master
 
     def _keep(self, name: str, cut_us: int | None) -> None:
         log = self._servers[name].log
@@ -131,18 +145,51 @@ class RedisBroker:
                 self._network.node(name).lose_power()
 
     def start(self) -> None:
-        """See ``Broker``; the replicas follow the master."""
+        """See ``Broker``; a replica that runs learns that its master is back."""
+        if not self.is_up():
+            self._serve(self.master)
+            for replica in self._replicas.values():
+                replica.find_out()
+        self.rejoin()
+
+    def rejoin(self) -> None:
+        """Start the nodes that are not the master; they follow it from its beginning."""
         for name in self.nodes:
-            node = self._network.node(name)
-            if node.up:
-                continue
-            server = RedisServer(
-                self._loop, node, self._engine, settings=self._settings, log=self._logs[name]
-            )
-            self._servers[name] = server
-            node.start(server)
-            if name != self.master:
-                Replica(server, self._network, self.master)
+            if name != self.master and not self._network.node(name).up:
+                self._replicas[name] = Replica(self._serve(name), self._network, self.master)
+
+    def _serve(self, name: str) -> RedisServer:
+        node = self._network.node(name)
+        server = RedisServer(
+            self._loop, node, self._engine, settings=self._settings, log=self._logs[name]
+        )
+        self._servers[name] = server
+        node.start(server)
+        return server
+
+    async def fail_over(self, *, pause_s: float) -> bool:
+        """Kill the master and promote its replica; nothing, where there is none or one is down.
+
+        Args:
+            pause_s: for so long before nothing gets to the replica.
+
+        Returns:
+            Whether it was done.
+        """
+        old, new = self.master, next((name for name in self.nodes if name != self.master), "")
+        if not new:
+            return False
+        link = self._network.link(new, old)
+        if pause_s:
+            self._network.cut(link)
+            await asyncio.sleep(pause_s)
+        possible = all(self._network.node(name).up for name in self.nodes)
+        if possible:
+            self.kill()
+            await promote(self._replicas.pop(new))
+            self.master = new
+        self._network.heal(link)
+        return possible
 
 
 class SingleNats:
@@ -169,6 +216,10 @@ class SingleNats:
     def is_up(self) -> bool:
         """Whether it runs."""
         return self._node.up
+
+    def leader(self) -> str:
+        """It."""
+        return NATS
 
     def kill(self) -> str:
         """SIGKILL; see ``Disk`` for what that takes."""
@@ -218,10 +269,10 @@ class ClusteredNats:
         return any(self._network.node(name).up for name in self.nodes)
 
     def leader(self) -> str:
-        """Who leads the hook stream; without one the first node that runs."""
+        """Who leads the hook stream; without one the first node that runs, or the first."""
         asset = self.cluster.streams.get(self._stream)
         leader = "" if asset is None else asset.group.leader()
-        return leader or next(iter(self.cluster.running(list(self.nodes))), "")
+        return leader or next(iter(self.cluster.running(list(self.nodes))), self.nodes[0])
 
     def kill(self) -> str:
         """SIGKILL of the node that leads the hook stream."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from hookbench.sim.brokers import Broker, ClusteredNats
+from hookbench.sim.brokers import ClusteredNats
 from hookbench.sim.connection import Direction
 from hookbench.sim.errors import SimulationError
 from hookbench.sim.migration import Fault, SimulatedSite
@@ -60,11 +60,12 @@ def kill_broker(broker: str, *, at_s: float, for_s: float = 1.0) -> Fault:
 
     async def fault(site: SimulatedSite) -> None:
         await site.clock.sleep(at_s)
-        if not _broker(site, broker).is_up():
+        target = site.broker(broker)
+        if not target.is_up():
             return
-        (site.kill_redis if broker == "redis" else site.kill_nats)()
+        target.kill()
         await site.clock.sleep(for_s)
-        (site.start_redis if broker == "redis" else site.start_nats)()
+        target.start()
 
     return fault
 
@@ -142,7 +143,7 @@ def power_cut(
     """
 
     async def fault(site: SimulatedSite) -> None:
-        target = _broker(site, broker)
+        target = site.broker(broker)
         await site.clock.sleep(at_s)
         target.cut_power(tuple(target.nodes[number] for number in nodes))
         await site.clock.sleep(for_s)
@@ -208,10 +209,6 @@ def lose_replies(client: str, broker: str, *, at_s: float, count: int = 1) -> Fa
     return fault
 
 
-def _broker(site: SimulatedSite, name: str) -> Broker:
-    return site.redis if name == "redis" else site.nats
-
-
 def _links(site: SimulatedSite, client: str, broker: str) -> list[Link]:
     """Between a process and every node of a broker."""
-    return [site.network.link(client, node) for node in _broker(site, broker).nodes]
+    return [site.network.link(client, node) for node in site.broker(broker).nodes]

@@ -22,7 +22,7 @@ from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Bounds, FaultWindow, StepPlan
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
-from hookbench.migration.measures import NO_MEASURES, Measures, measures_of
+from hookbench.migration.measures import NO_MEASURES, Measures, measures_of, parse_measures
 from hookbench.migration.phases import (
     Design,
     Phase,
@@ -33,7 +33,7 @@ from hookbench.migration.phases import (
 from hookbench.migration.preflight import BrokerCheck, check_brokers
 from hookbench.queues.jetstream import ConsumerSettings
 from hookbench.rehearsal.observer import Observer
-from hookbench.sim.brokers import NATS, REDIS, RedisBroker, open_nats, stream_settings
+from hookbench.sim.brokers import Broker, RedisBroker, open_nats, stream_settings
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.dialer import SimulatedDialer
 from hookbench.sim.disk import SimulatedDisk
@@ -42,10 +42,11 @@ from hookbench.sim.network import Network
 from hookbench.sim.operator import change_phase
 from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.simulate import simulate
-from hookbench.task import Names, decode_task
+from hookbench.task import Names, TaskSource, decode_task
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.sleep import SleepHandler
 from hookbench.worker.limits import WorkerLimits
+from hookbench.worker.loop import Handler
 from hookbench.worker.service import WorkerService, WorkerSettings
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
     from hookbench.sim.processes import Process
 
-__all__ = ["NATS", "REDIS", "MigrationPlan", "Outcome", "SimulatedSite", "simulate_migration"]
+__all__ = ["MigrationPlan", "Outcome", "SimulatedSite", "simulate_migration"]
 
 PRODUCER, WORKER, OPERATOR = "producer", "worker", "operator"
 _ROLES = (PRODUCER, WORKER)
@@ -70,7 +71,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         design: of producer and workers.
-        without: names of measures that are off all the same.
+        measures: changes to those of the design, see ``parse_measures``.
         tasks: in all, at a constant rate over all phases. With gates it is the rate alone, for the
             load lasts until the last phase has had its length, as in a rehearsal.
         phases: in their order.
@@ -82,6 +83,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         redis_lease_s: of a worker's list.
         drain_s: how long the end waits until nothing moves any more.
         durability: of both brokers; ``replicated`` is a Redis with a replica and three NATS nodes.
+        replica: whether Redis has one all the same.
         maxmemory_bytes: of Redis; 0 for no limit.
         eviction: what Redis does at that limit.
         nats_sync_interval_s: how often JetStream syncs its disk, 0 for always; ``None`` for what
@@ -89,7 +91,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     design: Design = Design.GUIDE
-    without: tuple[str, ...] = ()
+    measures: str = ""
     tasks: int = 200
     phases: tuple[Phase, ...] = _PHASES
     phase_s: float = 4.0
@@ -100,16 +102,15 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     redis_lease_s: float = 2.0
     drain_s: float = 60.0
     durability: Durability = Durability.FSYNC
+    replica: bool = False
     maxmemory_bytes: int = 0
     eviction: str = "noeviction"
     nats_sync_interval_s: float | None = None
 
     @property
-    def measures(self) -> Measures:
-        """Those of the design that are on."""
-        return msgspec.structs.replace(
-            measures_of(self.design), **dict.fromkeys(self.without, False)
-        )
+    def in_force(self) -> Measures:
+        """The measures that are on."""
+        return parse_measures(self.measures, measures_of(self.design))
 
     @property
     def rate_per_s(self) -> float:
@@ -167,7 +168,7 @@ class SimulatedSite:
         self.clock = SimulatedClock(loop)
         self.network = Network(loop, random.Random(f"network:{seed}"))
         self.disk = SimulatedDisk(self.clock, random.Random(f"disk:{seed}"))
-        self.measures = plan.measures
+        self.measures = plan.in_force
         self.workers: dict[int, Process] = {}
         self.producer: Process | None = None
         self.operator: Process | None = None
@@ -190,6 +191,7 @@ class SimulatedSite:
             plan.durability,
             maxmemory_bytes=plan.maxmemory_bytes,
             policy=plan.eviction,
+            replica=plan.replica,
         )
         self.nats = open_nats(
             loop,
@@ -264,6 +266,7 @@ class SimulatedSite:
         handler = EffectHandler(
             self._effects(number), SleepHandler(plan.service_s, self.clock), recorder=ledger
         )
+        work = self._wrap_handler(handler)
         service = WorkerService(
             WorkerSettings(
                 redis_url=self.redis.url,
@@ -277,7 +280,7 @@ class SimulatedSite:
                 consumer=ConsumerSettings(ack_wait_s=plan.ack_wait_s),
                 limits=WorkerLimits(concurrency=plan.concurrency),
             ),
-            handler,
+            work,
             clock=self.clock,
             ledger=ledger,
             announce=self._listen(number),
@@ -337,6 +340,7 @@ class SimulatedSite:
             dialer=dialer,
             check=self._check(dialer),
             disk=self.disk,
+            wrap=self._wrap_tasks,
         )
         self._generator, self._producer_writer = generator, writer
 
@@ -349,6 +353,14 @@ class SimulatedSite:
         self.producer, task = self.loop.processes.start(PRODUCER, main, self.loop.create_task)
         running: asyncio.Task[Any] = task
         return running
+
+    def _wrap_handler(self, handler: Handler) -> Handler:
+        """What faults put between a worker and its handler."""
+        return handler
+
+    def _wrap_tasks(self, tasks: TaskSource) -> TaskSource:
+        """What faults put between a producer and its tasks."""
+        return tasks
 
     def _check(self, dialer: SimulatedDialer) -> BrokerCheck:
         """What a process asks the brokers at its start: under guide nothing depends on it."""
@@ -382,21 +394,9 @@ class SimulatedSite:
         """His process has ended."""
         self.operator = None
 
-    def kill_redis(self) -> None:
-        """SIGKILL; what its AOF has is there when it is started again."""
-        self.redis.kill()
-
-    def start_redis(self) -> None:
-        """Start it, on what was left."""
-        self.redis.start()
-
-    def kill_nats(self) -> None:
-        """SIGKILL; of several nodes of the one that leads the hook stream."""
-        self.nats.kill()
-
-    def start_nats(self) -> None:
-        """Start it, on what was left."""
-        self.nats.start()
+    def broker(self, name: str) -> Broker:
+        """``redis`` or ``nats``."""
+        return self.redis if name == "redis" else self.nats
 
     async def run(self, faults: Sequence["Fault"]) -> Outcome:
         """The whole timeline, the drain, and the account."""

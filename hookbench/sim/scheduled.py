@@ -14,6 +14,9 @@ import msgspec
 from hookbench.clock import NS_PER_S
 from hookbench.effects.store import EffectStore
 from hookbench.errors import HookbenchError
+from hookbench.faults.failing_handler import FailedHandler
+from hookbench.faults.oversize import OversizeSource
+from hookbench.faults.slow_handler import SlowedHandler
 from hookbench.ledger.columns import without_end
 from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Residue
@@ -26,13 +29,20 @@ from hookbench.sim.inject import inject
 from hookbench.sim.loop import SimulatedLoop
 from hookbench.sim.migration import OPERATOR, PRODUCER, MigrationPlan, SimulatedSite
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.schedule import SimFault, worker_place
+from hookbench.sim.schedule import FaultKind, SimFault, worker_place
 from hookbench.sim.simulate import simulate
+from hookbench.sim.site_targets import (
+    ADMINISTRATION,
+    SimulatedTargets,
+    SiteAdministration,
+    SiteOrders,
+)
 from hookbench.sim.watched import EffectsOfTheLiving, WatchedLedger
-from hookbench.task import Names
+from hookbench.task import Names, TaskSource
 
 if TYPE_CHECKING:
     from hookbench.sim.processes import Process
+    from hookbench.worker.loop import Handler
     from hookbench.worker.service import WorkerService
 
 __all__ = ["Member", "ScheduledSite", "SimulatedRun", "run_schedule"]
@@ -117,6 +127,7 @@ class ScheduledSite(SimulatedSite):
         super().__init__(loop, plan, seed, folder, engine)
         self.members: dict[str, Member] = {}
         self.firings: list[Firing] = []
+        self.orders = SiteOrders()
         self._unknown: list[str] = []
         self._ledgers: dict[int, WatchedLedger] = {}
         self._ending = False
@@ -180,14 +191,42 @@ class ScheduledSite(SimulatedSite):
 
     def end_broker(self, name: str, *, power: bool) -> None:
         """Kill a broker; or cut its power, which nobody is told and which takes what it holds."""
-        if not power:
-            (self.kill_redis if name == "redis" else self.kill_nats)()
+        broker = self.broker(name)
+        if power:
+            broker.cut_power((broker.leader(),))
         else:
-            (self.redis if name == "redis" else self.nats).cut_power()
+            broker.kill()
 
     def begin_broker(self, name: str) -> None:
         """Start it on what was left."""
-        (self.start_redis if name == "redis" else self.start_nats)()
+        self.broker(name).start()
+
+    def node_of(self, broker: str) -> str:
+        """The node that a fault of a broker is aimed at."""
+        return self.broker(broker).leader()
+
+    def targets(self) -> SimulatedTargets:
+        """What a fault of a rehearsal finds here now."""
+        administration = SiteAdministration(
+            self.urls,
+            self.network,
+            self.dialer(ADMINISTRATION),
+            self.clock,
+        )
+        targets = SimulatedTargets(administration, self.orders, self.clock)
+        _start_ns, targets.phase = self._steps[-1]
+        return targets
+
+    def say_unknown(self, why: str) -> None:
+        """The verdict is unknown."""
+        self._unknown.append(why)
+
+    def _wrap_handler(self, handler: "Handler") -> "Handler":
+        book = self.orders.books["workers"]
+        return SlowedHandler(FailedHandler(handler, book), book, self.clock)
+
+    def _wrap_tasks(self, tasks: TaskSource) -> TaskSource:
+        return OversizeSource(tasks, self.orders.books["producers"])
 
     def _forget(self, member: Member) -> None:
         member.process = None
@@ -356,7 +395,7 @@ def run_schedule(
     """One run under a schedule.
 
     Args:
-        plan: what is simulated.
+        plan: what is simulated; Redis has a replica where a fault promotes one.
         faults: what is done to it.
         seed: of everything else that is drawn.
         folder: an empty one, which has ledger and effects afterwards.
@@ -365,6 +404,8 @@ def run_schedule(
     Raises:
         SimulationError: it could not go on; see ``simulate``.
     """
+    if any(fault.kind is FaultKind.PROMOTE for fault in faults):
+        plan = msgspec.structs.replace(plan, replica=True)
     loop = SimulatedLoop(limit_ns=_LIMIT_NS, limit_calls=_LIMIT_CALLS)
     scripts = engine or ScriptEngine()
     return simulate(

@@ -33,7 +33,8 @@ def test_a_replicated_migration_without_faults_is_valid(tmp_path, engine):
         tmp_path, engine, phases=tuple(Phase), phase_s=4.0, durability=Durability.REPLICATED
     )
     account = outcome.account
-    assert (account.accepted, account.done + account.superseded) == (200, 200)
+    assert account.accepted >= 200
+    assert account.done + account.superseded == account.accepted
     assert (invalid(outcome), outcome.unfinished) == ([], "")
 
 

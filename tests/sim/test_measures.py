@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 def plan_of(*phases, without=(), **settings):
     settings = {"tasks": 40 * len(phases), "service_s": 0.05, **settings}
-    return MigrationPlan(design=Design.HARDENED, phases=phases, without=without, **settings)
+    measures = ",".join(f"-{name}" for name in without)
+    return MigrationPlan(design=Design.HARDENED, phases=phases, measures=measures, **settings)
 
 
 def fault(kind, target, at_s, for_s=0.0, **settings):
@@ -44,8 +45,8 @@ def is_valid(outcome):
 
 def test_all_measures_of_the_design_are_on():
     plan = MigrationPlan(design=Design.HARDENED)
-    assert all(getattr(plan.measures, name) for name in plan.measures.__struct_fields__)
-    assert not plan_of(P.NATS_ONLY, without=("outbox",)).measures.outbox
+    assert all(getattr(plan.in_force, name) for name in plan.in_force.__struct_fields__)
+    assert not plan_of(P.NATS_ONLY, without=("outbox",)).in_force.outbox
 
 
 def test_without_an_outbox_a_task_is_accepted_that_only_one_broker_has(engine):
