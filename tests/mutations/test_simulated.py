@@ -22,8 +22,8 @@ def engine():
 @pytest.mark.parametrize(
     ("name", "invariant"),
     [
-        ("accepted-without-a-write", 1),
-        ("refused-although-written", 3),
+        ("accepted-before-it-is-stored", 1),
+        ("refused-although-written", 5),
         ("effect-is-skipped", 4),
     ],
 )

@@ -23,7 +23,6 @@ class Unseen:
 
 
 _NO_FLUSH = "the flush of the git hook is not simulated"
-_NO_OUTBOX = "the measure outbox is off in the simulator"
 _SKIPS = "the done-store refuses the second start"
 
 UNSEEN: dict[str, Unseen] = {
@@ -31,15 +30,12 @@ UNSEEN: dict[str, Unseen] = {
         HEALED, "", "the measure reconcile puts on Redis what NATS alone has"
     ),
     "removed-before-it-is-sent": Unseen(NOT_CALLED, NOT_CALLED, _NO_FLUSH),
-    "accepted-before-it-is-stored": Unseen(NOT_CALLED, NOT_CALLED, _NO_OUTBOX),
-    "refused-and-cleared": Unseen(NOT_CALLED, NOT_CALLED, _NO_OUTBOX),
-    "cleared-by-one-of-two": Unseen(NOT_CALLED, NOT_CALLED, _NO_OUTBOX),
-    "left-and-forgotten": Unseen(NOT_CALLED, NOT_CALLED, _NO_OUTBOX),
-    "newest-of-the-outbox-first": Unseen(NOT_CALLED, NOT_CALLED, _NO_OUTBOX),
+    "cleared-by-one-of-two": Unseen(
+        HEALED, NOT_CALLED, "the measure reconcile puts on the other broker what one has"
+    ),
     "repeated-under-another-id": Unseen(
         HEALED, HARMLESS, "the done-store skips the second copy; guide repeats no publish"
     ),
-    "swept-without-a-look": Unseen(HARMLESS, HARMLESS, "only the sweeper of the outbox looks"),
     "started-twice": Unseen(HEALED, "", _SKIPS),
     "started-twice-on-a-retry": Unseen(HEALED, "", _SKIPS),
 }
