@@ -14,6 +14,7 @@ from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.clock import SystemClock
 from hookbench.task import Names, new_task
+from tests.sim.seed_of_commit import seed_line
 
 
 def pytest_configure():
@@ -24,6 +25,11 @@ def pytest_configure():
     """
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def pytest_report_header():
+    """The seed that this commit adds to the search, so that it can be repeated."""
+    return seed_line()
 
 
 @pytest.fixture(scope="session")

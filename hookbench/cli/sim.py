@@ -34,6 +34,17 @@ def sim(
         typer.Option(help="From one phase to another, FROM:TO; half of the faults lie around it."),
     ] = None,
     design: Annotated[str, typer.Option(help="guide or hardened.")] = "guide",
+    measures: Annotated[
+        str,
+        typer.Option(
+            "--measures",
+            help="Changes to the measures of the design: a name switches one on, -name off.",
+        ),
+    ] = "",
+    schedule: Annotated[
+        int | None,
+        typer.Option(min=1, help="Version of what is drawn [the newest]."),
+    ] = None,
     seeds: Annotated[
         int, typer.Option(min=1, max=MAX_SEEDS, help="How many seeds, from --first on.")
     ] = 100,
@@ -45,6 +56,16 @@ def sim(
     shrink: Annotated[
         bool, typer.Option("--shrink/--no-shrink", help="Make each cause's first schedule minimal.")
     ] = True,
+    replay: Annotated[
+        bool,
+        typer.Option(
+            "--replay",
+            help="Run each minimal schedule on real brokers, and search hardened beside guide.",
+        ),
+    ] = False,
+    tries: Annotated[
+        int, typer.Option(min=1, max=50, help="Rehearsals of each, until it is replayed.")
+    ] = 3,
     out: Annotated[
         Path, typer.Option("--out", help="Folder of sim.jsonl, sim.json and what was found.")
     ] = Path("results/sim"),
@@ -54,7 +75,9 @@ def sim(
 
     Each seed draws a schedule of faults and is judged by the checkers of a rehearsal; without
     --phase or --transition it is the whole timeline. The first seed of each cause is shrunk to a
-    minimal schedule, told as a story, and written as a scenario for hookbench run.
+    minimal schedule, told as a story, and written as a scenario for hookbench run. With --replay
+    that is done at once, on embedded brokers, and a hazard counts as found only if the verdict
+    there names it as well; a table says so for each.
 
     Resumable: seeds that the book in the folder has for this commit are not tried again.
 
@@ -73,15 +96,28 @@ def sim(
         ) from error
     from hookbench.clock import SystemClock
 
-    scope = _scope(phase, transition, design)
+    if replay and not shrink:
+        raise SettingError("--replay and --no-shrink: what is replayed are minimal schedules")
+    scope = _scope(phase, transition, design, measures, schedule)
     numbers = range(first, first + seeds) if seed is None else (seed,)
     entries = _search(scope, numbers, out, jobs, book=seed is None, json=json, clock=SystemClock())
     from hookbench.sim.book import totals_of
 
     totals = totals_of(entries)
     _tell_totals(totals, entries, json=json)
-    if shrink:
-        _shrink_all(scope, totals, entries, out, json=json)
+    minimals = _shrink_all(scope, totals, entries, out, json=json) if shrink else []
+    if replay:
+        from hookbench.cli.sim_replay import beside_guide, replay_all
+
+        hardened = beside_guide(scope)
+        beside = None
+        if hardened is not None:
+            _say(f"searching {hardened.name} over the same seeds")
+            book = seed is None
+            beside = _search(
+                hardened, numbers, out, jobs, book=book, json=json, clock=SystemClock()
+            )
+        replay_all(minimals, numbers[0], tries, out, beside, json=json)
     raise typer.Exit(_exit_code(totals))
 
 
@@ -94,21 +130,35 @@ def _exit_code(totals: "SearchTotals") -> int:
     return EXIT_UNKNOWN if totals.verdicts.get(Verdict.UNKNOWN) else EXIT_VALID
 
 
-def _scope(phase: str | None, transition: str | None, design: str) -> "Scope":
+def _scope(
+    phase: str | None, transition: str | None, design: str, measures: str, schedule: int | None
+) -> "Scope":
+    import functools
+
     from hookbench.cli.worker import choice
     from hookbench.errors import SettingError
+    from hookbench.migration.measures import parse_measures
     from hookbench.migration.phases import Design, parse_phase
     from hookbench.rehearsal.settings import FULL_TIMELINE
+    from hookbench.sim.schedule import SCHEDULE_VERSION
     from hookbench.sim.trial import Scope
 
-    chosen = choice(Design, design, "--design")
+    parse_measures(measures)
+    if schedule is not None and schedule > SCHEDULE_VERSION:
+        raise SettingError(f"--schedule {schedule}: use 1 to {SCHEDULE_VERSION}")
+    scope = functools.partial(
+        Scope,
+        design=choice(Design, design, "--design"),
+        measures=measures,
+        schedule=schedule or SCHEDULE_VERSION,
+    )
     if phase is not None and transition is not None:
         raise SettingError("--phase and --transition: give one of them, or neither for all phases")
     if phase is not None:
-        return Scope(design=chosen, phases=(parse_phase(phase),))
+        return scope(phases=(parse_phase(phase),))
     if transition is not None:
-        return Scope(design=chosen, phases=_both_ends(transition), transition=1)
-    return Scope(design=chosen, phases=FULL_TIMELINE)
+        return scope(phases=_both_ends(transition), transition=1)
+    return scope(phases=FULL_TIMELINE)
 
 
 def _both_ends(text: str) -> "tuple[Phase, Phase]":
@@ -178,12 +228,13 @@ def _shrink_all(
     out: Path,
     *,
     json: bool,
-) -> None:
+) -> "list[Minimal]":
     """Shrink the first seed of each cause, tell it, and keep what came of it."""
     from hookbench.sim.redis.scripts import ScriptEngine
     from hookbench.sim.shrink import shrink as make_minimal
 
     engine = ScriptEngine()
+    found = []
     faults = {item.seed: item.faults for item in entries}
     for key, cause in list(totals.causes.items())[:MAX_CAUSES]:
         _say(f"shrinking seed {cause.first_seed} for {key}")
@@ -194,9 +245,11 @@ def _shrink_all(
             print(f"\n{key}: seed {cause.first_seed} does not fail for it again")
             continue
         _tell_minimal(minimal, key, out, json=json, engine=engine)
+        found.append(minimal)
     left_out = len(totals.causes) - MAX_CAUSES
     if left_out > 0:
         _say(f"{left_out} further causes are not shrunk")
+    return found
 
 
 def _tell_minimal(minimal: "Minimal", key: str, out: Path, *, json: bool, engine: object) -> None:

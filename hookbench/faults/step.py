@@ -1,5 +1,6 @@
 """A worker that is killed at a named step of its work."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -24,22 +25,26 @@ STEPS = {
 sent just before may lie in the buffers of the process, and die with it: also after ``ack`` the
 broker may deliver the task again."""
 MAX_NTH = 1_000_000
+MAX_TURNS = 1_000
 _WATCH_S = 0.02
 _TRIES = 3_000  # of 10 ms each
 
 
-def parse_step(text: str) -> tuple[Event, int]:
-    """Event and number of ``effect:5``.
+def parse_step(text: str) -> tuple[Event, int, int]:
+    """Event, number and turns of ``effect:5``, or of ``effect:5:3``.
 
     Raises:
         SettingError: another form, or no step.
     """
-    name, _colon, number = text.partition(":")
-    if name not in STEPS or not number.isdigit() or not 1 <= int(number) <= MAX_NTH:
+    name, *numbers = text.split(":")
+    whole = name in STEPS and len(numbers) in (1, 2) and all(map(str.isdigit, numbers))
+    nth, turns = (*map(int, numbers), 0)[:2] if whole else (0, 0)
+    if not (1 <= nth <= MAX_NTH and turns <= MAX_TURNS):
         raise SettingError(
-            f"step {text!r}: use STEP:N, as in effect:5, with one of {', '.join(STEPS)}"
+            f"step {text!r}: use STEP:N, as in effect:5, or STEP:N:TURNS with up to {MAX_TURNS}"
+            f" turns, with one of {', '.join(STEPS)}"
         )
-    return STEPS[name], int(number)
+    return STEPS[name], nth, turns
 
 
 class DyingRecorder:
@@ -52,10 +57,11 @@ class DyingRecorder:
         self._recorder = recorder
         self._event: Event | None = None
         self._left = 0
+        self._turns = 0
 
-    def arm(self, event: Event, nth: int) -> None:
-        """Die after the ``nth`` such event from now on."""
-        self._event, self._left = event, nth
+    def arm(self, event: Event, nth: int, turns: int = 0) -> None:
+        """Die after the ``nth`` such event from now on, so many turns of the loop later."""
+        self._event, self._left, self._turns = event, nth, turns
 
     async def watch(self, path: Path, clock: Clock) -> None:
         """Obey what is written to ``path``, as in ``effect:5``, until cancelled.
@@ -88,7 +94,15 @@ class DyingRecorder:
         if event is self._event:
             self._left -= 1
             if self._left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+                _die_after(self._turns)
+
+
+def _die_after(turns: int) -> None:
+    """SIGKILL to this process: at once, or when what is ready has run so many times."""
+    if turns == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    else:
+        asyncio.get_running_loop().call_soon(_die_after, turns - 1)
 
 
 def _take(path: Path) -> str | None:
@@ -107,24 +121,31 @@ class KillAtStep(Fault, frozen=True, kw_only=True, tag="kill_at_step"):
     Attributes:
         step: ``receive``, ``claim``, ``start``, ``effect``, ``done`` or ``ack``.
         nth: the first, second, … time that it gets there.
+        turns: how many turns of the loop later: between awaits that take no time.
         within_s: how long to wait for it.
     """
 
     step: str
     nth: int = 1
+    turns: int = 0
     within_s: float = 30.0
 
     def check(self) -> None:
         """Refuse an unknown step, and another target than a worker."""
-        parse_step(f"{self.step}:{self.nth}")
+        parse_step(self._text)
         if not self.target.startswith("worker-"):
             raise SettingError(f"{self.name}: only a worker has steps: use worker-0, worker-1, …")
+
+    @property
+    def _text(self) -> str:
+        """As ``parse_step`` reads it."""
+        return f"{self.step}:{self.nth}:{self.turns}"
 
     async def inject(self, targets: Targets) -> None:
         """Tell the worker, and wait until it is dead."""
         process = targets.process(self.target)
         pid = process.pid
-        targets.die_at(self.target, f"{self.step}:{self.nth}")
+        targets.die_at(self.target, self._text)
 
         def gone() -> bool:
             return process.exit_code is not None or process.pid != pid

@@ -38,6 +38,8 @@ __all__ = [
 SEVEN_DAYS_S = 7 * 24 * 3600.0
 GUIDE_ACK_WAIT_S = 30.0
 GUIDE_DUPLICATE_WINDOW_S = 120.0
+_NO_LEADER = 10008
+"""A cluster has no leader now (JSClusterNotAvailErr); it may have one a moment later."""
 
 
 class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +130,8 @@ async def ensure_named_stream(
             config = StreamConfig(name=name, **wanted)
             return await jetstream.add_stream(config)
     except nats.js.errors.ServiceUnavailableError as error:
+        if error.err_code == _NO_LEADER:
+            raise BrokerUnreachableError(f"stream {name}: {error.description}") from error
         raise BrokerUnsuitableError(
             "this NATS server has no JetStream: start it with -js (or jetstream {} in its file)"
         ) from error
@@ -202,6 +206,8 @@ async def ensure_durable(
             config = ConsumerConfig(durable_name=name, **wanted, **(at_first or {}))
             info = await jetstream.add_consumer(stream, config)
     except nats.js.errors.APIError as error:
+        if error.err_code == _NO_LEADER:
+            raise BrokerUnreachableError(f"consumer {name}: {error.description}") from error
         raise BrokerUnsuitableError(f"consumer {name} of {stream}: {error}") from error
     except (nats.errors.Error, TimeoutError) as error:
         raise BrokerUnreachableError(

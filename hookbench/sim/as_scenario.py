@@ -1,13 +1,15 @@
 """A schedule of the simulator as a scenario of a rehearsal, as far as its faults exist there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from hookbench.brokers.durability import Durability
+from hookbench.brokers.topology import SINGLE
 from hookbench.errors import SettingError
 from hookbench.faults.power_cut import PowerCut
 from hookbench.faults.process import Kill, Pause
+from hookbench.faults.promote import Promote
 from hookbench.faults.registry import AnyFault
 from hookbench.faults.step import KillAtStep
 from hookbench.faults.wire_fault import Wire
@@ -15,15 +17,18 @@ from hookbench.migration.phases import Design
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.scenarios.resolved import scenario_toml
 from hookbench.sim.schedule import BROKERS, PRODUCER, FaultKind, SimFault
+from hookbench.sim.shared_faults import SHARED, shared_fault
 from hookbench.sim.shrink import Minimal
 from hookbench.sim.trial import Scope
 
-__all__ = ["rehearsal_toml"]
+__all__ = ["AsRehearsal", "as_rehearsal", "rehearsal_toml"]
 
 _MS_PER_S = 1_000
+_REPLICATED = "redis_replica"
 _LEAST_FOR_S = 0.1
 _LEAD_S = 2.0
 """Before that the processes of a rehearsal may not run yet, and those of the simulator do."""
+_LEAST_RATE_PER_S = 10.0
 _NO_PUSHES_S = 3_600.0
 _CUT_BACK_S = 0.5
 _REPOSITORIES = 10
@@ -45,8 +50,21 @@ _ALWAYS = (
 )
 
 
-def rehearsal_toml(minimal: Minimal) -> str:
-    """The scenario, with what it cannot express in comments at its head.
+class AsRehearsal(msgspec.Struct, frozen=True, kw_only=True):
+    """A minimal schedule as a rehearsal of it.
+
+    Attributes:
+        notes: what it says otherwise than the simulator, or cannot say.
+        left_out: how many faults have no place in it.
+    """
+
+    settings: RehearsalSettings
+    notes: tuple[str, ...]
+    left_out: int
+
+
+def as_rehearsal(minimal: Minimal) -> AsRehearsal:
+    """The rehearsal of a minimal schedule.
 
     Faults that a rehearsal does not have are replaced by the nearest that it has, and named.
     """
@@ -62,30 +80,49 @@ def rehearsal_toml(minimal: Minimal) -> str:
             notes.append("Processes may still start when the first fault fires.")
     later = (msgspec.structs.replace(item, at_s=round(item.at_s + lead_s, 3)) for item in planned)
     faults = [item for fault in later if (item := _convert(fault, minimal, notes))]
-    settings = _settings(scope, minimal.seed, faults)
+    if _rate_of(scope) < _LEAST_RATE_PER_S:
+        notes.append(
+            f"Tasks come at {_LEAST_RATE_PER_S:g} a second, as in the search: at the"
+            f" {_rate_of(scope):g} of the minimal schedule a fault might meet none here."
+        )
     if minimal.scope.design is Design.HARDENED:
         notes.append(
             "With all measures phases are entered through gates, which take another time in a"
             " rehearsal: the times of faults count from the start all the same."
         )
+    return AsRehearsal(
+        settings=_settings(scope, minimal.seed, faults),
+        notes=tuple(notes),
+        left_out=len(planned) - len(faults),
+    )
+
+
+def rehearsal_toml(minimal: Minimal) -> str:
+    """The scenario, with what it cannot express in comments at its head."""
+    made = as_rehearsal(minimal)
     head = [
         f"Found by the simulator: seed {minimal.seed}, {minimal.scope.name}.",
         f"{minimal.cause.text}.",
         *_ALWAYS,
-        *notes,
+        *made.notes,
     ]
     comments = "".join(f"# {line}\n" for line in head)
-    return comments + "\n" + scenario_toml(settings)
+    return comments + "\n" + scenario_toml(made.settings)
+
+
+def _rate_of(scope: Scope) -> float:
+    """Tasks per second."""
+    return scope.plan.tasks / (scope.phase_s * len(scope.phases))
 
 
 def _settings(scope: Scope, seed: int, faults: Sequence[AnyFault]) -> RehearsalSettings:
-    plan = scope.plan
     return RehearsalSettings(
         scenario=f"sim_{scope.design}_{seed}",
         design=scope.design,
+        measures=scope.measures,
         phases=scope.phases,
         phase_seconds=scope.phase_s,
-        rate_per_s=plan.tasks / (scope.phase_s * len(scope.phases)),
+        rate_per_s=max(_rate_of(scope), _LEAST_RATE_PER_S),
         producers=1,
         workers=scope.workers,
         concurrency=scope.concurrency,
@@ -95,6 +132,7 @@ def _settings(scope: Scope, seed: int, faults: Sequence[AnyFault]) -> RehearsalS
         repositories=1,
         push_interval_s=_NO_PUSHES_S,
         durability=Durability.FSYNC,
+        topology=_REPLICATED if any(isinstance(item, Promote) for item in faults) else SINGLE,
         seed=seed,
         faults=tuple(faults),
     )
@@ -126,13 +164,14 @@ def _kill(fault: SimFault, _design: Design, notes: list[str]) -> AnyFault:
     return Kill(target=_target(fault), at_s=fault.at_s)
 
 
-def _kill_at_step(fault: SimFault, _design: Design, notes: list[str]) -> AnyFault:
-    if fault.turns:
-        notes.append(
-            f"A rehearsal kills at the step itself, not {fault.turns} turns of the loop later:"
-            f" '{fault.name}'."
-        )
-    return KillAtStep(target=fault.target, at_s=fault.at_s, step=fault.step, nth=fault.nth)
+def _kill_at_step(fault: SimFault, _design: Design, _notes: list[str]) -> AnyFault:
+    return KillAtStep(
+        target=fault.target,
+        at_s=fault.at_s,
+        step=fault.step,
+        nth=fault.nth,
+        turns=fault.turns,
+    )
 
 
 def _power_cut(fault: SimFault, _design: Design, notes: list[str]) -> AnyFault:
@@ -163,13 +202,12 @@ def _link(fault: SimFault, notes: list[str]) -> str:
 
 
 def _cut(fault: SimFault, _design: Design, notes: list[str]) -> AnyFault:
-    if fault.way:
-        notes.append(f"A rehearsal cuts a link both ways: '{fault.name}'.")
     return Wire(
         target=_link(fault, notes),
         at_s=fault.at_s,
         for_s=max(fault.for_s, _LEAST_FOR_S),
         action="partition",
+        direction=fault.way or None,
     )
 
 
@@ -200,7 +238,17 @@ def _on_a_message(fault: SimFault, design: Design, notes: list[str]) -> AnyFault
     )
 
 
-_HOW = {
+def _promote(fault: SimFault, _design: Design, _notes: list[str]) -> AnyFault:
+    return Promote(
+        target=fault.target,
+        at_s=fault.at_s,
+        for_s=max(fault.for_s, _LEAST_FOR_S),
+        pause_s=min(fault.at_s, fault.delay_ms / _MS_PER_S),
+        kill_master=True,
+    )
+
+
+_HOW: dict[FaultKind, Callable[[SimFault, Design, list[str]], AnyFault]] = {
     FaultKind.KILL: _kill,
     FaultKind.KILL_AT_MESSAGE: _kill,
     FaultKind.KILL_AT_STEP: _kill_at_step,
@@ -212,4 +260,6 @@ _HOW = {
     FaultKind.REPEAT: _on_a_message,
     FaultKind.HOLD: _on_a_message,
     FaultKind.RESET: _on_a_message,
+    FaultKind.PROMOTE: _promote,
+    **dict.fromkeys(SHARED, lambda fault, _design, _notes: shared_fault(fault)),
 }

@@ -15,7 +15,7 @@ from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.schedule import draw_schedule
 from hookbench.sim.trial import Cause, Scope, try_schedule
 
-__all__ = ["MAX_JOBS", "explore", "try_seed"]
+__all__ = ["MAX_JOBS", "explore", "quiet", "try_seed"]
 
 MAX_JOBS = 64
 _AHEAD = 4
@@ -65,7 +65,7 @@ def explore(scope: Scope, seeds: Sequence[int], commit: str, *, jobs: int) -> It
     if jobs == 1:
         engine = ScriptEngine()
         for seed in seeds:
-            with _quiet():
+            with quiet():
                 entry = try_seed(scope, seed, commit, engine)
             yield entry
         return
@@ -94,12 +94,12 @@ def _begin() -> None:
 
 
 def _try_in_process(scope: Scope, seed: int, commit: str) -> SeedEntry:
-    with _quiet():
+    with quiet():
         return try_seed(scope, seed, commit, _ENGINE[0])
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """What workers and clients log of faults is of no use without their times."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -2,29 +2,30 @@
 
 import contextvars
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from hookbench.clock import NS_PER_MS, NS_PER_S
+from hookbench.errors import HookbenchError
 from hookbench.faults.step import STEPS
 from hookbench.ledger.events import Event
 from hookbench.ledger.model import FaultWindow
 from hookbench.sim.connection import Direction
 from hookbench.sim.coverage import Firing
 from hookbench.sim.frame_rule import FrameRule
-from hookbench.sim.migration import NATS, REDIS
 from hookbench.sim.network import Delays, Link, Node
 from hookbench.sim.processes import Process
 from hookbench.sim.schedule import BROKERS, FaultKind, SimFault
+from hookbench.sim.shared_faults import SHARED, shared_fault
 from hookbench.sim.wire_rules import WireAction
 
 if TYPE_CHECKING:
+    from hookbench.faults.base import Targets
     from hookbench.sim.scheduled import Member, ScheduledSite
 
 __all__ = ["inject"]
 
-_NODES = {"redis": REDIS, "nats": NATS}
 _WAYS = {
     "request": (Direction.TO_SERVER,),
     "reply": (Direction.TO_CLIENT,),
@@ -38,6 +39,7 @@ _ACTIONS = {
 }
 _AS_OF_A_REHEARSAL = {FaultKind.KILL_AT_MESSAGE: "kill"}
 """The kind that the account knows, where it is another one; of links it is ``wire``."""
+_MS_PER_S = 1_000
 _ECHO_S = 0.05
 """So long what was held back arrives; a connection that died meanwhile takes answers until then."""
 _WATCH_S = 2.0
@@ -51,10 +53,12 @@ class _Window:
         self._site, self._number, self._fault = site, number, fault
         self._place: int | None = None
 
-    def open(self, member: "Member | None" = None, met: str = "") -> None:
-        """It fires now, on the message that it met."""
+    def open(
+        self, member: "Member | None" = None, met: str = "", *, since_ns: int | None = None
+    ) -> None:
+        """It fires now, on the message that it met; or it began to at ``since_ns``."""
         site, fault = self._site, self._fault
-        now_ns = site.loop.now_ns
+        now_ns = site.loop.now_ns if since_ns is None else since_ns
         site.firings.append(
             Firing(
                 index=self._number,
@@ -127,7 +131,7 @@ def _end(site: "ScheduledSite", member: "Member", fault: SimFault, window: _Wind
 
 async def _end_broker(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
     """A kill, or a power cut, which nobody is told of."""
-    if not site.network.node(_NODES[fault.target]).up:
+    if not site.network.node(site.node_of(fault.target)).up:
         return
     window.open()
     site.end_broker(fault.target, power=fault.kind is FaultKind.POWER_CUT)
@@ -137,7 +141,7 @@ async def _end_broker(site: "ScheduledSite", fault: SimFault, window: _Window) -
 
 async def _pause(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
     if fault.target in BROKERS:
-        node = site.network.node(_NODES[fault.target])
+        node = site.network.node(site.node_of(fault.target))
         server = node.server
         if not node.up or _is_stopped(node):
             return
@@ -253,8 +257,35 @@ async def _latency(site: "ScheduledSite", fault: SimFault, window: _Window) -> N
     link.delays = before
 
 
+async def _promote(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
+    since_ns = site.loop.now_ns
+    if not await site.redis.fail_over(pause_s=fault.delay_ms / _MS_PER_S):
+        return
+    window.open(since_ns=since_ns)
+    await site.clock.sleep(fault.for_s)
+    site.redis.rejoin()
+
+
+async def _as_in_a_rehearsal(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
+    """Carried out by the code of a rehearsal's fault; one that finds nothing has not fired."""
+    made, targets = shared_fault(fault), site.targets()
+    asked = cast("Targets", targets)  # of which these faults use a part
+    since_ns = site.loop.now_ns
+    try:
+        await made.inject(asked)
+        window.open(since_ns=since_ns)
+    except HookbenchError as error:
+        site.note(f"{fault.name} did not fire: {error}")
+    else:
+        await site.clock.sleep(made.for_s)
+    try:
+        await made.heal(asked)
+    except HookbenchError as error:
+        site.say_unknown(f"{fault.name} could not be healed: {error}")
+
+
 def _link(site: "ScheduledSite", fault: SimFault) -> Link:
-    return site.network.link(site.members[fault.target].link_name, _NODES[fault.broker])
+    return site.network.link(site.members[fault.target].link_name, site.node_of(fault.broker))
 
 
 _HOW: dict[FaultKind, Callable[["ScheduledSite", SimFault, _Window], Awaitable[None]]] = {
@@ -269,4 +300,6 @@ _HOW: dict[FaultKind, Callable[["ScheduledSite", SimFault, _Window], Awaitable[N
     FaultKind.HOLD: _on_a_message,
     FaultKind.RESET: _on_a_message,
     FaultKind.LATENCY: _latency,
+    FaultKind.PROMOTE: _promote,
+    **dict.fromkeys(SHARED, _as_in_a_rehearsal),
 }

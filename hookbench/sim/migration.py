@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from hookbench.brokers.durability import Durability
 from hookbench.clock import NS_PER_S
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import EffectStore, SqliteEffectStore
@@ -21,7 +22,7 @@ from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Bounds, FaultWindow, StepPlan
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
-from hookbench.migration.measures import NO_MEASURES, Measures, measures_of
+from hookbench.migration.measures import NO_MEASURES, Measures, measures_of, parse_measures
 from hookbench.migration.phases import (
     Design,
     Phase,
@@ -30,25 +31,22 @@ from hookbench.migration.phases import (
     read_route,
 )
 from hookbench.migration.preflight import BrokerCheck, check_brokers
-from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
+from hookbench.queues.jetstream import ConsumerSettings
 from hookbench.rehearsal.observer import Observer
+from hookbench.sim.brokers import Broker, RedisBroker, open_nats, stream_settings
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.dialer import SimulatedDialer
 from hookbench.sim.disk import SimulatedDisk
 from hookbench.sim.loop import SimulatedLoop
-from hookbench.sim.nats.monitor import MONITOR_PORT
-from hookbench.sim.nats.server import NatsServer
 from hookbench.sim.network import Network
 from hookbench.sim.operator import change_phase
-from hookbench.sim.redis.log import LogEntry, survivors
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.redis.server import RedisServer
-from hookbench.sim.redis.settings import Persistence, RedisSettings
 from hookbench.sim.simulate import simulate
-from hookbench.task import decode_task
+from hookbench.task import Names, TaskSource, decode_task
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.handlers.sleep import SleepHandler
 from hookbench.worker.limits import WorkerLimits
+from hookbench.worker.loop import Handler
 from hookbench.worker.service import WorkerService, WorkerSettings
 
 if TYPE_CHECKING:
@@ -58,9 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MigrationPlan", "Outcome", "SimulatedSite", "simulate_migration"]
 
-REDIS, NATS = "redis:6379", "nats:4222"
 PRODUCER, WORKER, OPERATOR = "producer", "worker", "operator"
-_MONITOR = f"http://nats:{MONITOR_PORT}"
 _ROLES = (PRODUCER, WORKER)
 _NO_END = 10_000_000
 """Tasks of a load that lasts until the timeline is over."""
@@ -75,7 +71,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         design: of producer and workers.
-        without: names of measures that are off all the same.
+        measures: changes to those of the design, see ``parse_measures``.
         tasks: in all, at a constant rate over all phases. With gates it is the rate alone, for the
             load lasts until the last phase has had its length, as in a rehearsal.
         phases: in their order.
@@ -86,14 +82,16 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         ack_wait_s: of the consumer.
         redis_lease_s: of a worker's list.
         drain_s: how long the end waits until nothing moves any more.
-        persistence: of Redis.
+        durability: of both brokers; ``replicated`` is a Redis with a replica and three NATS nodes.
+        replica: whether Redis has one all the same.
         maxmemory_bytes: of Redis; 0 for no limit.
         eviction: what Redis does at that limit.
-        nats_sync_interval_s: how often JetStream says that it syncs its disk; 0 for always.
+        nats_sync_interval_s: how often JetStream syncs its disk, 0 for always; ``None`` for what
+            the durability has.
     """
 
     design: Design = Design.GUIDE
-    without: tuple[str, ...] = ()
+    measures: str = ""
     tasks: int = 200
     phases: tuple[Phase, ...] = _PHASES
     phase_s: float = 4.0
@@ -103,17 +101,16 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     ack_wait_s: float = 5.0
     redis_lease_s: float = 2.0
     drain_s: float = 60.0
-    persistence: Persistence = Persistence.ALWAYS
+    durability: Durability = Durability.FSYNC
+    replica: bool = False
     maxmemory_bytes: int = 0
     eviction: str = "noeviction"
-    nats_sync_interval_s: float = 0.0
+    nats_sync_interval_s: float | None = None
 
     @property
-    def measures(self) -> Measures:
-        """Those of the design that are on."""
-        return msgspec.structs.replace(
-            measures_of(self.design), **dict.fromkeys(self.without, False)
-        )
+    def in_force(self) -> Measures:
+        """The measures that are on."""
+        return parse_measures(self.measures, measures_of(self.design))
 
     @property
     def rate_per_s(self) -> float:
@@ -152,6 +149,10 @@ class SimulatedSite:
         seed: of everything that is drawn.
         folder: for phase file, ledger and effects.
         engine: runs the scripts; it may serve many runs.
+
+    Attributes:
+        redis: the broker.
+        nats: the broker.
     """
 
     def __init__(
@@ -167,8 +168,7 @@ class SimulatedSite:
         self.clock = SimulatedClock(loop)
         self.network = Network(loop, random.Random(f"network:{seed}"))
         self.disk = SimulatedDisk(self.clock, random.Random(f"disk:{seed}"))
-        self.measures = plan.measures
-        self.urls = (f"redis://{REDIS}", f"nats://{NATS}")
+        self.measures = plan.in_force
         self.workers: dict[int, Process] = {}
         self.producer: Process | None = None
         self.operator: Process | None = None
@@ -178,17 +178,30 @@ class SimulatedSite:
         self._said: dict[int, dict[str, Any]] = {}
         self._seed = seed
         self.folder = folder
-        self._engine = engine
         self._running: dict[int, tuple[WorkerService, asyncio.Task[Any]]] = {}
         self._writers = _FIRST_WORKER
         self._producer_writer = _PRODUCER
         self._outbox = folder / "outbox.sqlite"
         self._steps: list[tuple[int, Phase]] = []
-        self.stream = StreamSettings(storage="file")
-        self._redis_log: list[LogEntry] = []
-        self._nats: NatsServer | None = None
-        self.start_redis()
-        self.start_nats()
+        self.stream = stream_settings(plan.durability)
+        self.redis = RedisBroker(
+            loop,
+            self.network,
+            engine,
+            plan.durability,
+            maxmemory_bytes=plan.maxmemory_bytes,
+            policy=plan.eviction,
+            replica=plan.replica,
+        )
+        self.nats = open_nats(
+            loop,
+            self.network,
+            plan.durability,
+            Names().stream,
+            random.Random(f"nats:{seed}"),
+            sync_interval_s=plan.nats_sync_interval_s,
+        )
+        self.urls = (self.redis.url, self.nats.url)
         (folder / "ledger").mkdir()
         self._stores: list[SqliteEffectStore] = []
 
@@ -253,11 +266,12 @@ class SimulatedSite:
         handler = EffectHandler(
             self._effects(number), SleepHandler(plan.service_s, self.clock), recorder=ledger
         )
+        work = self._wrap_handler(handler)
         service = WorkerService(
             WorkerSettings(
-                redis_url=f"redis://{REDIS}",
-                nats_url=f"nats://{NATS}",
-                nats_monitor_url=_MONITOR,
+                redis_url=self.redis.url,
+                nats_url=self.nats.url,
+                nats_monitor_url=self.nats.monitor_urls,
                 phase_file=self._path_of(WORKER),
                 measures=self.measures,
                 redis_lease_s=plan.redis_lease_s,
@@ -266,7 +280,7 @@ class SimulatedSite:
                 consumer=ConsumerSettings(ack_wait_s=plan.ack_wait_s),
                 limits=WorkerLimits(concurrency=plan.concurrency),
             ),
-            handler,
+            work,
             clock=self.clock,
             ledger=ledger,
             announce=self._listen(number),
@@ -305,9 +319,9 @@ class SimulatedSite:
         ledger, dialer = self._ledger(PRODUCER, writer), self.dialer(PRODUCER)
         generator = LoadGenerator(
             GeneratorSettings(
-                redis_url=f"redis://{REDIS}",
-                nats_url=f"nats://{NATS}",
-                nats_monitor_url=_MONITOR,
+                redis_url=self.redis.url,
+                nats_url=self.nats.url,
+                nats_monitor_url=self.nats.monitor_urls,
                 phase_file=self._path_of(PRODUCER),
                 measures=self.measures,
                 spool=self._outbox,
@@ -326,6 +340,7 @@ class SimulatedSite:
             dialer=dialer,
             check=self._check(dialer),
             disk=self.disk,
+            wrap=self._wrap_tasks,
         )
         self._generator, self._producer_writer = generator, writer
 
@@ -338,6 +353,14 @@ class SimulatedSite:
         self.producer, task = self.loop.processes.start(PRODUCER, main, self.loop.create_task)
         running: asyncio.Task[Any] = task
         return running
+
+    def _wrap_handler(self, handler: Handler) -> Handler:
+        """What faults put between a worker and its handler."""
+        return handler
+
+    def _wrap_tasks(self, tasks: TaskSource) -> TaskSource:
+        """What faults put between a producer and its tasks."""
+        return tasks
 
     def _check(self, dialer: SimulatedDialer) -> BrokerCheck:
         """What a process asks the brokers at its start: under guide nothing depends on it."""
@@ -371,41 +394,9 @@ class SimulatedSite:
         """His process has ended."""
         self.operator = None
 
-    def kill_redis(self) -> None:
-        """SIGKILL; what its AOF has is there when it is started again."""
-        node = self.network.node(REDIS)
-        server = self._redis
-        kept = survivors(server.log, server.settings.persistence, cut_us=None)
-        self._redis_log = server.log[:kept]
-        node.kill()
-
-    def start_redis(self) -> None:
-        """Start it, on what was left."""
-        node = self.network.node(REDIS)
-        settings = RedisSettings(
-            persistence=self.plan.persistence,
-            maxmemory_bytes=self.plan.maxmemory_bytes,
-            policy=self.plan.eviction,
-        )
-        self._redis = RedisServer(
-            self.loop, node, self._engine, settings=settings, log=self._redis_log
-        )
-        node.start(self._redis)
-
-    def kill_nats(self) -> None:
-        """SIGKILL; the streams are on its disk."""
-        self.network.node(NATS).kill()
-
-    def start_nats(self) -> None:
-        """Start it, on what was left."""
-        node = self.network.node(NATS)
-        self._nats = NatsServer(
-            self.loop,
-            node,
-            before=self._nats,
-            sync_interval_s=self.plan.nats_sync_interval_s,
-        )
-        node.start(self._nats)
+    def broker(self, name: str) -> Broker:
+        """``redis`` or ``nats``."""
+        return self.redis if name == "redis" else self.nats
 
     async def run(self, faults: Sequence["Fault"]) -> Outcome:
         """The whole timeline, the drain, and the account."""
@@ -426,8 +417,8 @@ class SimulatedSite:
             await fault
         ended_ns = self.loop.now_ns
         observer = Observer(
-            f"redis://{REDIS}",
-            f"nats://{NATS}",
+            self.redis.url,
+            self.nats.url,
             WorkerSettings().names,
             clock=self.clock,
             dialer=self.dialer("observer"),

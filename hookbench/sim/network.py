@@ -54,6 +54,8 @@ class Node:
     Attributes:
         up: its process runs; a connection to one that does not is refused.
         stopped: it is stopped: connections are taken, and nothing is answered.
+        on_end: called when its process ends, once, with whether that was for want of power.
+        on_pause: called when its process is stopped, or goes on.
     """
 
     def __init__(self, name: str) -> None:
@@ -63,6 +65,8 @@ class Node:
         self.stopped = False
         self.connections: dict[Connection, None] = {}
         self.waiting: list[Callable[[], None]] = []
+        self.on_end: list[Callable[[bool], None]] = []
+        self.on_pause: Callable[[], None] = _nothing
 
     def start(self, server: Server) -> None:
         """Run a server; one that ran before must have been killed."""
@@ -72,19 +76,20 @@ class Node:
 
     def kill(self) -> None:
         """SIGKILL: the kernel closes its connections, so the other side is told."""
-        self._end()
+        self._end(power=False)
         for connection in list(self.connections):
             connection.end_server_side(tell=True)
 
     def lose_power(self) -> None:
         """Nobody is told: the other side finds out when it sends something to what starts next."""
-        self._end()
+        self._end(power=True)
         for connection in list(self.connections):
             connection.end_server_side(tell=False)
 
     def stop(self) -> None:
         """SIGSTOP."""
         self.stopped = True
+        self.on_pause()
 
     def resume(self) -> None:
         """SIGCONT: what arrived meanwhile is dealt with first, in order."""
@@ -92,12 +97,16 @@ class Node:
         waiting, self.waiting = self.waiting, []
         for deal in waiting:
             deal()
+        self.on_pause()
 
-    def _end(self) -> None:
+    def _end(self, *, power: bool) -> None:
         if not self.up:
             raise SimulationError(f"node {self.name} does not run")
         self.up = self.stopped = False
         self.waiting.clear()
+        tell, self.on_end = self.on_end, []
+        for told in tell:
+            told(power)
 
 
 class Link:
@@ -231,6 +240,10 @@ class Network:
     def _close_all(self, process: Process) -> None:
         for connection in list(self._sockets.pop(process, {})):
             connection.close()
+
+
+def _nothing() -> None:
+    """Who has no interest."""
 
 
 def void(_value: object) -> None:

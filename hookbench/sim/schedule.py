@@ -11,12 +11,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from hookbench.faults.poison import QUEUE
 from hookbench.faults.step import STEPS
 from hookbench.migration.phases import Phase, ReadRoute, WriteRoute, read_route, write_route
 
 __all__ = [
     "BROKERS",
     "PRODUCER",
+    "SCHEDULE_VERSION",
     "FaultKind",
     "SimFault",
     "Span",
@@ -24,8 +26,12 @@ __all__ = [
     "worker_place",
 ]
 
+SCHEDULE_VERSION = 2
+"""Of what a seed means. Whatever changes the draws of a seed is a new version, and the versions
+before it stay as they are: seeds are kept in files and documents. 1: processes, brokers and links.
+2: those of 1, and up to two more of brokers, handlers and the load from a stream of their own."""
 BROKERS = ("redis", "nats")
-PRODUCER = "producer"
+PRODUCER, PRODUCERS = "producer", "producers"
 _NOT_BEFORE_S = 0.3
 _AROUND_S = 1.0
 """So far from a transition half of the faults lie, where one is searched."""
@@ -33,6 +39,10 @@ _MAX_FOR_S = 4.0
 _MAX_TURNS = 6
 _MAX_NTH = 12
 _MAX_STEP_NTH = 6
+_MAX_POISON = 5
+_LAG_MS = 1_000.0
+_HANG_MS = 12_000.0
+"""Of a handler: more than twice AckWait."""
 
 
 class FaultKind(enum.StrEnum):
@@ -60,6 +70,24 @@ class FaultKind(enum.StrEnum):
     """A message never arrives, and the connection is reset."""
     LATENCY = "latency"
     """All messages of a link take up to ``delay_ms`` longer for ``for_s``."""
+    PROMOTE = "promote"
+    """The master of Redis dies, and its replica takes its place; it follows after ``for_s``."""
+    MAXMEMORY = "maxmemory"
+    """Redis has no room for more for ``for_s``."""
+    STREAM_LIMITS = "stream_limits"
+    """The stream forgets within half a second which ids it has, for ``for_s``."""
+    DELETE_CONSUMER = "delete_consumer"
+    """The workers' consumer is gone for ``for_s``; the next one delivers all again."""
+    RECREATE_CONSUMER = "recreate_consumer"
+    """Likewise, and it is there again at once."""
+    FAILING_HANDLER = "failing_handler"
+    """A share of the executions fails for ``for_s``, before any effect."""
+    SLOW_HANDLER = "slow_handler"
+    """Each execution takes ``delay_ms`` longer for ``for_s``: it hangs beyond its lease."""
+    POISON = "poison"
+    """Payloads that are no task, in the queue that is read."""
+    OVERSIZE = "oversize"
+    """A producer offers tasks that are larger than any limit."""
 
 
 class SimFault(
@@ -77,7 +105,10 @@ class SimFault(
         step: of ``kill_at_step``, one of ``STEPS``.
         nth: which of the messages or steps.
         turns: of ``kill_at_step``: so many turns of the loop later.
-        delay_ms: of ``hold`` and ``latency``.
+        delay_ms: of ``hold``, ``latency`` and ``slow_handler``; of ``promote`` for how long before
+            it the replica gets nothing.
+        probability: of ``failing_handler``.
+        count: of ``poison`` and ``oversize``.
     """
 
     kind: FaultKind
@@ -91,6 +122,8 @@ class SimFault(
     nth: int = 1
     turns: int = 0
     delay_ms: float = 0.0
+    probability: float = 0.0
+    count: int = 0
 
     @property
     def subject(self) -> str:
@@ -103,7 +136,9 @@ class SimFault(
         """For people: ``lose reply EVALSHA worker-0 redis``."""
         nth = f"number {self.nth}" if self.step or self._on_a_message else ""
         turns = f"and {self.turns} turns" if self.turns else ""
-        words = (self.kind, self.way, self.command, self.step, nth, turns, self.target, self.broker)
+        more = f"{self.probability:g}" if self.probability else str(self.count or "")
+        what = (self.kind, self.way, self.command, self.step, nth, turns, more)
+        words = (*what, self.target, self.broker)
         return " ".join(word for word in words if word)
 
     @property
@@ -128,12 +163,14 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
         phase_s: length of each.
         workers: places of workers.
         transition: in the middle of which phases faults are gathered: the index of the second.
+        version: of what is drawn, see ``SCHEDULE_VERSION``.
     """
 
     phases: tuple[Phase, ...]
     phase_s: float
     workers: int
     transition: int | None = None
+    version: int = SCHEDULE_VERSION
 
     def phase_at(self, at_s: float) -> Phase:
         """The phase of a moment."""
@@ -157,12 +194,59 @@ def draw_schedule(seed: int, span: Span) -> tuple[SimFault, ...]:
         seed: of nothing but these.
         span: where they may lie.
     """
+    faults = [
+        *_first_version(seed, span),
+        *(_second_version(seed, span) if span.version > 1 else ()),
+    ]
+    return tuple(sorted(faults, key=lambda fault: fault.at_s))
+
+
+def _first_version(seed: int, span: Span) -> list[SimFault]:
     rng = random.Random(f"schedule:{seed}")
     most = 2 + 2 * min(len(span.phases), 3)
     count = rng.randint(1, most)
     kinds = rng.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=count)
-    faults = [_draw(kind, rng, span) for kind in kinds]
-    return tuple(sorted(faults, key=lambda fault: fault.at_s))
+    return [_draw(kind, rng, span) for kind in kinds]
+
+
+def _second_version(seed: int, span: Span) -> list[SimFault]:
+    """At most one of a kind: two promotions, say, would need a third node."""
+    rng = random.Random(f"schedule 2:{seed}")
+    found = {}
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        at_s = _moment(rng, span)
+        for_s = round(rng.uniform(0.3, 1.0) ** 2 * _MAX_FOR_S, 3)
+        kind = rng.choice(_of_phase(span.phase_at(at_s)))
+        found[kind] = _of_second(SimFault(kind=kind, target="", at_s=at_s, for_s=for_s), rng)
+    return list(found.values())
+
+
+def _of_phase(phase: Phase) -> list[FaultKind]:
+    """The kinds of the second version that a phase has a target for."""
+    kinds = [*_ANYWHERE]
+    kinds += _OF_REDIS if "redis" in _used(phase) else ()
+    kinds += _OF_STREAM if "nats" in _written(phase) else ()
+    kinds += _OF_CONSUMER if read_route(phase) is not ReadRoute.REDIS else ()
+    return kinds
+
+
+def _of_second(fault: SimFault, rng: random.Random) -> SimFault:
+    """With its target, and what belongs to its kind."""
+    kind = fault.kind
+    more: dict[str, object] = {"target": "redis" if kind in _OF_REDIS else "nats"}
+    if kind is FaultKind.FAILING_HANDLER:
+        more = {"target": _WORKERS, "probability": rng.choice((0.2, 0.5, 1.0))}
+    elif kind is FaultKind.SLOW_HANDLER:
+        more = {"target": _WORKERS, "delay_ms": round(rng.uniform(0.2, 1.0) * _HANG_MS, 1)}
+    elif kind is FaultKind.POISON:
+        more = {"target": QUEUE, "for_s": 0.0, "count": rng.randint(1, _MAX_POISON)}
+    elif kind is FaultKind.OVERSIZE:
+        more = {"target": PRODUCERS, "count": rng.randint(1, 2)}
+    elif kind is FaultKind.RECREATE_CONSUMER:
+        more["for_s"] = 0.0
+    elif kind is FaultKind.PROMOTE:  # what the replica does not have is lost
+        more["delay_ms"] = rng.choice((0.0, round(rng.uniform(0.1, 1.0) * _LAG_MS, 1)))
+    return msgspec.structs.replace(fault, **more)
 
 
 def _draw(kind: FaultKind, rng: random.Random, span: Span) -> SimFault:
@@ -239,6 +323,16 @@ def _written(phase: Phase) -> Sequence[str]:
     return BROKERS if route is WriteRoute.BOTH else BROKERS[1:]
 
 
+_WORKERS = "workers"
+_ANYWHERE = (
+    FaultKind.FAILING_HANDLER,
+    FaultKind.SLOW_HANDLER,
+    FaultKind.POISON,
+    FaultKind.OVERSIZE,
+)
+_OF_REDIS = (FaultKind.PROMOTE, FaultKind.MAXMEMORY)
+_OF_STREAM = (FaultKind.STREAM_LIMITS,)
+_OF_CONSUMER = (FaultKind.DELETE_CONSUMER, FaultKind.RECREATE_CONSUMER)
 _WEIGHTS = {
     FaultKind.KILL: 4,
     FaultKind.KILL_AT_STEP: 4,

@@ -14,6 +14,9 @@ import msgspec
 from hookbench.clock import NS_PER_S
 from hookbench.effects.store import EffectStore
 from hookbench.errors import HookbenchError
+from hookbench.faults.failing_handler import FailedHandler
+from hookbench.faults.oversize import OversizeSource
+from hookbench.faults.slow_handler import SlowedHandler
 from hookbench.ledger.columns import without_end
 from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Residue
@@ -24,23 +27,22 @@ from hookbench.rehearsal.observer import Observer
 from hookbench.sim.coverage import Firing, strikes
 from hookbench.sim.inject import inject
 from hookbench.sim.loop import SimulatedLoop
-from hookbench.sim.migration import (
-    NATS,
-    OPERATOR,
-    PRODUCER,
-    REDIS,
-    MigrationPlan,
-    SimulatedSite,
-)
-from hookbench.sim.redis.log import survivors
+from hookbench.sim.migration import OPERATOR, PRODUCER, MigrationPlan, SimulatedSite
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.schedule import SimFault, worker_place
+from hookbench.sim.schedule import FaultKind, SimFault, worker_place
 from hookbench.sim.simulate import simulate
+from hookbench.sim.site_targets import (
+    ADMINISTRATION,
+    SimulatedTargets,
+    SiteAdministration,
+    SiteOrders,
+)
 from hookbench.sim.watched import EffectsOfTheLiving, WatchedLedger
-from hookbench.task import Names
+from hookbench.task import Names, TaskSource
 
 if TYPE_CHECKING:
     from hookbench.sim.processes import Process
+    from hookbench.worker.loop import Handler
     from hookbench.worker.service import WorkerService
 
 __all__ = ["Member", "ScheduledSite", "SimulatedRun", "run_schedule"]
@@ -125,6 +127,7 @@ class ScheduledSite(SimulatedSite):
         super().__init__(loop, plan, seed, folder, engine)
         self.members: dict[str, Member] = {}
         self.firings: list[Firing] = []
+        self.orders = SiteOrders()
         self._unknown: list[str] = []
         self._ledgers: dict[int, WatchedLedger] = {}
         self._ending = False
@@ -188,19 +191,42 @@ class ScheduledSite(SimulatedSite):
 
     def end_broker(self, name: str, *, power: bool) -> None:
         """Kill a broker; or cut its power, which nobody is told and which takes what it holds."""
-        if not power:
-            (self.kill_redis if name == "redis" else self.kill_nats)()
-        elif name == "redis":
-            server, cut_us = self._redis, self.clock.wall_ns() // 1_000
-            kept = survivors(server.log, server.settings.persistence, cut_us=cut_us)
-            self._redis_log = server.log[:kept]
-            self.network.node(REDIS).lose_power()
+        broker = self.broker(name)
+        if power:
+            broker.cut_power((broker.leader(),))
         else:
-            self.network.node(NATS).lose_power()
+            broker.kill()
 
     def begin_broker(self, name: str) -> None:
         """Start it on what was left."""
-        (self.start_redis if name == "redis" else self.start_nats)()
+        self.broker(name).start()
+
+    def node_of(self, broker: str) -> str:
+        """The node that a fault of a broker is aimed at."""
+        return self.broker(broker).leader()
+
+    def targets(self) -> SimulatedTargets:
+        """What a fault of a rehearsal finds here now."""
+        administration = SiteAdministration(
+            self.urls,
+            self.network,
+            self.dialer(ADMINISTRATION),
+            self.clock,
+        )
+        targets = SimulatedTargets(administration, self.orders, self.clock)
+        _start_ns, targets.phase = self._steps[-1]
+        return targets
+
+    def say_unknown(self, why: str) -> None:
+        """The verdict is unknown."""
+        self._unknown.append(why)
+
+    def _wrap_handler(self, handler: "Handler") -> "Handler":
+        book = self.orders.books["workers"]
+        return SlowedHandler(FailedHandler(handler, book), book, self.clock)
+
+    def _wrap_tasks(self, tasks: TaskSource) -> TaskSource:
+        return OversizeSource(tasks, self.orders.books["producers"])
 
     def _forget(self, member: Member) -> None:
         member.process = None
@@ -329,8 +355,8 @@ class ScheduledSite(SimulatedSite):
 
     def _observe(self) -> Observer:
         return Observer(
-            f"redis://{REDIS}",
-            f"nats://{NATS}",
+            self.redis.url,
+            self.nats.url,
             Names(),
             clock=self.clock,
             dialer=self.dialer("observer"),
@@ -349,8 +375,8 @@ class ScheduledSite(SimulatedSite):
     async def _ended(self, ledger: Ledger) -> list[Any]:
         """Of the tasks without an end in the ledger those that a done-store knows as ended."""
         dialer = self.dialer("stores")
-        redis = dialer.redis(f"redis://{REDIS}")
-        transport = await dialer.nats(f"nats://{NATS}", names=Names(), clock=self.clock)
+        redis = dialer.redis(self.redis.url)
+        transport = await dialer.nats(self.nats.url, names=Names(), clock=self.clock)
         both = BothStores(redis, transport, stream=self.stream, clock=self.clock)
         known = await both.are_done(without_end(ledger))
         await transport.close()
@@ -369,7 +395,7 @@ def run_schedule(
     """One run under a schedule.
 
     Args:
-        plan: what is simulated.
+        plan: what is simulated; Redis has a replica where a fault promotes one.
         faults: what is done to it.
         seed: of everything else that is drawn.
         folder: an empty one, which has ledger and effects afterwards.
@@ -378,6 +404,8 @@ def run_schedule(
     Raises:
         SimulationError: it could not go on; see ``simulate``.
     """
+    if any(fault.kind is FaultKind.PROMOTE for fault in faults):
+        plan = msgspec.structs.replace(plan, replica=True)
     loop = SimulatedLoop(limit_ns=_LIMIT_NS, limit_calls=_LIMIT_CALLS)
     scripts = engine or ScriptEngine()
     return simulate(

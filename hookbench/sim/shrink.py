@@ -235,6 +235,10 @@ def _plainer(fault: SimFault) -> Iterator[SimFault]:
     change = msgspec.structs.replace
     if fault.turns:
         yield change(fault, turns=0)
+    if 0 < fault.probability < 1:
+        yield change(fault, probability=1.0)
+    if fault.count > 1:
+        yield change(fault, count=1)
     for nth in (1, fault.nth // 2):
         if 0 < nth < fault.nth:
             yield change(fault, nth=nth)

@@ -16,10 +16,10 @@ from hookbench.sim.coverage import Firing
 from hookbench.sim.digest import ledger_digest
 from hookbench.sim.migration import MigrationPlan
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.schedule import SimFault, Span
+from hookbench.sim.schedule import SCHEDULE_VERSION, SimFault, Span
 from hookbench.sim.scheduled import LEDGER_NAME, SimulatedRun, run_schedule
 
-__all__ = ["Cause", "Scope", "Trial", "try_schedule"]
+__all__ = ["Cause", "Scope", "Trial", "causes_of", "try_schedule"]
 
 _UNKNOWN = "?"
 _TASKS_PER_PHASE = 40
@@ -36,6 +36,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         phases: of the timeline.
         transition: the index of the phase whose beginning is searched, ``None`` for all of it.
         tasks, phase_s, workers, concurrency, service_s: as of ``MigrationPlan``.
+        schedule: the version of what is drawn, see ``SCHEDULE_VERSION``.
+        measures: changes to those of the design.
     """
 
     design: Design
@@ -46,12 +48,15 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 2
     concurrency: int = 4
     service_s: float = _SERVICE_S
+    schedule: int = SCHEDULE_VERSION
+    measures: str = ""
 
     @property
     def plan(self) -> MigrationPlan:
         """What is simulated."""
         return MigrationPlan(
             design=self.design,
+            measures=self.measures,
             tasks=self.tasks or _TASKS_PER_PHASE * len(self.phases),
             phases=self.phases,
             phase_s=self.phase_s,
@@ -68,13 +73,17 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
             phase_s=self.phase_s,
             workers=self.workers,
             transition=self.transition,
+            version=self.schedule,
         )
 
     @property
     def name(self) -> str:
-        """For the book: design and phases."""
+        """For the book: design and phases, and what is not as usual."""
         between = ":" if self.transition is not None else ","
-        return f"{self.design} {between.join(phase.label for phase in self.phases)}"
+        name = f"{self.design} {between.join(phase.label for phase in self.phases)}"
+        if self.measures:
+            name += f" with {self.measures}"
+        return name if self.schedule == SCHEDULE_VERSION else f"{name}, schedule {self.schedule}"
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
@@ -192,7 +201,7 @@ def _broken(error: Exception) -> Cause:
 def _judge(run: SimulatedRun, seed: int, digest: str) -> Trial:
     account = run.account
     unknown = [*run.unknown_because, *unchecked(account)]
-    causes = [_cause_of(item) for item in account.findings]
+    causes = causes_of(account)
     causes += [Cause(hazard=_UNKNOWN, invariant=0, row="-", count=1, text=text) for text in unknown]
     named = {task for cause in causes for task in cause.tasks}
     places: dict[str, list[str]] = {}
@@ -221,6 +230,11 @@ def _verdict(account: Account, unknown: Sequence[str]) -> Verdict:
         return Verdict.UNKNOWN
     bad = any(row.verdict is Verdict.INVALID for row in account.rows)
     return Verdict.INVALID if bad else Verdict.VALID
+
+
+def causes_of(account: Account) -> list[Cause]:
+    """Why an account is not valid; of a rehearsal's as well as of a simulated run's."""
+    return [_cause_of(item) for item in account.findings]
 
 
 def _cause_of(finding: Finding) -> Cause:

@@ -329,6 +329,29 @@ async def test_after_a_partition_only_what_lost_bytes_is_closed(proxy):
         writer.close()
 
 
+@pytest.mark.parametrize("direction", ["request", "reply"])
+async def test_a_partition_of_one_direction_lets_the_other_pass(proxy, redis_through, direction):
+    counted, ping = "hits:" + direction, b"INCR hits:" + direction.encode() + b"\r\n"
+    await redis_through.delete(counted)
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.ports["redis"])
+    writer.write(ping)
+    assert await reader.readline() == b":1\r\n"
+    rule = await proxy.add(Rule(action="partition", link="redis", direction=direction))
+    writer.write(ping)
+    await eventually(lambda: at_least(proxy, rule, 1), what="the firing")
+    fresh = await asyncio.open_connection("127.0.0.1", proxy.ports["redis"])
+    fresh[1].write(ping)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(fresh[0].read(1), 0.3)
+    await proxy.remove(rule)
+    for stream in (reader, fresh[0]):
+        assert await asyncio.wait_for(stream.read(), 10) == b""
+    # What was sent on the connection that stood was carried out, if requests passed.
+    assert int(await redis_through.get(counted)) == (2 if direction == "reply" else 1)
+    for stream in (writer, fresh[1]):
+        stream.close()
+
+
 async def try_to_publish(transport, subject):
     try:
         return await transport.publish(subject, b"after")

@@ -17,7 +17,7 @@ from tests.mutations import (
     worker_bugs,
 )
 
-__all__ = ["BLIND_SPOTS", "COUNTED", "MUTATIONS", "caught", "document"]
+__all__ = ["BLIND_SPOTS", "COUNTED", "MUTATIONS", "caught", "document", "table_text"]
 
 MUTATIONS = (
     *producer_bugs.MUTATIONS,
@@ -67,10 +67,10 @@ whatever becomes of the second: an id in each payload is what closes that hazard
 
 def document():
     """The text of ``docs/mutations.md``."""
-    parts = [_HEAD, "## The bugs\n", _table(_bug_rows())]
-    parts += ["## The scenarios\n", _table(_scenario_rows())]
-    parts += [_COUNTED, _table(_blind_rows(COUNTED))]
-    parts += [_BLIND, _table(_blind_rows(BLIND_SPOTS))]
+    parts = [_HEAD, "## The bugs\n", table_text(_bug_rows())]
+    parts += ["## The scenarios\n", table_text(_scenario_rows())]
+    parts += [_COUNTED, table_text(_blind_rows(COUNTED))]
+    parts += [_BLIND, table_text(_blind_rows(BLIND_SPOTS))]
     return "\n".join(parts)
 
 
@@ -109,7 +109,7 @@ def _scenario_rows():
         yield (f"`{scenario.__name__}`", " ".join(text.split()))
 
 
-def _table(rows):
+def table_text(rows):
     """A Markdown table as prettier writes it."""
     rows = list(rows)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -4,9 +4,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hookbench.brokers.durability import Durability
 from hookbench.migration.phases import Design
 from hookbench.sim.digest import ledger_digest
-from hookbench.sim.faults import cut_off, kill_broker, kill_worker, lose_replies, stop_worker
+from hookbench.sim.faults import (
+    cut_off,
+    kill_broker,
+    kill_leader,
+    kill_worker,
+    lose_replies,
+    power_cut,
+    step_down,
+    stop_worker,
+)
 from hookbench.sim.migration import MigrationPlan, simulate_migration
 
 FAULTS = (
@@ -16,12 +26,24 @@ FAULTS = (
     lose_replies("worker-2", "redis", at_s=6.0, count=2),
     cut_off("producer", "nats", at_s=10.5, for_s=1.5),
 )
+REPLICATED = {
+    "durability": Durability.REPLICATED,
+    "faults": (
+        kill_worker(at_s=3.1),
+        kill_leader(at_s=6.0, for_s=2.0),
+        step_down(at_s=13.0),
+        step_down(at_s=13.0, consumer=True),
+        power_cut("nats", at_s=15.0, nodes=(0, 1)),
+        cut_off("producer", "nats", at_s=18.5, for_s=0.5),
+    ),
+}
+"""What a run of ``replicated`` has otherwise."""
 
 
-def digest_of(design, seed, *, interleave=False, faults=FAULTS):
+def digest_of(design, seed, *, interleave=False, faults=FAULTS, durability=Durability.FSYNC):
     with tempfile.TemporaryDirectory() as name:
         outcome = simulate_migration(
-            MigrationPlan(design=Design(design)),
+            MigrationPlan(design=Design(design), durability=durability),
             seed,
             Path(name),
             faults=faults,
@@ -31,4 +53,5 @@ def digest_of(design, seed, *, interleave=False, faults=FAULTS):
 
 
 if __name__ == "__main__":
-    sys.stdout.write(f"{digest_of(sys.argv[1], int(sys.argv[2]))}\n")
+    options = REPLICATED if "replicated" in sys.argv[3:] else {}
+    sys.stdout.write(f"{digest_of(sys.argv[1], int(sys.argv[2]), **options)}\n")

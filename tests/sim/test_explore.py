@@ -92,34 +92,6 @@ def test_hardened_has_no_failure(engine):
     assert sum(item.fired for item in found) > 100
 
 
-@pytest.mark.parametrize(
-    ("phases", "design", "seed"),
-    [
-        ((P.REDIS_ONLY,), Design.GUIDE, 1),  # a kill at a step took the harness with it
-        ((P.REDIS_ONLY,), Design.GUIDE, 5),  # a Redis that went on answered a read twice
-        ((P.REDIS_ONLY,), Design.HARDENED, 18),  # all workers had one number in the effect store
-    ],
-)
-def test_seeds_that_have_failed_for_no_fault_of_the_design(phases, design, seed, engine):
-    """Each was seen to fail again with its mistake put back."""
-    found = try_seed(scope_of(*phases, design=design), seed, "-", engine)
-    assert (found.verdict, found.failing) == (Verdict.VALID, "")
-
-
-@pytest.mark.parametrize(
-    ("phases", "seed"),
-    [
-        (ALL, 72),  # a subscription that was said twice got every message twice
-        ((P.DUAL_READ, P.NATS_PRIMARY), 61),  # a fault's window ended before its effect
-    ],
-)
-def test_every_duplicate_of_the_guide_has_a_cause(phases, seed, engine):
-    """As above."""
-    found = try_seed(scope_of(*phases), seed, "-", engine)
-    assert found.verdict is Verdict.INVALID
-    assert not [key for key in found.causes if key.startswith("-/8")]
-
-
 def same(entries):
     return [
         (item.seed, item.verdict, item.digest, item.causes, item.cells, item.faults)

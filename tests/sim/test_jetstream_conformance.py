@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import math
+import random
 import uuid
 
 import nats.errors
@@ -24,6 +25,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, DiscardPolicy,
 
 from hookbench.queues.reconnecting import connect_client
 from hookbench.sim.loop import SimulatedLoop
+from hookbench.sim.nats.cluster import NatsCluster
 from tests.sim.conformance import check_conformance
 from tests.sim.world import World
 
@@ -36,10 +38,15 @@ ANSWER_S, SILENCE_S = 20.0, 0.2
 
 
 class Side:
-    """One server, and a client of it in a loop of its own."""
+    """One server or cluster, and a client of it in a loop of its own.
 
-    def __init__(self, loop, connect):
+    After each request it waits for ``settle_s``, so that all nodes have what one of them has.
+    """
+
+    def __init__(self, loop, connect, *, replicas=1, settle_s=0.0):
         self.loop = loop
+        self.replicas = replicas
+        self._settle_s = settle_s
         self.client = loop.run_until_complete(connect())
         self.jetstream = self.client.jetstream(timeout=5)
         self.held = []
@@ -47,11 +54,18 @@ class Side:
     def do(self, request):
         """What a request answers, or how it fails."""
         try:
-            return self.loop.run_until_complete(request(self))
+            return self.loop.run_until_complete(self._done(request))
         except nats.js.errors.APIError as error:
             return "refused", error.code, error.err_code, error.description
         except (nats.errors.Error, TimeoutError) as error:
             return "failed", type(error).__name__
+
+    async def _done(self, request):
+        try:
+            return await request(self)
+        finally:
+            if self._settle_s:
+                await asyncio.sleep(self._settle_s)
 
     def close(self):
         self.loop.run_until_complete(self.client.close())
@@ -68,6 +82,19 @@ def simulated():
     return Side(loop, connect)
 
 
+def simulated_cluster():
+    """Three nodes; streams have three replicas where the other side's have one."""
+    loop = SimulatedLoop()
+
+    async def connect():
+        world = World()
+        names = ["nats-1:4222", "nats-2:4222", "nats-3:4222"]
+        cluster = NatsCluster(loop, world.network, names, entropy=random.Random(5))
+        return await world.connect_client(cluster.url().split(","))
+
+    return Side(loop, connect, replicas=3, settle_s=0.02)
+
+
 def real(url):
     return Side(asyncio.SelectorEventLoop(), lambda: connect_client(url))
 
@@ -77,10 +104,11 @@ class Conformance(RuleBasedStateMachine):
 
     url = ""
     asked = 0
+    simulated = staticmethod(simulated)
 
     def __init__(self):
         super().__init__()
-        self.sides = [real(self.url), simulated()]
+        self.sides = [real(self.url), self.simulated()]
         self.run = uuid.uuid4().hex[:8]
 
     def both(self, request, *, what=""):
@@ -309,7 +337,7 @@ async def _pull(side, path, batch, count):
 
 
 async def _created(side, config):
-    info = await side.jetstream.add_stream(config)
+    info = await side.jetstream.add_stream(config.evolve(num_replicas=side.replicas))
     kept = info.config
     return (
         kept.subjects,
@@ -318,7 +346,7 @@ async def _created(side, config):
         kept.max_age,
         kept.duplicate_window,
         kept.discard,
-        kept.num_replicas,
+        kept.num_replicas == side.replicas,
         info.state.messages,
     )
 
@@ -340,6 +368,17 @@ def _consumer(info):
 @pytest.mark.timeout(600)
 def test_the_same_requests_have_the_same_answers(nats_broker):
     check_conformance(Conformance, nats_broker.url, examples=EXAMPLES, steps=STEPS)
+
+
+class ClusterConformance(Conformance):
+    """Three nodes without a fault must answer as one does."""
+
+    simulated = staticmethod(simulated_cluster)
+
+
+@pytest.mark.timeout(600)
+def test_a_cluster_without_faults_answers_as_one_server_does(nats_broker):
+    check_conformance(ClusterConformance, nats_broker.url, examples=EXAMPLES, steps=STEPS)
 
 
 def test_who_asks_beyond_the_limit_of_pending_acknowledgements_is_kept_waiting(nats_broker):

@@ -8,11 +8,13 @@ import itertools
 
 import pytest
 
+from hookbench.brokers.durability import Durability
 from hookbench.errors import BrokerUnsuitableError
 from hookbench.ledger.model import Verdict
 from hookbench.migration.phases import Design, Phase
 from hookbench.migration.procedures import PROCEDURES
 from hookbench.migration.spool import Spool
+from hookbench.sim.faults import power_cut
 from hookbench.sim.migration import MigrationPlan, simulate_migration
 from hookbench.sim.schedule import FaultKind, SimFault
 from hookbench.sim.trial import try_schedule
@@ -23,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 def plan_of(*phases, without=(), **settings):
     settings = {"tasks": 40 * len(phases), "service_s": 0.05, **settings}
-    return MigrationPlan(design=Design.HARDENED, phases=phases, without=without, **settings)
+    measures = ",".join(f"-{name}" for name in without)
+    return MigrationPlan(design=Design.HARDENED, phases=phases, measures=measures, **settings)
 
 
 def fault(kind, target, at_s, for_s=0.0, **settings):
@@ -42,8 +45,8 @@ def is_valid(outcome):
 
 def test_all_measures_of_the_design_are_on():
     plan = MigrationPlan(design=Design.HARDENED)
-    assert all(getattr(plan.measures, name) for name in plan.measures.__struct_fields__)
-    assert not plan_of(P.NATS_ONLY, without=("outbox",)).measures.outbox
+    assert all(getattr(plan.in_force, name) for name in plan.in_force.__struct_fields__)
+    assert not plan_of(P.NATS_ONLY, without=("outbox",)).in_force.outbox
 
 
 def test_without_an_outbox_a_task_is_accepted_that_only_one_broker_has(engine):
@@ -109,20 +112,8 @@ def test_with_oom_claims_a_redis_that_evicts_is_refused_at_the_start(tmp_path, e
         simulate_migration(plan_of(P.REDIS_ONLY, **settings), 3, tmp_path, engine=engine)
 
 
-def lose_the_disk_of_nats(at_s):
-    """The power fails, and with it goes all that was written in the last two minutes."""
-
-    async def lose(site):
-        await site.clock.sleep(at_s)
-        site.kill_nats()
-        site._nats = None
-        site.start_nats()
-
-    return lose
-
-
 def test_with_synced_only_nobody_uses_a_jetstream_that_syncs_too_seldom(tmp_path, engine):
-    """Hazard N10."""
+    """Hazard N10: a power cut takes what was written since the last sync."""
     outcomes = {}
     for without in ((), ("synced_only",)):
         folder = tmp_path / "-".join(("run", *without))
@@ -131,7 +122,7 @@ def test_with_synced_only_nobody_uses_a_jetstream_that_syncs_too_seldom(tmp_path
         plan = plan_of(
             *phases, without=without, nats_sync_interval_s=120.0, service_s=0.5, concurrency=2
         )
-        faults = [lose_the_disk_of_nats(18.0)]
+        faults = [power_cut("nats", at_s=18.0, for_s=0.0)]
         outcomes[without] = simulate_migration(plan, 7, folder, engine=engine, faults=faults)
     on, off = outcomes[()], outcomes["synced_only",]
     assert off.held_back == ""
@@ -141,8 +132,9 @@ def test_with_synced_only_nobody_uses_a_jetstream_that_syncs_too_seldom(tmp_path
     assert on.account.done == on.account.accepted
 
 
-def test_a_jetstream_that_syncs_in_time_is_used(tmp_path, engine):
-    plan = plan_of(P.REDIS_ONLY, P.DUAL_WRITE, nats_sync_interval_s=1.0)
+@pytest.mark.parametrize("durability", [Durability.LAZY, Durability.FSYNC, Durability.REPLICATED])
+def test_a_jetstream_that_syncs_in_time_is_used(durability, tmp_path, engine):
+    plan = plan_of(P.REDIS_ONLY, P.DUAL_WRITE, durability=durability)
     outcome = simulate_migration(plan, 7, tmp_path, engine=engine)
     assert (outcome.held_back, is_valid(outcome)) == ("", True)
 

@@ -33,7 +33,7 @@ def found(scope, key, engine, most=40):
 
 
 def test_a_loss_is_shrunk_to_the_kill_of_one_worker(engine):
-    scope = scope_of(P.NATS_PRIMARY)
+    scope = scope_of(P.NATS_PRIMARY, schedule=1)  # in which no handler fails
     minimal = found(scope, "P10/1", engine)
     (fault,) = minimal.faults
     assert fault.kind in (FaultKind.KILL, FaultKind.KILL_AT_STEP)
@@ -132,6 +132,19 @@ def every_kind():
         SimFault(kind=FaultKind.HOLD, at_s=1.0, way="reply", command="MSG", delay_ms=50.0, **link),
         SimFault(kind=FaultKind.RESET, at_s=1.0, way="request", command="Fetch", nth=3, **link),
         SimFault(kind=FaultKind.LATENCY, at_s=1.0, for_s=0.5, delay_ms=20.0, **link),
+        SimFault(kind=FaultKind.PROMOTE, target="redis", at_s=1.0, for_s=0.5, delay_ms=300.0),
+        SimFault(kind=FaultKind.MAXMEMORY, target="redis", at_s=1.0, for_s=0.5),
+        SimFault(kind=FaultKind.STREAM_LIMITS, target="nats", at_s=1.0, for_s=0.5),
+        SimFault(kind=FaultKind.DELETE_CONSUMER, target="nats", at_s=1.0, for_s=0.5),
+        SimFault(kind=FaultKind.RECREATE_CONSUMER, target="nats", at_s=1.0),
+        SimFault(
+            kind=FaultKind.FAILING_HANDLER, target="workers", at_s=1.0, for_s=0.5, probability=0.5
+        ),
+        SimFault(
+            kind=FaultKind.SLOW_HANDLER, target="workers", at_s=1.0, for_s=0.5, delay_ms=900.0
+        ),
+        SimFault(kind=FaultKind.POISON, target="queue", at_s=1.0, count=3),
+        SimFault(kind=FaultKind.OVERSIZE, target="producers", at_s=1.0, for_s=0.5, count=1),
     ]
 
 
@@ -156,8 +169,12 @@ def test_every_kind_of_fault_is_a_scenario_or_named_as_none(tmp_path, design):
     left_out = text.count("# Left out")
     assert len(scenario.faults) + left_out == len(faults)
     assert left_out == 0
-    for told in ("2 turns", "at a message", "cuts a link both ways", "of all workers", "power cut"):
+    for told in ("at a message", "of all workers", "power cut"):
         assert told in text
+    (step,) = [item for item in scenario.faults if item["kind"] == "kill_at_step"]
+    assert step["turns"] == 2
+    (cut,) = [item for item in scenario.faults if item.get("action") == "partition"]
+    assert cut["direction"] == "reply"
 
 
 def test_a_minimal_schedule_is_kept_as_it_was(engine):

@@ -85,6 +85,15 @@ def test_one_seed_is_told_in_full_and_not_booked(sim):
     assert not (sim.out / BOOK_NAME).exists()
 
 
+def test_measures_and_a_version_of_what_is_drawn_have_a_book_of_their_own(sim):
+    words = ("--phase", "nats_only", "--no-shrink", "--seeds", "2")
+    sim(*words)
+    _code, out, err = sim(*words, "--measures", "ack_after", "--schedule", "1")
+    assert "are in" not in err
+    assert "guide nats_only with ack_after, schedule 1, commit 1234567: 2 seeds" in out
+    assert len((sim.out / BOOK_NAME).read_text().splitlines()) == 4
+
+
 def test_json_is_one_object_a_line(sim):
     code, out, _err = sim("--phase", "nats_primary", "--seed", "7", "--json")
     assert code == cli.EXIT_INVALID
@@ -114,6 +123,9 @@ def test_a_run_that_breaks_down_ends_with_3(sim, monkeypatch):
         (("--transition", "1:7"), "phase '7': use one of"),
         (("--phase", "1", "--transition", "1:2"), "--phase and --transition: give one of them"),
         (("--design", "hard"), "--design 'hard'"),
+        (("--measures", "ack_afte"), "did you mean 'ack_after'?"),
+        (("--schedule", "3"), "--schedule 3: use 1 to 2"),
+        (("--replay", "--no-shrink"), "--replay and --no-shrink"),
         (("--seeds", "0"), "--seeds"),
         (("--jobs", "0"), "--jobs"),
         (("--seed", "-1"), "--seed"),

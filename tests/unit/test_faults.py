@@ -389,7 +389,10 @@ def test_every_kind_can_be_written_and_read():
         assert fault.name == wanted
 
 
-@pytest.mark.parametrize("text", ["effect", "effect:", "effect:0", "effect:x", "nap:1", ""])
+@pytest.mark.parametrize(
+    "text",
+    ["effect", "effect:", "effect:0", "effect:x", "effect:1:x", "effect:1:2:3", "nap:1", ""],
+)
 def test_a_step_that_is_none(text):
     with pytest.raises(SettingError, match="STEP:N"):
         parse_step(text)
@@ -409,6 +412,17 @@ def test_a_worker_dies_at_its_step_and_not_before(monkeypatch):
     assert killed == [signal.SIGKILL]
     assert inner.count(Event.DONE) == 3  # recorded first
     assert set(STEPS) == {"receive", "claim", "start", "effect", "done", "ack"}
+
+
+async def test_a_worker_dies_some_turns_of_the_loop_behind_its_step(monkeypatch):
+    killed, turn = [], 0
+    monkeypatch.setattr("os.kill", lambda _pid, _number: killed.append(turn))
+    dying = DyingRecorder(MemoryRecorder())
+    dying.arm(*parse_step("done:1:3"))
+    dying.record(Event.DONE, b"a" * 16)
+    for turn in range(6):  # noqa: B007 - the number is what the death is told by
+        await asyncio.sleep(0)
+    assert killed == [2]
 
 
 async def test_a_fault_lasts_as_long_as_it_says_although_timers_are_early():

@@ -1,5 +1,6 @@
 """Repeats after which fault, or hazard, they are named where more than two deliveries matter."""
 
+import msgspec
 import pytest
 
 from hookbench.effects.classes import HandlerClass
@@ -79,6 +80,52 @@ def test_two_copies_of_what_was_not_put_meanwhile_have_no_cause(history, broker,
         put(history, broker=broker)
     both_at_once(history, broker=broker)
     assert broken(history.account(effects=True)) == [4, 8]
+
+
+def cut_off(history, broker=NATS):
+    """The wire sends a put twice, and its producer is killed before it records an outcome."""
+    history.say(
+        "producer.1", Event.PUT_INVOKED, 1, step=3, value=history.clock.now_ns, repository=1
+    )
+    history.clock.now_ns += MS
+    history.fault(length_ms=1, kind="wire", target=LINKS[broker], doubles=1)
+    history.clock.now_ns += 3 * MS
+    history.fault(length_ms=0, kind="kill", target="producer-0")
+
+
+@pytest.mark.parametrize("broker", [NATS, REDIS])
+def test_a_put_lasts_until_its_producer_is_killed(history, broker):
+    cut_off(history, broker)
+    both_at_once(history, broker=broker)
+    account = history.account(effects=True, crashed=("producer.1",))
+    assert broken(account) == [4]
+    assert causes(account) == [(f"wire {LINKS[broker]}", 0, "-", 1)]
+
+
+def test_a_put_lasts_no_longer_than_its_producer(history):
+    cut_off(history)
+    history.faults.reverse()  # as if the kill had come first
+    kill, wire = history.faults
+    history.faults[0] = msgspec.structs.replace(kill, begin_ns=wire.begin_ns, end_ns=wire.begin_ns)
+    history.faults[1] = msgspec.structs.replace(wire, begin_ns=kill.begin_ns, end_ns=kill.begin_ns)
+    both_at_once(history, broker=NATS)
+    assert broken(history.account(effects=True, crashed=("producer.1",))) == [4, 8]
+
+
+def test_a_put_without_an_outcome_of_a_producer_that_lives_has_not_lasted(history):
+    cut_off(history)
+    both_at_once(history, broker=NATS)
+    assert broken(history.account(effects=True)) == [4, 8]
+
+
+def test_an_outcome_ends_a_put_though_its_producer_is_killed_later(history):
+    put(history)
+    history.clock.now_ns += 5 * MS
+    history.fault(length_ms=1, kind="wire", target=LINKS[NATS], doubles=1)
+    history.clock.now_ns += 5 * MS
+    history.fault(length_ms=0, kind="kill", target="producer-0")
+    both_at_once(history, broker=NATS)
+    assert broken(history.account(effects=True, crashed=("producer.1",))) == [4, 8]
 
 
 def test_a_put_to_the_other_broker_is_not_what_the_wire_sent_twice(history):

@@ -123,15 +123,16 @@ class Connection:
         """The transport of a side is full, or has room again."""
         self.block(REPLY if side is self.client else REQUEST, "transport", blocked)
 
-    def _silent(self) -> bool:
-        """Whether one side learns nothing of the other, as when a machine in between is gone."""
-        if self.link.partition is not None:
+    def _silent(self, side: Side) -> bool:
+        """Whether the other side learns nothing of one, as when a machine in between is gone."""
+        cut = self.link.partitions[side.direction] is not None
+        if cut:
             self.lost_bytes = True
-        return self.flow is Flow.HALF_OPEN or self.link.partition is not None
+        return self.flow is Flow.HALF_OPEN or cut
 
     def ended(self, side: Side) -> None:
         """A side has sent its last byte: the other is told when all before it is sent."""
-        if self._silent():
+        if self._silent(side):
             return
         other, pipe = self._other(side), self.pipes[side.direction]
 
@@ -152,7 +153,7 @@ class Connection:
 
     def lost(self, side: Side, error: Exception | None) -> None:
         """A side is gone: so goes the other, with what was under way to it."""
-        if self._silent():
+        if self._silent(side):
             self._forget_if_gone()
             return
         other = self._other(side)

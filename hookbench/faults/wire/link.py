@@ -39,12 +39,17 @@ class Link:
         self.frame_rules: dict[str, tuple[ActiveRule, ...]] = dict.fromkeys(DIRECTIONS, ())
         self.bandwidth: dict[str, ActiveRule | None] = dict.fromkeys(DIRECTIONS)
         self.latency: dict[str, ActiveRule | None] = dict.fromkeys(DIRECTIONS)
-        self.partition: ActiveRule | None = None
+        self.partitions: dict[str, ActiveRule | None] = dict.fromkeys(DIRECTIONS)
         self._rules: list[ActiveRule] = []
         self._connections: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._reserved: socket.socket | None = None
         self._server: asyncio.Server | None = None
+
+    @property
+    def partition(self) -> ActiveRule | None:
+        """A partition of either direction: a new connection needs both."""
+        return next((rule for rule in self.partitions.values() if rule is not None), None)
 
     async def listen(self) -> int:
         """Take the port and listen; the port.
@@ -153,7 +158,7 @@ class Link:
             )
             self.bandwidth[direction] = _first(at_work, "bandwidth")
             self.latency[direction] = _first(at_work, "latency")
-        self.partition = _first(self._rules, "partition")
+            self.partitions[direction] = _first(at_work, "partition")
 
     async def remove(self, rule: ActiveRule) -> None:
         """End a rule: what it held back goes on, what lost bytes in a partition is closed."""

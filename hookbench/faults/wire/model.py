@@ -65,7 +65,8 @@ class Rule(
         bytes_per_s: of ``trickle`` (that frame) and ``bandwidth`` (all connections together).
         then: after a dropped Redis reply, for a client that misses one can never be in step again:
             ``half_open`` or ``reset``.
-        refuse: new connections meet a closed port in a ``partition``, not a silent one.
+        refuse: new connections meet a closed port in a ``partition``, not a silent one; they are
+            silent also if only one direction is cut, for a connection needs both.
     """
 
     action: str

@@ -56,8 +56,9 @@ class Pipe:
         if connection.flow is not Flow.OPEN:
             self._discard(len(data))
             return
-        if link.partition is not None:
-            link.partition.touched(connection.number, len(data), self._direction)
+        partition = link.partitions[self._direction]
+        if partition is not None:
+            partition.touched(connection.number, len(data), self._direction)
             connection.lost_bytes = True
             self._discard(len(data))
             return

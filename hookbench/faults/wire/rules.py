@@ -40,7 +40,7 @@ _FRAME_ACTIONS: dict[str, tuple[str, ...]] = {
 _LINK_ACTIONS: dict[str, tuple[str, ...]] = {
     "bandwidth": ("bytes_per_s", "direction"),
     "latency": ("delay_ms", "jitter_ms", "direction", "seed"),
-    "partition": ("refuse",),
+    "partition": ("refuse", "direction"),
 }
 LINK_ACTIONS = frozenset(_LINK_ACTIONS)
 _ACTIONS = {**_FRAME_ACTIONS, **_LINK_ACTIONS}

@@ -42,6 +42,10 @@ async def connect_simulated_nats(
     """
     _let_time_be_virtual()
     connected = _SimulatedClient(network, client, entropy)
+    if len(servers) > 1:
+        servers = entropy.sample(
+            servers, len(servers)
+        )  # as nats-py does with an entropy of its own
     await connected.connect(servers, dont_randomize=True, **options)
     return connected
 

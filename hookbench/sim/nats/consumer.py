@@ -6,49 +6,27 @@ from typing import Any
 
 import msgspec
 
+from hookbench.sim.nats.consumer_config import ConsumerConfig
+from hookbench.sim.nats.consumer_state import (
+    Acked,
+    ConsumerChange,
+    ConsumerState,
+    Delivered,
+    Moved,
+)
 from hookbench.sim.nats.errors import StreamError
 from hookbench.sim.nats.frames import Headers
 from hookbench.sim.nats.stream import StoredMessage, Stream
 from hookbench.sim.nats.subjects import matches
 
-__all__ = ["Consumer", "ConsumerConfig", "Host", "Pull"]
+__all__ = ["Consumer", "Host", "Pull"]
 
-_DEFAULT_ACK_WAIT_NS = 30_000_000_000
 _FIXED = {
     "deliver_policy": "deliver policy",
     "opt_start_seq": "start sequence",
     "ack_policy": "ack policy",
 }
 """What cannot be changed of a consumer that exists (error 10012)."""
-
-
-class ConsumerConfig(msgspec.Struct, kw_only=True):
-    """The settings, as the API has them; times in ns."""
-
-    name: str = ""
-    durable_name: str = ""
-    deliver_policy: str = "all"
-    opt_start_seq: int = 0
-    ack_policy: str = "explicit"
-    ack_wait: int = 0
-    max_deliver: int = 0
-    filter_subject: str = ""
-    replay_policy: str = "instant"
-    max_waiting: int = 512
-    max_ack_pending: int = 0
-    inactive_threshold: int = 0
-    num_replicas: int = 0
-    mem_storage: bool = False
-    metadata: dict[str, str] = msgspec.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Fill in what the server fills in."""
-        if self.ack_policy == "none":
-            self.ack_wait = self.max_ack_pending = 0
-        else:
-            self.ack_wait = self.ack_wait or _DEFAULT_ACK_WAIT_NS
-            self.max_ack_pending = self.max_ack_pending or 1000
-        self.max_deliver = self.max_deliver or -1
 
 
 class Pull(msgspec.Struct, kw_only=True):
@@ -89,14 +67,28 @@ class Host(msgspec.Struct, frozen=True):
 
 
 class Consumer:
-    """State of one consumer; messages go out as soon as somebody asks and there are some."""
+    """State of one consumer; messages go out as soon as somebody asks and there are some.
 
-    def __init__(self, stream: Stream, config: ConsumerConfig, host: Host) -> None:
+    Args:
+        stream: that it reads.
+        config: its settings.
+        host: its server.
+        record: is told of each change, before what follows from it is sent.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        config: ConsumerConfig,
+        host: Host,
+        record: Callable[[ConsumerChange], None],
+    ) -> None:
         self.stream = stream
         self.config = config
         self.name = config.durable_name or config.name
         self.created_ns = host.wall_ns()
         self._host = host
+        self._record = record
         self._next = self._first_sequence()
         self._delivered = 0
         self._pending: dict[int, Pending] = {}
@@ -166,6 +158,7 @@ class Consumer:
     def on_purged(self, first_sequence: int) -> None:
         """The stream was purged: what is gone is not waited for."""
         self._next = max(self._next, first_sequence)
+        self._record(Moved(self._host.wall_ns(), self._next))
 
     def ask(self, pull: Pull, *, no_wait: bool) -> None:
         """A pull request has arrived."""
@@ -258,6 +251,7 @@ class Consumer:
     def _give_up(self, message: StoredMessage, held: Pending) -> None:
         """Delivered often enough: one advisory, and the message stays in the stream."""
         del self._pending[message.sequence]
+        self._record(Acked(self._host.wall_ns(), message.sequence))
         self._host.advise(
             f"MAX_DELIVERIES.{self.stream.config.name}.{self.name}",
             {
@@ -283,6 +277,10 @@ class Consumer:
             due_ns = self._host.now_ns() + self.config.ack_wait
             self._pending[message.sequence] = Pending(self._delivered, due_ns)
             self._watch(due_ns)
+        wall_ns = self._host.wall_ns()
+        self._record(Delivered(wall_ns, self._delivered, message.sequence, count, message.time_ns))
+        if self.config.ack_policy == "none":
+            self._record(Acked(wall_ns, message.sequence))
         self._host.deliver(pull.reply, message.subject, reply, message.headers, message.payload)
 
     def _watch(self, due_ns: int) -> None:
@@ -325,7 +323,7 @@ class Consumer:
             return
         now_ns = self._host.now_ns()
         if word.startswith(b"+WPI"):
-            held.due_ns = now_ns + self.config.ack_wait
+            self._delay(sequence, held, now_ns + self.config.ack_wait)
             self._forget_again(sequence)
             self._watch(held.due_ns)
         elif word.startswith(b"-NAK"):
@@ -333,17 +331,33 @@ class Consumer:
         else:
             del self._pending[sequence]
             self._counts.pop(sequence, None)
+            self._record(Acked(self._host.wall_ns(), sequence))
             self._forget_again(sequence)
         self.serve()
+
+    def has_delivered(self, sequence: int) -> bool:
+        """Whether a message was delivered, as far as it knows: of others no answer is confirmed."""
+        return sequence < self._next
+
+    def _delay(self, sequence: int, held: Pending, due_ns: int) -> None:
+        """The delivery is due at another time."""
+        held.due_ns = due_ns
+        host = self._host
+        wall_ns = host.wall_ns()
+        since_ns = wall_ns + due_ns - host.now_ns() - self.config.ack_wait
+        count = self._counts.get(sequence, 1)
+        self._record(Delivered(wall_ns, held.consumer_sequence, sequence, count, since_ns))
 
     def _nak(self, sequence: int, held: Pending, word: bytes) -> None:
         self._forget_again(sequence)
         told = word[len(b"-NAK") :].strip()
         delay_ns = int(msgspec.json.decode(told)["delay"]) if told else 0
-        held.due_ns = self._host.now_ns() + delay_ns
+        due_ns = self._host.now_ns() + delay_ns
         if delay_ns:
-            self._watch(held.due_ns)
+            self._delay(sequence, held, due_ns)
+            self._watch(due_ns)
         else:
+            held.due_ns = due_ns
             self._again.append(sequence)
 
     def _terminated(self, sequence: int, count: int) -> None:
@@ -362,12 +376,45 @@ class Consumer:
         if sequence in self._again:
             self._again.remove(sequence)
 
-    def begin_again(self) -> None:
-        """The server was started again: nobody waits any more, and no timer runs."""
+    def restore(self, state: ConsumerState) -> None:
+        """Go on from what was kept: nobody waits, and what is late by now is due at once."""
+        host = self._host
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._waiting.clear()
-        self._timer = None
-        self._idle_since_ns = self._host.now_ns()
+        self._again.clear()
+        self._idle_since_ns = host.now_ns()
+        self._next = state.next_sequence
+        self._delivered = state.delivered
+        ahead_ns = host.now_ns() - host.wall_ns() + self.config.ack_wait
+        self._pending = {
+            sequence: Pending(number, since_ns + ahead_ns)
+            for sequence, (number, since_ns) in sorted(state.pending.items())
+            if sequence in self.stream.messages
+        }
+        self._counts = {
+            sequence: count
+            for sequence, count in state.counts.items()
+            if sequence in self.stream.messages
+        }
+        self._unread = self._count_unread()
         self._look()
+
+    def kept(self) -> ConsumerState:
+        """What it begins with: everything but where it starts comes from changes."""
+        return ConsumerState(next_sequence=self._next)
+
+    def who_waits(self) -> list[str]:
+        """Where the answers to requests go that have not ended."""
+        return [pull.reply for pull in self._waiting]
+
+    def recount(self) -> None:
+        """The stream is another one than before."""
+        self._pending = {
+            key: held for key, held in self._pending.items() if key in self.stream.messages
+        }
+        self._unread = self._count_unread()
 
     def is_forgotten(self) -> bool:
         """Whether nobody has asked for so long that the server removes it."""

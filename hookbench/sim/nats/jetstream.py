@@ -3,22 +3,34 @@
 import base64
 import datetime as dt
 import json
+import random
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from hookbench.sim.nats.consumer import Consumer, ConsumerConfig, Host, Pull
+from hookbench.sim.nats.consumer import Consumer, Host, Pull
+from hookbench.sim.nats.consumer_config import ConsumerConfig
+from hookbench.sim.nats.disk import Crash, Disk, SyncTimes, state_kept
 from hookbench.sim.nats.errors import StreamError
-from hookbench.sim.nats.stream import StoredMessage, Stream, StreamConfig
+from hookbench.sim.nats.stream import (
+    Change,
+    Purged,
+    Stored,
+    StoredMessage,
+    Stream,
+    StreamConfig,
+)
 from hookbench.sim.nats.subjects import matches
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-__all__ = ["JetStream", "stored_headers"]
+    from hookbench.sim.nats.consumer_state import ConsumerChange, ConsumerState
 
-_NO_STREAM = (404, 10059, "stream not found")
-_NO_CONSUMER = (404, 10014, "consumer not found")
+__all__ = ["NO_CONSUMER", "NO_STREAM", "Answer", "JetStream", "read_config", "stored_headers"]
+
+NO_STREAM = (404, 10059, "stream not found")
+NO_CONSUMER = (404, 10014, "consumer not found")
 _END = b"\r\n"
 _NO_MESSAGE = (404, 10037, "no message found")
 _TYPE = "io.nats.jetstream.api.v1."
@@ -31,10 +43,16 @@ class JetStream:
 
     Args:
         host: what consumers need of the server.
+        disk: where streams with file storage are.
+        entropy: of the times at which they are synced.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, disk: Disk, entropy: random.Random) -> None:
         self._host = host
+        self._disk = disk
+        self._entropy = entropy
+        self._syncs: dict[str, SyncTimes] = {}
+        self._kept: dict[tuple[str, str], tuple[ConsumerState, list[ConsumerChange]]] = {}
         self._streams: dict[str, Stream] = {}
         self._consumers: dict[tuple[str, str], Consumer] = {}
         self._names = 0
@@ -54,14 +72,26 @@ class JetStream:
             "CONSUMER.DURABLE.CREATE": self._create_consumer,
         }
 
-    def begin_again(self) -> None:
-        """A server is started on this data: streams in memory are gone, and whoever waited."""
+    def begin_again(self, crash: Crash) -> None:
+        """A server is started on what a crash has left of this data, which has no memory left."""
         for name in [
             name for name, item in self._streams.items() if item.config.storage == "memory"
         ]:
             self._drop(name)
-        for consumer in self._consumers.values():
-            consumer.begin_again()
+        for name, stream in self._streams.items():
+            if stream.journal is not None:
+                kept = self._syncs[name].kept(stream.journal, crash)
+                if kept < len(stream.journal):
+                    stream.carry_out(stream.journal[:kept])
+            self._syncs[name] = SyncTimes(self._disk, self._host.wall_ns(), self._entropy)
+        for key, consumer in self._consumers.items():
+            state, changes = self._kept[key]
+            for change in changes[: state_kept(changes, self._disk, crash)]:
+                state.apply(change)
+            state = state.through_file()
+            changes.clear()
+            self._kept[key] = state, changes
+            consumer.restore(state)
 
     def store(self, subject: str, headers: bytes, payload: bytes) -> Answer | None:
         """Store what was published; the acknowledgement, ``None`` if no stream listens."""
@@ -77,20 +107,73 @@ class JetStream:
                 return answer
         return None
 
+    def carry_out(self, name: str, change: Change) -> Answer:
+        """Change a stream as it was changed elsewhere; the answer to whoever asked for it."""
+        stream = self._streams[name]
+        try:
+            if isinstance(change, Stored):
+                before = stream.last_sequence
+                answer = stream.store_at(
+                    change.time_ns, change.subject, change.headers, change.payload
+                )
+                if stream.last_sequence != before:
+                    self._tell_stored(stream, stream.messages.get(stream.last_sequence))
+                return answer
+            if isinstance(change, Purged):
+                return self._purge_stream([name], {"filter": change.pattern, "seq": change.below})
+            return self._delete_message([name], {"seq": change.sequence})
+        except StreamError as error:
+            return {"stream": name, "seq": 0, "error": error.told()}
+
+    def replace(self, name: str, changes: "Iterable[Change]") -> None:
+        """Have a stream be what these changes come to, and nothing else."""
+        self._streams[name].carry_out(changes)
+        for consumer in self._of(name):
+            consumer.recount()
+
+    def streams(self) -> dict[str, Stream]:
+        """By their names."""
+        return self._streams
+
+    def consumer(self, stream: str, name: str) -> Consumer | None:
+        """One that runs here."""
+        return self._consumers.get((stream, name))
+
+    def open_consumer(
+        self,
+        stream: str,
+        config: ConsumerConfig,
+        host: Host,
+        record: "Callable[[ConsumerChange], None]",
+    ) -> Consumer:
+        """Run a consumer here that is kept elsewhere."""
+        consumer = Consumer(self._streams[stream], config, host, record)
+        self._consumers[stream, consumer.name] = consumer
+        return consumer
+
+    def close_consumer(self, stream: str, name: str) -> None:
+        """Run it no more, if it runs here."""
+        self._consumers.pop((stream, name), None)
+
     def _tell_stored(self, stream: Stream, message: StoredMessage | None) -> None:
         if message is None:
             return
         for consumer in self._of(stream.config.name):
             consumer.on_stored(message)
 
-    def acknowledge(self, subject: str, word: bytes) -> bool:
-        """A word about a delivery; whether there is such a consumer."""
+    def acknowledge(self, subject: str, word: bytes) -> bool | None:
+        """A word about a delivery; whether it is confirmed, ``None`` if there is no such consumer.
+
+        A consumer that was rolled back does not know deliveries of before, and confirms nothing of
+        them.
+        """
         tokens = subject.split(".")
         consumer = self._consumers.get((tokens[2], tokens[3]))
         if consumer is None:
-            return False
-        consumer.answer(int(tokens[5]), word, count=int(tokens[4]))
-        return True
+            return None
+        sequence = int(tokens[5])
+        consumer.answer(sequence, word, count=int(tokens[4]))
+        return consumer.has_delivered(sequence)
 
     def ask(self, subject: str, reply: str, payload: bytes) -> bool:
         """A pull request; whether there is such a consumer."""
@@ -139,7 +222,7 @@ class JetStream:
     def _find(self, name: str) -> Stream:
         stream = self._streams.get(name)
         if stream is None:
-            raise StreamError(*_NO_STREAM)
+            raise StreamError(*NO_STREAM)
         return stream
 
     def _of(self, stream: str) -> list[Consumer]:
@@ -160,7 +243,7 @@ class JetStream:
         }
 
     def _create_stream(self, words: list[str], body: Any) -> Answer:
-        config = _config(body, StreamConfig)
+        config = read_config(body, StreamConfig)
         existing = self._streams.get(words[0])
         if existing is not None:
             if existing.config != config:
@@ -171,6 +254,9 @@ class JetStream:
         stream = Stream(config, self._host.wall_ns)
         stream.on_removed = lambda message: self._tell_removed(config.name, message)
         self._streams[config.name] = stream
+        if config.storage == "file" and not self._disk.always:
+            stream.journal = []
+        self._syncs[config.name] = SyncTimes(self._disk, stream.created_ns, self._entropy)
         return {**self._told(stream), "did_create": True}
 
     def _tell_removed(self, stream: str, message: StoredMessage) -> None:
@@ -180,7 +266,7 @@ class JetStream:
 
     def _update_stream(self, words: list[str], body: Any) -> Answer:
         stream = self._find(words[0])
-        stream.config = _config(body, StreamConfig)
+        stream.config = read_config(body, StreamConfig)
         return self._told(stream)
 
     def _delete_stream(self, words: list[str], _body: Any) -> Answer:
@@ -243,13 +329,14 @@ class JetStream:
         self._of(words[0])
         consumer = self._consumers.get((words[0], words[1]))
         if consumer is None:
-            raise StreamError(*_NO_CONSUMER)
+            raise StreamError(*NO_CONSUMER)
         return consumer
 
     def _consumer_info(self, words: list[str], _body: Any) -> Answer:
-        return self._told_consumer(self._find_consumer(words))
+        return self.told_consumer(self._find_consumer(words))
 
-    def _told_consumer(self, consumer: Consumer) -> Answer:
+    def told_consumer(self, consumer: Consumer) -> Answer:
+        """As CONSUMER.INFO tells it."""
         return {
             "stream_name": consumer.stream.config.name,
             "name": consumer.name,
@@ -264,7 +351,7 @@ class JetStream:
 
     def _list_consumers(self, words: list[str], _body: Any) -> Answer:
         self._find(words[0])
-        told = [self._told_consumer(consumer) for consumer in self._of(words[0])]
+        told = [self.told_consumer(consumer) for consumer in self._of(words[0])]
         return {"total": len(told), "offset": 0, "limit": 256, "consumers": told}
 
     def _delete_consumer(self, words: list[str], _body: Any) -> Answer:
@@ -274,7 +361,7 @@ class JetStream:
 
     def _create_consumer(self, words: list[str], body: Any) -> Answer:
         stream = self._find(words[0])
-        config = _config(body["config"], ConsumerConfig)
+        config = read_config(body["config"], ConsumerConfig)
         name = config.durable_name or config.name
         if not name:
             self._names += 1
@@ -285,16 +372,18 @@ class JetStream:
         if existing is None:
             if action == "update":
                 raise StreamError(400, 10149, "consumer does not exist")
-            consumer = Consumer(stream, config, self._host)
+            changes: list[ConsumerChange] = []
+            consumer = Consumer(stream, config, self._host, changes.append)
             self._consumers[words[0], name] = consumer
-            return self._told_consumer(consumer)
+            self._kept[words[0], name] = consumer.kept(), changes
+            return self.told_consumer(consumer)
         if action == "create" and existing.config != config:
             raise StreamError(400, 10148, "consumer already exists")
         existing.change(config)
-        return self._told_consumer(existing)
+        return self.told_consumer(existing)
 
 
-def _config(body: Any, kind: Any) -> Any:
+def read_config(body: Any, kind: Any) -> Any:
     """The settings of a request; what is not simulated is refused, unless it is empty."""
     known = {name: value for name, value in body.items() if name in kind.__struct_fields__}
     others = {

@@ -2,13 +2,16 @@
 
 import contextvars
 import json
+import random
 from collections.abc import Callable
 from typing import Any
 
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.connection import Connection
+from hookbench.sim.errors import SimulationError
 from hookbench.sim.loop import SimulatedLoop
 from hookbench.sim.nats.consumer import Host
+from hookbench.sim.nats.disk import Crash, Disk
 from hookbench.sim.nats.frames import (
     Frame,
     Headers,
@@ -36,14 +39,14 @@ class NatsServer:
     Args:
         loop: of the simulation.
         node: where it runs.
-        jetstream: the data of one that ran there before; ``None`` for none.
+        before: one that ran there, on whose data it starts; ``None`` for none.
+        disk: how it syncs; by default with every write.
+        entropy: of the times at which it does otherwise.
         wall_offset_ns: how far its clock is ahead.
         version: that it tells.
-        sync_interval_s: that it tells of its JetStream; 0 for ``always``.
 
     Attributes:
         jetstream: its streams and consumers.
-        data: what a server that is started again is to be given.
     """
 
     def __init__(
@@ -52,28 +55,39 @@ class NatsServer:
         node: Node,
         *,
         before: "NatsServer | None" = None,
+        disk: Disk | None = None,
+        entropy: random.Random | None = None,
         wall_offset_ns: int = 0,
         version: str = "2.15.1",
-        sync_interval_s: float = 0.0,
     ) -> None:
         self._loop = loop
         self._node = node
         self._clock = SimulatedClock(loop, wall_offset_ns=wall_offset_ns)
         self._version = version
-        self._varz = varz_of(version, sync_interval_s)
+        self._disk = disk or Disk(sync_interval_s=0)
+        if before is not None:
+            self._disk = before._disk  # noqa: SLF001 - it is the same one
+        self._varz = varz_of(version, self._disk.sync_interval_s)
         self._sessions: dict[NatsSession, None] = {}
         self._literal: dict[str, dict[Subscription, None]] = {}
         self._patterns: dict[Subscription, str] = {}
         self._clients = 0
         self._context = contextvars.Context()
         self._serving: NatsServer = self
+        self._crash: Crash | None = None
+        node.on_end.append(self._end)
         if before is None:
-            self.jetstream = JetStream(self._host())
+            self.jetstream = JetStream(self._host(), self._disk, entropy or random.Random(0))
         else:
             self.jetstream = before.jetstream
             before._serving = self  # noqa: SLF001 - its consumers go on here
             before._link_to(self)  # noqa: SLF001 - as above
-            self.jetstream.begin_again()
+            if before._crash is None:  # noqa: SLF001 - as above
+                raise SimulationError(f"node {node.name}: the server before it has not ended")
+            self.jetstream.begin_again(before._crash)  # noqa: SLF001 - as above
+
+    def _end(self, power: bool) -> None:
+        self._crash = Crash(self._clock.wall_ns(), power)
 
     def _link_to(self, server: "NatsServer") -> None:
         self._serving = server
@@ -89,7 +103,7 @@ class NatsServer:
         return Host(
             now_ns=lambda: self._loop.now_ns,
             wall_ns=self._clock.wall_ns,
-            after=self._after,
+            after=self.after,
             has_interest=lambda subject: self._present().has_interest(subject),
             deliver=lambda *message: self._present().deliver(*message),
             status=lambda *told: self._present().tell(*told),
@@ -112,9 +126,14 @@ class NatsServer:
             "jetstream": True,
             "max_payload": MAX_PAYLOAD_BYTES,
             "client_id": self._clients,
+            **self._more_info(),
         }
         connection.answer(f"INFO {json.dumps(info)}\r\n".encode())
         return session
+
+    def _more_info(self) -> dict[str, Any]:
+        """What a node of a cluster tells beside that."""
+        return {}
 
     def drop(self, session: "NatsSession") -> None:
         """A session has ended."""
@@ -122,7 +141,7 @@ class NatsServer:
         for subscription in session.subscriptions:
             self.unsubscribe(subscription)
 
-    def _after(self, delay_ns: int, call: Callable[[], None]) -> Any:
+    def after(self, delay_ns: int, call: Callable[[], None]) -> Any:
         """Call something later, unless no server runs there then."""
         node = self._node
 
@@ -175,10 +194,10 @@ class NatsServer:
     def publish(self, subject: str, reply: str, headers: bytes, payload: bytes) -> bool:
         """What a client has published; whether anybody took it."""
         if subject.startswith(_ACK):
-            known = self.jetstream.acknowledge(subject, payload)
-            if known and reply:
+            confirmed = self.jetstream.acknowledge(subject, payload)
+            if confirmed and reply:
                 self.deliver(reply, reply, "", b"", b"")
-            return known
+            return confirmed is not None
         if subject.startswith(_NEXT):
             return self.jetstream.ask(subject, reply, payload)
         if subject.startswith(_DIRECT):

@@ -1,6 +1,7 @@
 """A simulated stream: what it stores, its limits, and its duplicate window."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -9,7 +10,15 @@ from hookbench.sim.nats.errors import StreamError
 from hookbench.sim.nats.frames import headers_of
 from hookbench.sim.nats.subjects import is_literal, matches
 
-__all__ = ["StoredMessage", "Stream", "StreamConfig"]
+__all__ = [
+    "Change",
+    "Purged",
+    "Removed",
+    "Stored",
+    "StoredMessage",
+    "Stream",
+    "StreamConfig",
+]
 
 _MINUTE_NS = 60_000_000_000
 _OVERHEAD_BYTES = 22
@@ -69,6 +78,34 @@ class StreamConfig(msgspec.Struct, kw_only=True):
             self.subjects = [self.name]
 
 
+class Stored(msgspec.Struct, frozen=True, gc=False):
+    """A message was stored at a time."""
+
+    time_ns: int
+    subject: str
+    headers: bytes
+    payload: bytes
+
+
+class Removed(msgspec.Struct, frozen=True, gc=False):
+    """A message was deleted by its sequence."""
+
+    time_ns: int
+    sequence: int
+
+
+class Purged(msgspec.Struct, frozen=True, gc=False):
+    """What falls under a pattern was deleted."""
+
+    time_ns: int
+    pattern: str
+    below: int
+
+
+Change = Stored | Removed | Purged
+"""What changes a stream, but for its limits: those are the same wherever it is done again."""
+
+
 class Stream:
     """Messages by sequence, of several subjects.
 
@@ -78,6 +115,7 @@ class Stream:
 
     Attributes:
         on_removed: called with each message that is removed.
+        journal: what changed it, in order; ``None`` where nobody looks at its disk.
     """
 
     def __init__(self, config: StreamConfig, wall_ns: Callable[[], int]) -> None:
@@ -86,6 +124,7 @@ class Stream:
         self.messages: dict[int, StoredMessage] = {}
         self.last_sequence = 0
         self.on_removed: Callable[[StoredMessage], None] = lambda _message: None
+        self.journal: list[Change] | None = None
         self._wall_ns = wall_ns
         self._last_time_ns = 0
         self._bytes = 0
@@ -102,7 +141,14 @@ class Stream:
         Raises:
             StreamError: it is refused.
         """
-        now_ns = self._wall_ns()
+        return self.store_at(self._wall_ns(), subject, headers, payload)
+
+    def store_at(self, now_ns: int, subject: str, headers: bytes, payload: bytes) -> dict[str, Any]:
+        """As ``store``, with the time of whoever was told first.
+
+        Raises:
+            StreamError: it is refused.
+        """
         self.expire()
         told = headers_of(headers) if headers else {}
         expected = told.get("Nats-Expected-Last-Subject-Sequence")
@@ -124,8 +170,14 @@ class Stream:
         self._by_subject.setdefault(subject, {})[message.sequence] = None
         if message_id is not None:
             self._ids[message_id] = (message.sequence, now_ns)
+        if self.journal is not None:
+            self.journal.append(Stored(now_ns, subject, headers, payload))
         self._enforce(subject)
         return {"stream": self.config.name, "seq": message.sequence}
+
+    def sequence_of(self, message_id: str) -> int | None:
+        """Of the message with this id, if it was stored within the duplicate window."""
+        return self._known(message_id, self._wall_ns())
 
     def _known(self, message_id: str, now_ns: int) -> int | None:
         known = self._ids.get(message_id)
@@ -211,6 +263,7 @@ class Stream:
         message = self.messages.get(sequence)
         if message is None:
             raise StreamError(400, 10043, f"sequence {sequence} not found")
+        self._log(Removed(self._wall_ns(), sequence))
         self._remove(message)
 
     def purge(self, pattern: str, below: int) -> int:
@@ -221,9 +274,36 @@ class Stream:
             if (not pattern or matches(pattern, message.subject))
             and (not below or message.sequence < below)
         ]
+        self._log(Purged(self._wall_ns(), pattern, below))
         for message in gone:
             self._remove(message)
         return len(gone)
+
+    def _log(self, change: Change) -> None:
+        if self.journal is not None:
+            self.journal.append(change)
+
+    def carry_out(self, changes: Iterable[Change]) -> None:
+        """Begin again with nothing, and do what was done; whoever watches is told of none of it.
+
+        A message that is too old by now is removed as well.
+        """
+        watching, self.on_removed = self.on_removed, lambda _message: None
+        keeps = self.journal is not None
+        self.messages.clear()
+        self._by_subject.clear()
+        self._ids.clear()
+        self.last_sequence = self._bytes = 0
+        done, self.journal = list(changes), None
+        for change in done:
+            if isinstance(change, Stored):
+                with contextlib.suppress(StreamError):  # what was refused is refused again
+                    self.store_at(change.time_ns, change.subject, change.headers, change.payload)
+            elif isinstance(change, Purged):
+                self.purge(change.pattern, change.below)
+            elif change.sequence in self.messages:  # else a limit removed it
+                self.remove(change.sequence)
+        self.on_removed, self.journal = watching, done if keeps else None
 
     def _remove(self, message: StoredMessage) -> None:
         del self.messages[message.sequence]

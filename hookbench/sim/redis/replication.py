@@ -36,6 +36,7 @@ class Replica:
         self._network = network
         self._master = master
         self._connection: Connection | None = None
+        self._lost = asyncio.Event()
         server.is_master = False
         server.fail_waiters(
             CommandError(
@@ -52,10 +53,16 @@ class Replica:
         if self._connection is not None:
             self._connection.close()
 
+    def find_out(self) -> None:
+        """What it sends is answered by a reset: its master had lost its power, and is back."""
+        if self._connection is not None:
+            self._connection.close()
+        self._lost.set()
+
     async def _follow(self) -> None:
         name = self.server.node.name
         while self.server.node.server is self.server:
-            lost = asyncio.Event()
+            lost = self._lost = asyncio.Event()
             try:
                 connection = await self._network.connect(name, self._master, timeout_s=_CONNECT_S)
             except OSError:

@@ -41,6 +41,7 @@ class RedisServer:
         log: what its database came from; its length is the replication offset.
         is_master: it takes writes.
         replicas: the offset that each replica has told, by its session.
+        evicted: keys, since it was started.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class RedisServer:
         self._changes: list[tuple[bytes, ...]] = []
         self._context = contextvars.Context()
         self._serving = False
+        self.evicted = 0
 
     def accept(self, connection: Connection) -> RedisSession:
         """Somebody has connected."""
@@ -138,6 +140,7 @@ class RedisServer:
                 self._entropy, volatile=policy.startswith("volatile")
             ):
                 return True
+            self.evicted += 1
         return True
 
     def used_bytes(self) -> int:
@@ -198,6 +201,7 @@ class RedisServer:
         told: dict[str, Callable[[], list[str]]] = {
             "server": lambda: [f"redis_version:{self.settings.version}"],
             "memory": self._memory,
+            "stats": lambda: [f"evicted_keys:{self.evicted}"],
             "replication": self._replication,
         }
         wanted = sections or list(told)
