@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import nats.errors
 import uvloop
 
 from hookbench.clock import SystemClock
@@ -73,16 +74,29 @@ async def before(gain, bare, tasks, count):
 
 
 async def _pull_one_by_one(bare, count):
-    left = count
+    """``CONCURRENCY`` loops of a pull request for one and its acknowledgement.
+
+    They share a subscription, and one may take the message that another one asked for.
+    """
+    left, over = count, asyncio.Event()
 
     async def loop():
         nonlocal left
-        while left > 0:
-            left -= 1
-            (message,) = await bare.puller.fetch(1, timeout=5)
+        while True:
+            try:
+                (message,) = await bare.puller.fetch(1, timeout=1)
+            except nats.errors.TimeoutError:
+                continue
             await message.ack()
+            left -= 1
+            if left == 0:
+                over.set()
 
-    await asyncio.gather(*(loop() for _ in range(CONCURRENCY)))
+    loops = [asyncio.create_task(loop()) for _ in range(CONCURRENCY)]
+    await over.wait()
+    for one in loops:
+        one.cancel()
+    await asyncio.wait(loops)
     await bare.client.flush()
 
 
