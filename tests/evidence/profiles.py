@@ -64,8 +64,8 @@ class Profile(NamedTuple):
 
 async def before(gain, bare, tasks, count):
     """One by one, a hundred at once."""
-    items = [encode_task(task) for task in tasks.make(count)]
     if gain == "redis_list producer":
+        items = [encode_task(task) for task in tasks.make(count)]
         await at_once(bare.send("redis_list"), items)
     elif gain == "jetstream worker":
         await _pull_one_by_one(bare, count)
