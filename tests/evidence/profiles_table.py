@@ -63,7 +63,7 @@ def _layers(figures, gain):
     """Microseconds for a task by whose code it is, and calls."""
     sides = [figures[f"{gain}, {side}, us by layer"] for side in ("before", "after")]
     calls = [figures[f"{gain}, {side}, a task"] for side in ("before", "after")]
-    layers = sorted({*sides[0], *sides[1]}, key=lambda name: -sides[0].get(name, 0.0))
+    layers = sorted({*sides[0], *sides[1]}, key=lambda name: (-sides[0].get(name, 0.0), name))
     rows = [
         f"| {name} | {sides[0].get(name, 0.0)} | {sides[1].get(name, 0.0)} |" for name in layers
     ]
