@@ -2,11 +2,13 @@
 
 import cProfile
 import json
+import re
 
 import pytest
 
-from tests.evidence import targets_table
+from tests.evidence import profiles_table, targets_table
 from tests.evidence.profiles import read_profile
+from tests.evidence.record import ROOT
 from tests.evidence.spread import spread, spread_of
 
 
@@ -18,6 +20,11 @@ def folder(tmp_path, monkeypatch):
 
 def write(folder, proof, **figures):
     (folder / f"{proof}.json").write_text(json.dumps({"figures": figures}))
+
+
+def plain(text):
+    """Without the layout, which prettier makes."""
+    return [re.sub(r"[ -]+", " ", line).strip() for line in text.splitlines() if line]
 
 
 def verdicts(proof):
@@ -51,6 +58,11 @@ def test_the_rows_of_the_peers_are_those_of_their_proof(folder):
     write(folder, "peers", targets={"guide on JetStream": "reached: 3.2 times taskiq-nats"})
     assert verdicts("peers") == {"guide on JetStream": "reached"}
     assert "| 3.2 times taskiq-nats | reached |" in targets_table.document()
+
+
+def test_the_document_about_profiles_is_what_their_file_says():
+    stored = (ROOT / "docs" / "profiles.md").read_text()
+    assert plain(stored) == plain(profiles_table.document())
 
 
 def test_a_spread_is_the_median_with_the_least_and_the_most():
