@@ -1,12 +1,12 @@
 """How late the open loop is at 5,000 tasks a second, what waiting costs, and the ceiling."""
 
-import asyncio
 import json
 import statistics
 import subprocess
 import sys
 
 import pytest
+import uvloop
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats, start_redis
@@ -42,8 +42,8 @@ def produced(url, option, phase, folder):
 
 def waiting():
     """Cores that an open loop spends beyond the work of its tasks, and the highest rate."""
-    busy = asyncio.run(measure_ceiling(loop="windowed", count=CEILING_TASKS, repeats=1))
-    paced = asyncio.run(
+    busy = uvloop.run(measure_ceiling(loop="windowed", count=CEILING_TASKS, repeats=1))
+    paced = uvloop.run(
         measure_ceiling(loop="open", rate_per_s=RATE_PER_S, count=RATE_PER_S * SECONDS, repeats=1)
     )
     per_task_s = busy.cores / busy.tasks_per_s

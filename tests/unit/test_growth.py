@@ -21,6 +21,7 @@ from hookbench.report.growth import (
 )
 from hookbench.report.style import figure_of
 from hookbench.results.environment import read_environment
+from tests.bench.growth import __main__ as growth
 from tests.bench.growth import plan
 from tests.plot_checks import check_texts
 
@@ -134,3 +135,62 @@ def test_points_are_the_first_ones_or_all_and_of_known_names():
     for axes, queues in ((["depth"], ["jetstream"]), (["ledger"], ["kafka"])):
         with pytest.raises(SettingError, match="use "):
             plan.points_of(axes, queues, whole=False)
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Points that were measured, in place of a measurement; one of ``broken`` fails."""
+    points, broken = [], set()
+
+    def measure(point):
+        points.append(point.value)
+        if point.value in broken:
+            raise ResultsError("too slow")
+        return {"check_s": point.value / 1e6, "memory_bytes": 1e8}
+
+    monkeypatch.setattr(growth, "_measure_one", measure)
+    monkeypatch.setattr(growth, "read_environment", lambda: environment("abc1234"))
+    return points, broken
+
+
+def environment(commit):
+    return msgspec.structs.replace(read_environment(), commit=commit)
+
+
+def test_a_measurement_that_ended_early_goes_on_with_what_it_lacks(measured, tmp_path, capsys):
+    points, broken = measured
+    broken.add(1_000_000)
+    assert growth.main(["--axis=ledger", f"--out={tmp_path}"]) == growth.TROUBLE
+    (folder,) = tmp_path.iterdir()
+    assert [item.split(":")[1] for item in read_growth(folder / "growth.json").missing] == [
+        " too slow"
+    ]
+    points.clear()
+    broken.clear()
+    assert growth.main(["--axis=ledger", "--whole", f"--resume={folder}"]) == 0
+    assert points == [1_000_000, 10_000_000]
+    stored = read_growth(folder / "growth.json")
+    assert not stored.missing
+    values = [row.value for row in stored.rows if row.figure == "check_s"]
+    assert values == [10_000, 100_000, 1_000_000, 10_000_000]
+    assert (folder / "ledger.png").exists()
+    assert "10,000,000: 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("commit", "said"),
+    [("def5678", "measured with commit abc1234, and here"), ("abc1234+", "commit first")],
+)
+def test_a_measurement_of_other_code_does_not_go_on(
+    measured, monkeypatch, tmp_path, capsys, commit, said
+):
+    points, _broken = measured
+    assert growth.main(["--axis=ledger", f"--out={tmp_path}"]) == 0
+    (folder,) = tmp_path.iterdir()
+    before = (folder / "growth.json").read_bytes()
+    points.clear()
+    monkeypatch.setattr(growth, "read_environment", lambda: environment(commit))
+    assert growth.main(["--axis=ledger", "--whole", f"--resume={folder}"]) == growth.TROUBLE
+    assert said in capsys.readouterr().err
+    assert not points
+    assert (folder / "growth.json").read_bytes() == before
