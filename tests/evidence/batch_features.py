@@ -122,9 +122,12 @@ def summarise(found):
     table = {}
     for way, figures in found.items():
         pairs = zip(figures, found["one by one"], strict=True)
+        ratios = [own["per_s"] / one["per_s"] for own, one in pairs]
         table[way] = {
             "puts_per_s": round(statistics.median(item["per_s"] for item in figures)),
-            "ratio": round(statistics.median(own["per_s"] / one["per_s"] for own, one in pairs), 2),
+            "ratio": round(statistics.median(ratios), 2),
+            "ratio_least": round(min(ratios), 2),
+            "ratio_most": round(max(ratios), 2),
             "client_us": round(statistics.median(item["client_us"] for item in figures), 1),
             "server_us": round(statistics.median(item["server_us"] for item in figures), 1),
             "missing": sum(abs(item["missing"]) for item in figures),

@@ -16,15 +16,17 @@ from tests.evidence.batch_features import (
 
 ROUNDS = 7
 PUTS = {Durability.LAZY: 20_000, Durability.FSYNC: 2_000}
-LEAST_RATIO = {Durability.LAZY: 1.0, Durability.FSYNC: 2.0}
+MOST_RATIO = 1.15
+"""Beyond this a batch would gain something, and the reference should use it."""
 BATCHED = ("atomic batch", "fast ingest")
 
 
 @pytest.mark.evidence(
-    claim="JetStream's atomic batches and fast ingest store every put that they acknowledge; with a"
-    " hundred puts at once they are no slower than one by one under lazy durability, and at least"
-    " twice as fast under fsync; medians of seven interleaved rounds. Idempotent XADD stores a"
-    " repeat once, where the server has it.",
+    claim="JetStream's atomic batches and fast ingest store every put that they acknowledge, and"
+    " with a hundred puts at once gain less than 15 % on publishes one by one, which share their"
+    " writes to the socket and the server's to the disk, under lazy durability and under fsync;"
+    " medians of seven interleaved rounds. Idempotent XADD stores a repeat once, where the server"
+    " has it.",
     seed=7,
 )
 @pytest.mark.timeout(900)
@@ -42,7 +44,7 @@ def test_batch_features(proof, tmp_path):
             proof.record(**{f"jetstream, {durability}, {way}": figures})
             if figures["missing"]:
                 refuted.append(f"{durability}, {way}: {figures['missing']} are missing")
-            if way in BATCHED and figures["ratio"] < LEAST_RATIO[durability]:
+            if way in BATCHED and figures["ratio"] >= MOST_RATIO:
                 refuted.append(f"{durability}, {way}: a ratio of {figures['ratio']}")
     broker = start_redis(resolve_redis(env={"PATH": ""}), tmp_path, Durability.LAZY)
     try:
