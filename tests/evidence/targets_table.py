@@ -4,6 +4,7 @@ Each target is judged from the file of its proof; one without a file is unknown.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -97,8 +98,23 @@ def _peers():
     found = []
     for name, text in figures["targets"].items():
         verdict, _, told = text.partition(": ")
-        found.append(Row("peers", name, "as named", told, verdict))
+        found.append(
+            Row("peers", f"no-op tasks: {name}", *_times(figures, name, told), verdict.lower())
+        )
     return found
+
+
+def _times(figures, name, told):
+    """What is wanted and what was found, the rates of both sides beside it."""
+    match = re.search(r"([\d.]+) times (.+), the best peer; the target is ([\d.]+)", told)
+    if match is None:
+        return "as named", told
+    times, best, wanted = match.groups()
+    rates = (
+        f"{row['noop_low_per_s']:,} to {row['noop_high_per_s']:,}"
+        for row in (figures[name], figures[best])
+    )
+    return f"at least {wanted} times", f"{times} times {best} ({' beside '.join(rates)} tasks/s)"
 
 
 def _producer():

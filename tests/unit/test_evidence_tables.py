@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.evidence import profiles_table, targets_table
+from tests.evidence import peers_table, profiles_table, targets_table
 from tests.evidence.profiles import read_profile
 from tests.evidence.record import ROOT
 from tests.evidence.spread import spread, spread_of
@@ -55,14 +55,39 @@ def test_a_ratio_has_to_be_at_least_what_is_wanted(folder):
 
 
 def test_the_rows_of_the_peers_are_those_of_their_proof(folder):
-    write(folder, "peers", targets={"guide on JetStream": "reached: 3.2 times taskiq-nats"})
-    assert verdicts("peers") == {"guide on JetStream": "reached"}
-    assert "| 3.2 times taskiq-nats | reached |" in targets_table.document()
+    rates = {"noop_low_per_s": 19_000, "noop_high_per_s": 21_000}
+    told = "guide: 3.20 times a peer, the best peer; the target is 3"
+    write(
+        folder, "peers", targets={"guide": f"reached: {told}", "other": "unknown: nobody ran"},
+        guide=rates, **{"a peer": {name: rate - 13_000 for name, rate in rates.items()}},
+    )  # fmt: skip
+    assert verdicts("peers") == {"no-op tasks: guide": "reached", "no-op tasks: other": "unknown"}
+    text = targets_table.document()
+    assert (
+        "| at least 3 times | 3.20 times a peer (19,000 to 21,000 beside 6,000 to 8,000 tasks/s) |"
+        in text
+    )
+    assert "| as named | nobody ran | unknown |" in text
 
 
 def test_the_document_about_profiles_is_what_their_file_says():
     stored = (ROOT / "docs" / "profiles.md").read_text()
     assert plain(stored) == plain(profiles_table.document())
+
+
+def test_the_document_about_targets_is_what_the_proofs_say():
+    stored = (ROOT / "docs" / "targets.md").read_text()
+    assert plain(stored) == plain(targets_table.document())
+    assert "| unknown |" not in stored
+
+
+def test_the_peers_are_shown_as_their_proof_has_them():
+    _before, begin, rest = (ROOT / "docs" / "peers.md").read_text().partition(peers_table.BEGIN)
+    stored, end, _after = rest.partition(peers_table.END)
+    assert begin
+    assert end
+    assert plain(stored) == plain(peers_table.table())
+    assert "| hookbench hardened, jetstream | `jetstream` |" in re.sub(" +", " ", stored)
 
 
 def test_a_spread_is_the_median_with_the_least_and_the_most():
