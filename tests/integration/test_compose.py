@@ -26,6 +26,7 @@ from typing import NamedTuple
 import fastjsonschema
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import nats_configuration, redis_arguments
@@ -35,6 +36,7 @@ from hookbench.brokers.probe import probe_nats, probe_redis
 from hookbench.brokers.process import Child, spawn
 from hookbench.brokers.redis_join import join_nodes
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
+from hookbench.cli.main import app
 from hookbench.cli.worker import worker as worker_verb
 from hookbench.clock import NS_PER_S, SystemClock
 from hookbench.errors import SettingError
@@ -460,6 +462,35 @@ def test_the_passwords_are_private_and_kept(tmp_path):
     with pytest.raises(SettingError, match="cannot be made"):
         write_passwords(tmp_path / "nowhere" / ".env")
     assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_make_and_the_verb_make_the_same_file(tmp_path, monkeypatch):
+    """``make secrets`` without an environment, and ``hookbench secrets`` after it."""
+    monkeypatch.chdir(tmp_path)
+    make = ["make", "--no-print-directory", "-f", str(ROOT / "Makefile"), "secrets"]
+    done = subprocess.run(
+        [*make, f"PYTHON={sys.executable} -S"], capture_output=True, text=True, timeout=60,
+        check=False, env=plain_environment(PYTHONPATH=str(ROOT)),
+    )  # fmt: skip
+    assert done.stdout == "made .env\n", done.stderr
+    said = CliRunner().invoke(app, ["secrets", "--json"])
+    assert json.loads(said.stdout) == {"file": ".env", "made": False, "names": list(NAMES)}
+
+
+def test_compose_itself_takes_the_file(values, tmp_path):
+    docker = shutil.which("docker")
+    known = docker and subprocess.run(
+        [docker, "compose", "version"], capture_output=True, timeout=30, check=False
+    )
+    if not known or known.returncode != 0:
+        pytest.skip("docker compose is not installed")
+    path = tmp_path / "values.env"
+    path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    done = subprocess.run(
+        [docker, "compose", "--env-file", str(path), "config", "--quiet"], cwd=ROOT,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_volumes_are_named_and_declared(compose, services):
