@@ -126,14 +126,14 @@ def test_the_scenario_is_one(tmp_path):
 
 
 async def test_the_handler_leaves_the_same_when_it_is_done_again(tmp_path, make_task):
-    handler = example("LastPushHandler")(tmp_path)
-    task = make_task(repo_id="team/app")
+    handler = example("PayloadFileHandler")(tmp_path)
+    task = make_task()
     await handler(task, Execution(attempt=1))
     (first,) = tmp_path.iterdir()
     before = first.read_bytes()
     await handler(task, Execution(attempt=2))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
-        "team-app.json": before
+        f"{task.id}.json": before
     }
     assert b"refs/heads/main" in before
 

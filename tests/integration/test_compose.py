@@ -702,7 +702,7 @@ async def test_the_worker_works_and_stops(
     command = replace_program(command, "hookbench", script("hookbench"))
     metrics = free_port()
     served = ["--metrics", f"{LOOPBACK}:{metrics}"] if HAS_METRICS else []
-    command = replace_tokens(command, ["--metrics", f"{ANYWHERE}:9464"], served)
+    command = replace_tokens(command, ["--metrics", f"{ANYWHERE}:9400"], served)
     replicas = int(command[command.index("--replicas") + 1])
     connections = Connections(
         redis_url=local_environment["HOOKBENCH_REDIS_URL"],
@@ -729,7 +729,7 @@ async def test_the_worker_works_and_stops(
 
             await eventually(done, timeout_s=START_TIMEOUT_S, what="the task's end")
             if HAS_METRICS:
-                place = {f"{LOOPBACK}:9464": f"{LOOPBACK}:{metrics}"}
+                place = {f"{LOOPBACK}:9400": f"{LOOPBACK}:{metrics}"}
                 healthy(services["worker"], place, child, log)
         finally:
             await connections.close()
