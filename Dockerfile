@@ -1,6 +1,12 @@
-# One image for the worker, Locust and JupyterLab: each service of docker-compose.yml has a command
-# of its own.
-FROM python:3.12.12-slim-bookworm
+# Two images, by their target: `hookbench` for the worker, Locust and JupyterLab (each service of
+# docker-compose.yml has a command of its own), and `nats`.
+
+# The image as it is published runs as root, and a new volume takes over the owner of its folder.
+FROM nats:2.15.1-alpine AS nats
+RUN mkdir -p /data && chown 1000:1000 /data
+USER 1000:1000
+
+FROM python:3.12.12-slim-bookworm AS hookbench
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1 \
@@ -11,7 +17,7 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends git \
     && rm -rf /var/lib/apt/lists/*
 
-# The user of the mounted folders: docker compose build --build-arg UID=$(id -u)
+# The user of the mounted folders: HOOKBENCH_UID in .env
 ARG UID=1000
 RUN useradd --uid "${UID}" --create-home --shell /usr/sbin/nologin hookbench
 

@@ -7,7 +7,7 @@ PRETTIER_VERSION := 3.10.1
 PRETTIER_FILES := "**/*.{md,yml,yaml,json}" .prettierrc
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test evidence endurance lint format bench peers growth lab notebooks clean
+.PHONY: help rehearse test evidence endurance lint format bench peers growth lab notebooks api wheel secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -74,6 +74,19 @@ lab: $(STAMP) ## JupyterLab on the notebooks
 
 notebooks: $(STAMP) ## execute the committed notebooks again on notebooks/data
 	$(BIN)/python -m tests.notebooks.refresh
+
+# A site of pages out of the docstrings, in results/api. The package itself offers `load` alone, so
+# pdoc is told of those below it.
+MODULES := import hookbench, pkgutil; print(*(f"hookbench.{item.name}" for item in pkgutil.iter_modules(hookbench.__path__) if item.name != "__main__"))
+api: $(STAMP) ## the API reference, from the docstrings
+	$(BIN)/pdoc hookbench $$($(BIN)/python -c '$(MODULES)') --docformat google --output-directory results/api
+
+wheel: $(STAMP) ## the wheel, in dist/
+	$(BIN)/python -m hatchling build -t wheel
+
+# Needs no environment.
+secrets: ## passwords for docker compose into .env, once
+	@$(PYTHON) -c 'from pathlib import Path; from hookbench.brokers.passwords import write_passwords; print("made .env" if write_passwords(Path(".env")) else "kept .env")'
 
 clean: ## remove the environments (results stay)
 	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -12,6 +12,7 @@ from typing import Self
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import EmbeddedBroker, start_redis_node
 from hookbench.brokers.ports import LOOPBACK, free_port
+from hookbench.brokers.redis_join import assign_slots, slots_missing
 from hookbench.brokers.redis_nodes import ask_node, ask_roles
 from hookbench.brokers.resolve import Resolved
 from hookbench.brokers.roles import Role, stop_all, wait_until
@@ -20,7 +21,6 @@ from hookbench.queues.addresses import CLUSTER_SCHEME
 
 __all__ = ["RedisCluster"]
 
-SLOTS = 16384
 NODES = 3
 NODE_TIMEOUT_S = 2.0
 _MINIMUM_MAJOR = 7  # CLUSTER ADDSLOTSRANGE and --cluster-port
@@ -86,11 +86,7 @@ class RedisCluster:
         return group
 
     async def _join(self) -> None:
-        bounds = [SLOTS * index // NODES for index in range(NODES + 1)]
-        for index, node in enumerate(self.nodes):
-            # Epochs of their own, or nodes that meet with the same one argue about it first.
-            await ask_node(node, "CLUSTER", "SET-CONFIG-EPOCH", index + 1)
-            await ask_node(node, "CLUSTER", "ADDSLOTSRANGE", bounds[index], bounds[index + 1] - 1)
+        await assign_slots(self.nodes, among=self.nodes)
         for node in self.nodes[1:]:
             bus_port = node.command[node.command.index("--cluster-port") + 1]
             await ask_node(self.nodes[0], "CLUSTER", "MEET", LOOPBACK, node.port, bus_port)
@@ -132,18 +128,9 @@ class RedisCluster:
 
     async def _missing(self) -> str | None:
         for node in self.nodes:
-            info = await self._info(node)
-            if not info:
-                return f"{node.name} is silent"
-            wanted = {
-                "cluster_state": "ok",
-                "cluster_slots_assigned": str(SLOTS),
-                "cluster_slots_ok": str(SLOTS),
-                "cluster_known_nodes": str(NODES),
-            }
-            for field, value in wanted.items():
-                if info.get(field) != value:
-                    return f"{node.name} says {field} {info.get(field)}, wanted {value}"
+            lack = slots_missing(node.name, await self._info(node), NODES)
+            if lack is not None:
+                return lack
         return None
 
     async def _info(self, node: EmbeddedBroker) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """One command to one Redis node, and what it answers of itself."""
 
 import asyncio
-from typing import Any
+from typing import Any, Protocol
 
 import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
@@ -12,15 +12,38 @@ from hookbench.brokers.embedded import EmbeddedBroker
 from hookbench.brokers.roles import Role
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.redis_client import closed_is_never_sent
+from hookbench.secrets import redact
 
-__all__ = ["SingleRedis", "ask_node", "ask_role", "ask_roles", "ask_when_loaded", "role_of"]
+__all__ = [
+    "Addressed",
+    "SingleRedis",
+    "ask_node",
+    "ask_role",
+    "ask_roles",
+    "ask_when_loaded",
+    "role_of",
+]
 
 ASK_TIMEOUT_S = 1.0
 LOADING_TIMEOUT_S = 10.0
 _LOADING_PAUSE_S = 0.05
 
 
-async def ask_node(node: EmbeddedBroker, *words: str | int) -> Any:
+class Addressed(Protocol):
+    """A node that can be asked, whoever started it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in errors."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        ...
+
+
+async def ask_node(node: Addressed, *words: str | int) -> Any:
     """The answer to one command, on a connection of its own; texts are ``bytes``.
 
     Raises:
@@ -37,14 +60,15 @@ async def ask_node(node: EmbeddedBroker, *words: str | int) -> Any:
     try:
         return await client.execute_command(*words)
     except (RedisError, OSError) as error:
+        where = f"{node.name} at {redact(node.url)}"
         raise BrokerUnreachableError(
-            f"{node.name} at {node.url} did not take {words[0]}: {type(error).__name__} {error}"
+            f"{where} did not take {words[0]}: {type(error).__name__} {error}"
         ) from error
     finally:
         await client.aclose()
 
 
-async def ask_when_loaded(node: EmbeddedBroker, *words: str | int) -> Any:
+async def ask_when_loaded(node: Addressed, *words: str | int) -> Any:
     """The same of a node that has just started, and may still read its data.
 
     Raises:

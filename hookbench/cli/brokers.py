@@ -1,4 +1,4 @@
-"""``hookbench brokers up``: embedded brokers in the foreground."""
+"""``hookbench brokers``: embedded brokers in the foreground, and a Redis Cluster out of nodes."""
 
 import shutil
 import signal
@@ -32,7 +32,10 @@ def up(
     ] = None,
     json: JsonOutput = False,
 ) -> None:
-    """Start both brokers, print their URLs, and stop them on Ctrl-C or SIGTERM."""
+    """Start both brokers, print their URLs, and stop them on Ctrl-C or SIGTERM.
+
+    Example: hookbench brokers up --redis-port 6379 --nats-port 4222 --data data/
+    """
     from hookbench.brokers.durability import Durability
     from hookbench.brokers.embedded import start_nats, start_redis
     from hookbench.brokers.resolve import resolve_nats, resolve_redis
@@ -83,6 +86,29 @@ def up(
             broker.stop()
         if data is None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@app.command()
+def join(
+    nodes: Annotated[list[str], typer.Argument(help="redis://host:port of each, three or more.")],
+    json: JsonOutput = False,
+) -> None:
+    """Make one Redis Cluster of servers in cluster mode, each the master of its share of the slots.
+
+    Nodes that are one already meet again, which changes nothing but addresses that are new.
+
+    Example: hookbench brokers join redis://redis-1:6379 redis://redis-2:6379 redis://redis-3:6379
+    """
+    import asyncio
+
+    from hookbench.brokers.redis_join import SLOTS, join_nodes
+
+    fresh = asyncio.run(join_nodes(nodes))
+    if json:
+        announce_json({"nodes": len(nodes), "slots": SLOTS, "assigned": fresh})
+        return
+    what = "now assigned" if fresh else "as before"
+    print(f"{len(nodes)} nodes are one cluster, its slots {what}")
 
 
 def _without_urls() -> dict[str, str]:

@@ -15,6 +15,8 @@ def doctor(redis_url: RedisUrl = None, nats_url: NatsUrl = None, json: JsonOutpu
     """Say which brokers, tools and limits a rehearsal would find; exit 2 if it could not run.
 
     Embedded brokers are really started, asked, and stopped again.
+
+    Example: hookbench doctor --redis-url redis://127.0.0.1:6379 --json
     """
     import asyncio
 

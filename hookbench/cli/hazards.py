@@ -38,6 +38,10 @@ def hazards(
 
     Exit codes: 0 every row as its design should (guide shows the harm, hardened keeps it away),
     1 some otherwise, 3 some unknown.
+
+    Examples: hookbench hazards R3 P5 --steps
+
+    hookbench hazards --design both --json
     """
     import asyncio
 

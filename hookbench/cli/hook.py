@@ -46,6 +46,7 @@ def install(
     stream: Stream = "HOOK_QUEUE",
     storage: Storage = "file",
     replicas: Replicas = 1,
+    json: JsonOutput = False,
 ) -> None:
     """Install a post-receive hook. A push never fails or hangs because a broker is down.
 
@@ -102,6 +103,9 @@ def install(
             redis_kind=parse_redis_kind(redis_queue).value,
         ),
     )
+    if json:
+        announce_json({"hook": str(hook), "repo_id": name})
+        return
     print(f"installed {hook}: pushes become tasks of {name}")
 
 
@@ -113,7 +117,10 @@ def flush(
     ] = None,
     json: JsonOutput = False,
 ) -> None:
-    """Hand spooled tasks to the brokers now; exit 3 if some are left."""
+    """Hand spooled tasks to the brokers now; exit 3 if some are left.
+
+    Example: hookbench hook flush --config /srv/git/team/app.git/hookbench-hook.json --wait 10
+    """
     import dataclasses
     import logging
 
@@ -141,7 +148,10 @@ def flush(
 def status(
     config: Annotated[Path, typer.Option(help=_CONFIG_HELP)], json: JsonOutput = False
 ) -> None:
-    """Say what waits in the spool, what was set aside, and whether a flush runs."""
+    """Say what waits in the spool, what was set aside, and whether a flush runs.
+
+    Example: hookbench hook status --config /srv/git/team/app.git/hookbench-hook.json --json
+    """
     from hookbench.githook.config import read_config
     from hookbench.githook.receive import flush_is_running
     from hookbench.migration.spool import Spool

@@ -32,6 +32,7 @@ from hookbench.cli import (
     report,
     run,
     scan,
+    secrets,
     show,
     sim,
     soak,
@@ -111,6 +112,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("proxy", hidden=True)(proxy.proxy)
 app.command("scan")(scan.scan)
 app.command("doctor")(doctor.doctor)
+app.command("secrets")(secrets.secrets)
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(config.app, name="config")
 app.add_typer(phase.app, name="phase")
@@ -122,7 +124,10 @@ app.add_typer(trace.app, name="trace")
 
 @app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example: hookbench version
+    """
     print(f"hookbench {__version__}")
 
 

@@ -109,7 +109,10 @@ def report(
     folder: Annotated[Path, typer.Argument(help="Of a matrix, also one that is not whole.")] = _OUT,
     json: JsonOutput = False,
 ) -> None:
-    """Write the report of a matrix anew, from its book, and print it."""
+    """Write the report of a matrix anew, from its book, and print it.
+
+    Example: hookbench matrix report results/matrix --json
+    """
     _check_extra()
     raise typer.Exit(_exit_code(_report(folder, json=json)))
 

@@ -5,7 +5,16 @@ from typing import Annotated, Any
 
 import typer
 
-from hookbench.cli.options import JsonOutput, NatsUrl, Prefix, RedisUrl, Replicas, Storage, Stream
+from hookbench.cli.options import (
+    JsonOutput,
+    NatsUrl,
+    Prefix,
+    RedisUrl,
+    Replicas,
+    Storage,
+    Stream,
+    announce_json,
+)
 
 __all__ = ["app"]
 
@@ -27,6 +36,7 @@ def set_phase(
     force: Annotated[
         bool, typer.Option("--force", help="Also where another phase is set already.")
     ] = False,
+    json: JsonOutput = False,
 ) -> None:
     """Give a place its first phase, before its processes start; later hookbench migrate changes it.
 
@@ -54,6 +64,9 @@ def set_phase(
         await board.write(wanted.key, encode_step(index, entered))
 
     _at(wanted, (redis_url, nats_url), (prefix, stream, storage, replicas), write)
+    if json:
+        announce_json({"place": wanted.text, "phase": entered.label})
+        return
     print(f"{wanted.text}: {entered.label}")
 
 

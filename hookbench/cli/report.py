@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from hookbench.cli.options import ResultsFolder
+from hookbench.cli.options import JsonOutput, ResultsFolder, announce_json
 
 __all__ = ["make_reports", "report"]
 
@@ -31,6 +31,7 @@ def report(
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Print it as PDF too, by a Chromium on this machine.")
     ] = False,
+    json: JsonOutput = False,
 ) -> None:
     """Execute the notebooks on runs and write them as one HTML file that needs no network.
 
@@ -57,10 +58,14 @@ def report(
         target=to,
         telling=open_telling(Console(stderr=True), SystemClock()),
     )
-    print(page)
-    if browser is not None:
-        print(print_pdf(page, browser))
-    elif pdf:
+    if not json:
+        print(page)
+    printed = None if browser is None else print_pdf(page, browser)
+    if json:
+        announce_json({"page": str(page), "pdf": None if printed is None else str(printed)})
+    elif printed is not None:
+        print(printed)
+    if pdf and browser is None:
         print(
             f"no PDF: no Chromium or Chrome on PATH; install one, or set {CHROMIUM_VARIABLE}",
             file=sys.stderr,

@@ -66,7 +66,10 @@ def list_known(
     what: Annotated[str, typer.Argument(help="scenarios, queues or phases.")],
     json: JsonOutput = False,
 ) -> None:
-    """List what there is."""
+    """List what there is.
+
+    Example: hookbench list scenarios --json
+    """
     from hookbench.errors import SettingError
 
     listers = {"scenarios": _scenarios, "queues": _queues, "phases": _phases}

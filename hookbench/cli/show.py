@@ -26,7 +26,12 @@ def show(
     ] = False,
     json: JsonOutput = False,
 ) -> None:
-    """Print a stored run: its table, why, and its verdict; or the whole life of one task."""
+    """Print a stored run: its table, why, and its verdict; or the whole life of one task.
+
+    Examples: hookbench show latest --figures
+
+    hookbench show 0001 --task 01a20f9a --json
+    """
     import sys
 
     from rich.console import Console
@@ -74,6 +79,8 @@ def check(
     """Run the checkers again on a stored run, whole or cut off.
 
     Exit codes: 0 valid, 1 invalid, 3 unknown.
+
+    Example: hookbench check 0001 --json
     """
     import sys
 
