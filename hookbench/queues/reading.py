@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError
 
 from hookbench.clock import Clock
 from hookbench.errors import WriteRefusedError
-from hookbench.queues.addresses import CLUSTER_SCHEME
+from hookbench.queues.addresses import is_cluster
 from hookbench.queues.reconnecting import WEB_SOCKET, ReconnectingClient
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_done_scripts import LOG, LOG_END, READ
@@ -154,8 +154,7 @@ def connect_reading_redis(url: str) -> RedisClient:
         SettingError: see ``connect_redis``.
     """
     client = connect_redis(url, pipelined=False)
-    is_cluster = url.startswith(f"{CLUSTER_SCHEME}:")
-    return cast("RedisClient", ReadingRedis(client, is_cluster=is_cluster))
+    return cast("RedisClient", ReadingRedis(client, is_cluster=is_cluster(url)))
 
 
 class _Reads(Client):

@@ -13,6 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport, Transport
+from nats.errors import ProtocolError, SecureConnWantedError
 
 from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.nats_frames import FrameParser, Listener, Message
@@ -82,6 +83,20 @@ class ReconnectingClient(Client):
         self.listeners: dict[int, Listener] = {}
         """Of subscriptions, by their number; see ``subscribe_at_once``."""
         self.requests = Requests(self)
+
+    async def _process_info(self, info: Any, initial_connection: bool = False) -> None:
+        """As nats-py's, which would go on in plain text, password and all, where none has TLS.
+
+        Raises:
+            nats.errors.SecureConnWantedError: TLS was asked for, and the server offers none.
+        """
+        if not isinstance(info, dict):
+            raise ProtocolError("nats: INFO is no object")
+        if initial_connection and self.options.get("tls") is not None:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise SecureConnWantedError
+            info["tls_required"] = True  # of a server that leaves it to its clients
+        await super()._process_info(info, initial_connection)
 
     async def tell_error(self, error: Exception) -> None:
         """Tell whoever opened the connection what a listener raised."""
