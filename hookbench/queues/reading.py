@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError
 from hookbench.clock import Clock
 from hookbench.errors import WriteRefusedError
 from hookbench.queues.addresses import is_cluster
-from hookbench.queues.reconnecting import WEB_SOCKET, ReconnectingClient
+from hookbench.queues.reconnecting import WEB_SOCKET, ReconnectingClient, connect_or_abandon
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_done_scripts import LOG, LOG_END, READ
 from hookbench.queues.redis_lists import MEMORY
@@ -195,7 +195,7 @@ def _check(subject: str) -> None:
 async def _connect_client(servers: str | list[str], **options: Any) -> Client:
     first = servers if isinstance(servers, str) else servers[0]
     client = _Reads() if first.startswith(WEB_SOCKET) else ReadingClient()
-    await client.connect(servers, **options)
+    await connect_or_abandon(client, servers, **options)
     return client
 
 

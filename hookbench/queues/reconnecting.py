@@ -19,7 +19,13 @@ from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.nats_frames import FrameParser, Listener, Message
 from hookbench.queues.nats_requests import Requests
 
-__all__ = ["WEB_SOCKET", "ReconnectingClient", "connect_client", "subscribe_at_once"]
+__all__ = [
+    "WEB_SOCKET",
+    "ReconnectingClient",
+    "connect_client",
+    "connect_or_abandon",
+    "subscribe_at_once",
+]
 
 WEB_SOCKET = "ws"
 _SENDS = (Client.CONNECTED, Client.DRAINING_SUBS)
@@ -216,8 +222,19 @@ async def connect_client(servers: str | list[str], **options: Any) -> Client:
     """
     first = servers if isinstance(servers, str) else servers[0]
     client = Client() if first.startswith(WEB_SOCKET) else ReconnectingClient()
-    await client.connect(servers, **options)
+    await connect_or_abandon(client, servers, **options)
     return client
+
+
+async def connect_or_abandon(client: Client, servers: str | list[str], **options: Any) -> None:
+    """As ``client.connect``; an attempt that is cut off leaves no socket open."""
+    try:
+        await client.connect(servers, **options)
+    except BaseException:
+        writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py leaves it
+        if writer is not None:
+            writer.close()
+        raise
 
 
 async def subscribe_at_once(client: Any, subject: str, listener: Listener) -> Any:

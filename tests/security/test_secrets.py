@@ -58,7 +58,7 @@ def test_a_rehearsal_shows_no_password_and_needs_no_more_than_its_role(scope_of,
         finally:
             process.kill()
             process.wait()
-    # A busy machine makes the load late, and the verdict unknown; what was refused is another cause.
+    # A busy machine makes the load late and the verdict unknown; a refusal would say so.
     (manifest,) = (tmp_path / "results").glob("*/manifest.json")
     unknown = json.loads(manifest.read_bytes())["unknown_because"]
     assert process.returncode in (0, 1, 3), output.read_text()[-2000:]
