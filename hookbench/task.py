@@ -137,7 +137,7 @@ def encode_task(task: HookTask) -> bytes:
         data = _encoder.encode(task)
     except RecursionError as error:
         raise OversizeError(_TOO_DEEP) from error
-    if _may_be_deep(data) and _is_deep(task.payload):
+    if len(data) > _SHALLOW_BYTES and _is_deep(data, task.payload):
         raise OversizeError(_TOO_DEEP)
     return data
 
@@ -154,19 +154,17 @@ def decode_task(data: bytes) -> HookTask:
         task = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"no task in {len(data)} bytes: {error}") from error
-    if _may_be_deep(data) and _is_deep(task.payload):
+    if len(data) > _SHALLOW_BYTES and _is_deep(data, task.payload):
         raise DecodeError(
             f"no task in {len(data)} bytes: its payload is nested deeper than {MAX_DEPTH}"
         )
     return task
 
 
-def _may_be_deep(data: bytes) -> bool:
-    """Cheap, and only wrong for many brackets side by side or within texts."""
-    return len(data) > _SHALLOW_BYTES and data.count(b"{") + data.count(b"[") > MAX_DEPTH
-
-
-def _is_deep(payload: dict[str, Any]) -> bool:
+def _is_deep(data: bytes, payload: dict[str, Any]) -> bool:
+    """Whether a payload is nested deeper than ``MAX_DEPTH``; of few brackets none is looked at."""
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        return False
     level: list[Any] = [payload]
     for _ in range(MAX_DEPTH):
         inner: list[Any] = []

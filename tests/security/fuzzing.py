@@ -196,8 +196,10 @@ PUBLISHES = [
     b"HPUB a %d %d\r\n%btask\r\nPING\r\n" % (len(HEADERS), len(HEADERS) + 4, HEADERS),
 ]
 MESSAGES = [
-    b'INFO {"max_payload":1048576}\r\n'
-    b"MSG queue.hook.sync 1 $JS.ACK.a.b.1.1.1.1.0 4\r\ntask\r\n+OK\r\n",
+    (
+        b'INFO {"max_payload":1048576}\r\n'
+        b"MSG queue.hook.sync 1 $JS.ACK.a.b.1.1.1.1.0 4\r\ntask\r\n+OK\r\n"
+    ),
     b"HMSG a 1 %d %d\r\n%btask\r\nPONG\r\n" % (len(HEADERS), len(HEADERS) + 4, HEADERS),
     b"MSG a 2 4\r\ntask\r\n-ERR 'no'\r\nPING\r\n",
 ]

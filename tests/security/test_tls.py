@@ -69,10 +69,10 @@ async def test_redis_over_tls(redis_broker, authority, names, form, pipelined):
         assert (await probe_redis(url)).kind == "redis"
         client = connect_redis(url, block_timeout_secs=1.0, pipelined=pipelined)
         queue = RedisListQueue(client, names=names)
-        await asyncio.gather(*(queue.put(b"task %d" % number) for number in range(20)))
+        await asyncio.gather(*(queue.put(b"task %d" % number) for number in range(5)))
         taken = []
-        while len(taken) < 20:
-            taken += await queue.receive(20, 0.2)
+        while len(taken) < 5:
+            taken += await queue.receive(5, 0.2)
         await asyncio.gather(*(delivery.ack() for delivery in taken))
         assert (await queue.depth()).in_flight == 0
         await queue.close()
