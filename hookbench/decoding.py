@@ -58,9 +58,13 @@ def decode_toml(text: str) -> dict[str, Any]:
     """A TOML document.
 
     Raises:
-        tomllib.TOMLDecodeError: it is none, or nested too deep.
+        tomllib.TOMLDecodeError: it is none, nested too deep, or has a number that is too long.
     """
     try:
         return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # of int, which refuses what takes it too long
+        raise tomllib.TOMLDecodeError("a number with too many digits") from error
     except RecursionError as error:
         raise tomllib.TOMLDecodeError(_TOO_DEEP) from error

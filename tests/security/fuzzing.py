@@ -177,6 +177,7 @@ def _settings(data):
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "hookbench.toml"
         path.write_bytes(data)
+        path.chmod(0o600)  # or it is said that everybody may read a password in it
         try:
             read_file(path)
         except SettingError:

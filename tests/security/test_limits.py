@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import tomllib
 
 import msgspec
 import pytest
@@ -91,8 +92,10 @@ def test_a_document_has_a_size(tmp_path):
 def test_what_is_nested_too_deep_is_an_error_of_the_parser():
     with pytest.raises(msgspec.DecodeError, match="nested too deep"):
         decode_json(OBJECT, dict)
-    with pytest.raises(ValueError, match="nested too deep"):
+    with pytest.raises(tomllib.TOMLDecodeError, match="nested too deep"):
         decode_toml(f"value = {ARRAYS}")
+    with pytest.raises(tomllib.TOMLDecodeError, match="too many digits"):
+        decode_toml(f"value = {'9' * 5_000}")
 
 
 @pytest.mark.parametrize(
