@@ -8,7 +8,9 @@ stand as well and counts for that verb alone. Each key is also a variable: ``HOO
 
 import difflib
 import functools
+import logging
 import os
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -17,6 +19,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from hookbench.decoding import MAX_CONFIGURATION_BYTES, decode_toml, read_document
 from hookbench.errors import SettingError
 from hookbench.secrets import HIDDEN, has_secret, redact
 
@@ -36,6 +39,8 @@ __all__ = [
     "shown",
 ]
 
+_log = logging.getLogger(__name__)
+
 PREFIX = "HOOKBENCH_"
 CONFIG_VARIABLE = "HOOKBENCH_CONFIG"
 DEFAULT_FILE = Path("hookbench.toml")
@@ -53,7 +58,6 @@ _OTHER_VARIABLES = frozenset(
 _OTHER_PREFIXES = ("HOOKBENCH_LOCUST_",)
 _SECRET_WORDS = ("password", "token", "secret")
 _SEVEN_DAYS_S = 604_800.0
-_MAX_BYTES = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,17 +326,15 @@ def read_file(file: Path) -> dict[tuple[str, str], Found]:
         SettingError: it cannot be read, or a key or a value in it cannot be used.
     """
     try:
-        if file.stat().st_size > _MAX_BYTES:
-            raise SettingError(
-                f"settings {file}: larger than {_MAX_BYTES} bytes: it is no such file"
-            )
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = read_document(file, MAX_CONFIGURATION_BYTES).decode()
+        data = decode_toml(text)
     except OSError as error:
         raise SettingError(f"settings {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingError(f"settings {file}: it is no UTF-8 text") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingError(f"settings {file}: {redact(str(error))}") from error
+    _warn_if_open(file, text)
     found: dict[tuple[str, str], Found] = {}
     for key, value in data.items():
         if key in TABLES:
@@ -343,6 +345,16 @@ def read_file(file: Path) -> dict[tuple[str, str], Found]:
         else:
             found["", key] = _of_file(file, "", key, value)
     return found
+
+
+def _warn_if_open(file: Path, text: str) -> None:
+    """Say that everybody may read a file with a password in it."""
+    if has_secret(text) and file.stat().st_mode & stat.S_IROTH:
+        _log.warning(
+            "settings %s: it holds a password or a token, and everybody may read it: run chmod 600,"
+            " or use password_file in the URL",
+            file,
+        )
 
 
 def _of_file(file: Path, table: str, key: str, value: object) -> Found:

@@ -15,6 +15,8 @@ from hookbench.ids import Entropy, uuid7
 __all__ = [
     "DEFAULT_TASK_LIMIT_BYTES",
     "KNOWN_TASK_TYPES",
+    "MAX_DEPTH",
+    "MAX_TASK_BYTES",
     "NATS_HEADER_ROOM_BYTES",
     "HookTask",
     "Names",
@@ -35,6 +37,14 @@ KNOWN_TASK_TYPES = ("sync", "fsck", "gc")
 # Redis' proto-max-bulk-len is 512 MiB. The smaller one, less room for headers, holds for both.
 NATS_DEFAULT_MAX_PAYLOAD_BYTES = 1024 * 1024
 NATS_HEADER_ROOM_BYTES = 1024
+MAX_TASK_BYTES = 64 * 1024 * 1024
+"""The largest max_payload that nats-server takes; Redis would hand out eight times as much."""
+MAX_DEPTH = 500
+"""Objects and arrays within each other in a payload: far from where the parser gives up, which
+depends on who called it, so that what was read once can be written and read again."""
+_SHALLOW_BYTES = 2 * MAX_DEPTH
+"""In fewer nothing can be nested deeper: two brackets each."""
+_TOO_DEEP = f"a payload nested deeper than {MAX_DEPTH}: flatten it, or send a reference"
 DEFAULT_TASK_LIMIT_BYTES = NATS_DEFAULT_MAX_PAYLOAD_BYTES - NATS_HEADER_ROOM_BYTES
 
 _GUIDE_TYPE = "sync"
@@ -118,8 +128,18 @@ def with_retry(task: HookTask) -> HookTask:
 
 
 def encode_task(task: HookTask) -> bytes:
-    """The JSON of a task, as both brokers carry it."""
-    return _encoder.encode(task)
+    """The JSON of a task, as both brokers carry it.
+
+    Raises:
+        OversizeError: its payload is nested deeper than it can be read again.
+    """
+    try:
+        data = _encoder.encode(task)
+    except RecursionError as error:
+        raise OversizeError(_TOO_DEEP) from error
+    if len(data) > _SHALLOW_BYTES and _is_deep(data, task.payload):
+        raise OversizeError(_TOO_DEEP)
+    return data
 
 
 def decode_task(data: bytes) -> HookTask:
@@ -128,10 +148,32 @@ def decode_task(data: bytes) -> HookTask:
     Raises:
         DecodeError: the bytes are no task; the text says what is wrong and where.
     """
+    if len(data) > MAX_TASK_BYTES:
+        raise DecodeError(f"no task in {len(data)} bytes: more than {MAX_TASK_BYTES}")
     try:
-        return _decoder.decode(data)
+        task = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"no task in {len(data)} bytes: {error}") from error
+    if len(data) > _SHALLOW_BYTES and _is_deep(data, task.payload):
+        raise DecodeError(
+            f"no task in {len(data)} bytes: its payload is nested deeper than {MAX_DEPTH}"
+        )
+    return task
+
+
+def _is_deep(data: bytes, payload: dict[str, Any]) -> bool:
+    """Whether a payload is nested deeper than ``MAX_DEPTH``; of few brackets none is looked at."""
+    if data.count(b"{") + data.count(b"[") <= MAX_DEPTH:
+        return False
+    level: list[Any] = [payload]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            inner += item.values() if isinstance(item, dict) else item
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def task_id_of(data: bytes) -> uuid.UUID:

@@ -179,9 +179,21 @@ def start_redis_node(
 
 
 def start_nats(
-    resolved: Resolved, folder: Path, durability: Durability, *, port: int | None = None
+    resolved: Resolved,
+    folder: Path,
+    durability: Durability,
+    *,
+    port: int | None = None,
+    more: Sequence[str] = (),
 ) -> EmbeddedBroker:
     """Start a nats-server with JetStream and wait until it answers.
+
+    Args:
+        resolved: the binary.
+        folder: for its configuration, data and log.
+        durability: the class.
+        port: ``None`` for a free one.
+        more: lines of its configuration, such as an ``authorization`` or a ``tls`` block.
 
     Raises:
         SettingError: ``durability`` needs more than one node.
@@ -192,7 +204,9 @@ def start_nats(
 
     def command(chosen: int, monitor: int | None, data: Path) -> list[str]:
         configuration = folder / "nats.conf"
-        configuration.write_text(nats_configuration(chosen, data, durability, monitor_port=monitor))
+        configuration.write_text(
+            nats_configuration(chosen, data, durability, monitor_port=monitor, more=more)
+        )
         return [_binary(resolved), "-c", str(configuration)]
 
     return _start("nats", "nats", resolved, folder, durability, port, command)

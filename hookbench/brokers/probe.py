@@ -9,8 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import redis.asyncio as redis_asyncio
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from hookbench.errors import (
     BrokerInUseError,
@@ -18,8 +17,9 @@ from hookbench.errors import (
     BrokerUnsuitableError,
     SettingError,
 )
+from hookbench.queues.access import nats_access, redis_of
 from hookbench.queues.addresses import nats_nodes, redis_nodes
-from hookbench.queues.dialing import NETWORK, PROBE_TIMEOUT_S, Dialer
+from hookbench.queues.dialing import NETWORK, PROBE_TIMEOUT_S, ByteReader, Dialer
 from hookbench.secrets import redact, unreadable_url
 from hookbench.task import Names
 
@@ -95,7 +95,7 @@ async def _probe_redis_node(url: str, *, dialer: Dialer) -> BrokerInfo:
         raise SettingError(unreadable_url("Redis", url)) from error
     try:
         info = await client.info("server")
-    except AuthenticationError as error:
+    except (AuthenticationError, NoPermissionError) as error:
         raise BrokerUnreachableError(
             f"Redis at {redact(url)} refuses the credentials: {error}"
         ) from error
@@ -137,7 +137,7 @@ async def read_nats_info(url: str, *, dialer: Dialer = NETWORK) -> dict[str, Any
         async with asyncio.timeout(PROBE_TIMEOUT_S):
             reader, writer = await dialer.stream(host, port)
             try:
-                line = await reader.readline()
+                line = await _read_line(reader)
             finally:
                 writer.close()
     except (OSError, TimeoutError) as error:
@@ -147,8 +147,20 @@ async def read_nats_info(url: str, *, dialer: Dialer = NETWORK) -> dict[str, Any
         ) from error
     if not line.startswith(b"INFO "):
         raise BrokerUnreachableError(f"{redact(url)} is no NATS server (it says {line[:40]!r})")
-    info: dict[str, Any] = json.loads(line[5:])
+    try:
+        info = json.loads(line[5:])
+    except (ValueError, RecursionError) as error:
+        raise BrokerUnreachableError(f"{redact(url)}: its INFO is no JSON ({error})") from error
+    if not isinstance(info, dict):
+        raise BrokerUnreachableError(f"{redact(url)}: its INFO is no object")
     return info
+
+
+async def _read_line(reader: ByteReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError:  # more than asyncio holds of a line: 64 KiB
+        return b""
 
 
 async def probe_nats(url: str, *, dialer: Dialer = NETWORK) -> BrokerInfo:
@@ -195,7 +207,7 @@ async def check_redis_unused(url: str, names: Names) -> None:
 
 
 async def _check_redis_node_unused(url: str, names: Names) -> None:
-    client = redis_asyncio.Redis.from_url(url, socket_timeout=PROBE_TIMEOUT_S)
+    client = redis_of(url, socket_timeout=PROBE_TIMEOUT_S)
     found: list[str] = []
     try:
         for prefix in {Names().prefix, names.prefix}:
@@ -224,11 +236,13 @@ async def check_nats_unused(url: str, names: Names) -> None:
     Raises:
         BrokerInUseError: the text names the stream.
     """
-    import nats  # noqa: PLC0415 - 0.1 s that only somebody else's server costs
-    import nats.errors  # noqa: PLC0415
+    import nats.errors  # noqa: PLC0415 - 0.1 s that only somebody else's server costs
     import nats.js.errors  # noqa: PLC0415
 
-    client = await nats.connect(nats_nodes(url), connect_timeout=3, max_reconnect_attempts=1)
+    from hookbench.queues.reconnecting import connect_client  # noqa: PLC0415
+
+    servers, access = nats_access(url)
+    client = await connect_client(servers, connect_timeout=3, max_reconnect_attempts=1, **access)
     try:
         for stream in {Names().stream, names.stream}:
             try:

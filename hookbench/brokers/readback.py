@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import nats.errors
-import redis.asyncio as redis_asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -31,6 +30,7 @@ from hookbench.brokers.probe import read_nats_info
 from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
+from hookbench.queues.access import redis_of
 from hookbench.queues.dialing import NETWORK, ByteReader, Dialer
 from hookbench.queues.epochs import current_consumer
 from hookbench.queues.redis_client import closed_is_never_sent
@@ -77,7 +77,7 @@ async def read_back_redis(url: str, *, origin: str, name: str = "redis") -> Brok
         origin: of the report.
         name: of the report.
     """
-    client = redis_asyncio.Redis.from_url(
+    client = redis_of(
         url,
         socket_timeout=READ_TIMEOUT_S,
         socket_connect_timeout=READ_TIMEOUT_S,
@@ -270,7 +270,7 @@ async def read_monitor(url: str, path: str, *, dialer: Dialer = NETWORK) -> dict
         raise BrokerUnreachableError(
             f"{redact(url)} does not answer ({error or type(error).__name__}): is monitoring on?"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BrokerUnreachableError(f"{redact(url)}{path} is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise BrokerUnreachableError(f"{redact(url)}{path} is no object: {body[:40]!r}")

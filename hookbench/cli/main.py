@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from hookbench import __version__
 from hookbench.cli import (
+    acl,
     brokers,
     capacity,
     ceiling,
@@ -113,6 +114,7 @@ app.command("proxy", hidden=True)(proxy.proxy)
 app.command("scan")(scan.scan)
 app.command("doctor")(doctor.doctor)
 app.command("secrets")(secrets.secrets)
+app.add_typer(acl.app, name="acl")
 app.add_typer(brokers.app, name="brokers")
 app.add_typer(config.app, name="config")
 app.add_typer(phase.app, name="phase")

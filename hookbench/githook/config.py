@@ -10,6 +10,7 @@ from hookbench.errors import SettingError
 __all__ = ["CONFIG_NAME", "HookConfig", "read_config", "write_config"]
 
 CONFIG_NAME = "hookbench-hook.json"
+_MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,8 @@ def write_config(repository: Path, config: HookConfig) -> Path:
     """Store the settings; readable by their owner only, for URLs may carry passwords."""
     path = repository / CONFIG_NAME
     aside = path.with_name(f".{CONFIG_NAME}.{os.getpid()}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    descriptor = os.open(aside, flags, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(asdict(config), file, indent=2)
         file.write("\n")
@@ -68,12 +70,13 @@ def read_config(path: Path) -> HookConfig:
         SettingError: missing, no JSON, or with unknown or missing keys.
     """
     try:
-        data = json.loads(path.read_text())
+        with path.open("rb") as file:
+            data = json.loads(file.read(_MAX_BYTES))
     except OSError as error:
         raise SettingError(
             f"hook settings {path}: {error.strerror}; run hookbench hook install"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingError(f"hook settings {path}: {error}") from error
     known = {field.name for field in fields(HookConfig)}
     if not isinstance(data, dict) or not {"repo_id", "spool"} <= data.keys() <= known:

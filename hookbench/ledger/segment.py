@@ -45,6 +45,8 @@ RECORD_DTYPE = np.dtype(
 if RECORD_DTYPE.itemsize != RECORD_BYTES:
     raise LedgerError(f"record of {RECORD_DTYPE.itemsize} bytes, written as {RECORD_BYTES}")
 
+MAX_SLOTS = 64 * 1024 * 1024
+"""3 GiB: a file may be as long as it likes and take no room, but reading it would."""
 MAX_STEPS = 256
 """A step of the timeline is one byte of a record."""
 _NAME = re.compile(r"(?P<role>.+)\.(?P<writer>\d{5})\.(?P<number>\d{4,})\.ledger")
@@ -120,6 +122,8 @@ def open_segment(path: Path, report: Report) -> Segment:
     if role.rstrip(b"\0") != found["role"].encode()[: len(role)]:
         report(f"{what}: its header names the writer {role.rstrip(bytes(1))!r}; read by its name")
     slots = (size - HEADER_BYTES) // RECORD_BYTES
+    if slots > MAX_SLOTS:
+        raise LedgerError(f"{what}: {slots:,} records, no segment has more than {MAX_SLOTS:,}")
     if slots > capacity:
         report(f"{what}: {slots:,} records, its header says {capacity:,} at most")
     writer = f"{found['role']}.{found['writer']}"

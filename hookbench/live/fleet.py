@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from hookbench.clock import NS_PER_S, Clock
+from hookbench.decoding import decode_json
 from hookbench.errors import HeldBackError, SettingError
 from hookbench.live.boards import Boards
 from hookbench.live.places import FILE, NATS, REDIS, Place, decode_step, encode_step
@@ -105,7 +107,7 @@ class LiveFleet:
             for place in self._places[role]:
                 board = await self._boards.of(place)
                 for name, data in (await board.announced(place.key)).items():
-                    event = msgspec.json.decode(data, type=dict)
+                    event = _decode(place, name, data)
                     announcement = announcement_of(name, role, event)
                     if announcement is not None:
                         said.append(announcement)
@@ -211,3 +213,11 @@ class LiveFleet:
                     f"{role}s at {place.text}: {why}", step=f"reroute_{role}s", evidence=why
                 )
             await self._clock.sleep(_EVERY_S)
+
+
+def _decode(place: Place, name: str, data: bytes) -> dict[str, Any]:
+    """What somebody said at a place, which any worker or producer may write to."""
+    try:
+        return decode_json(data, dict)
+    except msgspec.MsgspecError as error:
+        raise SettingError(f"{place.text}: {name[:100]!r} said what is no JSON: {error}") from error

@@ -16,6 +16,7 @@ import nats.errors
 import nats.js.errors
 from nats.js.api import KeyValueConfig, StorageType
 
+from hookbench.decoding import decode_json
 from hookbench.errors import BrokerUnreachableError, SettingError
 from hookbench.migration.phases import Phase, PhaseFile, parse_phase
 from hookbench.queues.jetstream import StreamSettings
@@ -95,7 +96,7 @@ def decode_step(place: Place, data: bytes | None) -> tuple[int, Phase]:
             f"{place.text} holds no phase: give it one with hookbench phase set {place.text} PHASE"
         )
     try:
-        step = msgspec.json.decode(data, type=_Step)
+        step = decode_json(data, _Step)
     except msgspec.MsgspecError as error:
         raise SettingError(f"{place.text} holds no phase: {error}") from error
     return step.index, parse_phase(step.phase)

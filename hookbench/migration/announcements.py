@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hookbench.decoding import read_document
 from hookbench.errors import SettingError
 from hookbench.migration.phases import parse_phase
 from hookbench.migration.snapshot import Announcement
@@ -58,10 +59,10 @@ def read_announced(paths: Iterable[Path]) -> tuple[Announcement, ...]:
 
 def _said(file: Path) -> dict[str, Any]:
     said: dict[str, Any] = {}
-    for line in file.read_bytes().splitlines():
+    for line in read_document(file).splitlines():
         try:
             event = json.loads(line)
-        except ValueError:  # the last line of a process that was killed
+        except (ValueError, RecursionError):  # the last line of a process that was killed
             continue
         if isinstance(event, dict):
             said.update(event)

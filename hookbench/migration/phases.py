@@ -1,12 +1,14 @@
 """The phases of the migration, each a write route and a read route."""
 
 import enum
+import errno
 import json
 import os
 from pathlib import Path
 
 import msgspec
 
+from hookbench.decoding import MAX_CONFIGURATION_BYTES, decode_json
 from hookbench.errors import SettingError
 from hookbench.queues.redis_kind import RedisKind
 
@@ -158,7 +160,7 @@ class PhaseFile:
             found = _content(self.path)
             if found == self._seen and found:
                 return self._step
-            step = msgspec.json.decode(found, type=_Step)
+            step = decode_json(found, _Step)
         except OSError as error:
             raise SettingError(f"phase file {self.path}: {error.strerror}") from error
         except msgspec.MsgspecError as error:
@@ -177,6 +179,8 @@ def _content(path: Path) -> bytes:
         content = b""
         while part := os.read(descriptor, _PART_BYTES):
             content += part
+            if len(content) > MAX_CONFIGURATION_BYTES:
+                raise OSError(errno.EFBIG, f"more than {MAX_CONFIGURATION_BYTES:,} bytes", path)
         return content
     finally:
         os.close(descriptor)

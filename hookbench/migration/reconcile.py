@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from hookbench.clock import NS_PER_S, Clock
+from hookbench.decoding import decode_json, read_document
 from hookbench.errors import (
     BrokerUnreachableError,
     HeldBackError,
@@ -149,7 +150,7 @@ def read_progress(path: Path) -> Progress | None:
         SettingError: it is no such file.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Progress)
+        return decode_json(read_document(path), Progress)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:

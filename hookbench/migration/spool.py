@@ -69,7 +69,7 @@ class Spool:
         connect: opens the file, as ``sqlite3.connect`` does.
 
     Raises:
-        SpoolError: the file cannot be opened, read or written, or is of a later version.
+        SpoolError: the file is a link, cannot be opened, read or written, or is of a later version.
     """
 
     def __init__(
@@ -80,6 +80,8 @@ class Spool:
         connect: Callable[..., sqlite3.Connection] = sqlite3.connect,
     ) -> None:
         self.path = path
+        if path.is_symlink():
+            raise SpoolError(f"spool {path}: it is a link: give the path that it leads to")
         try:
             self._db = connect(
                 path,

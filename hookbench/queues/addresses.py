@@ -1,10 +1,16 @@
-"""URLs that name more than one node, and what a single node's URL in them is."""
+"""URLs that name more than one node, and what a single node's URL in them is.
+
+What a query says, see ``queues/access.py``, holds for every node.
+"""
 
 from hookbench.errors import SettingError
 
 __all__ = [
     "CLUSTER_SCHEME",
     "REPLICA_SCHEME",
+    "is_cluster",
+    "is_encrypted",
+    "is_replicated",
     "nats_nodes",
     "parse_redis_nodes",
     "redis_nodes",
@@ -14,16 +20,45 @@ CLUSTER_SCHEME = "redis+cluster"
 """Some nodes of a Redis Cluster, which tell the others."""
 REPLICA_SCHEME = "redis+replica"
 """A master and its replicas, in any order: who is the master is asked of them."""
-_WORDS = {CLUSTER_SCHEME: "cluster", REPLICA_SCHEME: "replica"}
+_ENCRYPTED = {CLUSTER_SCHEME: "rediss+cluster", REPLICA_SCHEME: "rediss+replica"}
+"""Likewise over TLS."""
+_WORDS = {
+    CLUSTER_SCHEME: "cluster",
+    REPLICA_SCHEME: "replica",
+    _ENCRYPTED[CLUSTER_SCHEME]: "cluster",
+    _ENCRYPTED[REPLICA_SCHEME]: "replica",
+}
+_OVER_TLS = frozenset(("rediss", "tls", "wss", *_ENCRYPTED.values()))
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0]
+
+
+def is_cluster(url: str) -> bool:
+    """Whether a URL names nodes of a Redis Cluster."""
+    return _WORDS.get(_scheme(url)) == "cluster"
+
+
+def is_replicated(url: str) -> bool:
+    """Whether a URL names a Redis master and its replicas."""
+    return _WORDS.get(_scheme(url)) == "replica"
+
+
+def is_encrypted(url: str) -> bool:
+    """Whether a URL asks for TLS."""
+    return _scheme(url).lower() in _OVER_TLS
 
 
 def parse_redis_nodes(url: str) -> list[tuple[str, int]]:
     """Host and port of each node in ``redis+cluster://host:port,host:port``, or of replicas.
 
+    With ``rediss`` they are spoken to over TLS.
+
     Raises:
         SettingError: it is no such URL; users, databases and options have no place in it.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, _, rest = url.partition("?")[0].partition("://")
     if scheme not in _WORDS:
         shown = rest.rpartition("@")[2]  # without a password
         raise SettingError(
@@ -49,11 +84,22 @@ def redis_nodes(url: str) -> list[str]:
     Raises:
         SettingError: it names several nodes in a form that is none.
     """
-    if url.partition("://")[0] not in _WORDS:
+    if _scheme(url) not in _WORDS:
         return [url]
-    return [f"redis://{host}:{port}" for host, port in parse_redis_nodes(url)]
+    scheme = "rediss" if is_encrypted(url) else "redis"
+    _, mark, query = url.partition("?")
+    return [f"{scheme}://{host}:{port}{mark}{query}" for host, port in parse_redis_nodes(url)]
 
 
 def nats_nodes(url: str) -> list[str]:
-    """The URL of each node in a list separated by commas."""
-    return [part.strip() for part in url.split(",")]
+    """The URL of each node in a list separated by commas.
+
+    Raises:
+        SettingError: two nodes have different queries.
+    """
+    parts = [part.strip().partition("?") for part in url.split(",")]
+    queries = {query for _node, _mark, query in parts if query}
+    if len(queries) > 1:
+        raise SettingError("NATS nodes with different options: give them once, behind the last one")
+    query = "".join(f"?{item}" for item in queries)
+    return [f"{node}{query}" for node, _mark, _query in parts]

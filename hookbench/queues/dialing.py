@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import redis.asyncio as redis_asyncio
-
 from hookbench.clock import Clock
+from hookbench.queues.access import redis_of
 from hookbench.queues.nats_measures import GUIDE_NATS, NatsMeasures
 from hookbench.queues.redis_client import RedisClient, closed_is_never_sent, connect_redis
 from hookbench.task import Names
@@ -125,7 +124,7 @@ class NetworkDialer:
 
     def probe(self, url: str) -> RedisProbe:
         """See ``Dialer``; who only asks what a server is pays for no NATS client."""
-        client = redis_asyncio.Redis.from_url(
+        client = redis_of(
             url,
             protocol=2,  # as the queues speak it: what a proxy between them reads
             socket_timeout=PROBE_TIMEOUT_S,

@@ -15,11 +15,22 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 if TYPE_CHECKING:
     from hookbench.queues.reconnecting import ReconnectingClient
 
-__all__ = ["FrameParser", "Listener", "Message", "headers_of"]
+__all__ = [
+    "MAX_LINE_BYTES",
+    "MAX_MESSAGE_BYTES",
+    "FrameParser",
+    "Listener",
+    "Message",
+    "headers_of",
+]
 
 _END = b"\r\n"
 _PLAIN, _WITH_HEADERS = b"MSG", b"HMSG"
 _LEAST_WORDS = 4
+MAX_LINE_BYTES = 1024 * 1024
+"""Of a line without an end: INFO of a large cluster has some ten KiB."""
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024 + MAX_LINE_BYTES
+"""The largest max_payload that a server takes, and room for what it says itself."""
 _VERSION_BYTES = len("NATS/1.0")
 _SPACE = ord(" ")
 
@@ -94,9 +105,14 @@ class FrameParser(Parser):
         self._missing = 0
 
     async def parse(self, data: bytes = b"") -> None:
-        """Read what has arrived."""
+        """Read what has arrived.
+
+        Raises:
+            ProtocolError: it is no frame, or a larger one than any server sends. The client closes
+                the connection then, and makes another one.
+        """
         if self.state != AWAITING_CONTROL_LINE:
-            await super().parse(data)
+            await self._by_nats_py(data)
             return
         if self.buf:
             self.buf += data
@@ -114,7 +130,19 @@ class FrameParser(Parser):
         for failure in failures:
             await self.nc.tell_error(failure)
         if not is_ours and self.buf:
-            await super().parse()
+            await self._by_nats_py()
+
+    async def _by_nats_py(self, data: bytes = b"") -> None:
+        """Let nats-py read, whose loop would end for good with an error that it does not know."""
+        try:
+            await super().parse(data)
+        except (ValueError, AttributeError, TypeError, KeyError, RecursionError) as error:
+            raise ProtocolError(f"nats: no frame ({type(error).__name__})") from error
+        if self.state != AWAITING_CONTROL_LINE:
+            if self.needed > MAX_MESSAGE_BYTES or self.header_needed > self.needed:
+                raise ProtocolError(f"nats: a message of {self.needed} bytes")
+        elif len(self.buf) > MAX_LINE_BYTES:
+            raise ProtocolError(f"nats: a line of more than {MAX_LINE_BYTES} bytes")
 
     def _hand_out(self, data: bytes, failures: list[Exception]) -> tuple[int, bool]:
         """Call the listeners; the end of what was read, and whether the rest is for them too."""
@@ -135,11 +163,13 @@ class FrameParser(Parser):
                 break
             body, total = line_end + 2, int(words[-1])
             end = body + total
+            extra = words[0] == _WITH_HEADERS
+            split = body + int(words[-2]) if extra else body
+            if total > MAX_MESSAGE_BYTES or not body <= split <= end:
+                raise ProtocolError(f"nats: a message of {total} bytes, headers of {split - body}")
             if end + 2 > size:
                 self._missing = end + 2 - size
                 break
-            extra = words[0] == _WITH_HEADERS
-            split = body + int(words[-2]) if extra else body
             reply = words[3] if len(words) > _LEAST_WORDS + extra else b""
             start = end + 2
             count += 1

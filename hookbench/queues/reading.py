@@ -14,8 +14,8 @@ from redis.exceptions import NoScriptError
 
 from hookbench.clock import Clock
 from hookbench.errors import WriteRefusedError
-from hookbench.queues.addresses import CLUSTER_SCHEME
-from hookbench.queues.reconnecting import WEB_SOCKET, ReconnectingClient
+from hookbench.queues.addresses import is_cluster
+from hookbench.queues.reconnecting import WEB_SOCKET, ReconnectingClient, connect_or_abandon
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_done_scripts import LOG, LOG_END, READ
 from hookbench.queues.redis_lists import MEMORY
@@ -154,8 +154,7 @@ def connect_reading_redis(url: str) -> RedisClient:
         SettingError: see ``connect_redis``.
     """
     client = connect_redis(url, pipelined=False)
-    is_cluster = url.startswith(f"{CLUSTER_SCHEME}:")
-    return cast("RedisClient", ReadingRedis(client, is_cluster=is_cluster))
+    return cast("RedisClient", ReadingRedis(client, is_cluster=is_cluster(url)))
 
 
 class _Reads(Client):
@@ -196,7 +195,7 @@ def _check(subject: str) -> None:
 async def _connect_client(servers: str | list[str], **options: Any) -> Client:
     first = servers if isinstance(servers, str) else servers[0]
     client = _Reads() if first.startswith(WEB_SOCKET) else ReadingClient()
-    await client.connect(servers, **options)
+    await connect_or_abandon(client, servers, **options)
     return client
 
 

@@ -13,12 +13,19 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport, Transport
+from nats.errors import ProtocolError, SecureConnWantedError
 
 from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.nats_frames import FrameParser, Listener, Message
 from hookbench.queues.nats_requests import Requests
 
-__all__ = ["WEB_SOCKET", "ReconnectingClient", "connect_client", "subscribe_at_once"]
+__all__ = [
+    "WEB_SOCKET",
+    "ReconnectingClient",
+    "connect_client",
+    "connect_or_abandon",
+    "subscribe_at_once",
+]
 
 WEB_SOCKET = "ws"
 _SENDS = (Client.CONNECTED, Client.DRAINING_SUBS)
@@ -82,6 +89,20 @@ class ReconnectingClient(Client):
         self.listeners: dict[int, Listener] = {}
         """Of subscriptions, by their number; see ``subscribe_at_once``."""
         self.requests = Requests(self)
+
+    async def _process_info(self, info: Any, initial_connection: bool = False) -> None:
+        """As nats-py's, which would go on in plain text, password and all, where none has TLS.
+
+        Raises:
+            nats.errors.SecureConnWantedError: TLS was asked for, and the server offers none.
+        """
+        if not isinstance(info, dict):
+            raise ProtocolError("nats: INFO is no object")
+        if initial_connection and self.options.get("tls") is not None:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise SecureConnWantedError
+            info["tls_required"] = True  # of a server that leaves it to its clients
+        await super()._process_info(info, initial_connection)
 
     async def tell_error(self, error: Exception) -> None:
         """Tell whoever opened the connection what a listener raised."""
@@ -201,8 +222,19 @@ async def connect_client(servers: str | list[str], **options: Any) -> Client:
     """
     first = servers if isinstance(servers, str) else servers[0]
     client = Client() if first.startswith(WEB_SOCKET) else ReconnectingClient()
-    await client.connect(servers, **options)
+    await connect_or_abandon(client, servers, **options)
     return client
+
+
+async def connect_or_abandon(client: Client, servers: str | list[str], **options: Any) -> None:
+    """As ``client.connect``; an attempt that is cut off leaves no socket open."""
+    try:
+        await client.connect(servers, **options)
+    except BaseException:
+        writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py leaves it
+        if writer is not None:
+            writer.close()
+        raise
 
 
 async def subscribe_at_once(client: Any, subject: str, listener: Listener) -> Any:

@@ -11,7 +11,8 @@ from redis.backoff import NoBackoff
 from hookbench.errors import (
     SettingError,
 )
-from hookbench.queues.addresses import CLUSTER_SCHEME, REPLICA_SCHEME
+from hookbench.queues.access import redis_access
+from hookbench.queues.addresses import is_cluster, is_replicated
 from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.redis_errors import NeverSentError
 from hookbench.secrets import unreadable_url
@@ -304,7 +305,8 @@ def connect_redis(
     Args:
         url: ``redis://host:port/database`` as redis-py takes it, or the addresses of some nodes of
             a Redis Cluster: ``redis+cluster://host:port,host:port``, or those of a master and its
-            replicas: ``redis+replica://host:port,host:port``.
+            replicas: ``redis+replica://host:port,host:port``. See ``queues/access.py`` for
+            credentials and TLS.
         block_timeout_secs: the longest wait of a blocking command.
         max_connections: commands at once; more wait for a connection.
         pipelined: short commands of all callers go over one connection, many in one write, see
@@ -312,17 +314,19 @@ def connect_redis(
             Cluster has no such connection.
 
     Raises:
-        SettingError: the URL is no redis URL.
+        SettingError: the URL is no redis URL, or see ``redis_access``.
     """
-    if url.startswith(f"{CLUSTER_SCHEME}:"):
+    plain, access = redis_access(url)
+    if is_cluster(url):
         from hookbench.queues.redis_cluster import connect_cluster  # noqa: PLC0415 - rarely needed
 
         cluster = connect_cluster(
-            url,
+            plain,
             socket_timeout_s=block_timeout_secs + _SOCKET_MARGIN_S,
             connect_timeout_s=_CONNECT_TIMEOUT_S,
             max_connections=max_connections,
             pool_wait_s=_POOL_WAIT_S,
+            access=access,
         )
         return cast("RedisClient", cluster)
     options: dict[str, Any] = {
@@ -335,14 +339,15 @@ def connect_redis(
         "retry_on_error": [],
         "health_check_interval": 0,
         "decode_responses": False,
+        **access,
     }
     try:
-        if url.startswith(f"{REPLICA_SCHEME}:"):
+        if is_replicated(url):
             from hookbench.queues.redis_master import master_pool  # noqa: PLC0415 - rarely needed
 
-            pool = master_pool(url, **options)
+            pool = master_pool(plain, **options)
         else:
-            pool = ClosedForGood.from_url(url, **options)
+            pool = ClosedForGood.from_url(plain, **options)
     except ValueError as error:
         raise SettingError(unreadable_url("Redis", url)) from error
     # The stream commands answer in another shape under RESP3, which a URL may ask for.

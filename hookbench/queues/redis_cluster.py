@@ -8,8 +8,9 @@ All keys of a queue must be in one slot, which their tag in braces sees to.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from redis.asyncio.cluster import ClusterNode, ClusterPipeline, RedisCluster
@@ -19,12 +20,13 @@ from redis.commands import AsyncRedisClusterCommands
 from redis.exceptions import ClusterDownError, ClusterError, RedisClusterException
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from hookbench.queues.addresses import parse_redis_nodes
+from hookbench.queues.addresses import is_encrypted, parse_redis_nodes
 from hookbench.queues.closed_transport import is_closed_transport
 from hookbench.queues.redis_errors import NeverSentError
 
 __all__ = ["ClusterClient", "connect_cluster"]
 
+EMPTY: Mapping[str, Any] = MappingProxyType({})
 # Pipelines take connections beside the commands that wait for their turn.
 _PIPELINE_CONNECTIONS = 100
 
@@ -36,6 +38,7 @@ def connect_cluster(
     connect_timeout_s: float,
     max_connections: int,
     pool_wait_s: float,
+    access: Mapping[str, Any] = EMPTY,
 ) -> "ClusterClient":
     """A client that repeats no command; it looks for the cluster at the first one.
 
@@ -45,6 +48,7 @@ def connect_cluster(
         connect_timeout_s: for a connection.
         max_connections: commands at once; more wait.
         pool_wait_s: how long they wait.
+        access: user, password and certificates, see ``redis_access``.
 
     Raises:
         SettingError: the URL is no cluster URL.
@@ -57,6 +61,8 @@ def connect_cluster(
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         decode_responses=False,
+        ssl=is_encrypted(url),
+        **access,
     )
     client.limit(max_connections, pool_wait_s)
     return client

@@ -11,11 +11,11 @@ from typing import Any
 import redis.asyncio as redis_asyncio
 from redis.exceptions import ReadOnlyError, RedisError
 
-from hookbench.queues.addresses import parse_redis_nodes
+from hookbench.queues.addresses import is_encrypted, parse_redis_nodes
 from hookbench.queues.redis_client import ClosedForGood
 from hookbench.queues.redis_errors import NeverSentError
 
-__all__ = ["MasterConnection", "master_pool"]
+__all__ = ["EncryptedMasterConnection", "MasterConnection", "master_pool"]
 
 ROLE_TIMEOUT_S = 1.0
 _Address = tuple[str, int]
@@ -41,13 +41,19 @@ class _Nodes:
         self._addresses = [master, *(item for item in self._addresses if item != master)]
 
 
-class MasterConnection(redis_asyncio.Connection):
-    """A connection to the master.
+class _ToMaster:
+    """Mixed into a connection of redis-py: it goes to the master.
 
     Args:
         nodes: shared by the connections of a pool.
         options: as of redis-py's connection.
     """
+
+    host: str
+    port: int
+    is_connected: bool
+    disconnect: Any
+    send_command: Any
 
     def __init__(self, *, nodes: _Nodes, **options: Any) -> None:
         super().__init__(**options)
@@ -82,7 +88,7 @@ class MasterConnection(redis_asyncio.Connection):
     async def _ask_role(self) -> str:
         try:
             async with asyncio.timeout(ROLE_TIMEOUT_S):
-                await super().connect()  # type: ignore[no-untyped-call]  # redis-py
+                await super().connect()  # type: ignore[misc]  # redis-py's
                 await self.send_command("ROLE", check_health=False)
                 word = (await self.read_response())[0]
         except BaseException:
@@ -94,10 +100,18 @@ class MasterConnection(redis_asyncio.Connection):
     async def read_response(self, *args: Any, **kwargs: Any) -> Any:
         """As redis-py's; a node that became a replica is left before the next command."""
         try:
-            return await super().read_response(*args, **kwargs)
+            return await super().read_response(*args, **kwargs)  # type: ignore[misc]  # redis-py's
         except ReadOnlyError:
             self._demoted = True
             raise
+
+
+class MasterConnection(_ToMaster, redis_asyncio.Connection):
+    """A connection to the master."""
+
+
+class EncryptedMasterConnection(_ToMaster, redis_asyncio.SSLConnection):
+    """Likewise over TLS."""
 
 
 def master_pool(url: str, **options: Any) -> ClosedForGood:
@@ -111,4 +125,5 @@ def master_pool(url: str, **options: Any) -> ClosedForGood:
         SettingError: the URL is none.
     """
     nodes = _Nodes(parse_redis_nodes(url))
-    return ClosedForGood(connection_class=MasterConnection, nodes=nodes, **options)
+    kind = EncryptedMasterConnection if is_encrypted(url) else MasterConnection
+    return ClosedForGood(connection_class=kind, nodes=nodes, **options)

@@ -8,7 +8,7 @@ So the write is a script that looks first, and what is refused is told with its 
 from typing import Any
 
 from hookbench.errors import BrokerUnreachableError, PublishUnknownError
-from hookbench.queues.addresses import REPLICA_SCHEME
+from hookbench.queues.addresses import is_replicated
 from hookbench.queues.redis_client import RedisPipeline
 from hookbench.queues.redis_errors import (
     broker_errors,
@@ -101,4 +101,4 @@ def replicas_of(redis_url: str | None) -> int:
     What a URL does not name is not looked for: a replica that is down when a process starts would
     then be waited for by no one.
     """
-    return int(redis_url.startswith(f"{REPLICA_SCHEME}:")) if redis_url else 0
+    return int(is_replicated(redis_url)) if redis_url else 0

@@ -4,10 +4,10 @@ import re
 
 import nats.errors
 import nats.js.errors
-import redis.asyncio as redis_asyncio
 from nats.js.api import ConsumerInfo, DeliverPolicy
 
 from hookbench.errors import BrokerUnreachableError
+from hookbench.queues.access import redis_of
 from hookbench.queues.addresses import redis_nodes
 from hookbench.queues.jetstream import ConsumerSettings, consumer_config, ensure_durable
 from hookbench.queues.redis_errors import broker_errors
@@ -66,7 +66,7 @@ async def types_in_redis(url: str, names: Names) -> dict[str, int]:
     found: dict[str, int] = {}
     front = f"{names.prefix}:"
     for node in redis_nodes(url):
-        client = redis_asyncio.Redis.from_url(node, socket_timeout=_TIMEOUT_S)
+        client = redis_of(node, socket_timeout=_TIMEOUT_S)
         try:
             with broker_errors(f"SCAN {front}*"):
                 async for key in client.scan_iter(match=f"{front}*", count=_SCAN_COUNT):

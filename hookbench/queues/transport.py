@@ -6,6 +6,7 @@ no request has to run out first.
 """
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Self, cast
@@ -26,6 +27,7 @@ from hookbench.errors import (
     PublishUnknownError,
     SettingError,
 )
+from hookbench.queues.access import nats_access
 from hookbench.queues.base import AckFn, NatsConsumeFn, NatsPublishFn
 from hookbench.queues.confirmed_acks import ConfirmedAcks
 from hookbench.queues.nats_client import JetStreamClient, NatsClient
@@ -126,23 +128,24 @@ class AppTransport:
             BrokerUnreachableError: no server answers at ``url`` now.
             SettingError: the URL is no NATS URL.
         """
-        urls = url.split(",")
+        servers, access = nats_access(url)
+        nodes = 1 if isinstance(servers, str) else len(servers)
+        noise = _ConnectionNoise(nodes)
         try:
-            async with asyncio.timeout(_CONNECT_TIMEOUT_S * len(urls)):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S * nodes) as noise.limit:
                 client = await (connect or connect_client)(
-                    urls if len(urls) > 1 else url,  # an empty one is an error of its own
+                    servers,
                     connect_timeout=int(_CONNECT_TIMEOUT_S),
                     reconnect_time_wait=0.25,
                     max_reconnect_attempts=-1,
-                    error_cb=_ignore_connection_noise,
+                    error_cb=noise.hear,
                     **(_SHORT_PINGS if measures.short_pings else {}),
+                    **access,
                 )
+            noise.limit = None
             raise_if_cancelled()
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BrokerUnreachableError(
-                f"NATS at {redact(url)} does not answer ({type(error).__name__}): start it or give"
-                " another URL with --nats-url or HOOKBENCH_NATS_URL"
-            ) from error
+            raise BrokerUnreachableError(noise.explain(url, error)) from error
         except ValueError as error:
             raise SettingError(unreadable_url("NATS", url)) from error
         return cls(
@@ -288,8 +291,52 @@ class AppTransport:
         await self.close()
 
 
-async def _ignore_connection_noise(_error: Exception) -> None:
-    """Outages show in the outcome of each call; nats-py's default prints a traceback as well."""
+class _ConnectionNoise:
+    """Outages show in the outcome of each call; nats-py's default prints a traceback as well.
+
+    What was heard last before the connection stood is why it never did: nats-py tries again.
+    """
+
+    def __init__(self, nodes: int) -> None:
+        self._last: Exception | None = None
+        self._refusals_left = nodes
+        self.limit: asyncio.Timeout | None = None
+        """Until there is a connection; it is over when every node has refused one for good."""
+
+    async def hear(self, error: Exception) -> None:
+        """See ``error_cb`` of nats-py."""
+        self._last = error
+        limit = self.limit
+        if limit is None or not _is_refusal(error):
+            return
+        self._refusals_left -= 1
+        if self._refusals_left == 0 and not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    def explain(self, url: str, error: Exception) -> str:
+        """Why there is no connection, and what can be done."""
+        last = self._last or error
+        shown = redact(url)
+        if isinstance(last, ssl.SSLError):
+            return (
+                f"NATS at {shown}: no TLS with this server ({last}): tls_ca has to be what signed"
+                " its certificate, and the host in the URL one that the certificate names"
+            )
+        if isinstance(last, nats.errors.SecureConnWantedError):
+            return f"NATS at {shown} has no TLS, and nothing is sent without: use its TLS port"
+        if _is_refusal(last):
+            return f"NATS at {shown} refuses the credentials: see docs/security.md"
+        return (
+            f"NATS at {shown} does not answer ({type(error).__name__}): start it or give"
+            " another URL with --nats-url or HOOKBENCH_NATS_URL"
+        )
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether another attempt would come to the same: certificate, no TLS, or credentials."""
+    if isinstance(error, ssl.SSLError | nats.errors.SecureConnWantedError):
+        return True
+    return "authorization violation" in str(error).lower()
 
 
 def make_nats_publish(

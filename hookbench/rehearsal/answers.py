@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from hookbench.decoding import decode_json, read_document
 from hookbench.errors import ResultsError
 from hookbench.rehearsal.capacity import CAPACITY_SCHEMA, CapacityAnswer
 
@@ -23,14 +24,14 @@ def load_answers(folder: str | Path) -> list[CapacityAnswer]:
     answers = []
     for path in sorted(place.glob("*.json")):
         try:
-            data = path.read_bytes()
-            schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+            data = read_document(path)
+            schema = decode_json(data, _SchemaOnly).schema
             if schema > CAPACITY_SCHEMA:
                 raise ResultsError(
                     f"answer {path}: schema {schema}, this version reads up to {CAPACITY_SCHEMA};"
                     " use the hookbench that wrote it, or a newer one"
                 )
-            answers.append(msgspec.json.decode(data, type=CapacityAnswer))
+            answers.append(decode_json(data, CapacityAnswer))
         except (OSError, msgspec.MsgspecError) as error:
             raise ResultsError(
                 f"answer {path}: {error}; remove it, or hookbench capacity makes it anew"

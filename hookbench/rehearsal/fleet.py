@@ -5,26 +5,30 @@ twice, and what was due while nobody was there is not offered.
 """
 
 import json
+import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from hookbench.brokers.process import Child, spawn
+from hookbench.brokers.resolve import NATS_URL_VARIABLE, REDIS_URL_VARIABLE
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.growing_lines import GrowingLines
 from hookbench.migration.phases import Phase, PhaseFile
 from hookbench.results.store import Incident
 
-__all__ = ["MAX_RESTARTS", "Fleet", "Member", "fault_file"]
+__all__ = ["MAX_RESTARTS", "Fleet", "Member", "fault_file", "without_urls"]
 
 MAX_RESTARTS = 20
 """What is replaced more often without a fault behind it does not get well by that."""
 _TOTALS = ("done", "offered", "accepted", "refused", "unknown")
 _POLL_S = 0.02
+_URL_VARIABLES = {"--redis-url": REDIS_URL_VARIABLE, "--nats-url": NATS_URL_VARIABLE}
 
 
 class Member(msgspec.Struct, kw_only=True):
@@ -64,6 +68,23 @@ class Member(msgspec.Struct, kw_only=True):
 def fault_file(phase_file: Path) -> Path:
     """Where the process that watches ``phase_file`` finds what it is to do wrong."""
     return phase_file.with_suffix(".fault")
+
+
+def without_urls(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Options as they may stand on a command line, and the URLs of brokers as variables.
+
+    Everybody on a machine may read command lines, and a URL may hold a password.
+    """
+    shown: list[str] = []
+    urls: dict[str, str] = {}
+    left = iter(arguments)
+    for argument in left:
+        option, assigned, value = argument.partition("=")
+        if option in _URL_VARIABLES:
+            urls[_URL_VARIABLES[option]] = value if assigned else next(left)
+        else:
+            shown.append(argument)
+    return shown, urls
 
 
 class Fleet:
@@ -120,12 +141,13 @@ class Fleet:
         writer = self._next_writer
         self._next_writer += 1
         verb = "produce" if role == "producer" else "worker"
+        shown, urls = without_urls(arguments)
         command = [
             sys.executable,
             "-m",
             "hookbench",
             verb,
-            *arguments,
+            *shown,
             "--phase-file",
             str(phase_file),
             "--ledger",
@@ -143,7 +165,7 @@ class Fleet:
             (self._logs / f"{name}.log").open("ab") as log,
             (self._logs / f"{name}.jsonl").open("ab") as output,
         ):
-            return spawn(name, command, output=log, stdout=output)
+            return spawn(name, command, output=log, stdout=output, env={**os.environ, **urls})
 
     def processes(self) -> list[tuple[str, int]]:
         """Name and process id of each member that runs."""

@@ -6,9 +6,11 @@ import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from hookbench.decoding import decode_json
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Verdict
 from hookbench.rehearsal.matrix_plan import PlannedTrial, StoredPlan
@@ -89,6 +91,9 @@ class DueTrial(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
 
 
+_LINE: Any = SessionRecord | TrialRecord
+
+
 class MatrixBook:
     """What was made of a plan.
 
@@ -109,7 +114,7 @@ class MatrixBook:
         self._length = 0
         for number, line in enumerate(self._whole_lines(), 1):
             try:
-                self._take(msgspec.json.decode(line, type=SessionRecord | TrialRecord))
+                self._take(decode_json(line, _LINE))
             except (msgspec.MsgspecError, ValueError) as error:
                 raise ResultsError(
                     f"matrix {self.path}, line {number}: {error}; remove the line, or use another"

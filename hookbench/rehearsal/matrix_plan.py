@@ -8,6 +8,7 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.topology import SINGLE
+from hookbench.decoding import decode_json, read_document
 from hookbench.errors import ResultsError, SettingError
 from hookbench.faults.process import Kill
 from hookbench.migration.phases import Design, Phase, parse_phase
@@ -306,19 +307,19 @@ def load_stored_plan(folder: Path) -> StoredPlan | None:
     """
     path = folder / PLAN_NAME
     try:
-        data = path.read_bytes()
+        data = read_document(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ResultsError(f"matrix {path}: {error.strerror}") from error
     try:
-        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+        schema = decode_json(data, _SchemaOnly).schema
         if schema > PLAN_SCHEMA:
             raise ResultsError(
                 f"matrix {path}: schema {schema}, this version reads up to {PLAN_SCHEMA}; use the"
                 " hookbench that wrote it, or a newer one"
             )
-        return msgspec.json.decode(data, type=StoredPlan, strict=True)
+        return decode_json(data, StoredPlan)
     except msgspec.MsgspecError as error:
         raise ResultsError(
             f"matrix {path}: damaged ({error}); use another folder with --out"

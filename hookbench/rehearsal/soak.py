@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from hookbench.decoding import decode_json
 from hookbench.errors import ResultsError
 from hookbench.ledger.model import Account, Verdict
 from hookbench.migration.phases import Design, Phase
@@ -163,7 +164,7 @@ class SoakBook:
         whole = data[: data.rfind(b"\n") + 1]
         for number, line in enumerate(whole.splitlines(), 1):
             try:
-                self.entries.append(msgspec.json.decode(line, type=SoakEntry, strict=True))
+                self.entries.append(decode_json(line, SoakEntry))
             except msgspec.MsgspecError as error:
                 raise ResultsError(
                     f"soak {self.path}, line {number}: {error}; remove the line, or use another"

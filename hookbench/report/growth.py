@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from hookbench.decoding import decode_json, read_document
 from hookbench.errors import ResultsError
 from hookbench.report.axis import log_ticks
 from hookbench.report.style import (
@@ -141,7 +142,7 @@ def read_growth(path: str | Path) -> GrowthTable:
         ResultsError: there is none, it is damaged, or of a newer schema.
     """
     try:
-        table = msgspec.json.decode(Path(path).read_bytes(), type=GrowthTable)
+        table = decode_json(read_document(Path(path)), GrowthTable)
     except OSError as error:
         raise ResultsError(f"growth {path}: {error.strerror}: give a growth.json") from error
     except msgspec.MsgspecError as error:

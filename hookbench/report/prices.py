@@ -1,10 +1,12 @@
 """What an hour of CPU, an hour of memory and a written byte cost: a file that its user edits."""
 
+import tomllib
 from importlib import resources
 from pathlib import Path
 
 import msgspec
 
+from hookbench.decoding import MAX_CONFIGURATION_BYTES, decode_toml, read_document
 from hookbench.errors import SettingError
 
 __all__ = ["Prices", "load_prices"]
@@ -40,13 +42,17 @@ def load_prices(path: str | Path | None = None) -> Prices:
     shipped = resources.files("hookbench.report") / _NAME
     name = str(shipped) if path is None else str(path)
     try:
-        data = shipped.read_bytes() if path is None else Path(path).read_bytes()
-        prices = msgspec.toml.decode(data, type=Prices)
+        data = (
+            shipped.read_bytes()
+            if path is None
+            else read_document(Path(path), MAX_CONFIGURATION_BYTES)
+        )
+        prices = msgspec.convert(decode_toml(data.decode()), Prices)
     except OSError as error:
         raise SettingError(
             f"prices {name}: {error.strerror}; copy {shipped} there and edit it"
         ) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingError(
             f"prices {name}: {error}; use currency, {', '.join(_AMOUNTS)}, as in {shipped}"
         ) from error

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from hookbench.decoding import decode_json, read_document
 from hookbench.errors import ResultsError
 from hookbench.ledger.latency import LatencyHistogram
 from hookbench.results.store import write_aside
@@ -27,7 +28,7 @@ def load_histograms(run: Path) -> list[LatencyHistogram]:
     """
     path = run / HISTOGRAMS_NAME
     try:
-        return msgspec.json.decode(path.read_bytes(), type=list[LatencyHistogram])
+        return decode_json(read_document(path), list[LatencyHistogram])
     except OSError as error:
         raise ResultsError(f"histograms {path}: {error.strerror}") from error
     except msgspec.MsgspecError as error:

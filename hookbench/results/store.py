@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from hookbench.brokers.classify import BrokerReport
+from hookbench.decoding import decode_json, read_document
 from hookbench.errors import ResultsError
 from hookbench.faults.base import FaultRecord
 from hookbench.ledger.model import Account, Residue, StepPlan, Verdict
@@ -317,14 +318,14 @@ def load_manifest(run: Path) -> Manifest:
     """
     path = run / MANIFEST_NAME
     try:
-        data = path.read_bytes()
-        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+        data = read_document(path)
+        schema = decode_json(data, _SchemaOnly).schema
         if schema > MANIFEST_SCHEMA:
             raise ResultsError(
                 f"run {path}: schema {schema}, this version reads up to {MANIFEST_SCHEMA}; use the"
                 " hookbench that wrote it, or a newer one"
             )
-        return msgspec.json.decode(data, type=Manifest)
+        return decode_json(data, Manifest)
     except OSError as error:
         raise ResultsError(f"run {path}: {error.strerror}") from error
     except msgspec.MsgspecError as error:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from hookbench.decoding import decode_json
 from hookbench.errors import LedgerError, ResultsError
 from hookbench.ledger.columns import TaskColumns
 from hookbench.ledger.events import SEGMENT_SUFFIX, Event
@@ -264,10 +265,10 @@ def _read_key(path: Path, *, alone: bool) -> TablesKey | None:
         data = (pq.read_metadata(path).metadata or {}).get(_KEY)
         if data is None:
             raise _damaged(path, ValueError("it does not say what it is of"), alone=alone)
-        schema = msgspec.json.decode(data, type=_SchemaOnly).schema
+        schema = decode_json(data, _SchemaOnly).schema
         if schema > TABLES_SCHEMA:  # its other fields may be others
             return TablesKey(schema=schema, segments=[])
-        return msgspec.json.decode(data, type=TablesKey)
+        return decode_json(data, TablesKey)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, pa.ArrowException, msgspec.MsgspecError) as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from hookbench.decoding import MAX_CONFIGURATION_BYTES, decode_toml, read_document
 from hookbench.errors import SettingError
 from hookbench.migration.phases import parse_phase
 from hookbench.rehearsal.matrix_plan import MatrixPlan
@@ -21,7 +22,7 @@ def load_plan(path: Path) -> MatrixPlan:
         SettingError: no TOML, an unknown key, or a wrong value; the text names it.
     """
     try:
-        data = tomllib.loads(path.read_text())
+        data = decode_toml(read_document(path, MAX_CONFIGURATION_BYTES).decode())
     except OSError as error:
         raise SettingError(f"plan {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -9,6 +9,7 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.brokers.topology import SINGLE, check_topology
+from hookbench.decoding import MAX_CONFIGURATION_BYTES, decode_toml, read_document
 from hookbench.errors import SettingError
 from hookbench.faults.registry import parse_fault
 from hookbench.load.mix import TaskMix
@@ -144,7 +145,7 @@ def load_scenario(path: Path, changes: list[str] | None = None) -> Scenario:
         SettingError: no TOML, an unknown key, a missing one, or a wrong type; the text names it.
     """
     try:
-        data = tomllib.loads(path.read_text())
+        data = decode_toml(read_document(path, MAX_CONFIGURATION_BYTES).decode())
     except OSError as error:
         raise SettingError(f"scenario {path}: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -179,7 +180,7 @@ def _apply(data: dict[str, Any], change: str) -> None:
     if not equals or not all(parts):
         raise SettingError(f"--set {change!r}: use key=value, as in producers.rate_per_s=500")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        value = decode_toml(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
     target = data

@@ -49,6 +49,7 @@ def file(tmp_path):
     def write(text):
         path = tmp_path / "site.toml"
         path.write_text(text)
+        path.chmod(0o600)
         return path
 
     return write

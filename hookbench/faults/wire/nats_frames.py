@@ -13,8 +13,13 @@ REPLY_VERBS = frozenset([b"INFO", b"MSG", b"HMSG", b"PING", b"PONG", b"+OK", b"-
 _CRLF = b"\r\n"
 _MAX_LINE_BYTES = 1024 * 1024  # INFO of a large cluster; the server takes 4 KiB from a client
 _MAX_VERB_BYTES = 8
+_MAX_DIGITS = 12
 # verb -> words behind it without the optional reply subject, and how many of them are sizes
 _PAYLOADS = {b"PUB": (2, 1), b"HPUB": (3, 2), b"MSG": (3, 1), b"HMSG": (4, 2)}
+
+
+def _is_size(word: bytes) -> bool:
+    return word.isdigit() and len(word) <= _MAX_DIGITS
 
 
 class NatsScanner:
@@ -49,7 +54,7 @@ class NatsScanner:
         count, sizes = _PAYLOADS[verb]
         words = rest[0].split() if rest else []
         numbers = words[-sizes:]
-        if len(words) - count not in (0, 1) or not all(word.isdigit() for word in numbers):
+        if len(words) - count not in (0, 1) or not all(map(_is_size, numbers)):
             raise FrameError(f"{data[at : min(line_end, at + 80)]!r} is no {verb.decode()}")
         begin = line_end + 2
         end = begin + int(numbers[-1])

@@ -167,7 +167,9 @@ class RespReplyScanner:
         """End of an element without its parts, and how many parts follow; ``None`` if not whole."""
         kind = data[position]
         if kind in _LINES:
-            end = data.find(_CRLF, position)
+            end = data.find(_CRLF, position, position + _MAX_LINE_BYTES)
+            if end < 0 and len(data) - position >= _MAX_LINE_BYTES:
+                raise FrameError(f"a line of more than {_MAX_LINE_BYTES} bytes")
             return None if end < 0 else (end + 2, 0)
         if kind not in (_DOLLAR, _STAR):
             raise FrameError(f"{data[position : position + 16]!r} is no RESP2 reply")

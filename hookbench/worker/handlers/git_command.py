@@ -42,6 +42,8 @@ LOCK_TIMEOUT_S = MAINTENANCE_TIMEOUT_S + GIT_TIMEOUT_S
 
 _COMPONENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 _MAX_COMPONENTS = 8
+_MAX_COMPONENT_CHARACTERS = 200
+"""Of 255 that file systems take: the name of the lock of a mirror is longer."""
 _LOCK_POLL_S = 0.01
 _TERMINATE_S = 5.0
 _ERROR_CHARACTERS = 1000
@@ -71,6 +73,9 @@ def git_environment() -> dict[str, str]:
         "GIT_ALLOW_PROTOCOL": "file",
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
+        # Of a repository that names a place for objects it lacks, git would ask that place, by a
+        # command that the repository's own configuration says.
+        "GIT_NO_LAZY_FETCH": "1",
         "GIT_TERMINAL_PROMPT": "0",
     }
 
@@ -82,18 +87,24 @@ def resolve_repository(root: Path, repo_id: str) -> Path:
         RepositoryError: the name is not allowed, or leads out of the root.
     """
     components = repo_id.split("/")
-    if len(components) > _MAX_COMPONENTS or not all(
-        _COMPONENT.fullmatch(part) for part in components
-    ):
+    if len(components) > _MAX_COMPONENTS or not all(map(_is_name, components)):
         raise RepositoryError(
             f"repository {repo_id!r}: use a relative path of up to {_MAX_COMPONENTS} names, each"
-            " of letters, digits, '.', '_', '+' and '-' that begins with a letter, digit or '_'"
+            f" of up to {_MAX_COMPONENT_CHARACTERS} letters, digits, '.', '_', '+' and '-' that"
+            " begins with a letter, digit or '_'"
         )
-    base = root.resolve()
-    path = base.joinpath(*components).resolve()
+    try:
+        base = root.resolve()
+        path = base.joinpath(*components).resolve()
+    except (OSError, RuntimeError) as error:  # links in a circle
+        raise RepositoryError(f"repository {repo_id!r}: {error}") from error
     if not path.is_relative_to(base) or path == base:
         raise RepositoryError(f"repository {repo_id!r} leads out of the root of the origins")
     return path
+
+
+def _is_name(component: str) -> bool:
+    return len(component) <= _MAX_COMPONENT_CHARACTERS and bool(_COMPONENT.fullmatch(component))
 
 
 def existing_mirror(mirrors: Path, repo_id: str) -> Path:
@@ -195,5 +206,6 @@ async def read_refs(repository: Path) -> dict[str, str]:
     out = await run_git(
         "--git-dir", str(repository), "for-each-ref", "--format=%(objectname) %(refname)"
     )
-    pairs = (line.split(" ", 1) for line in out.decode().splitlines())
-    return {name: object_id for object_id, name in pairs}
+    # A name may be any bytes, and have characters that Python takes for the end of a line.
+    pairs = (line.split(b" ", 1) for line in out.split(b"\n") if line)
+    return {name.decode(errors="surrogateescape"): object_id.decode() for object_id, name in pairs}
