@@ -42,9 +42,7 @@ def test_a_payload_with_a_key_of_that_name_has_no_header(make_task):
 @pytest.fixture
 def traced(names):
     """Tracing whose spans stay in memory."""
-    sdk = pytest.importorskip(
-        "opentelemetry.sdk.trace", reason="hookbench[otel] is not installed"
-    )
+    sdk = pytest.importorskip("opentelemetry.sdk.trace", reason="hookbench[otel] is not installed")
     export = importlib.import_module("opentelemetry.sdk.trace.export")
     memory = importlib.import_module("opentelemetry.sdk.trace.export.in_memory_span_exporter")
     exporter, provider = memory.InMemorySpanExporter(), sdk.TracerProvider()
