@@ -22,6 +22,7 @@ __all__ = [
     "PublishUnknownError",
     "RepositoryError",
     "ResultsError",
+    "ScrapeError",
     "SendError",
     "SettingError",
     "SpoolError",
@@ -148,6 +149,10 @@ class HeldBackError(HookbenchError):
         self.step = step
         self.evidence = evidence
         self.conditions = conditions
+
+
+class ScrapeError(HookbenchError):
+    """A process does not serve its metrics, or what it serves are none."""
 
 
 class HazardError(HookbenchError):

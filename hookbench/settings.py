@@ -99,6 +99,9 @@ class Process:
     phase_file: Path | None = None
     phase_at: str | None = None
     measures: str = "none"
+    metrics: str | None = None
+    metrics_linger: float = 0.0
+    traces: str | None = None
     ledger: Path | None = None
     writer: int = 0
 

@@ -24,6 +24,8 @@ __all__ = [
     "JsonOutput",
     "MaxAge",
     "MeasuresOption",
+    "MetricsLinger",
+    "MetricsOption",
     "NatsMonitorUrl",
     "NatsSyncInterval",
     "NatsUrl",
@@ -38,6 +40,7 @@ __all__ = [
     "Storage",
     "Stream",
     "SubjectRoot",
+    "TracesOption",
     "announce_json",
     "open_ledger",
     "run_until_signal",
@@ -145,6 +148,30 @@ MeasuresOption = Annotated[
     typer.Option(
         "--measures",
         help="Measures of the hardened design: none, all, or names; all,-NAME leaves one out.",
+    ),
+]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="Serve Prometheus metrics at HOST:PORT, or at a PORT of 127.0.0.1; port 0 is any that"
+        " is free, and announced.",
+    ),
+]
+MetricsLinger = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=600.0,
+        help="Seconds to wait at the end for one more scrape of --metrics, which has all counts.",
+    ),
+]
+TracesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--traces",
+        help="Send OpenTelemetry spans to an OTLP endpoint, http://127.0.0.1:4318/v1/traces; needs"
+        " hookbench[otel].",
     ),
 ]
 FaultFile = Annotated[

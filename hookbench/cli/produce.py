@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hookbench.cli.following import followed, following
+from hookbench.cli.metered import metered
 from hookbench.cli.options import (
     ConfigFile,
     DuplicateWindow,
@@ -14,6 +15,8 @@ from hookbench.cli.options import (
     JsonOutput,
     MaxAge,
     MeasuresOption,
+    MetricsLinger,
+    MetricsOption,
     NatsMonitorUrl,
     NatsSyncInterval,
     NatsUrl,
@@ -27,10 +30,12 @@ from hookbench.cli.options import (
     Storage,
     Stream,
     SubjectRoot,
+    TracesOption,
     announce_json,
     open_ledger,
     run_until_signal,
 )
+from hookbench.cli.traced import traced
 from hookbench.cli.worker import say, storage_of
 
 __all__ = ["produce"]
@@ -100,6 +105,9 @@ def produce(
     replicas: Replicas = 1,
     max_age: MaxAge = 604_800.0,
     duplicate_window: DuplicateWindow = 120.0,
+    metrics: MetricsOption = None,
+    metrics_linger: MetricsLinger = 0.0,
+    traces: TracesOption = None,
     ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
     writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
     fault_file: FaultFile = None,
@@ -177,13 +185,30 @@ def produce(
             stream=settings.stream,
             clock=clock,
         ) as (watched, follower),
+        metered(
+            metrics,
+            metrics_linger,
+            recorder,
+            announce_json if json else say,
+            role="producer",
+            writer=writer,
+            urls=(redis_url, nats_url),
+            names=settings.names,
+            task_types=(settings.task_type,),
+            redis_kind=settings.redis_kind,
+            clock=clock,
+        ) as meter,
+        traced(traces, role="producer", names=settings.names) as tracing,
     ):
         settings = msgspec.structs.replace(settings, phase_file=watched)
-        announce = announce_json if json else say
+        announce = meter.announce
         generator = LoadGenerator(
             settings,
             clock=clock,
             ledger=recorder,
+            recorder=meter.recorder,
+            metrics=meter.guide,
+            tracing=tracing,
             announce=announce if follower is None else follower.listening(announce),
             wrap=None
             if fault_file is None
@@ -196,6 +221,7 @@ def produce(
             try:
                 async with following(follower):
                     await generator.run()
+                await meter.linger()
             finally:
                 await cancel(*watchers)
                 clock.close()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from hookbench.cli.following import followed, following
+from hookbench.cli.metered import metered
 from hookbench.cli.options import (
     ConfigFile,
     ConsumerGroup,
@@ -19,6 +20,8 @@ from hookbench.cli.options import (
     JsonOutput,
     MaxAge,
     MeasuresOption,
+    MetricsLinger,
+    MetricsOption,
     NatsMonitorUrl,
     NatsSyncInterval,
     NatsUrl,
@@ -32,12 +35,15 @@ from hookbench.cli.options import (
     Storage,
     Stream,
     SubjectRoot,
+    TracesOption,
     announce_json,
     open_ledger,
     run_until_signal,
 )
+from hookbench.cli.traced import traced
 
 if TYPE_CHECKING:
+    from hookbench.cli.metered import Metered
     from hookbench.live.follow import Follower
     from hookbench.worker.service import WorkerService
 
@@ -144,6 +150,9 @@ def worker(
     replicas: Replicas = 1,
     max_age: MaxAge = 604_800.0,
     duplicate_window: DuplicateWindow = 120.0,
+    metrics: MetricsOption = None,
+    metrics_linger: MetricsLinger = 0.0,
+    traces: TracesOption = None,
     ledger: Annotated[Path | None, typer.Option(help="Record every event in this folder.")] = None,
     writer: Annotated[int, typer.Option(min=0, max=65535, help="Number of the writer.")] = 0,
     die_file: Annotated[
@@ -232,10 +241,24 @@ def worker(
             stream=settings.stream,
             clock=clock,
         ) as (watched, follower),
+        metered(
+            metrics,
+            metrics_linger,
+            recorder,
+            announce_json if json else say,
+            role="worker",
+            writer=writer,
+            urls=(redis_url, nats_url),
+            names=settings.names,
+            task_types=settings.task_types,
+            redis_kind=settings.redis_kind,
+            clock=clock,
+        ) as meter,
+        traced(traces, role="worker", names=settings.names) as tracing,
     ):
         settings = msgspec.structs.replace(settings, phase_file=watched)
-        announce = announce_json if json else say
-        dying = DyingRecorder(recorder or NullRecorder())
+        announce = meter.announce
+        dying = DyingRecorder(meter.recorder or NullRecorder())
         if store is not None:
             synthetic = EffectHandler(store, synthetic, recorder=dying)
         work = synthetic if git_roots is None else _with_git(synthetic, *git_roots, clock)
@@ -246,20 +269,23 @@ def worker(
             watching.append(book.watch(fault_file, clock))
         service = WorkerService(
             settings,
-            work,
+            meter.timed(work),
             clock=clock,
             ledger=recorder,
-            recorder=dying if die_file is not None else recorder,
+            recorder=dying if die_file is not None else meter.recorder,
+            metrics=meter.guide,
+            around=None if tracing is None else tracing.processing,
             announce=announce if follower is None else follower.listening(announce),
         )
 
-        run_until_signal(partial(_serve, service, watching, follower), service.request_stop)
+        run_until_signal(partial(_serve, service, watching, follower, meter), service.request_stop)
 
 
 async def _serve(
     service: "WorkerService",
     watching: list[Coroutine[Any, Any, None]],
     follower: "Follower | None",
+    meter: "Metered",
 ) -> None:
     """Run a worker, and beside it what follows its phase and what looks for faults."""
     import asyncio
@@ -272,6 +298,7 @@ async def _serve(
     try:
         async with following(follower):
             await service.run()
+        await meter.linger()
     finally:
         await cancel(*watchers)
 

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -16,7 +16,7 @@ from hookbench.cancellation import run_beside
 from hookbench.clock import Clock
 from hookbench.errors import HookbenchError, OversizeError, SendError, SettingError
 from hookbench.ledger.boot import boot_id
-from hookbench.ledger.events import Event, LedgerWriter
+from hookbench.ledger.events import Event, LedgerWriter, Recorder
 from hookbench.load.arrivals import parse_arrivals
 from hookbench.load.closed_loop import ClosedLoop
 from hookbench.load.mix import ALL_PLAIN, parse_mix
@@ -42,6 +42,9 @@ from hookbench.queues.null import NullPublish
 from hookbench.queues.redis_kind import RedisKind
 from hookbench.task import Names, TaskSource
 from hookbench.worker.service import Announce
+
+if TYPE_CHECKING:
+    from hookbench.tracing import Tracing
 
 __all__ = ["LOOPS", "GeneratorSettings", "LoadGenerator"]
 
@@ -117,6 +120,9 @@ class LoadGenerator:
         settings: what the process was told.
         clock: of everything in it.
         ledger: records, and is told the phase.
+        recorder: records in the ledger's place.
+        metrics: counters, for those who ask for them.
+        tracing: has a span for each task.
         announce: is told what the process does.
         wrap: puts something between the source of the tasks and their sending.
         dialer: opens its connections.
@@ -133,6 +139,9 @@ class LoadGenerator:
         *,
         clock: Clock,
         ledger: LedgerWriter | None = None,
+        recorder: Recorder | None = None,
+        metrics: HookMetrics | None = None,
+        tracing: "Tracing | None" = None,
         announce: Announce | None = None,
         wrap: Callable[[TaskSource], TaskSource] | None = None,
         dialer: Dialer = NETWORK,
@@ -145,8 +154,10 @@ class LoadGenerator:
         self._settings = settings
         self._clock = clock
         self._ledger = ledger
+        self._recorder = ledger if recorder is None else recorder
         self._announce = announce or (lambda _event: None)
-        self._metrics = HookMetrics()
+        self._metrics = metrics or HookMetrics()
+        self._tracing = tracing
         self._arrivals = parse_arrivals(settings.arrivals)
         self._connections = Connections(
             redis_url=settings.redis_url,
@@ -274,7 +285,10 @@ class LoadGenerator:
             raise SettingError("no phase was entered")
         totals = self._loop.totals
         try:
-            await self._service.send(task, intended_ns=intended_ns)
+            if self._tracing is None:
+                await self._service.send(task, intended_ns=intended_ns)
+            else:
+                await self._tracing.send(self._service, task, intended_ns=intended_ns)
         except OversizeError as error:
             totals.refused += 1
             self._warn_once(error)
@@ -315,17 +329,18 @@ class LoadGenerator:
             self._connections,
             self._settings.names,
             measures=self._settings.measures,
-            recorder=self._ledger,
+            recorder=self._recorder,
             metrics=self._metrics,
             outbox=self._outbox,
             patience=self._settings.patience,
+            traced=self._tracing is not None,
         )
 
     def _null_service(self) -> ReceiveSyncService:
         return ReceiveSyncService.nats_only(
             NullPublish(),
             names=self._settings.names,
-            recorder=self._ledger,
+            recorder=self._recorder,
             metrics=self._metrics,
         )
 

@@ -1,32 +1,47 @@
-"""The guide's two counters, in a registry that is passed in."""
+"""The guide's two counters, as plain integers: who serves them makes Prometheus samples of them."""
 
-from prometheus_client import CollectorRegistry, Counter
+__all__ = ["Count", "HookMetrics"]
 
-__all__ = ["HookMetrics"]
+
+class Count:
+    """A number that only grows; of one thread, so without the lock of a client library."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def inc(self, more: int = 1) -> None:
+        """Count some more."""
+        self.value += more
 
 
 class HookMetrics:
-    """``hook_task_queued_total{backend}`` and ``hook_task_consumed_total{backend}``."""
+    """``hook_task_queued_total{backend}`` and ``hook_task_consumed_total{backend}``.
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
-        queued = Counter(
-            "hook_task_queued",
-            "Hook tasks acknowledged by a broker.",
-            ["backend"],
-            registry=self.registry,
-        )
-        consumed = Counter(
-            "hook_task_consumed",
-            "Hook tasks taken from a broker.",
-            ["backend"],
-            registry=self.registry,
-        )
-        self.queued_nats = queued.labels(backend="nats")
-        self.queued_redis = queued.labels(backend="redis")
-        self.consumed_nats = consumed.labels(backend="nats")
-        self.consumed_redis = consumed.labels(backend="redis")
+    Queued are tasks that a broker acknowledged, consumed those that were taken from it.
+    """
 
-    def value(self, name: str, backend: str) -> float:
+    def __init__(self) -> None:
+        self.queued_nats = Count()
+        self.queued_redis = Count()
+        self.consumed_nats = Count()
+        self.consumed_redis = Count()
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Each counter's value, by its name and ``backend``."""
+        return {
+            "hook_task_queued_total": {
+                "nats": self.queued_nats.value,
+                "redis": self.queued_redis.value,
+            },
+            "hook_task_consumed_total": {
+                "nats": self.consumed_nats.value,
+                "redis": self.consumed_redis.value,
+            },
+        }
+
+    def value(self, name: str, backend: str) -> int:
         """The current value of ``hook_task_queued_total`` or ``hook_task_consumed_total``."""
-        return self.registry.get_sample_value(name, {"backend": backend}) or 0.0
+        return self.counts[name][backend]

@@ -319,9 +319,8 @@ class ReceiveSyncService:
     async def _to_redis(self, task: HookTask, data: bytes, *, look: bool = False) -> int:
         if self._pool is None:
             raise SettingError(f"route {self.route} without a Redis pool")
-        if look:
-            return await self._redis_queue(self._pool, task.task_type).put_if_absent(data)
-        length = await self._redis_queue(self._pool, task.task_type).put(data)
+        queue = self._redis_queue(self._pool, task.task_type)
+        length = await (queue.put_if_absent(data) if look else queue.put(data))
         self._metrics.queued_redis.inc()
         if _log.isEnabledFor(logging.INFO):
             _log.info("hook task queued to Redis", extra={"task_id": str(task.id)})

@@ -14,8 +14,9 @@ from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.publishing import PatientPublish, PublishPatience, check_pauses
 from hookbench.queues.base import NatsPublishFn
 from hookbench.queues.connections import Connections
-from hookbench.queues.transport import make_nats_publish
+from hookbench.queues.transport import HeadersFn, make_nats_publish
 from hookbench.task import DEFAULT_TASK_LIMIT_BYTES, NATS_HEADER_ROOM_BYTES, Names
+from hookbench.trace_context import trace_headers
 
 __all__ = ["open_service"]
 
@@ -30,6 +31,7 @@ async def open_service(
     metrics: HookMetrics | None = None,
     outbox: Outbox | None = None,
     patience: PublishPatience | None = None,
+    traced: bool = False,
 ) -> ReceiveSyncService:
     """The service that ``phase`` asks for; only the brokers of its constructor are connected.
 
@@ -44,6 +46,7 @@ async def open_service(
         metrics: counters.
         outbox: of this process, which goes over to the new service; needed with that measure.
         patience: how long a publish is tried, with ``message_ids``.
+        traced: tasks carry the context of a trace, which is a header of NATS then.
 
     Raises:
         SettingError: a retry would come after the duplicate window; the phase does not go with
@@ -60,7 +63,12 @@ async def open_service(
     limit_bytes = DEFAULT_TASK_LIMIT_BYTES
     if write_route(phase) is not WriteRoute.REDIS:
         publish = await _open_publish(
-            connections, measures, outbox, patience or PublishPatience(), recorder
+            connections,
+            measures,
+            outbox,
+            patience or PublishPatience(),
+            recorder,
+            trace_headers if traced else None,
         )
         room = (await connections.nats()).max_payload_bytes - NATS_HEADER_ROOM_BYTES
         limit_bytes = min(limit_bytes, room)
@@ -93,6 +101,7 @@ async def _open_publish(
     outbox: Outbox | None,
     patience: PublishPatience,
     recorder: Recorder | None,
+    headers: HeadersFn | None,
 ) -> NatsPublishFn:
     """How tasks are published, by the measures."""
     if measures.synced_only:
@@ -103,8 +112,10 @@ async def _open_publish(
         check_pauses(patience, outbox.pause_max_s, connections.duplicate_window_s)
     transport = await connections.nats()
     if not (measures.message_ids or measures.outbox):
-        return make_nats_publish(transport)
-    publish = make_nats_publish(transport, message_ids=True, timeout_s=patience.timeout_s)
+        return make_nats_publish(transport, headers=headers)
+    publish = make_nats_publish(
+        transport, message_ids=True, timeout_s=patience.timeout_s, headers=headers
+    )
     if outbox is not None:
         return publish
     return PatientPublish(publish, patience, clock=connections.clock, recorder=recorder)

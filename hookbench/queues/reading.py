@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from nats.aio.client import Client
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from hookbench.clock import Clock
 from hookbench.errors import WriteRefusedError
@@ -19,13 +19,23 @@ from hookbench.queues.reconnecting import WEB_SOCKET, ReconnectingClient, connec
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_done_scripts import LOG, LOG_END, READ
 from hookbench.queues.redis_lists import MEMORY
+from hookbench.queues.stream_survey import DEPTH
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 
-__all__ = ["READ_COMMANDS", "connect_reading_nats", "connect_reading_redis", "is_reading_subject"]
+__all__ = [
+    "READ_COMMANDS",
+    "ReadingRedis",
+    "connect_reading_nats",
+    "connect_reading_redis",
+    "is_reading_subject",
+]
 
 READ_COMMANDS = frozenset(
-    ("GET", "INFO", "LLEN", "LRANGE", "MGET", "SCAN", "TIME", "XLEN", "XRANGE", "XREVRANGE")
+    (
+        *("GET", "INFO", "LLEN", "LRANGE", "MGET", "SCAN", "TIME"),
+        *("XLEN", "XPENDING", "XRANGE", "XREVRANGE", "ZRANGE"),
+    )
 )
 """All that is ever sent to Redis, beside what opens a connection; no KEYS, which blocks it."""
 
@@ -57,6 +67,7 @@ class ReadingRedis:
             LOG: self._log,
             LOG_END: self._log_end,
             MEMORY: self._memory,
+            DEPTH: self._depth,
         }
 
     async def _send(self, *command: Any, **options: Any) -> Any:
@@ -71,6 +82,16 @@ class ReadingRedis:
     async def lrange(self, name: str, start: int, end: int) -> list[bytes]:
         """Elements of a list."""
         return list(await self._send("LRANGE", name, start, end))
+
+    async def zrange(self, name: str) -> list[bytes]:
+        """Members of a sorted set."""
+        return list(await self._send("ZRANGE", name, 0, -1))
+
+    async def xrange(
+        self, name: str, low: bytes, high: bytes, count: int
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Entries of a stream."""
+        return list(await self._send("XRANGE", name, low, high, "COUNT", count))
 
     async def get(self, name: str) -> bytes | None:
         """The value of a key."""
@@ -128,6 +149,15 @@ class ReadingRedis:
         """Parsed by redis-py: put together again as the server writes it."""
         found = await self._send("INFO", "memory", **await self._node(keys[0]))
         return "".join(f"{name}:{value}\r\n" for name, value in found.items()).encode()
+
+    async def _depth(self, keys: Sequence[Any], arguments: Sequence[Any]) -> list[int]:
+        """Not at one moment, as the script is: what is read between both counts as in flight."""
+        length = int(await self._send("XLEN", keys[0]))
+        try:
+            held = await self._send("XPENDING", keys[0], arguments[0])
+        except ResponseError:  # a stream that nobody has read has no group yet
+            return [length, 0]
+        return [length, min(length, int(held["pending"]))]
 
     def __getattr__(self, name: str) -> Any:
         """Every other command."""

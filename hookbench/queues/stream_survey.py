@@ -6,10 +6,10 @@ from hookbench.queues.redis_errors import broker_errors
 from hookbench.queues.redis_stream import GROUP, PAYLOAD_FIELD
 from hookbench.task import Names
 
-__all__ = ["StreamSurvey"]
+__all__ = ["DEPTH", "StreamSurvey"]
 
 # KEYS: the stream. ARGV: the group. A stream that nobody has read has no group yet.
-_DEPTH = """
+DEPTH = """
 local length = redis.call('XLEN', KEYS[1])
 if length == 0 then return {0, 0} end
 local held = redis.pcall('XPENDING', KEYS[1], ARGV[1])
@@ -33,7 +33,7 @@ class StreamSurvey:
     async def depth(self) -> Depth:
         """What is not yet read, and what is pending in the group, at one moment."""
         with broker_errors(f"XLEN {self.key}"):
-            length, held = await self._client.eval(_DEPTH, 1, self.key, GROUP)
+            length, held = await self._client.eval(DEPTH, 1, self.key, GROUP)
         return Depth(pending=length - held, in_flight=held)
 
     async def contents(self) -> tuple[list[bytes], list[bytes]]:

@@ -42,10 +42,14 @@ from hookbench.task import Names, task_id_of
 __all__ = [
     "PUBLISH_TIMEOUT_S",
     "AppTransport",
+    "HeadersFn",
     "PublishAck",
     "make_nats_consume",
     "make_nats_publish",
 ]
+
+HeadersFn = Callable[[bytes], dict[str, str]]
+"""Headers that follow from a payload."""
 
 PUBLISH_TIMEOUT_S = 5.0
 _CONNECT_TIMEOUT_S = 3.0
@@ -179,6 +183,7 @@ class AppTransport:
         *,
         msg_id: str | None = None,
         timeout_s: float = PUBLISH_TIMEOUT_S,
+        more_headers: dict[str, str] | None = None,
     ) -> PublishAck:
         """Publish and wait for the stream's acknowledgement.
 
@@ -187,6 +192,7 @@ class AppTransport:
             payload: the bytes.
             msg_id: ``Nats-Msg-Id``, by which the stream knows a repeat within its duplicate window.
             timeout_s: how long the acknowledgement is waited for.
+            more_headers: that go along.
 
         Raises:
             OversizeError: larger than the server takes; nothing was sent.
@@ -203,6 +209,8 @@ class AppTransport:
             # long after the caller was told that it failed.
             raise PublishUnavailableError("NATS is not connected (reconnecting)")
         headers: dict[str, Any] | None = {"Nats-Msg-Id": msg_id} if msg_id else None
+        if more_headers:
+            headers = more_headers | (headers or {})
         try:
             ack = await self.publisher.publish(subject, payload, timeout=timeout_s, headers=headers)
         except nats.js.errors.NoStreamResponseError as error:
@@ -340,7 +348,11 @@ def _is_refusal(error: Exception) -> bool:
 
 
 def make_nats_publish(
-    transport: AppTransport, *, message_ids: bool = False, timeout_s: float = PUBLISH_TIMEOUT_S
+    transport: AppTransport,
+    *,
+    message_ids: bool = False,
+    timeout_s: float = PUBLISH_TIMEOUT_S,
+    headers: HeadersFn | None = None,
 ) -> NatsPublishFn:
     """The guide's ``nats_publish`` over a transport.
 
@@ -349,11 +361,18 @@ def make_nats_publish(
         message_ids: the task's id, which is in the payload, goes along as ``Nats-Msg-Id``. A
             repeat that the stream knows is a success, with the sequence of the first.
         timeout_s: how long an acknowledgement is waited for.
+        headers: that go along, of each payload.
     """
 
     async def nats_publish(subject: str, payload: bytes) -> int:
         msg_id = str(task_id_of(payload)) if message_ids else None
-        ack = await transport.publish(subject, payload, msg_id=msg_id, timeout_s=timeout_s)
+        if headers is None:
+            ack = await transport.publish(subject, payload, msg_id=msg_id, timeout_s=timeout_s)
+        else:
+            more = headers(payload)
+            ack = await transport.publish(
+                subject, payload, msg_id=msg_id, timeout_s=timeout_s, more_headers=more
+            )
         return ack.sequence
 
     return nats_publish

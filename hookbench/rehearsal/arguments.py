@@ -5,12 +5,17 @@ import random
 from pathlib import Path
 
 from hookbench.githook.config import HookConfig
+from hookbench.metrics.server import LOOPBACK
 from hookbench.rehearsal.links import Links
+from hookbench.rehearsal.scrapes import LINGER_S
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 from hookbench.results.store import RunFolder
 
 __all__ = ["hook_settings", "outbox_path", "producer_arguments", "worker_arguments"]
+
+
+_METRICS = (f"--metrics={LOOPBACK}:0", f"--metrics-linger={LINGER_S}")
 
 
 def outbox_path(work: Path, number: int) -> Path:
@@ -31,6 +36,7 @@ def _common(settings: RehearsalSettings, stage: Stage, links: Links, role: str) 
         f"--storage={stage.stream.storage}",
         f"--replicas={stage.stream.replicas}",
         f"--redis-queue={settings.redis_kind}",
+        *(_METRICS if settings.metrics else ()),
     ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from hookbench.effects.store import seal_effects
 from hookbench.ledger.account import make_account
 from hookbench.ledger.columns import without_end
 from hookbench.ledger.read import read_ledger
+from hookbench.metrics.agreement import compare_metrics
 from hookbench.migration.spool import Spool
 from hookbench.queues.watermark import EndedFn
 from hookbench.rehearsal.arguments import outbox_path
@@ -17,6 +18,7 @@ from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.load_check import Load, load_differences
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.pushes import Pusher, check_mirrors
+from hookbench.rehearsal.scrapes import METRICS_FOLDER, read_scrapes
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.results.check import damage_lines, fault_windows, planned_starts, unchecked
 from hookbench.results.histograms import save_histograms
@@ -64,6 +66,10 @@ async def conclude(
             residue = msgspec.structs.replace(residue, ended=sorted(known))
         manifest.residue = residue
         unknown += [f"check: {line}" for line in damage_lines(ledger.damage)]
+        if settings.metrics:
+            scraped = read_scrapes(folder.path / METRICS_FOLDER)
+            manifest.metrics = compare_metrics(scraped, ledger)
+            unknown += [f"metrics: {line}" for line in manifest.metrics.differences]
         account = make_account(
             ledger,
             [record.plan for record in manifest.steps],

@@ -20,6 +20,7 @@ from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Teller
 from hookbench.rehearsal.pushes import Pusher, PushSettings
 from hookbench.rehearsal.resources import ResourceMeter
+from hookbench.rehearsal.scrapes import METRICS_FOLDER, Scrapes
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 from hookbench.rehearsal.targets import RunTargets
@@ -36,6 +37,7 @@ class Equipment:
 
     Attributes:
         control: folder of the phase files and of what procedures note.
+        scrapes: of the processes, ``None`` where they serve no metrics.
         ledger: of the harness itself.
         changes: of phase by procedure, ``None`` where nobody asks gates.
     """
@@ -44,6 +46,7 @@ class Equipment:
     links: Links
     control: Path
     fleet: Fleet
+    scrapes: Scrapes | None
     pusher: Pusher
     observer: Observer
     meter: ResourceMeter
@@ -61,6 +64,8 @@ class Equipment:
     async def close(self, *watching: "asyncio.Future[None]") -> None:
         """End every process, and disconnect."""
         self.fleet.kill_all()
+        if self.scrapes is not None:
+            self.scrapes.close()
         await self.pusher.stop_flushes()
         await cancel(*watching)
         self.ledger.close()
@@ -82,12 +87,14 @@ def equip(
     """What a run needs on brokers that are there; no process is started yet."""
     control = folder.work / "control"
     control.mkdir()
+    scrapes = Scrapes(folder.path / METRICS_FOLDER) if settings.metrics else None
     fleet = Fleet(
         clock=clock,
         ledger=folder.ledger,
         logs=folder.logs,
         control=control,
         spare=MAX_RESTARTS + settings.expected_restarts,
+        scrapes=scrapes,
     )
     meter = ResourceMeter(
         lambda: [
@@ -106,6 +113,7 @@ def equip(
         links=links,
         control=control,
         fleet=fleet,
+        scrapes=scrapes,
         pusher=Pusher(_push_settings(settings, folder), clock=clock),
         observer=Observer(stage.redis_url, stage.nats_url, stage.names, clock=clock),
         meter=meter,

@@ -20,6 +20,7 @@ from hookbench.cancellation import raise_if_cancelled
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.growing_lines import GrowingLines
 from hookbench.migration.phases import Phase, PhaseFile
+from hookbench.rehearsal.scrapes import Scrapes
 from hookbench.results.store import Incident
 
 __all__ = ["MAX_RESTARTS", "Fleet", "Member", "fault_file", "without_urls"]
@@ -92,6 +93,7 @@ class Fleet:
 
     Args:
         spare: how often somebody is replaced, beside one of each member.
+        scrapes: asks those that serve metrics, ``None`` where none does.
     """
 
     def __init__(
@@ -102,8 +104,10 @@ class Fleet:
         logs: Path,
         control: Path,
         spare: int = MAX_RESTARTS,
+        scrapes: Scrapes | None = None,
     ) -> None:
         self._spare = spare
+        self._scrapes = scrapes
         self._clock = clock
         self._ledger = ledger
         self._logs = logs
@@ -199,6 +203,8 @@ class Fleet:
             except ValueError:  # half of a line, by a process that died on a full disk
                 text = f"{member.name} (pid {member.child.pid}) said what is no JSON: {line[:80]!r}"
                 self.incidents.append(Incident(time_ns=self._clock.monotonic_ns(), what=text))
+        if self._scrapes is not None:
+            self._scrapes.heard(member.role, member.said)
 
     def _ended(self, member: Member, code: int) -> None:
         self._listen(member)  # its last words may have come since

@@ -247,6 +247,9 @@ class Rehearsal:
             await self._drain(equipment)
             await self._settle(stage)
             await cancel(*watching)
+            if equipment.scrapes is not None:
+                equipment.scrapes.close()
+                self._unknown += [f"metrics: {line}" for line in equipment.scrapes.failures]
             equipment.ledger.close()
             equipment.meter.read()
             manifest.resources = equipment.meter.uses()
@@ -278,6 +281,8 @@ class Rehearsal:
             )
         finally:
             await stores.close()
+        if manifest.metrics is not None:
+            self._teller.say(f"metrics   {manifest.metrics.line}")
         self._unknown += await compare_brokers(manifest, stage)
         manifest.unknown_because = self._unknown
         manifest.verdict = verdict_of(manifest)

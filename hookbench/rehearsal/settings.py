@@ -66,6 +66,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
         max_attempts: deliveries of a task, after which a failure makes it a dead letter.
         max_inversions: tasks that may be overtaken within their repository in one phase; ``None``:
             they are counted only.
+        metrics: every worker and producer serves its metrics, which are held against the ledger.
     """
 
     scenario: str = "-"
@@ -104,6 +105,7 @@ class RehearsalSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_attempts: int = 3
     max_inversions: int | None = None
     max_lag_ms: float = 50.0
+    metrics: bool = False
 
     @property
     def bounds(self) -> Bounds:

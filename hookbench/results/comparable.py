@@ -14,6 +14,8 @@ _CODE = frozenset({"commit", "hookbench"})
 """What may differ in an environment: it is what is compared."""
 _NOT_ASKED = frozenset({"seed", "out", "keep", "scenario", "allow_existing"})
 """Settings that change neither the load nor the system. The scenario is a name for the rest."""
+_ADDED = {"metrics": False}
+"""Settings that older runs do not have, and what those were made with."""
 _MEMORY = "memory_bytes"
 _MEMORY_SHARE = 0.01
 """Kernels of one machine do not keep the same number of pages to themselves."""
@@ -58,7 +60,8 @@ def _facts(manifest: Manifest) -> dict[str, Any]:
         facts["brokers"] = manifest.brokers
     facts["durability class"] = manifest.durability
     facts["design"] = manifest.design
-    asked = {name: value for name, value in manifest.settings.items() if name not in _NOT_ASKED}
+    settings = _ADDED | manifest.settings
+    asked = {name: value for name, value in settings.items() if name not in _NOT_ASKED}
     return facts | {f"setting {name}": value for name, value in asked.items() if name != "design"}
 
 

@@ -14,6 +14,7 @@ from hookbench.decoding import decode_json, read_document
 from hookbench.errors import ResultsError
 from hookbench.faults.base import FaultRecord
 from hookbench.ledger.model import Account, Residue, StepPlan, Verdict
+from hookbench.metrics.check import MetricsCheck
 from hookbench.migration.checks import Check
 from hookbench.results.environment import Environment
 
@@ -140,6 +141,7 @@ class Manifest(msgspec.Struct, kw_only=True):
         gates: what the gates between the phases said, in order; empty for a design without them.
         lag: p50, p99 and maximum schedule lag of the producers, ns; ``None`` in a loop that has no
             schedule.
+        metrics: those of the processes against the ledger; ``None`` where none were served.
     """
 
     schema: int
@@ -165,6 +167,7 @@ class Manifest(msgspec.Struct, kw_only=True):
     faults: list[FaultRecord] = []
     broker_reports: list[BrokerReport] = []
     gates: list[GateRecord] = []
+    metrics: MetricsCheck | None = None
 
 
 class RunFolder:

@@ -31,6 +31,7 @@ def resolve_scenario(settings: RehearsalSettings) -> Scenario:
         design=settings.design,
         measures=tuple(name for name in settings.measures.split(",") if name),
         seed=settings.seed,
+        metrics=settings.metrics,
         timeline=Timeline(
             phases=tuple(phase.label for phase in settings.phases),
             phase_seconds=settings.phase_seconds,

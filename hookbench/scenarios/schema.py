@@ -97,7 +97,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a TOML file says; ``measures`` changes those of the design, as ``["-ack_after"]``."""
+    """What a TOML file says; ``measures`` changes those of the design, as ``["-ack_after"]``.
+
+    With ``metrics`` every worker and producer serves its metrics, which are scraped when it has
+    done all, kept with the run, and held against the ledger.
+    """
 
     name: str
     description: str
@@ -106,6 +110,7 @@ class Scenario(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     measures: tuple[str, ...] = ()
     seed: int = 7
     repeats: int = 1
+    metrics: bool = False
     brokers: Brokers = Brokers()
     producers: Producers = Producers()
     workers: Workers = Workers()
@@ -286,6 +291,7 @@ def to_settings(
         max_attempts=scenario.bounds.max_attempts,
         max_inversions=scenario.bounds.max_inversions,
         max_lag_ms=scenario.bounds.max_lag_ms,
+        metrics=scenario.metrics,
         seed=scenario.seed + repeat,
         out=out,
         redis_url=redis_url,

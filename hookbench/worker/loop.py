@@ -23,13 +23,17 @@ from hookbench.worker.limits import WorkerLimits, WorkerTotals
 from hookbench.worker.protections import NO_PROTECTIONS, Protections
 from hookbench.worker.settling import BROKER_TROUBLE, settle
 
-__all__ = ["Handler", "Source", "Worker", "WorkerLimits", "WorkerTotals"]
+__all__ = ["Around", "Handler", "Source", "Worker", "WorkerLimits", "WorkerTotals"]
 
 _log = logging.getLogger(__name__)
 _NO_HEART = contextlib.nullcontext()
 
 Handler = Callable[[HookTask, Execution], Awaitable[None]]
 """Does the work of one task; whatever it raises counts as a failed attempt."""
+
+
+Around = Callable[[Received], contextlib.AbstractContextManager[None]]
+"""Is entered around the handler with what was delivered; what the handler raises passes it."""
 
 
 class Source(Protocol):
@@ -58,10 +62,12 @@ class Worker:
         limits: WorkerLimits | None = None,
         recorder: Recorder | None = None,
         protections: Protections = NO_PROTECTIONS,
+        around: Around | None = None,
     ) -> None:
         self._source = source
         self._protections = protections
         self._handler = handler
+        self._around = around
         self._task_type = task_type
         self._dead_letters = dead_letters
         self._clock = clock
@@ -170,7 +176,12 @@ class Worker:
         heart = self._protections.heart
         try:
             with heart.beating(item) if heart is not None else _NO_HEART:
-                await self._handler(task, Execution(attempt=attempt, token=item.token))
+                execution = Execution(attempt=attempt, token=item.token)
+                if self._around is None:
+                    await self._handler(task, execution)
+                else:
+                    with self._around(item):
+                        await self._handler(task, execution)
         except asyncio.CancelledError:
             await release(item.claim)
             raise

@@ -37,7 +37,7 @@ from hookbench.queues.transport import make_nats_consume
 from hookbench.worker.chores import Chores
 from hookbench.worker.dead_letters import NatsDeadLetters, RedisDeadLetters, RoutedDeadLetters
 from hookbench.worker.ended import EndedTasks
-from hookbench.worker.loop import Handler, Worker, WorkerTotals
+from hookbench.worker.loop import Around, Handler, Worker, WorkerTotals
 from hookbench.worker.measures import MeasuredParts, consumer_of
 from hookbench.worker.memory_watch import watch_memory
 from hookbench.worker.protections import Protections
@@ -61,6 +61,7 @@ class WorkerService:
         ledger: is told the phase, and records.
         recorder: records in the ledger's place.
         metrics: counters, for those who ask for them.
+        around: is entered around each execution of the handler.
         announce: is told what the process does.
         entropy: for the name of its work lists.
         dialer: opens its connections.
@@ -76,6 +77,7 @@ class WorkerService:
         ledger: LedgerWriter | None = None,
         recorder: Recorder | None = None,
         metrics: HookMetrics | None = None,
+        around: Around | None = None,
         announce: Announce | None = None,
         entropy: Entropy | None = None,
         dialer: Dialer = NETWORK,
@@ -90,6 +92,7 @@ class WorkerService:
         self._ledger = ledger
         self._recorder = ledger if recorder is None else recorder
         self._metrics = metrics or HookMetrics()
+        self._around = around
         self._announce = announce or (lambda _event: None)
         self._entropy = entropy or system_entropy()
         self._consumer_settings = consumer_of(settings.consumer, settings.measures)
@@ -165,6 +168,7 @@ class WorkerService:
                     limits=self._settings.limits,
                     recorder=self._recorder,
                     protections=await self._protections(phase, task_type),
+                    around=self._around,
                 )
                 for task_type in self._settings.task_types
             }
