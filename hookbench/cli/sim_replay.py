@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hookbench.sim.shrink import Minimal
     from hookbench.sim.trial import Scope
 
-__all__ = ["beside_guide", "replay_all"]
+__all__ = ["beside_guide", "rehearse", "replay_all"]
 
 
 def beside_guide(scope: "Scope") -> "Scope | None":
@@ -48,7 +48,8 @@ def replay_all(
     import msgspec
 
     from hookbench.results.store import write_aside
-    from hookbench.sim.replay import Clean, replay, replay_table
+    from hookbench.sim.replay import replay, replay_table
+    from hookbench.sim.replayed import REPLAYS_NAME, Clean, Replays
 
     found = []
     for minimal in minimals:
@@ -57,7 +58,7 @@ def replay_all(
             continue
         say(f"replaying seed {minimal.seed} for {minimal.cause.key}")
         item = replay(
-            minimal, first_seed=first_seed, tries=tries, out=out / "replays", rehearse=_rehearse
+            minimal, first_seed=first_seed, tries=tries, out=out / "replays", rehearse=rehearse
         )
         found.append(item)
         if json:
@@ -67,14 +68,15 @@ def replay_all(
     if beside is not None:
         failing = sum(bool(item.failing) for item in beside)
         clean = Clean(seeds=len(beside), failing=failing)
-    data = msgspec.json.format(msgspec.json.encode({"hardened": clean, "causes": found}), indent=2)
-    write_aside(out / "replays.json", data + b"\n")
+    kept = Replays(hardened=clean, causes=tuple(found))
+    data = msgspec.json.format(msgspec.json.encode(kept), indent=2)
+    write_aside(out / REPLAYS_NAME, data + b"\n")
     if not json:
         print()
         print("\n".join(replay_table(found, clean)))
 
 
-def _rehearse(settings: "RehearsalSettings") -> "Manifest":
+def rehearse(settings: "RehearsalSettings") -> "Manifest":
     """One rehearsal, of which stderr tells."""
     from rich.console import Console
 
