@@ -67,7 +67,7 @@ def choose_parts(
         SettingError: no such notebook, or it has nothing to show of these runs.
     """
     wanted = {_name_of(text) for text in notebooks}
-    beside = {
+    beside: dict[str, dict[str, Any]] = {
         "04_capacity": {"capacity": capacity and str(capacity)},
         "06_simulation": {"search": simulation and str(simulation)},
         "07_scale": {"matrices": matrix and [str(matrix)]},
