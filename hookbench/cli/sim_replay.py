@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from hookbench.sim.shrink import Minimal
     from hookbench.sim.trial import Scope
 
-__all__ = ["beside_guide", "rehearse", "replay_all"]
+__all__ = ["beside_guide", "replay_all"]
 
 
 def beside_guide(scope: "Scope") -> "Scope | None":
@@ -58,7 +58,7 @@ def replay_all(
             continue
         say(f"replaying seed {minimal.seed} for {minimal.cause.key}")
         item = replay(
-            minimal, first_seed=first_seed, tries=tries, out=out / "replays", rehearse=rehearse
+            minimal, first_seed=first_seed, tries=tries, out=out / "replays", rehearse=_rehearse
         )
         found.append(item)
         if json:
@@ -76,7 +76,7 @@ def replay_all(
         print("\n".join(replay_table(found, clean)))
 
 
-def rehearse(settings: "RehearsalSettings") -> "Manifest":
+def _rehearse(settings: "RehearsalSettings") -> "Manifest":
     """One rehearsal, of which stderr tells."""
     from rich.console import Console
 

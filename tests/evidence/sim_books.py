@@ -58,9 +58,9 @@ class SeedLine(
         return {seed: why for seed, why in self.failing.items() if seed not in self.mended}
 
 
-def scope_of(seed):
-    """What a seed searches."""
-    return _SCOPES[seed % len(_SCOPES)]
+def scope_of(seed, schedule=SCHEDULE_VERSION):
+    """What a seed searches, with this version of what is drawn."""
+    return msgspec.structs.replace(_SCOPES[seed % len(_SCOPES)], schedule=schedule)
 
 
 def read_book(path=BOOK):
@@ -75,14 +75,14 @@ def write_book(lines, path=BOOK):
     write_aside(path, b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
 
 
-def line_of(seeds, commit, *, jobs):
+def line_of(seeds, commit, *, jobs, schedule=SCHEDULE_VERSION):
     """Run seeds that follow each other."""
-    wanted = [(scope_of(seed), seed) for seed in seeds]
+    wanted = [(scope_of(seed, schedule), seed) for seed in seeds]
     entries = sorted(explore_scopes(wanted, commit, jobs=jobs), key=lambda item: item.seed)
     drawn = Counter(fault.kind.value for item in entries for fault in item.faults)
     return SeedLine(
         commit=commit,
-        schedule=SCHEDULE_VERSION,
+        schedule=schedule,
         first=seeds[0],
         last=seeds[-1],
         faults=drawn.total(),

@@ -8,7 +8,7 @@ from tests.sim import test_jetstream_conformance as jetstream
 from tests.sim import test_redis_conformance as redis
 from tests.sim.conformance import check_conformance
 
-EXAMPLES = 1_000
+EXAMPLES = 500
 """Runs of each state machine: the same ones every time, and other ones than in ``make test``."""
 FIXED = {
     "Redis": (

@@ -1,13 +1,16 @@
 """What the search of the simulator finds under guide, on real brokers, and under hardened."""
 
 import os
+import subprocess
+import sys
 
 import msgspec
 import pytest
 
-from hookbench.cli.sim_replay import rehearse
 from hookbench.ledger.model import Verdict
 from hookbench.migration.phases import Design
+from hookbench.results.store import load_manifest, resolve_run
+from hookbench.scenarios.resolved import scenario_toml
 from hookbench.sim.book import SeedEntry
 from hookbench.sim.coverage import COVERED_STEPS, add_up
 from hookbench.sim.explore import explore_scopes, quiet, try_seed
@@ -27,6 +30,9 @@ MOST_SCHEDULES = 3
 """Schedules of one hazard that are shrunk and replayed, until one shows it on real brokers."""
 TRIES = 2
 LEAST_REPLAYED = 10
+_REHEARSED = (0, 1, 3)
+"""Exit codes of a rehearsal that came to a verdict."""
+_TIMEOUT_S = 300.0
 
 
 @pytest.mark.evidence(
@@ -96,6 +102,26 @@ def too_few(replayed):
     """Whether less is shown on real brokers than is claimed."""
     few = len(replayed) < LEAST_REPLAYED
     return [f"only {', '.join(replayed) or 'none'} shown on real brokers"] if few else []
+
+
+def rehearse(settings):
+    """The manifest of one run on real brokers, in a process of its own.
+
+    Raises:
+        RuntimeError: it came to no verdict; the text ends with what it said.
+    """
+    path = settings.out.with_suffix(".toml")
+    path.write_text(scenario_toml(settings))
+    done = subprocess.run(
+        [sys.executable, "-m", "hookbench", "run", str(path), f"--out={settings.out}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT_S,
+    )
+    if done.returncode not in _REHEARSED:
+        raise RuntimeError(f"{path}: exit code {done.returncode}: {done.stderr[-2000:]}")
+    return load_manifest(resolve_run("latest", settings.out))
 
 
 class Search:

@@ -45,6 +45,9 @@ def test_simulated_seeds(proof):
 
 def run_again(line, commit):
     """The line, in which the seeds are mended that failed and are valid now."""
-    again = {seed: line_of([int(seed)], commit, jobs=1) for seed in line.still_failing}
+    again = {
+        seed: line_of([int(seed)], commit, jobs=1, schedule=line.schedule)
+        for seed in line.still_failing
+    }
     mended = {seed: commit for seed, found in again.items() if not found.failing}
     return msgspec.structs.replace(line, mended=line.mended | mended)
