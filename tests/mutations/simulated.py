@@ -3,8 +3,9 @@
 Seeds rise from 1 on until one fails, in stages. The first is hardened, over the whole timeline and
 in single phases. A bug that is not seen there, because hardened does not run its code or because
 another measure makes it harmless, is searched under guide, with the measures that its code belongs
-to and without those that make good for it, and then without any. A seed counts only if the code
-without the bug survives its schedule. Each bug has a process of its own.
+to and without those that make good for it, and then without any. A seed counts only if the
+planted code has harmed a task, and the code without it survives the schedule. Each bug has a
+process of its own.
 """
 
 import argparse
@@ -170,10 +171,12 @@ class _Search:
                 trace = Trace(self._folder / f"{scope.design}-{scope.measures}-{number}-{seed}")
                 with self._mutation.planted(trace), self._counted():
                     trial = self._try(scope, seed)
-                harmed += len(trace.harmed())
+                harmed_here = len(trace.harmed())
+                harmed += harmed_here
                 keys = [cause.key for cause in trial.causes if cause.invariant]
                 broken += not keys and trial.verdict is Verdict.UNKNOWN
-                if keys and self._is_clean(scope, seed):
+                # Planted code that fails by itself is no bug that was seen either.
+                if keys and harmed_here and self._is_clean(scope, seed):
                     found = {"scope": scope.name, "cause": keys[0]}
                     break
         return Search(

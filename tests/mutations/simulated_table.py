@@ -22,9 +22,10 @@ of the [simulator](simulation.md) looks for a schedule under which the run is in
 1 on, each of them drawn for the whole timeline and for three phases alone, under **hardened**. \
 What is not seen there, as a rule because another measure makes good for it, is searched under \
 guide with the **measures** that its code belongs to and without those others, and then under \
-**guide** alone. A seed counts only if the code without the bug survives the same schedule. Up to \
-{MOST_SEEDS} seeds for each. `evidence/simulated_mutations.json`, commit {{commit}}, \
-{{cpu_s:,}} s of CPU; written by `python -m tests.mutations.simulated_table`.
+**guide** alone. A seed counts only if the planted code says that it harmed a task, and the code \
+without it survives the same schedule. Up to {MOST_SEEDS} seeds for each. \
+`evidence/simulated_mutations.json`, commit {{commit}}, {{cpu_s:,}} s of CPU; written by \
+`python -m tests.mutations.simulated_table`.
 
 `seed` is the number of the first that shows it, with the cause that it was seen by. Otherwise: \
 **not called**: the planted code never ran; **harms no task**: it ran, and what it needs to do \
