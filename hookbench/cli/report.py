@@ -25,6 +25,12 @@ def report(
     capacity: Annotated[
         Path | None, typer.Option(help="Folder of answers of hookbench capacity, for 04_capacity.")
     ] = None,
+    sim: Annotated[
+        Path | None, typer.Option("--sim", help="Folder of hookbench sim, for 06_simulation.")
+    ] = None,
+    matrix: Annotated[
+        Path | None, typer.Option(help="Folder of hookbench matrix, for 07_scale.")
+    ] = None,
     to: Annotated[
         Path | None, typer.Option(help="The HTML file [report.html in the last run's folder].")
     ] = None,
@@ -54,6 +60,8 @@ def report(
     page = render_report(
         [resolve_run(run, out) for run in runs or ["latest"]],
         capacity=capacity,
+        simulation=sim,
+        matrix=matrix,
         notebooks=notebook or [],
         target=to,
         telling=open_telling(Console(stderr=True), SystemClock()),

@@ -41,6 +41,13 @@ def sim(
             help="Changes to the measures of the design: a name switches one on, -name off.",
         ),
     ] = "",
+    durability: Annotated[
+        str,
+        typer.Option(
+            help="Of both brokers: memory, lazy, fsync, or replicated, which is a Redis with a"
+            " replica and three NATS nodes."
+        ),
+    ] = "fsync",
     schedule: Annotated[
         int | None,
         typer.Option(min=1, help="Version of what is drawn [the newest]."),
@@ -98,7 +105,7 @@ def sim(
 
     if replay and not shrink:
         raise SettingError("--replay and --no-shrink: what is replayed are minimal schedules")
-    scope = _scope(phase, transition, design, measures, schedule)
+    scope = _scope(phase, transition, design, measures, durability, schedule)
     numbers = range(first, first + seeds) if seed is None else (seed,)
     entries = _search(scope, numbers, out, jobs, book=seed is None, json=json, clock=SystemClock())
     from hookbench.sim.book import totals_of
@@ -131,10 +138,16 @@ def _exit_code(totals: "SearchTotals") -> int:
 
 
 def _scope(
-    phase: str | None, transition: str | None, design: str, measures: str, schedule: int | None
+    phase: str | None,
+    transition: str | None,
+    design: str,
+    measures: str,
+    durability: str,
+    schedule: int | None,
 ) -> "Scope":
     import functools
 
+    from hookbench.brokers.durability import Durability
     from hookbench.cli.worker import choice
     from hookbench.errors import SettingError
     from hookbench.migration.measures import parse_measures
@@ -150,6 +163,7 @@ def _scope(
         Scope,
         design=choice(Design, design, "--design"),
         measures=measures,
+        durability=choice(Durability, durability, "--durability"),
         schedule=schedule or SCHEDULE_VERSION,
     )
     if phase is not None and transition is not None:

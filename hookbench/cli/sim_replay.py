@@ -48,7 +48,8 @@ def replay_all(
     import msgspec
 
     from hookbench.results.store import write_aside
-    from hookbench.sim.replay import Clean, replay, replay_table
+    from hookbench.sim.replay import replay, replay_table
+    from hookbench.sim.replayed import REPLAYS_NAME, Clean, Replays
 
     found = []
     for minimal in minimals:
@@ -67,8 +68,9 @@ def replay_all(
     if beside is not None:
         failing = sum(bool(item.failing) for item in beside)
         clean = Clean(seeds=len(beside), failing=failing)
-    data = msgspec.json.format(msgspec.json.encode({"hardened": clean, "causes": found}), indent=2)
-    write_aside(out / "replays.json", data + b"\n")
+    kept = Replays(hardened=clean, causes=tuple(found))
+    data = msgspec.json.format(msgspec.json.encode(kept), indent=2)
+    write_aside(out / REPLAYS_NAME, data + b"\n")
     if not json:
         print()
         print("\n".join(replay_table(found, clean)))

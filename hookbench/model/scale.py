@@ -113,6 +113,7 @@ class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
             the end of the phase where copies stay.
         stream_disk_bytes: of each stream and replica at the end of the phase, whatever was done.
         outbox_bytes: in all producers at the end of the outage, of a hardened design.
+        sustained_per_s: tasks that all shards and workers sustain; ``put_per_s`` the shards alone.
         catch_up_s: after the outage.
         notes: what a reader has to know, one text each.
     """
@@ -132,6 +133,8 @@ class PhasePlan(msgspec.Struct, frozen=True, kw_only=True):
     redis_memory_bytes: float
     stream_disk_bytes: float
     outbox_bytes: float
+    sustained_per_s: float
+    put_per_s: float
     catch_up_s: float
     notes: tuple[str, ...]
 
@@ -216,7 +219,8 @@ def _plan_phase(model: Model, site: Site, phase: Phase, shard: dict[str, float])
     busy_s = (site.service_ms + site.rtt_ms) / _MS_PER_S
     per_stream_per_s = site.rate_per_s / streams if streams else 0.0
     in_flight = per_stream_per_s * max(busy_s, site.concurrency / worker_per_s)
-    sustained = {name: count * shard[name] for name, count in shards.items() if count}
+    put_per_s = min(count * shard[name] for name, count in shards.items() if count)
+    sustained_per_s = min(put_per_s, worker_per_s * site.workers)
     plan = PhasePlan(
         phase=phase.label,
         masters=shards["redis"],
@@ -235,7 +239,9 @@ def _plan_phase(model: Model, site: Site, phase: Phase, shard: dict[str, float])
         redis_memory_bytes=_redis_memory(site, phase, shards["redis"]),
         stream_disk_bytes=_stream_disk(site, per_stream_per_s),
         outbox_bytes=_outbox(site),
-        catch_up_s=_catch_up_s(site, min(*sustained.values(), worker_per_s * site.workers)),
+        sustained_per_s=sustained_per_s,
+        put_per_s=put_per_s,
+        catch_up_s=_catch_up_s(site, sustained_per_s),
         notes=(),
     )
     return msgspec.structs.replace(plan, notes=_notes(site, phase, plan))

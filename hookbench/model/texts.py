@@ -1,10 +1,12 @@
 """What a model says as rows of texts, for a terminal and for a notebook."""
 
 import math
+from collections.abc import Sequence
 
 from hookbench.model.fitted import LATENCIES
 from hookbench.model.predict import Prediction
 from hookbench.model.scale import SitePlan
+from hookbench.model.shard_day import Strikes
 from hookbench.model.timeline import Timeline
 from hookbench.model.validate import Validation
 
@@ -17,6 +19,7 @@ __all__ = [
     "seconds_text",
     "site_lines",
     "site_rows",
+    "strike_rows",
 ]
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -185,6 +188,24 @@ def site_rows(found: SitePlan) -> list[dict[str, str]]:
         }
         for item in found.phases
     ]
+
+
+def strike_rows(found: Sequence[Strikes]) -> list[dict[str, str]]:
+    """One row per phase: when maxmemory and max-age strike."""
+    return [
+        {
+            "phase": item.phase,
+            "master full without workers": _after(item.full_s),
+            "master full of copies": _after(item.copies_full_s),
+            "unread tasks dropped by max-age": _after(item.aged_s),
+            "disk of a stream at the end": bytes_text(item.disk_bytes) if item.disk_bytes else "-",
+        }
+        for item in found
+    ]
+
+
+def _after(seconds: float | None) -> str:
+    return "-" if seconds is None else f"after {seconds_text(seconds)}"
 
 
 def _count(value: int) -> str:

@@ -19,6 +19,8 @@ NOTEBOOKS = {
     "03_faults": "Faults",
     "04_capacity": "Capacity",
     "05_verdict": "Verdict",
+    "06_simulation": "Simulation",
+    "07_scale": "Scale",
 }
 """Names of the notebooks in their order, and what each is about."""
 _PER_RUN = ("02_phases", "03_faults")
@@ -42,27 +44,38 @@ def choose_parts(
     runs: Sequence[tuple[Path, Manifest]],
     *,
     capacity: Path | None = None,
+    simulation: Path | None = None,
+    matrix: Path | None = None,
     notebooks: Sequence[str] = (),
 ) -> list[Part]:
     """The notebooks that make sense for runs, in their order.
 
     ``00_method`` and ``05_verdict`` always do; ``01_queues_compared`` with runs of several queues
     alone; ``02_phases`` for each run with more than one phase, and for a single run; ``03_faults``
-    for each run in which a fault fired; ``04_capacity`` with answers of ``hookbench capacity``.
+    for each run in which a fault fired; ``04_capacity`` with answers of ``hookbench capacity``;
+    ``06_simulation`` with a folder of ``hookbench sim``; ``07_scale`` with one of ``hookbench
+    matrix``.
 
     Args:
         runs: folder and manifest of each, the newest last.
         capacity: folder of answers.
+        simulation: folder of a search.
+        matrix: folder of a matrix.
         notebooks: those that are wanted, by name or by the beginning of one; all without any.
 
     Raises:
         SettingError: no such notebook, or it has nothing to show of these runs.
     """
     wanted = {_name_of(text) for text in notebooks}
+    beside: dict[str, dict[str, Any]] = {
+        "04_capacity": {"capacity": capacity and str(capacity)},
+        "06_simulation": {"search": simulation and str(simulation)},
+        "07_scale": {"matrices": matrix and [str(matrix)]},
+    }
     parts = [
         part
         for name in NOTEBOOKS
-        for part in _parts_of(name, runs, capacity, asked=name in wanted)
+        for part in _parts_of(name, runs, beside.get(name), asked=name in wanted)
         if not wanted or name in wanted
     ]
     if missing := wanted - {part.notebook for part in parts}:
@@ -76,6 +89,8 @@ _NOTHING = {
     " least",
     "03_faults": "no fault fired in any of these runs",
     "04_capacity": "give --capacity FOLDER with answers of hookbench capacity",
+    "06_simulation": "give --sim FOLDER, in which hookbench sim has searched",
+    "07_scale": "give --matrix FOLDER of a matrix with two payloads",
 }
 
 
@@ -88,8 +103,17 @@ def _name_of(text: str) -> str:
 
 
 def _parts_of(
-    name: str, runs: Sequence[tuple[Path, Manifest]], capacity: Path | None, *, asked: bool
+    name: str,
+    runs: Sequence[tuple[Path, Manifest]],
+    beside: dict[str, Any] | None,
+    *,
+    asked: bool,
 ) -> list[Part]:
+    """The parts of one notebook; ``beside`` are its parameters if it shows no runs."""
+    if beside is not None:
+        if not all(beside.values()):
+            return []
+        return [Part(notebook=name, title=NOTEBOOKS[name], parameters=beside)]
     if name in _PER_RUN:
         chosen = [
             (path, manifest)
@@ -110,12 +134,7 @@ def _parts_of(
         paths = [path for path, queue in alone.items() if queue is not None]
         if len({alone[path] for path in paths}) < 2:  # noqa: PLR2004 - two can be compared
             return []
-    parameters: dict[str, Any] = {"runs": paths}
-    if name == "04_capacity":
-        if capacity is None:
-            return []
-        parameters = {"capacity": str(capacity)}
-    return [Part(notebook=name, title=NOTEBOOKS[name], parameters=parameters)]
+    return [Part(notebook=name, title=NOTEBOOKS[name], parameters={"runs": paths})]
 
 
 def queue_of(manifest: Manifest) -> str | None:

@@ -28,6 +28,8 @@ def render_report(
     runs: Sequence[Path],
     *,
     capacity: Path | None = None,
+    simulation: Path | None = None,
+    matrix: Path | None = None,
     notebooks: Sequence[str] = (),
     target: Path | None = None,
     telling: Telling | None = None,
@@ -39,12 +41,14 @@ def render_report(
     Args:
         runs: their folders, the newest last.
         capacity: folder of answers of ``hookbench capacity``.
+        simulation: folder of a search of ``hookbench sim``.
+        matrix: folder of ``hookbench matrix``, for a model of it.
         notebooks: those that are wanted, see ``choose_parts``.
         target: where the file is written; by default ``report.html`` in the folder of the last run.
         telling: is told how far it is.
 
     Raises:
-        ResultsError: a run, its tables or an answer cannot be read.
+        ResultsError: a run, its tables, an answer, a search or a matrix cannot be read.
         SettingError: a notebook cannot be chosen.
         ReportError: the extra is not installed, a cell failed, or the file cannot be written.
     """
@@ -53,9 +57,23 @@ def render_report(
         from hookbench.report.plots_knee import load_answers  # noqa: PLC0415 - it needs the extra
 
         load_answers(capacity)
+    if simulation is not None:
+        from hookbench.report.searches import load_search  # noqa: PLC0415 - likewise
+
+        load_search(simulation)
+    if matrix is not None:
+        from hookbench.report.model_tables import load_model  # noqa: PLC0415 - likewise
+
+        load_model([matrix])
     folders = [run.resolve() for run in runs]
     stored = [(folder, _readable(folder)) for folder in folders]
-    parts = choose_parts(stored, capacity=capacity and capacity.resolve(), notebooks=notebooks)
+    parts = choose_parts(
+        stored,
+        capacity=capacity and capacity.resolve(),
+        simulation=simulation and simulation.resolve(),
+        matrix=matrix and matrix.resolve(),
+        notebooks=notebooks,
+    )
     executed = _execute(parts, telling or SilentTelling())
     named = zip(parts, executed, strict=True)
     sections = [_section(number, *item) for number, item in enumerate(named, 1)]

@@ -24,7 +24,9 @@ from hookbench.sim.trial import Scope
 __all__ = ["AsRehearsal", "as_rehearsal", "rehearsal_toml"]
 
 _MS_PER_S = 1_000
-_REPLICATED = "redis_replica"
+_WITH_REPLICA, _REPLICATED = "redis_replica", "replicated"
+_WHO_LEADS = {"redis": "redis_master", "nats": "stream_leader"}
+"""Of several nodes the simulator aims at the one that leads."""
 _LEAST_FOR_S = 0.1
 _LEAD_S = 2.0
 """Before that the processes of a rehearsal may not run yet, and those of the simulator do."""
@@ -131,16 +133,26 @@ def _settings(scope: Scope, seed: int, faults: Sequence[AnyFault]) -> RehearsalS
         mix="plain=1,idempotent=1,transactional=1",
         repositories=1,
         push_interval_s=_NO_PUSHES_S,
-        durability=Durability.FSYNC,
-        topology=_REPLICATED if any(isinstance(item, Promote) for item in faults) else SINGLE,
+        durability=scope.durability,
+        topology=_topology(scope, faults),
+        max_inversions=scope.max_inversions,
         seed=seed,
         faults=tuple(faults),
     )
 
 
+def _topology(scope: Scope, faults: Sequence[AnyFault]) -> str:
+    if scope.durability is Durability.REPLICATED:
+        return _REPLICATED
+    return _WITH_REPLICA if any(isinstance(item, Promote) for item in faults) else SINGLE
+
+
 def _convert(fault: SimFault, minimal: Minimal, notes: list[str]) -> AnyFault | None:
     """The nearest fault of a rehearsal; ``None`` for none, which is noted."""
     made = _HOW[fault.kind](fault, minimal.scope.design, notes)
+    if minimal.scope.durability is Durability.REPLICATED and isinstance(made, Kill | Pause):
+        target = _WHO_LEADS.get(made.target, made.target)
+        made = msgspec.structs.replace(made, target=target)
     try:
         made.check()
     except SettingError as error:

@@ -4,7 +4,7 @@ import itertools
 import logging
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 
@@ -15,7 +15,7 @@ from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.schedule import draw_schedule
 from hookbench.sim.trial import Cause, Scope, try_schedule
 
-__all__ = ["MAX_JOBS", "explore", "quiet", "try_seed"]
+__all__ = ["MAX_JOBS", "explore", "explore_scopes", "quiet", "try_seed"]
 
 MAX_JOBS = 64
 _AHEAD = 4
@@ -54,28 +54,34 @@ def _first_text(causes: Sequence[Cause]) -> str:
 
 
 def explore(scope: Scope, seeds: Sequence[int], commit: str, *, jobs: int) -> Iterator[SeedEntry]:
-    """Try seeds; entries as they come, in the order of the seeds with one job.
+    """Try seeds of one scope; see ``explore_scopes``."""
+    return explore_scopes([(scope, seed) for seed in seeds], commit, jobs=jobs)
+
+
+def explore_scopes(
+    wanted: Iterable[tuple[Scope, int]], commit: str, *, jobs: int
+) -> Iterator[SeedEntry]:
+    """Try seeds; entries as they come, in the order in which they are wanted with one job.
 
     Args:
-        scope: what is searched.
-        seeds: which.
+        wanted: what is searched, with the seed.
         commit: of the code, for the entries.
         jobs: processes; 1 for none but this one.
     """
     if jobs == 1:
         engine = ScriptEngine()
-        for seed in seeds:
+        for scope, seed in wanted:
             with quiet():
                 entry = try_seed(scope, seed, commit, engine)
             yield entry
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin) as pool:
-        left = iter(seeds)
+        left = iter(wanted)
         running: set[Future[SeedEntry]] = set()
         try:
             while True:
-                for seed in itertools.islice(left, jobs * _AHEAD - len(running)):
+                for scope, seed in itertools.islice(left, jobs * _AHEAD - len(running)):
                     running.add(pool.submit(_try_in_process, scope, seed, commit))
                 if not running:
                     return

@@ -88,6 +88,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
         eviction: what Redis does at that limit.
         nats_sync_interval_s: how often JetStream syncs its disk, 0 for always; ``None`` for what
             the durability has.
+        max_inversions: as of ``Bounds``: tasks that may be overtaken within their repository.
     """
 
     design: Design = Design.GUIDE
@@ -106,6 +107,7 @@ class MigrationPlan(msgspec.Struct, frozen=True, kw_only=True):
     maxmemory_bytes: int = 0
     eviction: str = "noeviction"
     nats_sync_interval_s: float | None = None
+    max_inversions: int | None = None
 
     @property
     def in_force(self) -> Measures:
@@ -487,7 +489,7 @@ class SimulatedSite:
             end_ns=ended_ns,
             planned_starts_ns=starts,
             effects=read_effects(self.folder / "effects.sqlite"),
-            bounds=Bounds(),
+            bounds=Bounds(max_inversions=self.plan.max_inversions),
             faults=self.windows,
             latencies=False,
         )

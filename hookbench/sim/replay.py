@@ -9,51 +9,14 @@ from hookbench.ledger.model import Verdict
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.results.store import Manifest
 from hookbench.sim.as_scenario import as_rehearsal
+from hookbench.sim.replayed import Clean, Replay
 from hookbench.sim.shrink import Minimal
 from hookbench.sim.trial import causes_of
 
-__all__ = ["Clean", "Replay", "replay", "replay_table"]
+__all__ = ["replay", "replay_table"]
 
 _MAX_KEY = 48
 Rehearse = Callable[[RehearsalSettings], Manifest]
-
-
-class Clean(msgspec.Struct, frozen=True, kw_only=True):
-    """How hardened fared over the same seeds."""
-
-    seeds: int
-    failing: int
-
-
-class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """One cause, replayed.
-
-    Attributes:
-        key: of the cause, see ``Cause``.
-        seeds: tried until it was found, that one included.
-        faults: of the minimal schedule.
-        tries: rehearsals that were run; none is, where no fault of the schedule has a place in one.
-        named: how many of them named the same hazard and invariant.
-        unknown: how many ended with an unknown verdict and did not name it.
-        others: keys that the others named instead.
-        notes: what the rehearsal says otherwise than the simulator.
-        runs: their ids.
-    """
-
-    key: str
-    seeds: int
-    faults: int
-    tries: int
-    named: int
-    unknown: int
-    others: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
-
-    @property
-    def found(self) -> bool:
-        """Whether it counts."""
-        return self.named > 0
 
 
 def replay(

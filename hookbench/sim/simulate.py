@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import gc
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from hookbench.sim.errors import RefusedError
@@ -78,8 +78,32 @@ def _bury(loop: SimulatedLoop) -> None:
     That runs the ``finally`` of killed coroutines. Their connections are gone, and what they make
     ready is forgotten with the loop.
     """
-    for task in loop.tasks:
-        # As asyncio.gather does where it answers for a task itself.
-        task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
-        with contextlib.suppress(BaseException):
-            task.get_coro().close()
+    with _without_a_loop():
+        for task in loop.tasks:
+            # As asyncio.gather does where it answers for a task itself.
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001
+            with contextlib.suppress(BaseException):
+                task.get_coro().close()
+
+
+class _NoLoop(asyncio.DefaultEventLoopPolicy):
+    """Gives nobody a loop: asyncio makes one for who asks first, and nobody would close it."""
+
+    def get_event_loop(self) -> asyncio.AbstractEventLoop:
+        """Refuse.
+
+        Raises:
+            RuntimeError: always, as where no loop is set.
+        """
+        raise RuntimeError("there is no loop here any more")
+
+
+@contextlib.contextmanager
+def _without_a_loop() -> Iterator[None]:
+    """Who asks for a loop outside of one is refused meanwhile."""
+    before = asyncio.get_event_loop_policy()
+    asyncio.set_event_loop_policy(_NoLoop())
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop_policy(before)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from hookbench.brokers.durability import Durability
 from hookbench.errors import HookbenchError
 from hookbench.ledger.model import Account, Finding, Verdict
 from hookbench.migration.phases import Design, Phase
@@ -38,6 +39,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         tasks, phase_s, workers, concurrency, service_s: as of ``MigrationPlan``.
         schedule: the version of what is drawn, see ``SCHEDULE_VERSION``.
         measures: changes to those of the design.
+        durability: of both brokers, as of ``MigrationPlan``.
+        max_inversions: likewise; without a bound the order of a repository is counted only.
     """
 
     design: Design
@@ -50,6 +53,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
     service_s: float = _SERVICE_S
     schedule: int = SCHEDULE_VERSION
     measures: str = ""
+    durability: Durability = Durability.FSYNC
+    max_inversions: int | None = None
 
     @property
     def plan(self) -> MigrationPlan:
@@ -63,6 +68,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
             workers=self.workers,
             concurrency=self.concurrency,
             service_s=self.service_s,
+            durability=self.durability,
+            max_inversions=self.max_inversions,
         )
 
     @property
@@ -83,6 +90,12 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
         name = f"{self.design} {between.join(phase.label for phase in self.phases)}"
         if self.measures:
             name += f" with {self.measures}"
+        if self.durability is not Durability.FSYNC:
+            name += f" on {self.durability}"
+        if self.service_s != _SERVICE_S:
+            name += f", handlers of {self.service_s:g} s"
+        if self.max_inversions is not None:
+            name += f", at most {self.max_inversions} overtaken"
         return name if self.schedule == SCHEDULE_VERSION else f"{name}, schedule {self.schedule}"
 
 

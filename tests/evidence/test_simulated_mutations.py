@@ -1,8 +1,12 @@
 """Every planted bug in the simulator, in the way of tests/mutations; see docs/evidence.md."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+
 import pytest
 
-from tests.mutations.simulated import MOST_SEEDS, contradictions, seek_apart
+from tests.evidence.steps import Steps
+from tests.mutations.simulated import MOST_SEEDS, STAGES, Sought, contradictions, seek_apart
 from tests.mutations.table import BLIND_SPOTS, COUNTED, MUTATIONS
 
 
@@ -11,34 +15,36 @@ from tests.mutations.table import BLIND_SPOTS, COUNTED, MUTATIONS
     " that tests/mutations/unseen.py names with the reason.",
     seed=1,
 )
-@pytest.mark.timeout(5400)
+@pytest.mark.timeout(7200)
 def test_simulated_mutations(proof):
-    refuted, seen_hardened, seen_guide = [], 0, 0
-    for mutation in MUTATIONS:
-        found = seek_apart(mutation.name)
-        refuted += contradictions(found)
-        seen_hardened += found.hardened.seen
-        seen_guide += found.guide is not None and found.guide.seen
-        proof.record(**{mutation.name: figures(found)})
+    steps = Steps("simulated_mutations", Sought)
+    left = [item.name for item in MUTATIONS if steps.of(item.name) is None]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for job in as_completed([pool.submit(seek_apart, name) for name in left]):
+            steps.keep(job.result().name, job.result())
+    found = [steps.of(item.name) for item in MUTATIONS]
+    proof.record(**{item.name: figures(item) for item in found})
     proof.record(
-        bugs=len(MUTATIONS),
-        seen_under_hardened=seen_hardened,
-        seen_under_guide=seen_guide,
+        bugs=len(found),
+        seen={stage: sum(item.seen_by == stage for item in found) for stage in STAGES},
+        not_seen=sum(not item.seen_by for item in found),
         seeds_at_most=MOST_SEEDS,
+        cpu_s=round(sum(search.cpu_s for item in found for search in item.stages.values())),
         not_searched=", ".join(item.name for item in (*COUNTED, *BLIND_SPOTS)),
     )
-    proof.conclude(refuted)
+    proof.conclude([text for item in found for text in contradictions(item)])
 
 
 def figures(found):
-    """Of one bug; what guide said stands beside what hardened said."""
+    """Of one bug, by stage."""
     told = {}
-    for design, search in (("hardened", found.hardened), ("guide", found.guide)):
-        if search is not None:
-            told |= {
-                f"{design}_seeds": search.seeds,
-                f"{design}_calls": search.calls,
-                f"{design}_harmed": search.harmed,
-                f"{design}_seen": search.cause or search.silence,
-            }
+    for stage, search in found.stages.items():
+        told |= {
+            f"{stage}_seeds": search.seeds,
+            f"{stage}_calls": search.calls,
+            f"{stage}_harmed": search.harmed,
+            f"{stage}_said": search.cause or search.silence,
+        }
+        if search.seen:
+            told["seen_in"] = search.scope
     return told

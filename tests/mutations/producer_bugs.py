@@ -26,7 +26,7 @@ class _Flattering:
 
 
 def accepted_without_a_write(_original, trace):
-    async def _to_redis(_self, task, _data):
+    async def _to_redis(_self, task, _data, **_more):
         trace.hit(task)
         return 1
 

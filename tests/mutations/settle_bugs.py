@@ -52,10 +52,16 @@ def delivery_of_a_letter_goes_on(original, trace):
     return _settle
 
 
+def _acknowledged_by(call):
+    """The delivery whose method it is; ``None`` for an acknowledgement that is confirmed."""
+    return getattr(call, "__self__", None)
+
+
 def ack_to_the_broker_that_is_read(original, trace):
     async def _settle(self, call, task, what):
         reads_redis = self._source.route is not ReadRoute.NATS
-        if what == "ack" and not reads_redis and call.__self__.broker is Broker.REDIS:
+        broker = getattr(_acknowledged_by(call), "broker", None)
+        if what == "ack" and not reads_redis and broker is Broker.REDIS:
             trace.hit(task)
             return True
         return await original(self, call, task, what)
@@ -84,9 +90,10 @@ def gives_back_what_is_done(original, trace):
 
 def naks_what_is_done(original, trace):
     async def _settle(self, call, task, what):
-        if what == "ack":
+        delivery = _acknowledged_by(call)
+        if what == "ack" and delivery is not None:
             trace.hit(task)
-            call = call.__self__.nak
+            call = delivery.nak
         return await original(self, call, task, what)
 
     return _settle

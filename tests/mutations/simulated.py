@@ -1,9 +1,11 @@
 """Which planted bugs the search of the simulator finds: ``python -m tests.mutations.simulated``.
 
-Seeds rise from 1 on until one fails, under hardened over the whole timeline. A bug that is not seen
-there, because hardened does not run its code or because a measure makes it harmless, is searched
-under guide in single phases; there a seed counts only if the code without the bug survives its
-schedule. Each bug has a process of its own.
+Seeds rise from 1 on until one fails, in stages. The first is hardened, over the whole timeline and
+in single phases. A bug that is not seen there, because hardened does not run its code or because
+another measure makes it harmless, is searched under guide, with the measures that its code belongs
+to and without those that make good for it, and then without any. A seed counts only if the
+planted code has harmed a task, and the code without it survives the schedule. Each bug has a
+process of its own.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import functools
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -29,6 +32,7 @@ from tests.mutations.unseen import UNSEEN
 
 __all__ = [
     "MOST_SEEDS",
+    "STAGES",
     "Search",
     "Sought",
     "contradictions",
@@ -37,18 +41,37 @@ __all__ = [
 ]
 
 MOST_SEEDS = 60
-_TIMELINE = (Scope(design=Design.HARDENED, phases=tuple(Phase)),)
-_PHASES = tuple(
-    Scope(design=Design.GUIDE, phases=(phase,))
-    for phase in (Phase.REDIS_ONLY, Phase.DUAL_WRITE, Phase.NATS_PRIMARY)
-)
+_SLOW_S = 1.2
+"""Of a handler: two workers of four slots do fewer tasks than come."""
+_ALONE = (Phase.REDIS_ONLY, Phase.DUAL_WRITE, Phase.NATS_PRIMARY)
+_BARE = "ack_after,leases,message_ids,outbox"
+"""Measures whose code has bugs of its own; a done-store, reconciliation or growing pauses would
+make good for them."""
+STAGES = {
+    "hardened": (
+        Scope(design=Design.HARDENED, phases=tuple(Phase)),
+        *(Scope(design=Design.HARDENED, phases=(phase,)) for phase in _ALONE),
+    ),
+    # Nothing in it has a reason to be overtaken, so an order is one that can be asked for.
+    "measures": (
+        *(
+            Scope(design=Design.GUIDE, phases=(phase,), measures=_BARE, max_inversions=0)
+            for phase in _ALONE
+        ),
+        # With a backlog a task still waits when what was not answered is put again.
+        Scope(design=Design.GUIDE, phases=(Phase.REDIS_ONLY,), measures=_BARE, service_s=_SLOW_S),
+    ),
+    "guide": tuple(Scope(design=Design.GUIDE, phases=(phase,)) for phase in _ALONE),
+}
+"""What is searched, one stage after the other; the scopes of a stage take turns."""
+_FIRST = next(iter(STAGES))
 _ENOUGH_UNCALLED = 10
 """After so many seeds that never called the planted code no further one is tried."""
 _TIMEOUT_S = 900.0
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
-    """What the search for one planted bug under one design came to.
+    """What one stage of the search for a planted bug came to.
 
     Attributes:
         seeds: how many were tried; the last of them failed if the bug was seen.
@@ -56,6 +79,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
         cause: its first cause, by its key; empty if none failed.
         calls: of the planted code, over all these seeds.
         harmed: tasks that the planted code says it harmed, over all these seeds.
+        broken: seeds whose run broke down with the bug in place, which is no bug that was seen.
+        cpu_s: seconds of CPU.
     """
 
     seeds: int
@@ -63,6 +88,8 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     calls: int = 0
     harmed: int = 0
+    broken: int = 0
+    cpu_s: float = 0.0
 
     @property
     def seen(self):
@@ -84,43 +111,46 @@ class Sought(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: of the mutation.
-        guide: ``None`` where hardened showed it.
+        stages: by the name of the stage; the last is the one that showed it, if any did.
     """
 
     name: str
-    hardened: Search
-    guide: Search | None = None
+    stages: dict[str, Search]
 
     @property
-    def seen(self):
-        """Whether a seed failed under either design."""
-        return self.hardened.seen or (self.guide is not None and self.guide.seen)
+    def seen_by(self):
+        """The stage that showed it; empty if none did."""
+        return next((name for name, search in self.stages.items() if search.seen), "")
+
+    @property
+    def silence(self):
+        """How it was not seen, by stage."""
+        return {name: search.silence for name, search in self.stages.items() if not search.seen}
 
 
 def seek(mutation, *, most=MOST_SEEDS, engine=None):
     """Search for a planted bug, in this process."""
     engine = engine or ScriptEngine()
+    stages = {}
     with tempfile.TemporaryDirectory(prefix="hookbench-mutation-") as name:
         search = _Search(mutation, engine, Path(name))
-        hardened = search.run(_TIMELINE, most)
-        guide = None if hardened.seen else search.run(_PHASES, most)
-    return Sought(name=mutation.name, hardened=hardened, guide=guide)
+        for stage, scopes in STAGES.items():
+            stages[stage] = search.run(scopes, most)
+            if stages[stage].seen:
+                break
+    return Sought(name=mutation.name, stages=stages)
 
 
 def contradictions(found):
     """What a search says otherwise than ``unseen.py``; at most one sentence."""
     known = UNSEEN.get(found.name)
-    if found.hardened.seen:
-        return [f"{found.name}: seen under hardened, which unseen.py says it is not"] * bool(known)
-    silence = found.hardened.silence
-    if known is None:
-        return [f"{found.name}: not seen under hardened ({silence}), and no reason is known"]
-    if silence != known.hardened:
-        return [f"{found.name}: {silence} under hardened, and not as unseen.py says"]
-    if found.guide.silence != known.guide:
-        how = found.guide.silence or "seen"
-        return [f"{found.name}: {how} under guide, and not as unseen.py says"]
-    return []
+    expected = _FIRST if known is None else known.seen_by
+    if found.seen_by == expected:
+        return []
+    told = ", ".join(f"{how} under {stage}" for stage, how in found.silence.items())
+    seen = f"seen by {found.seen_by}" if found.seen_by else "not seen"
+    why = f" ({told})" if told else ""
+    return [f"{found.name}: {seen}{why}, and not by {expected or 'none'}, as unseen.py has it"]
 
 
 class _Search:
@@ -132,23 +162,31 @@ class _Search:
 
     def run(self, scopes, most):
         """Rising seeds, each in every scope, until one fails that does not without the bug."""
-        self._calls = harmed = 0
-        for seed in range(1, most + 1):
-            for scope in scopes:
-                trace = Trace(self._folder / f"{scope.design}-{scope.phases[0].label}-{seed}")
+        begin_s = time.process_time()
+        self._calls = harmed = broken = seed = 0
+        found = {}
+        while not found and seed < most and (self._calls or seed < _ENOUGH_UNCALLED):
+            seed += 1
+            for number, scope in enumerate(scopes):
+                trace = Trace(self._folder / f"{scope.design}-{scope.measures}-{number}-{seed}")
                 with self._mutation.planted(trace), self._counted():
                     trial = self._try(scope, seed)
-                harmed += len(trace.harmed())
-                # A run that broke down is no bug that a checker caught.
+                harmed_here = len(trace.harmed())
+                harmed += harmed_here
                 keys = [cause.key for cause in trial.causes if cause.invariant]
-                if keys and self._is_clean(scope, seed):
-                    key, calls = keys[0], self._calls
-                    return Search(
-                        seeds=seed, scope=scope.name, cause=key, calls=calls, harmed=harmed
-                    )
-            if self._calls == 0 and seed >= _ENOUGH_UNCALLED:
-                break
-        return Search(seeds=seed, calls=self._calls, harmed=harmed)
+                broken += not keys and trial.verdict is Verdict.UNKNOWN
+                # Planted code that fails by itself is no bug that was seen either.
+                if keys and harmed_here and self._is_clean(scope, seed):
+                    found = {"scope": scope.name, "cause": keys[0]}
+                    break
+        return Search(
+            seeds=seed,
+            calls=self._calls,
+            harmed=harmed,
+            broken=broken,
+            cpu_s=round(time.process_time() - begin_s, 1),
+            **found,
+        )
 
     def _counted(self):
         """With a count of the calls of the planted code."""
@@ -218,12 +256,11 @@ def main():
 
 
 def _line(found):
-    searches = (("hardened", found.hardened), ("guide", found.guide))
     told = [
-        f"{search.seeds} seeds under {design}: "
+        f"{search.seeds} seeds under {stage}: "
         + (f"{search.cause} ({search.scope})" if search.seen else search.silence)
-        for design, search in searches
-        if search is not None
+        + (f", {search.broken} broke down" if search.broken else "")
+        for stage, search in found.stages.items()
     ]
     return f"{found.name}: {'; '.join(told)}"
 

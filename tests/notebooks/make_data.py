@@ -1,7 +1,8 @@
 """Makes ``notebooks/data``: the small runs and searches that the committed notebooks show.
 
 ``python -m tests.notebooks.make_data`` carries them out on embedded brokers and keeps of each what
-a notebook reads: its manifest, tables, histograms and samples, without its ledger.
+a notebook reads: its manifest, tables, histograms and samples, without its ledger. Of a search in
+the simulator it keeps totals, replays and stories.
 """
 
 import shutil
@@ -93,6 +94,7 @@ SEARCHES = {
     "null": ("--rate=500", "--seconds=3", "--slo=p99<100ms,backlog=flat"),
     "jetstream": ("--rate=50", "--seconds=8", "--warm-up=4", "--slo=p99<500ms,backlog=flat"),
 }
+SIMULATION = ("--phase=nats_primary", "--seeds=40", "--replay", "--tries=2")
 
 
 def hookbench_command(*arguments):
@@ -130,6 +132,15 @@ def make_search(queue, kept):
     )
 
 
+def make_simulation(folder, kept):
+    """A search of one phase, replayed on real brokers; its totals, replays and stories are kept."""
+    hookbench_command("sim", *SIMULATION, f"--out={folder}")
+    for item in [*folder.glob("*.json"), *folder.glob("*/story.txt")]:
+        target = kept / item.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(item, target)
+
+
 def without_build(environment):
     """The environment without what names the build of this machine's kernel."""
     return msgspec.structs.replace(environment, kernel=environment.kernel.partition("-")[0])
@@ -161,6 +172,8 @@ def main(names):
                 )
                 data = msgspec.json.format(msgspec.json.encode(told), indent=2) + b"\n"
                 write_aside(made / "capacity" / f"{answer.label}.json", data)
+        if not names or "simulation" in names:
+            make_simulation(Path(folder) / "simulation", made / "simulation")
         store(made)
 
 

@@ -141,6 +141,34 @@ def test_io_is_refused(ask):
         simulate(main)
 
 
+def test_who_dies_leaves_no_loop_behind(monkeypatch):
+    """asyncio makes a loop for who asks for one outside of any, and nobody closes that."""
+    made, asked = [], []
+    policy = asyncio.DefaultEventLoopPolicy()
+    monkeypatch.setattr(policy, "new_event_loop", lambda: made.append(1))
+    before = asyncio.get_event_loop_policy()
+
+    async def killed():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            asked.append(1)
+            asyncio.Future()
+
+    async def main(loop):
+        process, _task = loop.processes.start("worker", killed, loop.create_task)
+        await asyncio.sleep(1)
+        loop.processes.kill(process)
+
+    asyncio.set_event_loop_policy(policy)
+    try:
+        simulate(main)
+        assert asyncio.get_event_loop_policy() is policy
+    finally:
+        asyncio.set_event_loop_policy(before)
+    assert (made, asked) == ([], [1])
+
+
 def test_a_loop_inside_of_another_is_refused():
     async def main(_loop):
         simulate(main)

@@ -7,7 +7,8 @@ import pytest
 
 from hookbench.ledger.model import Finding, Verdict
 from hookbench.migration.phases import Design, Phase
-from hookbench.sim.replay import Clean, replay, replay_table
+from hookbench.sim.replay import replay, replay_table
+from hookbench.sim.replayed import Clean
 from hookbench.sim.schedule import FaultKind, SimFault
 from hookbench.sim.shrink import Minimal
 from hookbench.sim.trial import Cause, Scope

@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
+from hookbench.brokers.durability import Durability
 from hookbench.ledger.events import Event
 from hookbench.migration.phases import Design, Phase
 from hookbench.scenarios.schema import load_scenario
-from hookbench.sim.as_scenario import rehearsal_toml
+from hookbench.sim.as_scenario import as_rehearsal, rehearsal_toml
 from hookbench.sim.explore import try_seed
 from hookbench.sim.schedule import FaultKind, SimFault, draw_schedule
 from hookbench.sim.shrink import Minimal, shrink
@@ -175,6 +176,25 @@ def test_every_kind_of_fault_is_a_scenario_or_named_as_none(tmp_path, design):
     assert step["turns"] == 2
     (cut,) = [item for item in scenario.faults if item.get("action") == "partition"]
     assert cut["direction"] == "reply"
+
+
+def test_of_several_nodes_a_scenario_aims_at_the_one_that_leads():
+    cause = Cause(hazard="P10", invariant=1, row="-", count=1, text="1 tasks lost")
+    scope = scope_of(P.NATS_PRIMARY)
+    faults = tuple(every_kind())
+    minimal = Minimal(seed=5, scope=scope, faults=faults, cause=cause, tries=1, digest="")
+    single = as_rehearsal(minimal).settings
+    scope = msgspec.structs.replace(scope, durability=Durability.REPLICATED, max_inversions=0)
+    several = as_rehearsal(msgspec.structs.replace(minimal, scope=scope)).settings
+    assert (several.topology, several.durability) == ("replicated", Durability.REPLICATED)
+    assert (several.max_inversions, single.max_inversions) == (0, None)
+    assert single.durability is Durability.FSYNC
+    moved = {
+        (before.target, after.target)
+        for before, after in zip(single.faults, several.faults, strict=True)
+        if before != after
+    }
+    assert moved == {("redis", "redis_master")}
 
 
 def test_a_minimal_schedule_is_kept_as_it_was(engine):

@@ -94,6 +94,15 @@ def test_measures_and_a_version_of_what_is_drawn_have_a_book_of_their_own(sim):
     assert len((sim.out / BOOK_NAME).read_text().splitlines()) == 4
 
 
+def test_brokers_of_several_nodes_are_searched_and_have_a_book_of_their_own(sim):
+    words = ("--phase", "nats_primary", "--design", "hardened", "--seeds", "1", "--no-shrink")
+    code, out, _err = sim(*words, "--durability", "replicated")
+    assert code == cli.EXIT_VALID
+    assert "hardened nats_primary on replicated, commit 1234567: 1 seeds" in out
+    _code, _out, err = sim(*words)
+    assert "are in" not in err
+
+
 def test_json_is_one_object_a_line(sim):
     code, out, _err = sim("--phase", "nats_primary", "--seed", "7", "--json")
     assert code == cli.EXIT_INVALID
@@ -125,6 +134,7 @@ def test_a_run_that_breaks_down_ends_with_3(sim, monkeypatch):
         (("--design", "hard"), "--design 'hard'"),
         (("--measures", "ack_afte"), "did you mean 'ack_after'?"),
         (("--schedule", "3"), "--schedule 3: use 1 to 2"),
+        (("--durability", "raid"), "--durability 'raid'"),
         (("--replay", "--no-shrink"), "--replay and --no-shrink"),
         (("--seeds", "0"), "--seeds"),
         (("--jobs", "0"), "--jobs"),

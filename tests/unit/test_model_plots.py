@@ -7,18 +7,26 @@ import pytest
 pytest.importorskip("pandas", reason="the extra notebooks is not installed")
 pytest.importorskip("matplotlib", reason="the extra notebooks is not installed")
 
+from hookbench.errors import ResultsError, SettingError
 from hookbench.migration.phases import Design, Phase
 from hookbench.model.scale import Site, plan_site
+from hookbench.model.shard_day import strikes_of
 from hookbench.model.timeline import Day, parse_outage, simulate_day
 from hookbench.report.api import (
     check_model,
     errors_table,
     held_out_frame,
+    identify_matrices,
     load_model,
     outages_table,
+    plan_of_site,
     plan_table,
+    plan_text,
     plot_day,
     plot_predicted,
+    plot_site,
+    site_day,
+    strikes_table,
 )
 from hookbench.report.style import figure_of
 from tests.plot_checks import check_texts, check_units
@@ -136,3 +144,64 @@ def test_outages_and_plan_are_tables(folder):
     assert shown.columns.tolist() == ["redis_only", "dual_write", "nats_only"]
     assert shown.loc["streams"].tolist() == ["-", *[f"{plan.phases[1].streams}"] * 2]
     assert np.isfinite([item.catch_up_s for item in plan.phases]).all()
+
+
+@pytest.fixture(scope="module")
+def plan(folder):
+    return plan_of_site(load_model([folder]), rate_per_s=1e6, workers=10_000, service_ms=5.0)
+
+
+def test_a_site_is_drawn_with_the_figures_of_its_plan(plan):
+    panels = plot_site(plan)
+    check_texts(figure_of(panels[0]))
+    check_units(figure_of(panels[0]))
+    for axes, names in zip(
+        panels[:2], (("redis_nodes", "nats_nodes"), ("producers", "workers_needed")), strict=True
+    ):
+        heights = [bar.get_height() for bar in axes.patches]
+        assert axes.get_ylim()[1] > max(heights)
+        assert heights == [getattr(item, name) for name in names for item in plan.phases]
+    dual = plan.phases[1]
+    assert f"{dual.redis_nodes + dual.nats_nodes:,} broker nodes, in dual_write" in title_of(
+        panels[0]
+    )
+    assert "10,000 workers (dotted)" in title_of(panels[1])
+    assert "1,000,000 tasks/s at the peak" in plan_text(plan)
+
+
+def test_a_shard_has_its_share_of_the_site_for_a_day(plan):
+    dual = plan.phases[1]
+    day = site_day(plan, "dual_write", outages=["workers:600@3600"], maxmemory_mib=100)
+    assert day.day.rate_per_s == pytest.approx(1e6 / dual.masters)
+    assert day.day.capacity_per_s == pytest.approx(dual.sustained_per_s / dual.masters)
+    (effect,) = day.effects
+    assert effect.catch_up_s == pytest.approx(dual.catch_up_s, rel=0.05)
+    assert effect.peak_waiting == pytest.approx(600 * day.day.rate_per_s, rel=0.01)
+    assert day.maxmemory_at_s is not None
+    quiet = site_day(plan, "dual_write", night=0.25)
+    assert quiet.offered.max() == pytest.approx(day.day.rate_per_s, rel=0.01)
+    assert quiet.offered.min() == pytest.approx(0.25 * day.day.rate_per_s, rel=0.01)
+    with pytest.raises(SettingError, match="night 0: use a share"):
+        site_day(plan, "dual_write", night=0)
+    streams = site_day(plan, "nats_only")
+    assert streams.day.rate_per_s == pytest.approx(1e6 / plan.phases[-1].streams)
+    with pytest.raises(SettingError, match="dual_read: it was not planned; planned are redis_only"):
+        site_day(plan, "dual_read")
+
+
+def test_limits_strike_when_a_day_says_so(plan):
+    table = strikes_table(plan, 100)
+    assert table.index.tolist() == ["redis_only", "dual_write", "nats_only"]
+    assert table.loc["nats_only", "master full without workers"] == "-"
+    assert table["unread tasks dropped by max-age"].tolist() == ["-", "after 7.0 days", "-"]
+    full_s = strikes_of(plan, 100 * 2**20)[0].full_s
+    day = site_day(plan, "redis_only", outages=[f"workers:{int(2 * full_s)}@0"], maxmemory_mib=100)
+    assert day.maxmemory_at_s == pytest.approx(full_s, abs=2)
+
+
+def test_matrices_are_named_by_seed_and_commit(folder, tmp_path):
+    (line,) = identify_matrices([folder]).splitlines()
+    for word in ("seed 7", "design guide", "commit ", "hookbench ", "python "):
+        assert word in line
+    with pytest.raises(ResultsError, match=r"no plan\.json"):
+        identify_matrices([tmp_path])

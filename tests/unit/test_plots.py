@@ -61,7 +61,8 @@ ELSEWHERE = {
     "plot_knee", "plot_designs",  # in test_plots_cost.py
     "plot_matrix_throughput", "plot_matrix_latency",  # in test_matrix_report.py
     "plot_matrix_redelivery",  # likewise
-    "plot_predicted", "plot_day",  # in test_model_plots.py
+    "plot_predicted", "plot_day", "plot_site",  # in test_model_plots.py
+    "plot_coverage", "plot_causes",  # in test_searches.py
     "plot_growth",  # in test_growth.py
 }  # fmt: skip
 RESOURCES = [

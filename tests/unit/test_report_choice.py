@@ -85,11 +85,16 @@ def test_those_that_are_asked_for(tmp_path):
     assert ("04_capacity", {"capacity": str(tmp_path)}) in chosen(runs, capacity=tmp_path)
     with pytest.raises(SettingError, match="04_capacity: give --capacity"):
         choose_parts(runs, notebooks=["04"])
+    assert ("06_simulation", {"search": str(tmp_path)}) in chosen(runs, simulation=tmp_path)
+    assert ("07_scale", {"matrices": [str(tmp_path)]}) in chosen(runs, matrix=tmp_path)
+    for name, option in (("06", "--sim"), ("07", "--matrix")):
+        with pytest.raises(SettingError, match=f"{name}_.*: give {option}"):
+            choose_parts(runs, notebooks=[name])
     with pytest.raises(SettingError, match="03_faults: no fault fired"):
         choose_parts(runs, notebooks=["03"])
 
 
-@pytest.mark.parametrize("name", ["", "0", "06", "verdict", "05_verdicts"])
+@pytest.mark.parametrize("name", ["", "0", "09", "verdict", "05_verdicts"])
 def test_no_such_notebook(name):
     with pytest.raises(SettingError, match=f"--notebook {name!r}: use one of 00_method"):
         choose_parts([run("a", ALL)], notebooks=[name])
