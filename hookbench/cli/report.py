@@ -31,6 +31,9 @@ def report(
     matrix: Annotated[
         Path | None, typer.Option(help="Folder of hookbench matrix, for 07_scale.")
     ] = None,
+    growth: Annotated[
+        Path | None, typer.Option(help="A growth.json of make growth, for 08_growth.")
+    ] = None,
     to: Annotated[
         Path | None, typer.Option(help="The HTML file [report.html in the last run's folder].")
     ] = None,
@@ -62,6 +65,7 @@ def report(
         capacity=capacity,
         simulation=sim,
         matrix=matrix,
+        growth=growth,
         notebooks=notebook or [],
         target=to,
         telling=open_telling(Console(stderr=True), SystemClock()),

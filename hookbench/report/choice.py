@@ -21,6 +21,7 @@ NOTEBOOKS = {
     "05_verdict": "Verdict",
     "06_simulation": "Simulation",
     "07_scale": "Scale",
+    "08_growth": "Growth",
 }
 """Names of the notebooks in their order, and what each is about."""
 _PER_RUN = ("02_phases", "03_faults")
@@ -46,6 +47,7 @@ def choose_parts(
     capacity: Path | None = None,
     simulation: Path | None = None,
     matrix: Path | None = None,
+    growth: Path | None = None,
     notebooks: Sequence[str] = (),
 ) -> list[Part]:
     """The notebooks that make sense for runs, in their order.
@@ -54,13 +56,14 @@ def choose_parts(
     alone; ``02_phases`` for each run with more than one phase, and for a single run; ``03_faults``
     for each run in which a fault fired; ``04_capacity`` with answers of ``hookbench capacity``;
     ``06_simulation`` with a folder of ``hookbench sim``; ``07_scale`` with one of ``hookbench
-    matrix``.
+    matrix``; ``08_growth`` with a measurement of ``make growth``.
 
     Args:
         runs: folder and manifest of each, the newest last.
         capacity: folder of answers.
         simulation: folder of a search.
         matrix: folder of a matrix.
+        growth: file of a measurement.
         notebooks: those that are wanted, by name or by the beginning of one; all without any.
 
     Raises:
@@ -71,6 +74,7 @@ def choose_parts(
         "04_capacity": {"capacity": capacity and str(capacity)},
         "06_simulation": {"search": simulation and str(simulation)},
         "07_scale": {"matrices": matrix and [str(matrix)]},
+        "08_growth": {"growth": growth and str(growth)},
     }
     parts = [
         part
@@ -91,6 +95,7 @@ _NOTHING = {
     "04_capacity": "give --capacity FOLDER with answers of hookbench capacity",
     "06_simulation": "give --sim FOLDER, in which hookbench sim has searched",
     "07_scale": "give --matrix FOLDER of a matrix with two payloads",
+    "08_growth": "give --growth FILE, a growth.json of make growth",
 }
 
 

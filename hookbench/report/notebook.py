@@ -30,6 +30,7 @@ def render_report(
     capacity: Path | None = None,
     simulation: Path | None = None,
     matrix: Path | None = None,
+    growth: Path | None = None,
     notebooks: Sequence[str] = (),
     target: Path | None = None,
     telling: Telling | None = None,
@@ -43,12 +44,13 @@ def render_report(
         capacity: folder of answers of ``hookbench capacity``.
         simulation: folder of a search of ``hookbench sim``.
         matrix: folder of ``hookbench matrix``, for a model of it.
+        growth: file of ``make growth``.
         notebooks: those that are wanted, see ``choose_parts``.
         target: where the file is written; by default ``report.html`` in the folder of the last run.
         telling: is told how far it is.
 
     Raises:
-        ResultsError: a run, its tables, an answer, a search or a matrix cannot be read.
+        ResultsError: a run, its tables, an answer, a search, a matrix or a growth cannot be read.
         SettingError: a notebook cannot be chosen.
         ReportError: the extra is not installed, a cell failed, or the file cannot be written.
     """
@@ -65,6 +67,10 @@ def render_report(
         from hookbench.report.model_tables import load_model  # noqa: PLC0415 - likewise
 
         load_model([matrix])
+    if growth is not None:
+        from hookbench.report.growth import read_growth  # noqa: PLC0415 - likewise
+
+        read_growth(growth)
     folders = [run.resolve() for run in runs]
     stored = [(folder, _readable(folder)) for folder in folders]
     parts = choose_parts(
@@ -72,6 +78,7 @@ def render_report(
         capacity=capacity and capacity.resolve(),
         simulation=simulation and simulation.resolve(),
         matrix=matrix and matrix.resolve(),
+        growth=growth and growth.resolve(),
         notebooks=notebooks,
     )
     executed = _execute(parts, telling or SilentTelling())

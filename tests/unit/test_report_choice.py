@@ -87,7 +87,9 @@ def test_those_that_are_asked_for(tmp_path):
         choose_parts(runs, notebooks=["04"])
     assert ("06_simulation", {"search": str(tmp_path)}) in chosen(runs, simulation=tmp_path)
     assert ("07_scale", {"matrices": [str(tmp_path)]}) in chosen(runs, matrix=tmp_path)
-    for name, option in (("06", "--sim"), ("07", "--matrix")):
+    path = tmp_path / "growth.json"
+    assert ("08_growth", {"growth": str(path)}) in chosen(runs, growth=path)
+    for name, option in (("06", "--sim"), ("07", "--matrix"), ("08", "--growth")):
         with pytest.raises(SettingError, match=f"{name}_.*: give {option}"):
             choose_parts(runs, notebooks=[name])
     with pytest.raises(SettingError, match="03_faults: no fault fired"):
