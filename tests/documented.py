@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 COMMANDS = ("", "console", "sh")
 """Languages of a block of commands; what they print stands in a block ``text``."""
 _FENCE = re.compile(r"^```(\S*)$")
@@ -65,10 +65,16 @@ def commands_of(block):
         lines = [line.removeprefix(_PROMPT) for line in lines if line.startswith(_PROMPT)]
     found = []
     for line in lines:
-        words = shlex.split(line, comments=True)
+        words = words_of(line)
         if words:
             found += [Command(block.place, tuple(one)) for one in _alternatives(words)]
     return found
+
+
+def words_of(line):
+    """The words of a line, without a file that its output goes to."""
+    words = shlex.split(line, comments=True)
+    return words[: words.index(">")] if ">" in words else words
 
 
 def _alternatives(words):

@@ -67,7 +67,7 @@ HERE = {
 }
 """What is run here, with the exit codes that it may have on the brokers of this test."""
 
-SKIPPED_HERE = ("--measures outbox", "--phase-at", "--metrics-linger")
+SKIPPED_HERE = ("--measures outbox", "--phase-at", "--metrics-linger", "--traces")
 """Of a verb that is run: what needs another process beside it, so its like is elsewhere."""
 
 

@@ -23,7 +23,7 @@ from hookbench.cli.main import app
 from tests.bench.compare import _parser as bench_parser
 from tests.bench.growth.__main__ import _parser as growth_parser
 from tests.bench.peers.__main__ import _parser as peers_parser
-from tests.documented import COMMANDS, ROOT, Block, all_blocks, all_commands, commands_of
+from tests.documented import COMMANDS, ROOT, Block, all_blocks, all_commands, commands_of, words_of
 
 OTHER_LANGUAGES = ("text", "python", "toml", "yaml", "json", "html")
 CLI = get_command(app)
@@ -278,7 +278,7 @@ def test_every_verb_has_an_example_that_is_its_own(names):
     found = examples_of(VERBS[names])
     assert found
     for line in found:
-        words = shlex.split(line)[1:]
+        words = words_of(line)[1:]
         assert tuple(words[: len(names)]) == names
         check_hookbench(words)
 
