@@ -25,7 +25,9 @@ _ANYWHERE = (
 _LOOK = ("scan",)
 """Redis checks no pattern of keys here: who may SCAN sees the names of all keys."""
 _TRANSACTIONS = ("multi", "exec", "discard")
-_READ = ("get", "llen", "lrange", "mget", "xlen", "xrange", "xrevrange")
+_READ = (
+    "get", "llen", "lrange", "mget", "xlen", "xpending", "xrange", "xrevrange", "zrange",
+)  # fmt: skip
 _TAKE_FROM_LISTS = (
     "blmove", "lindex", "llen", "lmove", "lpos", "lpush", "lrange", "lrem", "rpush",
     "exists", "hdel", "hget", "hgetall", "hincrby", "hset",
