@@ -196,6 +196,9 @@ _NOT_REACHED = """
 
 - A thousand simulated migrations of 200 tasks in a minute on one core is \
 not reached: [simulation.md](simulation.md#figures) has what they take.
+- `lag` is of absolute figures, and holds while the machine is at its speed. In hours in which a \
+stock asyncio loop made 111,000 sleeps a second in place of 170,000, waiting took 0.37 core and \
+the ceiling was 97,600 tasks a second; the lag itself was below 0.3 ms.
 """
 
 
