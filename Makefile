@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "hookbench needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] + ": run make PYTHON=python3.12")'
 	@rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,loadtest,notebooks,otel,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,loadtest,notebooks,dev]'
 	@touch $@
 
 # Exit codes 0 (valid) and 1 (invalid) are answers about the designs; 3 (unknown), 2 and 70 are failures.

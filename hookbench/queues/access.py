@@ -32,6 +32,7 @@ _COMMON = ("user", "password_file", "tls_ca", "tls_cert", "tls_key")
 _OF_NATS = (*_COMMON, "creds", "inbox_prefix")
 _OF_REDIS_PY = (
     "db", "username", "password", "client_name", "protocol", "health_check_interval",
+    "max_connections",
     "socket_connect_timeout", "socket_keepalive", "socket_read_size", "socket_timeout",
 )  # fmt: skip
 """Of redis-py's own options those that neither repeat a command nor switch a check off."""

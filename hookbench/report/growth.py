@@ -24,6 +24,7 @@ from hookbench.report.style import (
     legend_inches,
     new_panels,
     say_instead,
+    wrapped,
 )
 from hookbench.results.environment import Environment
 
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 GROWTH_SCHEMA = 1
+_LABEL_CHARACTERS = 24
 TOLERANCE = 0.1
 """Of a slope: less is what repeats differ by."""
 
@@ -228,8 +230,12 @@ def growth_finding(table: GrowthTable, axis: str) -> str:
     span = f"from {mine['low'].min():,} to {mine['high'].max():,} {AXES[axis]}"
     if not len(worse):
         return f"Nothing grows worse than linear {span}"
-    named = [f"{row.figure} ({row.queue or '-'}, {row.slope:+.2f})" for row in worse.itertuples()]
-    return f"Worse than linear {span}: {', '.join(dict.fromkeys(named))}"
+    named = []
+    for name, rows in worse.groupby("figure", sort=False):
+        label = FIGURES[axis][str(name)].label.rpartition(" (")[0]
+        slopes_of = [f"{_line_of(row) or 'slope'} {row.slope:+.2f}" for row in rows.itertuples()]
+        named.append(f"{label} ({'; '.join(slopes_of)})")
+    return f"Worse than linear {span}: {', '.join(named)}"
 
 
 def plot_growth(table: GrowthTable, axis: str) -> Axes:
@@ -260,9 +266,15 @@ def plot_growth(table: GrowthTable, axis: str) -> Axes:
         label = FIGURES[axis][name].label
         decorate(axes, title=title if number == 0 else label, x=AXES[axis], y=_unit_of(label))
         if number == 0:
-            axes.set_ylabel(label)
+            axes.set_ylabel(wrapped(label, _LABEL_CHARACTERS))
         legend_below(axes, 1)
     return panels[0]
+
+
+def _line_of(row: "object") -> str:
+    """Queue and design of a line; nothing where no broker takes part."""
+    queue, design = row.queue, row.design  # type: ignore[attr-defined]
+    return f"{queue}, {design}" if queue else ""
 
 
 def _unit_of(label: str) -> str:
@@ -277,7 +289,7 @@ def _draw(axes: Axes, table: GrowthTable, row: "object") -> None:
         == (row.axis, row.queue, row.design, row.figure)  # type: ignore[attr-defined]
     )
     queue, design = row.queue, row.design  # type: ignore[attr-defined]
-    name = ", ".join(part for part in (queue, design if queue else "") if part)
+    name = _line_of(row)
     axes.plot(
         [value for value, _measured in points],
         [measured for _value, measured in points],

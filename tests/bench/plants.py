@@ -40,13 +40,14 @@ def slow_codec(tree, share):
     decode_ns = _call_ns(lambda: decode_task(data))
     encode_spins, decode_spins = (_spins(share * ns) for ns in (encode_ns, decode_ns))
     plant(
-        tree, "hookbench/task.py", "    return _encoder.encode(task)\n",
-        f"    for _ in {_tuple(encode_spins)}:\n        pass\n    return _encoder.encode(task)\n",
+        tree, "hookbench/task.py", "    try:\n        data = _encoder.encode(task)\n",
+        f"    for _ in {_tuple(encode_spins)}:\n        pass\n"
+        "    try:\n        data = _encoder.encode(task)\n",
     )  # fmt: skip
     plant(
-        tree, "hookbench/task.py", "    try:\n        return _decoder.decode(data)\n",
+        tree, "hookbench/task.py", "    try:\n        task = _decoder.decode(data)\n",
         f"    for _ in {_tuple(decode_spins)}:\n        pass\n"
-        "    try:\n        return _decoder.decode(data)\n",
+        "    try:\n        task = _decoder.decode(data)\n",
     )  # fmt: skip
 
 

@@ -410,7 +410,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
     path.write_bytes(b"junk")
     one_line(hookbench("report", run), "tasks.parquet", "copy the whole run")
     one_line(hookbench("report", "none", "--out", tmp_path), "run 'none'", "no such run")
-    one_line(hookbench("report", DATA / "guide", "--notebook", "06"), "--notebook '06': use one of")
+    one_line(hookbench("report", DATA / "guide", "--notebook", "09"), "--notebook '09': use one of")
     one_line(
         hookbench("report", DATA / "guide", "--notebook", "03"), "no fault fired in any of these"
     )

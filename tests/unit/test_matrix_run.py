@@ -63,6 +63,7 @@ def run_with(tmp_path, clock, monkeypatch):
                 raise next(left)
 
         monkeypatch.setattr(matrix, "Rehearsal", Ending)
+        monkeypatch.setattr(matrix.OthersMeter, "cores", lambda _meter: 0.0)
         told = Told()
         run = MatrixRun(
             tmp_path, STORED, clock=clock, teller=told, as_scenario=lambda _settings: ""
