@@ -78,6 +78,17 @@ def make_task(clock):
     return make
 
 
+@pytest.fixture
+def needs(queue):
+    """Skip, visibly, what the queue of a contract test says that it cannot do."""
+
+    def check(capability):
+        if not getattr(queue.capabilities, capability):
+            pytest.skip(f"{queue.name} declares no {capability}")
+
+    return check
+
+
 async def eventually(condition, *, timeout_s=10.0, what="the condition"):
     """Wait for a condition with a deadline; ``condition`` may be async."""
     loop = asyncio.get_running_loop()

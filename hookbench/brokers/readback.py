@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import nats.errors
 from redis.asyncio.retry import Retry
@@ -31,11 +30,12 @@ from hookbench.brokers.resolve import NATS_MONITOR_URL_VARIABLE
 from hookbench.cancellation import raise_if_cancelled
 from hookbench.errors import BrokerUnreachableError, HookbenchError, SettingError
 from hookbench.queues.access import redis_of
+from hookbench.queues.addresses import host_and_port
 from hookbench.queues.dialing import NETWORK, ByteReader, Dialer
 from hookbench.queues.epochs import current_consumer
 from hookbench.queues.redis_client import closed_is_never_sent
 from hookbench.queues.transport import AppTransport
-from hookbench.secrets import redact, unreadable_url
+from hookbench.secrets import redact
 from hookbench.task import Names
 
 __all__ = [
@@ -224,14 +224,10 @@ def check_monitor_url(url: str) -> tuple[str, int]:
     Raises:
         SettingError: it is none.
     """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or _MONITOR_PORT
-    except ValueError as error:
-        raise SettingError(unreadable_url("NATS monitoring", url)) from error
-    if parts.scheme != "http" or not host:
+    found = host_and_port(url, "NATS monitoring", "http", _MONITOR_PORT)
+    if found is None:
         raise SettingError(f"NATS monitoring URL {redact(url)!r}: use http://host:port")
-    return host, port
+    return found
 
 
 async def read_monitor(url: str, path: str, *, dialer: Dialer = NETWORK) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 import asyncio
 import socket
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 import msgspec
 
 from hookbench.brokers.redis_nodes import Addressed, ask_when_loaded
 from hookbench.brokers.roles import READY_TIMEOUT_S, wait_until
 from hookbench.errors import BrokerUnreachableError, SettingError
-from hookbench.secrets import redact, unreadable_url
+from hookbench.queues.addresses import host_and_port
+from hookbench.secrets import redact
 
 __all__ = ["SLOTS", "RemoteNode", "assign_slots", "join_nodes", "node_at", "slots_missing"]
 
@@ -34,13 +34,10 @@ def node_at(url: str) -> RemoteNode:
     Raises:
         SettingError: it is none.
     """
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or _DEFAULT_PORT
-    except ValueError as error:
-        raise SettingError(unreadable_url("Redis", url)) from error
-    if parts.scheme != "redis" or not host:
+    found = host_and_port(url, "Redis", "redis", _DEFAULT_PORT)
+    if found is None:
         raise SettingError(f"Redis node {redact(url)!r}: use redis://host:port of each node")
+    host, port = found
     return RemoteNode(name=f"{host}:{port}", url=url, host=host, port=port)
 
 

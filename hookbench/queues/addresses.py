@@ -3,11 +3,15 @@
 What a query says, see ``queues/access.py``, holds for every node.
 """
 
+from urllib.parse import urlsplit
+
 from hookbench.errors import SettingError
+from hookbench.secrets import unreadable_url
 
 __all__ = [
     "CLUSTER_SCHEME",
     "REPLICA_SCHEME",
+    "host_and_port",
     "is_cluster",
     "is_encrypted",
     "is_replicated",
@@ -48,6 +52,20 @@ def is_replicated(url: str) -> bool:
 def is_encrypted(url: str) -> bool:
     """Whether a URL asks for TLS."""
     return _scheme(url).lower() in _OVER_TLS
+
+
+def host_and_port(url: str, broker: str, scheme: str, default_port: int) -> tuple[str, int] | None:
+    """Of a URL of that scheme; ``None`` for one of another, or without a host.
+
+    Raises:
+        SettingError: it cannot be read; the text names ``broker`` and shows no password.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or default_port
+    except ValueError as error:
+        raise SettingError(unreadable_url(broker, url)) from error
+    return (host, port) if parts.scheme == scheme and host else None
 
 
 def parse_redis_nodes(url: str) -> list[tuple[str, int]]:

@@ -130,17 +130,6 @@ async def after_silence(queue, kind, opened):
 
 
 @pytest.fixture
-def needs(queue):
-    """Skip, visibly, what the queue says that it cannot do."""
-
-    def check(capability):
-        if not getattr(queue.capabilities, capability):
-            pytest.skip(f"{queue.name} declares no {capability}")
-
-    return check
-
-
-@pytest.fixture
 def own_broker(kind, tmp_path):
     """A broker for one test, which may kill it; what it acknowledged is on the disk."""
     if kind == "memory":

@@ -63,15 +63,6 @@ def after_silence(queue):
     return queue
 
 
-@pytest.fixture
-def needs(queue):
-    def check(capability):
-        if not getattr(queue.capabilities, capability):
-            pytest.skip(f"{queue.name} declares no {capability}")
-
-    return check
-
-
 async def test_a_bounded_queue_refuses_one_too_many(clock, make_task):
     async with MemoryQueue(clock) as inner:
         queue = example("BoundedQueue")(inner, 2)

@@ -215,9 +215,9 @@ _NOT_REACHED = """
 not reached: [simulation.md](simulation.md#figures) has what they take.
 - `lag` is of absolute figures, and its file of commit b06f3db. Four later runs (9f7c798, 0a842cb, \
 6b1b02a, 048a926) were refuted by the two rows that are called missed, on a machine on which a \
-stock asyncio loop made 111,000 sleeps a second in place of 170,000. Side by side on it the code \
-of today takes less for a task than that of b06f3db (10.9 and 12.5 us of CPU), so it is the \
-machine; but it is not shown.
+stock asyncio loop made 111,000 sleeps a second in place of 170,000. Side by side on it, beside \
+other load, 0af617e took less for a task than b06f3db (10.9 and 12.5 us of CPU), which speaks for \
+the machine and proves nothing of the target.
 """
 
 
