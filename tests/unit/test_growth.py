@@ -75,6 +75,19 @@ def test_a_slope_is_found_and_held_against_a_linear_whole(axis, figure, slope, w
     assert (label in text) == worse
 
 
+def test_only_what_is_worse_is_named_with_its_queues():
+    text = growth_finding(
+        table(
+            line("workers", "done_per_s", -0.4, "jetstream"),
+            line("workers", "done_per_s", -0.3, "redis_list"),
+            line("workers", "p50_ms", 0.0),
+            line("workers", "worker_bytes", 1.0),
+        ),
+        "workers",
+    )
+    assert text.endswith(": done at saturation (jetstream, guide -0.40; redis_list, guide -0.30)")
+
+
 def test_a_point_alone_and_a_zero_have_no_slope():
     one = line("ledger", "check_s", 1.0)[:1]
     zero = [msgspec.structs.replace(row, measured=0.0) for row in line("ledger", "check_s", 1)]
