@@ -101,7 +101,6 @@ def open_more(opened):
 
 
 after_silence = contract.after_silence
-needs = contract.needs
 queue_of_own_broker = contract.queue_of_own_broker
 
 
