@@ -52,19 +52,21 @@ class ClosedLoop:
 
     async def _call(self, count: int, due_ns: int) -> None:
         while not self._stop:
-            await self._until(due_ns)
+            now_ns = self._clock.monotonic_ns()
+            if now_ns < due_ns:
+                now_ns = await self._until(due_ns)
             if self._stop or self._next >= count:
                 return
             number = self._next
             self._next += 1
             self.totals.offered += 1
-            now_ns = self._clock.monotonic_ns()
             due_ns = max(now_ns, due_ns) + self._pause_ns
             await self._send(number, now_ns)
 
-    async def _until(self, moment_ns: int) -> None:
-        while not self._stop:
-            left_ns = moment_ns - self._clock.monotonic_ns()
-            if left_ns <= 0:
-                return
+    async def _until(self, moment_ns: int) -> int:
+        """Sleep until a moment, or a stop; the time then."""
+        while (left_ns := moment_ns - (now_ns := self._clock.monotonic_ns())) > 0:
+            if self._stop:
+                break
             await self._clock.sleep(min(left_ns / NS_PER_S, 0.5))
+        return now_ns

@@ -6,13 +6,18 @@ shows as schedule lag, which is reported and bounds what the latencies are worth
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import msgspec
 from hdrh.histogram import HdrHistogram
 
 from hookbench.cancellation import cancel
 from hookbench.clock import NS_PER_S, Clock
+from hookbench.load.fine_clock import open_alarm
+
+if TYPE_CHECKING:
+    from hookbench.load.alarm import Alarm
 
 __all__ = ["LoadTotals", "OpenLoop"]
 
@@ -54,7 +59,8 @@ class OpenLoop:
 
     Each task is sent by a coroutine that has nothing else to do; there are as many of them as
     tasks were under way at once. They stay, for a new one for each task would cost as much as the
-    sending itself.
+    sending itself. What is due is handed to them by a callback of the clock: a coroutine that
+    sleeps from one task to the next would take two turns of the event loop more for each.
 
     Args:
         send: sends one task.
@@ -70,15 +76,22 @@ class OpenLoop:
         self._due: deque[tuple[int, int]] = deque()
         self._senders: list[asyncio.Task[None]] = []
         self._idle: list[asyncio.Future[None]] = []
-        self._changed = asyncio.Event()
+        self._landed = asyncio.Event()
         self._stop = False
         self._defect: Exception | None = None
+        self._schedule: Iterator[tuple[int, int]] = iter(())
+        self._number = 0
+        self._intended_ns = 0
+        self._has_no_room = False
+        self._alarm: Alarm | None = None
+        self._offered: asyncio.Future[None] | None = None
         self.totals = LoadTotals()
         self._lag = HdrHistogram(1, _HIGHEST_LAG_NS, _SIGNIFICANT_DIGITS)
 
     def request_stop(self) -> None:
         """Send nothing more."""
         self._stop = True
+        self._end()
 
     async def run(
         self,
@@ -96,12 +109,20 @@ class OpenLoop:
                 before now, which is not sent.
 
         Raises:
-            Exception: what ``send`` raised; it is a defect of ``send``, not an outcome.
+            Exception: what ``send`` raised; it is a defect of ``send``, not an outcome. Or what
+                ``offsets_ns`` or ``skip`` raised.
         """
+        moments_ns = enumerate(start_ns + offset_ns for offset_ns in offsets_ns)
+        self._schedule = moments_ns if skip is None else self._resumed(moments_ns, skip)
+        self._offered = asyncio.get_running_loop().create_future()
+        self._alarm = open_alarm(self._clock, self._offer)
         try:
-            await self._offer(offsets_ns, start_ns, skip)
-            await self._until_in_flight(0)
+            if self._advance():
+                self._offer()
+            await self._alarm.serve(self._offered)
+            await self._until_all_landed()
         finally:
+            self._alarm.close()
             await cancel(*self._senders)
             self._senders.clear()
         if self._defect is not None:
@@ -111,30 +132,63 @@ class OpenLoop:
         self.totals.lag_max_ns = int(self._lag.get_max_value())
         return self.totals
 
-    async def _offer(
-        self, offsets_ns: Iterable[int], start_ns: int, skip: Callable[[int], None] | None
-    ) -> None:
-        resumed_ns = self._clock.monotonic_ns() if skip is not None else start_ns
-        for number, offset_ns in enumerate(offsets_ns):
-            intended_ns = start_ns + offset_ns
-            if skip is not None and intended_ns < resumed_ns:
+    def _resumed(
+        self, moments_ns: Iterable[tuple[int, int]], skip: Callable[[int], None]
+    ) -> Iterator[tuple[int, int]]:
+        resumed_ns = self._clock.monotonic_ns()
+        for number, intended_ns in moments_ns:
+            if intended_ns < resumed_ns:
                 self.totals.skipped += 1
                 skip(number)
-                continue
+            else:
+                yield number, intended_ns
+
+    def _advance(self) -> bool:
+        """Whether there is another task; without one all is offered."""
+        try:
+            self._number, self._intended_ns = next(self._schedule)
+        except StopIteration:
+            self._end()
+            return False
+        return True
+
+    def _end(self) -> None:
+        if self._offered is not None and not self._offered.done():
+            self._offered.set_result(None)
+
+    def _fail(self, defect: Exception) -> None:
+        """End the offers; it is raised where the loop was run."""
+        self._defect = self._defect or defect
+        self.request_stop()
+
+    def _offer(self) -> None:
+        """Hand out what is due, and see to it that this is called for the next task."""
+        try:
+            self._hand_out()
+        except Exception as error:  # noqa: BLE001 - nobody else would see it: this is a callback
+            self._fail(error)
+
+    def _hand_out(self) -> None:
+        if self._stop:
+            self._end()
+        if self._alarm is None or self._offered is None or self._offered.done():
+            return
+        for _ in range(_TURN):
             now_ns = self._clock.monotonic_ns()
-            if now_ns < intended_ns:
-                now_ns = await self._until(intended_ns)
+            if now_ns < self._intended_ns:
+                self._alarm.set(self._intended_ns)
+                return
             if self._in_flight >= self._max_in_flight:
                 self.totals.blocked += 1
-                await self._until_in_flight(self._max_in_flight - 1)
-                now_ns = self._clock.monotonic_ns()
-            if self._stop:
+                self._has_no_room = True
                 return
-            self._lag.record_value(max(1, now_ns - intended_ns))
+            self._lag.record_value(max(1, now_ns - self._intended_ns))
             self.totals.offered += 1
-            self._hand(number, intended_ns)
-            if number % _TURN == 0:  # one that is behind lets the others have their turn
-                await asyncio.sleep(0)
+            self._hand(self._number, self._intended_ns)
+            if not self._advance():
+                return
+        # One that is behind lets the others have their turn.
+        asyncio.get_running_loop().call_soon(self._offer)
 
     def _hand(self, number: int, intended_ns: int) -> None:
         """Give a task to a sender that is idle, or to another one."""
@@ -158,22 +212,15 @@ class OpenLoop:
             try:
                 await self._send(number, intended_ns)
             except Exception as error:  # noqa: BLE001 - it is raised where the loop was run
-                self._defect = self._defect or error
-                self._stop = True
+                self._fail(error)
             finally:
                 self._in_flight -= 1
-                self._changed.set()
+                self._landed.set()
+                if self._has_no_room:
+                    self._has_no_room = False
+                    loop.call_soon(self._offer)
 
-    async def _until(self, moment_ns: int) -> int:
-        """Sleep until a moment, or a stop; the time then."""
-        while (left_ns := moment_ns - (now_ns := self._clock.monotonic_ns())) > 0:
-            if self._stop:
-                break
-            await self._clock.sleep(min(left_ns / NS_PER_S, 0.5))
-        return now_ns
-
-    async def _until_in_flight(self, count: int) -> None:
-        """Until no more than so many are under way; a stop ends no wait for outcomes."""
-        while self._in_flight > count and not (self._stop and count):
-            self._changed.clear()
-            await self._changed.wait()
+    async def _until_all_landed(self) -> None:
+        while self._in_flight:
+            self._landed.clear()
+            await self._landed.wait()

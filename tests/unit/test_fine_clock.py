@@ -66,7 +66,7 @@ def test_what_is_closed_is_given_back_and_wakes_who_waits(run):
         clock = FineClock()
         waiting = asyncio.ensure_future(clock.sleep(0.015))
         await asyncio.sleep(0.001)
-        descriptor = clock._timer._fd
+        descriptor = clock._sleepers._timer._fd
         os.fstat(descriptor)
         clock.close()
         clock.close()
@@ -85,7 +85,7 @@ async def test_where_there_is_no_timer_it_sleeps_as_the_loop_does(monkeypatch):
     begin_ns = clock.monotonic_ns()
     await clock.sleep(0.002)
     assert clock.monotonic_ns() - begin_ns >= 1_500_000
-    assert clock._timer is None
+    assert clock._sleepers is None
 
 
 async def test_a_system_that_refuses_a_timer_is_named(monkeypatch):

@@ -1,10 +1,13 @@
+import asyncio
 import itertools
 import random
 
 import pytest
+import uvloop
 
 from hookbench.errors import SettingError
 from hookbench.load.arrivals import parse_arrivals
+from hookbench.load.fine_clock import FineClock, open_alarm
 from hookbench.load.generator import GeneratorSettings, LoadGenerator
 from hookbench.load.open_loop import OpenLoop
 from hookbench.migration.phases import Phase
@@ -156,3 +159,114 @@ async def test_a_defect_of_send_is_not_swallowed():
 
     with pytest.raises(RuntimeError, match="defect"):
         await OpenLoop(send, clock=clock).run(constant(10, 5), clock.now_ns)
+
+
+async def test_a_defect_of_the_schedule_is_not_swallowed():
+    clock = VirtualClock()
+    sent = []
+
+    def offsets():
+        yield from constant(10, 3)
+        raise RuntimeError("a hole in the trace")
+
+    async def send(number, _intended_ns):
+        sent.append(number)
+
+    with pytest.raises(RuntimeError, match="a hole in the trace"):
+        await OpenLoop(send, clock=clock).run(offsets(), clock.now_ns)
+    assert sent == [0, 1, 2]
+
+
+async def test_a_stop_while_nothing_is_due_ends_the_run():
+    clock = VirtualClock()
+
+    async def send(_number, _intended_ns):
+        raise AssertionError("nothing was due")
+
+    loop = OpenLoop(send, clock=clock)
+    run = asyncio.ensure_future(loop.run([3600 * SECOND], clock.now_ns))
+    await clock.sleep(2.0)
+    loop.request_stop()
+    await clock.sleep(1.0)
+    assert run.done()
+    assert (await run).offered == 0
+
+
+async def test_one_that_is_behind_lets_others_have_their_turn():
+    clock = VirtualClock()
+    turns, most = [0], 0
+    sent_since = [0]
+
+    async def other():
+        while True:
+            turns[0] += 1
+            sent_since[0] = 0
+            await asyncio.sleep(0)
+
+    async def send(_number, _intended_ns):
+        nonlocal most
+        sent_since[0] += 1
+        most = max(most, sent_since[0])
+
+    beside = asyncio.ensure_future(other())
+    totals = await OpenLoop(send, clock=clock).run([0] * 10_000, clock.now_ns - SECOND)
+    beside.cancel()
+    assert totals.accepted == 0
+    assert totals.offered == 10_000
+    assert most < 200
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_on_the_machines_own_time_no_task_is_early_and_none_is_left(run):
+    """With a timer of the system: in bursts, with pauses, and with less room than tasks."""
+    offsets_ns = sorted(
+        random.Random(3).choice([1, 20, 40]) * 1_000_000 + number * 20_000 for number in range(500)
+    )
+    early, sent = [], []
+
+    async def main():
+        clock = FineClock()
+
+        async def send(number, intended_ns):
+            early.append(min(0, clock.monotonic_ns() - intended_ns))
+            await clock.sleep(0.0005)
+            sent.append(number)
+
+        totals = await OpenLoop(send, clock=clock, max_in_flight=7).run(
+            offsets_ns, clock.monotonic_ns()
+        )
+        clock.close()
+        return totals
+
+    totals = run(main())
+    assert set(early) == {0}
+    assert sorted(sent) == list(range(500))
+    assert totals.offered == 500
+    assert totals.blocked > 0
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_a_timer_that_was_not_set_anew_is_quiet(run):
+    """It is not read when it rings, so that it has to be disarmed, or it would ring for ever."""
+    rung = []
+
+    async def main():
+        clock = FineClock()
+        alarm = open_alarm(clock, lambda: rung.append(clock.monotonic_ns()))
+        over = asyncio.get_running_loop().create_future()
+        served = asyncio.ensure_future(alarm.serve(over))
+        moment_ns = clock.monotonic_ns() + 2_000_000
+        alarm.set(moment_ns - 1_000_000)
+        alarm.set(moment_ns)  # in place of the one before
+        await asyncio.sleep(0.05)
+        assert len(rung) == 1
+        assert rung[0] >= moment_ns
+        alarm.set(moment_ns)  # is over, so at once
+        await asyncio.sleep(0.05)
+        assert len(rung) == 2
+        over.set_result(None)
+        await served
+        alarm.close()
+        clock.close()
+
+    run(main())
