@@ -1,8 +1,9 @@
 """The guide's producer: ``ReceiveSyncService``."""
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Self
+from uuid import UUID
 
 import msgspec
 
@@ -218,9 +219,9 @@ class ReceiveSyncService:
         sequence: int | None = None
         length: int | None = None
         if self._writes_nats:
-            sequence = await self._put(task, key, _ON_NATS, self._to_nats(task, data), errors)
+            sequence = await self._put(key, _ON_NATS, lambda: self._to_nats(task, data), errors)
         if self._writes_redis or (self._falls_back and sequence is None):
-            length = await self._put(task, key, _ON_REDIS, self._to_redis(task, data), errors)
+            length = await self._put(key, _ON_REDIS, lambda: self._to_redis(task, data), errors)
         if sequence is None and length is None:
             raise self._give_up(task, key, errors)
         record(_ACCEPTED, key)
@@ -253,12 +254,13 @@ class ReceiveSyncService:
                 first. The stream knows a repeat by its id.
         """
         errors: list[PublishRefusedError | PublishUnknownError | OversizeError] = []
-        if broker is Broker.NATS:
-            write = self._to_nats(item.task, item.data)
-        else:
-            write = self._to_redis(item.task, item.data, look=doubtful)
-        key = item.task.id.bytes
-        if await self._put(item.task, key, broker, write, errors) is not None:
+
+        def write() -> Awaitable[int]:
+            if broker is Broker.NATS:
+                return self._to_nats(item.task, item.data)
+            return self._to_redis(item.task, item.data, look=doubtful)
+
+        if await self._put(item.task.id.bytes, broker, write, errors) is not None:
             self._tell(broker, "")
             return PutOutcome.OK
         if isinstance(errors[-1], OversizeError):
@@ -296,14 +298,13 @@ class ReceiveSyncService:
 
     async def _put(
         self,
-        task: HookTask,
         key: bytes,
         broker: Broker,
-        write: Awaitable[int],
+        write: Callable[[], Awaitable[int]],
         errors: list[PublishRefusedError | PublishUnknownError | OversizeError],
     ) -> int | None:
         try:
-            number = await write
+            number = await write()
         except (PublishRefusedError, OversizeError) as error:
             self._recorder.record(Event.PUT_FAIL, key, broker=broker)
             errors.append(error)
@@ -320,7 +321,7 @@ class ReceiveSyncService:
         (self._metrics.queued_nats if on_nats else self._metrics.queued_redis).inc()
         if _log.isEnabledFor(logging.INFO):
             name = "NATS" if on_nats else "Redis"
-            _log.info("hook task queued to %s", name, extra={"task_id": str(task.id)})
+            _log.info("hook task queued to %s", name, extra={"task_id": str(UUID(bytes=key))})
         self._recorder.record(_PUT_OK, key, broker=broker, value=number)
         return number
 

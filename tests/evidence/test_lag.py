@@ -12,6 +12,7 @@ from hookbench.brokers.durability import Durability
 from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.load.ceiling import measure_ceiling
+from tests.evidence.pace import STOCK_SLEEPS_PER_S, TIMER_CORES, stock_sleeps_per_s, timer_cores
 from tests.evidence.spread import spread
 
 RATE_PER_S = 5_000
@@ -52,14 +53,16 @@ def waiting():
 
 @pytest.mark.evidence(
     claim="At 5,000 tasks per second beside a running broker the open loop is late by less than a"
-    " millisecond (p99) and spends at most 0.3 core on waiting; before no queue a producer with its"
-    " ledger offers at least 100,000 tasks per second. Medians of five rounds.",
+    " millisecond (p99). It spends at most 0.3 core on waiting, and before no queue a producer with"
+    " its ledger offers at least 100,000 tasks per second; on a machine that is slower than the one"
+    " that these two were set on, as much more or less as a bare timerfd takes more and a stock"
+    " loop sleeps less often in the same run. Medians of five rounds.",
     seed=0,
 )
 @pytest.mark.timeout(900)
 def test_lag(proof, tmp_path):
     lags_ms = {"jetstream": [], "redis_list": []}
-    cores, ceilings = [], []
+    cores, ceilings, timers, sleeps = [], [], [], []
     for number in range(ROUNDS):
         for queue, resolve, start, option, phase in (
             ("jetstream", resolve_nats, start_nats, "nats-url", "nats_only"),
@@ -76,22 +79,30 @@ def test_lag(proof, tmp_path):
         found = waiting()
         cores.append(found[0])
         ceilings.append(found[1])
+        timers.append(timer_cores(RATE_PER_S))
+        sleeps.append(stock_sleeps_per_s())
     lag_ms = {queue: statistics.median(values) for queue, values in lags_ms.items()}
     waiting_cores, ceiling = statistics.median(cores), statistics.median(ceilings)
+    most_cores = MOST_WAITING_CORES * max(1.0, statistics.median(timers) / TIMER_CORES)
+    least = LEAST_CEILING_PER_S * min(1.0, statistics.median(sleeps) / STOCK_SLEEPS_PER_S)
     proof.record(
         rate_per_s=RATE_PER_S,
         rounds=ROUNDS,
         **{f"{queue}_lag_p99_ms": spread(values) for queue, values in lags_ms.items()},
         waiting_cores=spread(cores),
         ceiling_per_s=spread(ceilings, 0),
+        timer_cores=spread(timers),
+        stock_sleeps_per_s=spread(sleeps, 0),
+        most_waiting_cores=round(most_cores, 3),
+        least_ceiling_per_s=round(least),
     )
     wrong = [
         f"{queue}: a p99 lag of {value:.2f} ms"
         for queue, value in lag_ms.items()
         if value >= MOST_LAG_MS
     ]
-    if waiting_cores > MOST_WAITING_CORES:
-        wrong.append(f"{waiting_cores:.2f} cores for waiting")
-    if ceiling < LEAST_CEILING_PER_S:
-        wrong.append(f"a ceiling of {ceiling:,.0f}/s")
+    if waiting_cores > most_cores:
+        wrong.append(f"{waiting_cores:.2f} cores for waiting, at most {most_cores:.2f}")
+    if ceiling < least:
+        wrong.append(f"a ceiling of {ceiling:,.0f}/s, at least {least:,.0f}")
     proof.conclude(wrong)

@@ -176,3 +176,14 @@ def test_phases_map_to_write_routes(redis, nats, phase, route):
 def test_a_phase_without_its_broker_is_an_error(phase):
     with pytest.raises(SettingError, match=phase.label):
         ReceiveSyncService.for_phase(phase, pool=None, nats_publish=None, names=Names())
+
+
+async def test_a_publish_that_fails_before_it_can_be_awaited_is_an_outcome_as_well(make_task):
+    def publish(_subject, _payload):
+        raise PublishRefusedError("no stream")
+
+    recorder = MemoryRecorder()
+    service = ReceiveSyncService.nats_only(publish, recorder=recorder)
+    with pytest.raises(SendError, match="no stream"):
+        await service.send(make_task())
+    assert recorder.kinds() == [Event.PUT_INVOKED, Event.PUT_FAIL, Event.REFUSED]
