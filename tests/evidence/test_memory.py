@@ -1,6 +1,6 @@
 """Memory over a million tasks through each queue at a steady rate; ten of them in make endurance.
 
-``HOOKBENCH_MEMORY_TASKS`` sets how many.
+``HOOKBENCH_MEMORY_TASKS`` sets how many, ``HOOKBENCH_MEMORY_RATE`` how many per second.
 """
 
 import os
@@ -13,7 +13,7 @@ from tests.evidence.memory import steady_run
 
 TASKS = int(os.environ.get("HOOKBENCH_MEMORY_TASKS", "1_000_000"))
 LEAST_TASKS = 1_000_000
-RATE_PER_S = 4_000
+RATE_PER_S = int(os.environ.get("HOOKBENCH_MEMORY_RATE", "4_000"))
 MOST_GROWTH_BYTES = 2e6
 """Of a process for each million tasks: two bytes each, a hundredth of what one is."""
 QUEUES = {
