@@ -54,7 +54,10 @@ def _paced(row, proof, bound):
     """A row of an absolute figure, judged by what it comes to at this machine's pace."""
     if row.verdict == "unknown":
         return row
-    text, holds = bound(_figures(proof))
+    figures = _figures(proof)
+    if "timer_cores" not in figures:
+        return row._replace(found=f"{row.found}, the pace unknown", verdict="missed")
+    text, holds = bound(figures)
     return row._replace(
         wanted=f"{row.wanted}; here {text}", verdict="reached" if holds else "missed"
     )
