@@ -3,10 +3,12 @@
 import inspect
 import json
 import logging
+import re
 import subprocess
 import sys
 import typing
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -218,3 +220,15 @@ def test_no_error_shows_a_secret(arguments, tmp_path):
     code, out, err = command(*arguments, cwd=tmp_path)
     assert code in (2, 3), err
     assert "xyzzy" not in out + err
+
+
+def test_variables_that_the_tests_read_are_no_misspelt_settings():
+    """They stand in the environment of every process that a test starts."""
+    tests = Path(__file__).resolve().parents[1]
+    read = {
+        name
+        for path in tests.rglob("*.py")
+        for name in re.findall(r"environ(?:\.get)?[(\[]\"(HOOKBENCH_\w+)\"", path.read_text())
+    }
+    assert len(read) > 4
+    find_settings(env=dict.fromkeys(read, "1"))
