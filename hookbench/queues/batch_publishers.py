@@ -87,7 +87,7 @@ class _BatchPublisher(ABC):
         )
 
     async def _send_on(self, put: _Put, reply: str, headers: dict[str, str] | None) -> None:
-        if not self._client.send_now(put.subject, put.payload, reply, headers):
+        if not self._client.send_now(put.subject, put.payload, reply.encode(), headers):
             await self._client.publish(put.subject, put.payload, reply, headers)
 
 

@@ -122,7 +122,7 @@ class ConfirmedAcks:
         self._waiting[token] = _Waiting(subject, due_ns, future)
         try:
             reply = f"{self._inbox}.{token}"
-            if self._fast is None or not self._fast.send_now(subject, b"", reply):
+            if self._fast is None or not self._fast.send_now(subject, b"", reply.encode()):
                 await self._client.publish(subject, b"", reply=reply)
         except (nats.errors.Error, OSError) as error:
             self._forget(token)

@@ -16,8 +16,11 @@ class NatsDelivery(Protocol):
     """A message as it arrived; its answers go to the consumer that delivered it."""
 
     data: bytes
-    reply: str
-    """Where its acknowledgement goes."""
+
+    @property
+    def reply(self) -> str:
+        """Where its acknowledgement goes."""
+        ...
 
     @property
     def headers(self) -> dict[str, str] | None:

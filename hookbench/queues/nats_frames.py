@@ -36,7 +36,14 @@ _SPACE = ord(" ")
 
 
 class Message(Msg):
-    """A message of nats-py's; headers are parsed when somebody asks for them."""
+    """A message of nats-py's, of which nothing is read that nobody asks for.
+
+    Attributes:
+        raw_subject: the subject, as it came.
+        raw_headers: likewise the headers; empty if there are none.
+    """
+
+    _read_headers: dict[str, str] | None = None
 
     def __init__(
         self,
@@ -49,23 +56,32 @@ class Message(Msg):
     ) -> None:
         self._client = client
         self._sid = sid
-        self.subject = subject.decode()
-        self.reply = reply.decode()
+        self.raw_subject = subject
+        self._raw_reply = reply
         self.data = data
-        self._raw_headers = raw_headers
-        self._headers: dict[str, str] | None = None
+        self.raw_headers = raw_headers
+
+    @property
+    def subject(self) -> str:  # type: ignore[override]  # a field there
+        """The subject."""
+        return self.raw_subject.decode(errors="replace")
+
+    @property
+    def reply(self) -> str:  # type: ignore[override]  # a field there
+        """Where an answer goes; empty for nowhere."""
+        return self._raw_reply.decode(errors="replace")
 
     @property
     def headers(self) -> dict[str, str] | None:  # type: ignore[override]  # a field there
         """By name; those of a server's status have ``Status`` and ``Description``."""
-        if self._headers is None and self._raw_headers:
-            self._headers = headers_of(self._raw_headers)
-        return self._headers
+        if self._read_headers is None and self.raw_headers:
+            self._read_headers = headers_of(self.raw_headers)
+        return self._read_headers
 
     @property
     def is_status(self) -> bool:
         """Whether the server says something of its own, and has no message."""
-        raw = self._raw_headers
+        raw = self.raw_headers
         return len(raw) > _VERSION_BYTES and raw[_VERSION_BYTES] == _SPACE
 
 
@@ -153,7 +169,11 @@ class FrameParser(Parser):
         while start < size:
             line_end = data.find(_END, start)
             words = data[start:line_end].split() if line_end > 0 else []
-            if len(words) < _LEAST_WORDS or words[0] not in (_PLAIN, _WITH_HEADERS):
+            if len(words) < _LEAST_WORDS:
+                is_ours = False
+                break
+            extra = words[0] == _WITH_HEADERS
+            if not extra and words[0] != _PLAIN:
                 is_ours = False
                 break
             sid = int(words[2])
@@ -163,7 +183,6 @@ class FrameParser(Parser):
                 break
             body, total = line_end + 2, int(words[-1])
             end = body + total
-            extra = words[0] == _WITH_HEADERS
             split = body + int(words[-2]) if extra else body
             if total > MAX_MESSAGE_BYTES or not body <= split <= end:
                 raise ProtocolError(f"nats: a message of {total} bytes, headers of {split - body}")

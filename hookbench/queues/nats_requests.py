@@ -11,6 +11,7 @@ import math
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import nats.errors
 
 from hookbench.queues.nats_frames import Message, headers_of
@@ -22,22 +23,20 @@ __all__ = ["Requests"]
 
 _NO_RESPONDERS = "503"
 _AGAIN_S = 1.0
+_API = "$JS.API."
 _QUESTIONS = tuple(
-    f"$JS.API.{name}"
+    f"{_API}{name}"
     for name in ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "DIRECT.GET.", "CONSUMER.INFO.")
 )
 _Answer = asyncio.Future[Any]
 
 
-class _Asked:
-    __slots__ = ("again_s", "answer", "payload", "subject", "until_s")
-
-    def __init__(self, answer: _Answer, until_s: float, subject: str, payload: bytes) -> None:
-        self.answer = answer
-        self.until_s = until_s
-        self.again_s = until_s
-        self.subject = subject
-        self.payload = payload
+class _Asked(msgspec.Struct):
+    answer: _Answer
+    until_s: float
+    again_s: float
+    subject: str
+    payload: bytes
 
 
 class Requests:
@@ -45,10 +44,11 @@ class Requests:
 
     def __init__(self, client: "ReconnectingClient") -> None:
         self._client = client
-        self._inbox = ""
+        self._inbox = b""
+        """What the reply subjects begin with."""
         self._opening: asyncio.Future[Any] | None = None
-        self._waiting: dict[str, _Asked] = {}
-        """By the last token of the reply subject; times are those of the loop."""
+        self._waiting: dict[bytes, _Asked] = {}
+        """By reply subject; times are those of the loop."""
         self._numbers = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s = math.inf
@@ -72,13 +72,12 @@ class Requests:
         """
         if not self._inbox:
             await self._open()
-        token, asked = self._expect(subject, payload, timeout_s, headers)
-        reply = f"{self._inbox}.{token}"
+        reply, asked = self._expect(subject, payload, timeout_s, headers)
         if not self._client.send_now(subject, payload, reply, headers):
             try:
-                await self._client.publish(subject, payload, reply, _by_name(headers))
+                await self._client.publish(subject, payload, reply.decode(), _by_name(headers))
             except BaseException:
-                del self._waiting[token]
+                del self._waiting[reply]
                 raise
         return await asked.answer
 
@@ -91,10 +90,10 @@ class Requests:
     ) -> Awaitable[Any]:
         """As ``ask``, without a coroutine where that is not needed."""
         if self._inbox:
-            token, asked = self._expect(subject, payload, timeout_s, headers)
-            if self._client.send_now(subject, payload, f"{self._inbox}.{token}", headers):
+            reply, asked = self._expect(subject, payload, timeout_s, headers)
+            if self._client.send_now(subject, payload, reply, headers):
                 return asked.answer
-            del self._waiting[token]
+            del self._waiting[reply]
         return self.ask(subject, payload, timeout_s, headers)
 
     def _expect(
@@ -103,21 +102,23 @@ class Requests:
         payload: bytes,
         timeout_s: float,
         headers: dict[str, str] | bytes | None,
-    ) -> tuple[str, _Asked]:
+    ) -> tuple[bytes, _Asked]:
         """Wait for an answer; it is forgotten when it comes, or else when its time is over."""
         loop = self._loop
         if loop is None:  # asking for it costs a system call each time
             loop = self._loop = asyncio.get_running_loop()
-        token = str(self._numbers)
         self._numbers += 1
+        reply = b"%b%d" % (self._inbox, self._numbers)
         now_s = loop.time()
-        asked = _Asked(loop.create_future(), now_s + timeout_s, subject, payload)
-        if headers is None and subject.startswith(_QUESTIONS):
-            asked.again_s = min(asked.until_s, now_s + _AGAIN_S)
-        self._waiting[token] = asked
-        if asked.again_s < self._timer_s:
-            self._watch(loop, asked.again_s)
-        return token, asked
+        until_s = again_s = now_s + timeout_s
+        if headers is None and subject.startswith(_API) and subject.startswith(_QUESTIONS):
+            again_s = min(until_s, now_s + _AGAIN_S)
+        asked = self._waiting[reply] = _Asked(
+            loop.create_future(), until_s, again_s, subject, payload
+        )
+        if again_s < self._timer_s:
+            self._watch(loop, again_s)
+        return reply, asked
 
     async def _open(self) -> None:
         """Listen for answers, once for all callers."""
@@ -131,7 +132,7 @@ class Requests:
 
     async def _listen(self, inbox: str) -> None:
         await self._client.subscribe_at_once(f"{inbox}.*", self._on_answer)
-        self._inbox = inbox
+        self._inbox = f"{inbox}.".encode()
 
     def _watch(self, loop: asyncio.AbstractEventLoop, at_s: float) -> None:
         """Look then for what is late: one timer, for one of each request cost a tenth of it."""
@@ -144,24 +145,28 @@ class Requests:
         loop = asyncio.get_running_loop()
         now_s = loop.time()
         next_s = math.inf
-        for token, asked in list(self._waiting.items()):
+        for reply, asked in list(self._waiting.items()):
             if asked.until_s <= now_s or asked.answer.done():  # done: nobody waits for it any more
-                del self._waiting[token]
+                del self._waiting[reply]
                 if not asked.answer.done():
                     asked.answer.set_exception(nats.errors.TimeoutError())
                 continue
             if asked.again_s <= now_s:
-                self._client.send_now(asked.subject, asked.payload, f"{self._inbox}.{token}")
+                self._client.send_now(asked.subject, asked.payload, reply)
                 asked.again_s = min(asked.until_s, now_s + _AGAIN_S)
             next_s = min(next_s, asked.again_s)
         if next_s < math.inf:
             self._watch(loop, next_s)
 
     def _on_answer(self, msg: Message) -> None:
-        asked = self._waiting.pop(msg.subject.rpartition(".")[2], None)
+        asked = self._waiting.pop(msg.raw_subject, None)
         if asked is None or asked.answer.done():
             return  # too late, or once more: whoever asked was told
-        if msg.is_status and (msg.headers or {}).get("Status") == _NO_RESPONDERS:
+        if (
+            msg.raw_headers
+            and msg.is_status
+            and (msg.headers or {}).get("Status") == _NO_RESPONDERS
+        ):
             asked.answer.set_exception(nats.errors.NoRespondersError())
         else:
             asked.answer.set_result(msg)

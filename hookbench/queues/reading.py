@@ -209,7 +209,7 @@ class ReadingClient(_Reads, ReconnectingClient):
         self,
         subject: str,
         payload: bytes = b"",
-        reply: str = "",
+        reply: bytes = b"",
         headers: dict[str, str] | bytes | None = None,
     ) -> bool:
         """As ``ReconnectingClient``."""

@@ -142,7 +142,7 @@ class ReconnectingClient(Client):
         self,
         subject: str,
         payload: bytes = b"",
-        reply: str = "",
+        reply: bytes = b"",
         headers: dict[str, str] | bytes | None = None,
     ) -> bool:
         """Send a message as ``publish`` does, without its looks at subjects that are known good.
@@ -165,15 +165,17 @@ class ReconnectingClient(Client):
             or self._flusher_task.done()
         ):
             return False
-        subjects = f"{subject} {reply}" if reply else subject
         if headers:
             head = headers if isinstance(headers, bytes) else _encoded(headers)
             if head is None:
                 return False
-            line = f"HPUB {subjects} {len(head)} {len(head) + size}\r\n"
-            command = b"%b%b%b\r\n" % (line.encode(), head, payload)
+            sizes = (len(head), len(head) + size)
+            words = (subject.encode(), reply, *sizes, head, payload)
+            command = b"HPUB %b %b %d %d\r\n%b%b\r\n" % words
+        elif reply:
+            command = b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply, size, payload)
         else:
-            command = b"PUB %b %d\r\n%b\r\n" % (subjects.encode(), size, payload)
+            command = b"PUB %b %d\r\n%b\r\n" % (subject.encode(), size, payload)
         pending = self._pending_data_size + len(command)
         if pending > self._max_pending_size:
             return False
