@@ -90,17 +90,22 @@ def needs(queue):
 
 
 async def eventually(condition, *, timeout_s=10.0, what="the condition"):
-    """Wait for a condition with a deadline; ``condition`` may be async."""
+    """Wait for a condition with a deadline; ``condition`` may be async.
+
+    What takes longer to look at is looked at less often, or the looking itself keeps a core busy.
+    """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
     while True:
+        begun = loop.time()
         value = condition()
         if asyncio.iscoroutine(value):
             value = await value
         if value:
             return value
-        assert loop.time() < deadline, f"{what} did not come true within {timeout_s} s"
-        await asyncio.sleep(0.01)
+        now = loop.time()
+        assert now < deadline, f"{what} did not come true within {timeout_s} s"
+        await asyncio.sleep(min(max(0.01, 4 * (now - begun)), 0.1))
 
 
 _LONGEST = "test_procedures.py"
