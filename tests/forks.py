@@ -52,12 +52,29 @@ class Forks:
             TimeoutError: it took longer, and was killed.
         """
         self._count += 1
-        output = self._folder / f"{self._count}.log"
-        order = {"module": module, "arguments": list(arguments), "output": str(output)}
-        code = await asyncio.to_thread(self._run, order, timeout_s)
-        return code, output.read_text()
+        said = self._folder / f"{self._count}.log"
+        code = await asyncio.to_thread(self._run, module, arguments, said, said, timeout_s)
+        return code, said.read_text()
 
-    def _run(self, order, timeout_s):
+    def call(self, module, arguments, *, timeout_s=90.0):
+        """Like ``subprocess.run`` of ``python -m MODULE``, with both outputs as text.
+
+        Raises:
+            TimeoutError: it took longer, and was killed.
+        """
+        self._count += 1
+        output, errors = (self._folder / f"{self._count}.{kind}" for kind in ("out", "err"))
+        code = self._run(module, arguments, output, errors, timeout_s)
+        command = [module, *arguments]
+        return subprocess.CompletedProcess(command, code, output.read_text(), errors.read_text())
+
+    def _run(self, module, arguments, output, errors, timeout_s):
+        order = {
+            "module": module,
+            "arguments": list(map(str, arguments)),
+            "output": str(output),
+            "errors": str(errors),
+        }
         self._parent.stdin.write(json.dumps(order).encode() + b"\n")
         self._parent.stdin.flush()
         pid = self._told(_START_S)
@@ -96,7 +113,7 @@ def serve():
         order = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _take_over(order["output"])
+            _take_over(order["output"], order["errors"])
             return order
         os.write(1, b"%d\n" % pid)
         _, status = os.waitpid(pid, 0)
@@ -115,13 +132,13 @@ def _next_line():
     return line
 
 
-def _take_over(output):
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    for source, target in ((nothing, 0), (file, 1), (file, 2)):
-        os.dup2(source, target)
-    os.close(nothing)
-    os.close(file)
+def _take_over(output, errors):
+    appended = os.O_WRONLY | os.O_CREAT | os.O_APPEND  # for both may be the same
+    places = ((os.devnull, os.O_RDONLY), (output, appended), (errors, appended))
+    for target, (path, flags) in enumerate(places):
+        opened = os.open(path, flags, 0o600)
+        os.dup2(opened, target)
+        os.close(opened)
 
 
 if __name__ == "__main__":
@@ -130,5 +147,6 @@ if __name__ == "__main__":
     taken = serve()
     if taken is not None:
         sys.argv = [taken["module"], *taken["arguments"]]
-        sys.modules.pop(taken["module"], None)  # as it is where a process has just been started
+        if not hasattr(sys.modules.get(taken["module"]), "__path__"):
+            sys.modules.pop(taken["module"], None)  # as it is in a process that has just started
         runpy.run_module(taken["module"], run_name="__main__", alter_sys=True)

@@ -108,7 +108,13 @@ def fleet(redis_broker, nats_broker, names, tmp_path):
 @pytest.fixture(scope="session")
 def forks(tmp_path_factory):
     """For the processes of procedures, of which some tests start one for each step."""
-    needed = ("tests.integration.migrating_child", "hookbench.cli.main", "hookbench.live.migrate")
+    needed = (
+        "tests.integration.migrating_child",
+        "hookbench.cli.main",
+        "hookbench.live.migrate",
+        "hookbench.rehearsal.stage",
+        "hookbench.worker.requeue",
+    )
     opened = Forks(needed, tmp_path_factory.mktemp("forks"))
     yield opened
     opened.close()

@@ -35,6 +35,12 @@ async def test_its_exit_code_and_output_are_told(forks):
     assert (code, said) == (-signal.SIGKILL, "")
 
 
+def test_both_outputs_are_told_apart(forks):
+    code = "import os; os.write(1, b'one'); os.write(2, b'other'); os._exit(3)"
+    done = forks.call("timeit", ["-n1", "-r1", code])
+    assert (done.returncode, done.stdout, done.stderr) == (3, "one", "other")
+
+
 async def test_nothing_of_one_is_in_the_next(forks):
     look = "import os, sys; print(os.getpid(), hasattr(sys, 'mark'), 'json.decoder' in sys.modules)"
     _, first = await python(forks, f"{look}; sys.mark = 1")
