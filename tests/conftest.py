@@ -1,6 +1,7 @@
 """Shared fixtures: one embedded Redis and one embedded NATS for the whole session."""
 
 import asyncio
+import gc
 import itertools
 import os
 import random
@@ -25,6 +26,17 @@ def pytest_configure():
     """
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Six thousand tests are no garbage: the collector looks at none of them, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_report_header():
@@ -109,7 +121,7 @@ async def eventually(condition, *, timeout_s=10.0, what="the condition"):
 
 
 _LONGEST = "test_procedures.py"
-_LONG_FIRST = ("notebooks", "integration", "mutations", "witness", "contract")
+_LONG_FIRST = ("notebooks", "integration", "sim", "mutations", "witness", "contract")
 """Folders whose files take longest; several processes take file after file, in this order."""
 
 
