@@ -39,7 +39,8 @@ class Untouched:
     """What both brokers hold, and all that is sent to them meanwhile."""
 
     def __init__(self, redis_url, nats_url, names):
-        self.redis = redis_asyncio.Redis.from_url(redis_url)
+        # Who monitors waits for the next command, however long the gate takes to start.
+        self.redis = redis_asyncio.Redis.from_url(redis_url, socket_timeout=None)
         self.nats_url = nats_url
         self.names = names
         self.commands = []
