@@ -26,12 +26,12 @@ rehearse: $(STAMP) ## rehearse the migration on embedded brokers, both designs
 	@status=0; $(BIN)/hookbench rehearse --design both --report $(ARGS) || status=$$?; \
 	if [ $$status -eq 1 ]; then exit 0; fi; exit $$status
 
-# Four at a time: most of them wait for brokers, and a machine with two cores gets twice as far. In
+# Five at a time: most of them wait for brokers, and a machine with two cores gets twice as far. In
 # the order of tests/conftest.py, so that no long file is left when all others are through.
 # What fails is run once more and shown (RERUN), for real processes share a machine with others; not
 # more than five tests, and a plain `pytest` runs each once.
 test: $(STAMP) lint ## lint and the whole test suite
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 1 --max-suite-reruns 5 \
+	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder --reruns 1 --max-suite-reruns 5 \
 	  --rerun-show-tracebacks $(ARGS)
 
 # What is refuted or unknown fails. The files belong in a commit when the tree was clean.

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import sys
 from pathlib import Path
 
 import msgspec
@@ -32,8 +31,10 @@ CONSUMER = ConsumerSettings(ack_wait_s=2.0, max_deliver=-1)
 class Scene:
     """The processes and brokers of one move; everything is left to the reference code."""
 
-    def __init__(self, redis_url, nats_url, names, folder):
+    def __init__(self, redis_url, nats_url, names, folder, *, forks=None):
         self.redis_url, self.nats_url, self.names, self.folder = redis_url, nats_url, names, folder
+        self.forks = forks
+        """Where the processes of procedures come from, for scenes that have any."""
         self.clock = SystemClock()
         self.client = connect_redis(redis_url)
         self.store = SetOfDone(self.client, names)
@@ -157,17 +158,7 @@ class Scene:
             "records": self.records,
             "bug": self.bug,
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.integration.migrating_child",
-            json.dumps(order),
-            cwd=ROOT,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await asyncio.wait_for(process.communicate(), 90)
-        return process.returncode, output.decode()
+        return await self.forks.run("tests.integration.migrating_child", [json.dumps(order)])
 
     def accepted(self):
         return self._ids(Event.ACCEPTED)

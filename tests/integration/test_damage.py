@@ -89,12 +89,12 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("name", DAMAGES)
-def test_the_rest_of_a_damaged_run_is_checked_and_its_verdict_is_unknown(stored, name):
+def test_the_rest_of_a_damaged_run_is_checked_and_its_verdict_is_unknown(stored, name, forks):
     out, run = stored
     role, damage, message = DAMAGES[name]
     path = segment(run, role)
     damage(path)
-    checked = hookbench("check", f"--out={out}", "--json")
+    checked = forks.call("hookbench", ["check", f"--out={out}", "--json"])
     assert checked.returncode == 3, checked.stderr
     assert checked.stderr == ""
     manifest = json.loads(checked.stdout)

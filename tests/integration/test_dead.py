@@ -2,8 +2,6 @@
 
 import json
 import subprocess
-import sys
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -27,14 +25,14 @@ from hookbench.worker.requeue import Requeuer
 from tests.conftest import eventually
 from tests.integration.conftest import COMMAND
 
-ROOT = Path(__file__).parents[2]
-DYING = [sys.executable, "-m", "tests.integration.dying"]
+DYING = "tests.integration.dying"
 
 
 class Letters:
     """Buries letters on the session's brokers, and runs ``hookbench dead`` on them."""
 
-    def __init__(self, redis_broker, nats_broker, names, redis_client, transport):
+    def __init__(self, redis_broker, nats_broker, names, redis_client, transport, forks):
+        self.forks = forks
         self.redis_broker = redis_broker
         self.nats_broker = nats_broker
         self.names = names
@@ -61,17 +59,21 @@ class Letters:
             f"--stream={self.names.stream}",
         ]
 
-    def run(self, verb, *more, command=(*COMMAND,), code=0):
-        done = subprocess.run(
-            [*command, "dead", verb, *more, *self.arguments()],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-            cwd=ROOT,
-        )
+    def run(self, verb, *more, dying=(), code=0):
+        arguments = ["dead", verb, *more, *self.arguments()]
+        if dying:
+            done = self.forks.call(DYING, [*dying, *arguments])
+        else:
+            done = self.forks.call("hookbench", arguments)
         assert done.returncode == code, done.stdout + done.stderr
         return done
+
+    def table(self, *more):
+        """Of the command as it is called by hand."""
+        command = [*COMMAND, "dead", "list", *more, *self.arguments()]
+        return subprocess.run(
+            command, stdout=subprocess.PIPE, check=True, timeout=60
+        ).stdout.decode()
 
     def json(self, verb, *more, code=0):
         return json.loads(self.run(verb, *more, "--json", code=code).stdout)
@@ -93,10 +95,10 @@ class Letters:
 
 
 @pytest.fixture
-async def letters(redis_broker, nats_broker, names, redis_client, transport):
+async def letters(redis_broker, nats_broker, names, redis_client, transport, forks):
     await ensure_stream(transport, StreamSettings(storage="memory"))
     await ensure_dead_stream(transport)
-    return Letters(redis_broker, nats_broker, names, redis_client, transport)
+    return Letters(redis_broker, nats_broker, names, redis_client, transport, forks)
 
 
 async def test_letters_of_both_brokers_are_listed_and_filtered(letters, make_task):
@@ -121,7 +123,7 @@ async def test_letters_of_both_brokers_are_listed_and_filtered(letters, make_tas
     assert found("--broker=nats") == [str(third.id)]
     assert found("--reason=NO SUCH") == [str(first.id), str(third.id)]
     assert found("--reason=no such", "--broker=redis") == [str(first.id)]
-    table = letters.run("list", "--limit=1").stdout
+    table = letters.table("--limit=1")
     assert "no such Repository" in table
     assert "the first 1; more with --limit" in table
 
@@ -282,7 +284,7 @@ async def test_a_kill_around_the_removal_loses_no_letter(letters, make_task, bro
     await letters.bury(Broker[broker.upper()], encode_task(task))
     place = f"hookbench.worker.letters:{kind}LetterBox.remove"
     arguments = ("--all", "--broker=redis", "--storage=memory")
-    letters.run("requeue", *arguments, command=[*DYING, place, when, "1"], code=-9)
+    letters.run("requeue", *arguments, dying=[place, when, "1"], code=-9)
     assert [item.id for item in await letters.pending()] == [task.id]
     assert len(letters.ids()) == (1 if when == "before" else 0)
     again = letters.requeue("--all", "--broker=redis")
@@ -295,9 +297,7 @@ async def test_a_kill_around_the_removal_loses_no_letter(letters, make_task, bro
 async def test_a_kill_before_the_put_leaves_the_letter(letters, make_task):
     await letters.bury(Broker.REDIS, encode_task(make_task()))
     place = "hookbench.migration.producer:ReceiveSyncService.send"
-    letters.run(
-        "requeue", "--all", "--broker=redis", command=[*DYING, place, "before", "1"], code=-9
-    )
+    letters.run("requeue", "--all", "--broker=redis", dying=[place, "before", "1"], code=-9)
     assert await letters.pending() == []
     assert len(letters.ids()) == 1
 

@@ -30,8 +30,8 @@ class Gate:
         line = json.dumps({**SAID, "role": role, "task_type": "sync", **changes})
         (self.folder / f"{name}.jsonl").write_text(line + '\n{"event": "pro')
 
-    def ask(self, *more, code, source="dual_write", target="dual_read"):
-        done = subprocess.run(
+    def call(self, *more, source="dual_write", target="dual_read"):
+        return subprocess.run(
             [
                 *COMMAND, "gate", source, target,
                 f"--redis-url={self.redis_url}", f"--nats-url={self.nats_url}",
@@ -43,6 +43,9 @@ class Gate:
             check=False,
             timeout=60,
         )  # fmt: skip
+
+    def ask(self, *more, code, **way):
+        done = self.call(*more, **way)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 

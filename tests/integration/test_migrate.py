@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import json
-import sys
 from collections import Counter
 
 import pytest
 
+from hookbench.cancellation import cancel
 from hookbench.live.boards import Boards
 from hookbench.live.follow import Follower
 from hookbench.live.places import encode_step, parse_place
@@ -31,7 +31,7 @@ WRONG = 2
 UNKNOWN = 3
 JOIN = Step.JOIN_WORKERS
 DO = "hookbench.migration.reconcile:Procedure._do"
-DYING = [sys.executable, "-m", "tests.integration.dying", DO, "before"]
+DYING = [DO, "before"]
 
 
 def halves(count):
@@ -41,8 +41,8 @@ def halves(count):
 
 
 @pytest.fixture
-async def scene(redis_broker, nats_broker, names, tmp_path):
-    opened = Scene(redis_broker.url, nats_broker.url, names, tmp_path)
+async def scene(redis_broker, nats_broker, names, tmp_path, forks):
+    opened = Scene(redis_broker.url, nats_broker.url, names, tmp_path, forks=forks)
     opened.records = True
     opened.places = ()
     yield opened
@@ -53,11 +53,25 @@ def progress_of(scene):
     return scene.folder / "progress.json"
 
 
-async def move(scene, source, target, *more, command=COMMAND, execute=("--execute",)):
-    """Exit code and what was printed."""
-    folder, names = scene.folder, scene.names
+async def move(scene, source, target, *more, dying=(), execute=("--execute",)):
+    """Exit code and what was printed; by the command itself, or by one that dies at a place."""
+    arguments = arguments_of(scene, source, target, *more, *execute)
+    if dying:
+        return await scene.forks.run("tests.integration.dying", [*dying, *arguments])
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *COMMAND,
+        *arguments,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 90)
+    return process.returncode, output.decode()
+
+
+def arguments_of(scene, source, target, *more):
+    folder, names = scene.folder, scene.names
+    return [
         "migrate",
         source.label,
         target.label,
@@ -71,13 +85,7 @@ async def move(scene, source, target, *more, command=COMMAND, execute=("--execut
         "--storage=memory",
         "--settle=1",
         *more,
-        *execute,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 90)
-    return process.returncode, output.decode()
+    ]
 
 
 def file_places(folder):
@@ -114,7 +122,7 @@ async def test_killed_at_each_step_and_called_again_it_goes_on(scene, way, steps
     await under_load(scene, source)
     done = 0
     for step in steps:
-        code, said = await move(scene, source, target, command=[*DYING, str(step - done)])
+        code, said = await move(scene, source, target, dying=[*DYING, str(step - done)])
         assert code == KILLED, said
         done = step - 1
         found = read_progress(progress_of(scene))
@@ -193,8 +201,8 @@ async def test_who_is_called_wrongly_is_told_and_nothing_is_changed(scene):
 class KeyedScene(Scene):
     """Two workers and a producer that follow keys of a broker."""
 
-    def __init__(self, kind, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, kind, *arguments, **options):
+        super().__init__(*arguments, **options)
         self.records = True
         names = ("producers", "worker-1", "worker-2")
         self.keys = [parse_place(f"{kind}:{name}") for name in names]
@@ -264,18 +272,16 @@ class KeyedScene(Scene):
         await asyncio.gather(*self.tasks)
 
     async def close(self):
-        for task in self.beside:
-            task.cancel()
-        await asyncio.gather(*self.beside, return_exceptions=True)
+        await cancel(*self.beside)  # which one of them may not have heard the first time
         for follower in self.followers:
             await follower.close()
         await super().close()
 
 
 @pytest.fixture
-async def keyed(request, redis_broker, nats_broker, names, tmp_path):
+async def keyed(request, redis_broker, nats_broker, names, tmp_path, forks):
     kind, phase = request.param
-    opened = KeyedScene(kind, redis_broker.url, nats_broker.url, names, tmp_path)
+    opened = KeyedScene(kind, redis_broker.url, nats_broker.url, names, tmp_path, forks=forks)
     await opened.begin(phase)
     await eventually(lambda: len(opened.done()) > 5, timeout_s=20)
     yield opened
@@ -297,7 +303,7 @@ WRITES = {
 
 
 def dying_at(kind, when, number):
-    return [sys.executable, "-m", "tests.integration.dying", WRITES[kind], when, str(number)]
+    return [WRITES[kind], when, str(number)]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +318,7 @@ async def test_one_process_after_the_other_whenever_it_is_killed(keyed, target):
     kind = keyed.keys[0].kind
     source = Phase.REDIS_ONLY if kind == "redis" else Phase.DUAL_READ
     for when in ("before", "after", "before"):
-        code, said = await move(keyed, source, target, command=dying_at(kind, when, 1))
+        code, said = await move(keyed, source, target, dying=dying_at(kind, when, 1))
         assert code == KILLED, said
     code, said = await move(keyed, source, target)
     assert code == 0, said
@@ -324,13 +330,13 @@ async def test_one_process_after_the_other_whenever_it_is_killed(keyed, target):
 @pytest.mark.parametrize("keyed", [("redis", Phase.REDIS_ONLY)], indirect=True)
 async def test_half_way_it_is_turned_round(keyed):
     way = (Phase.REDIS_ONLY, Phase.DUAL_WRITE)
-    code, said = await move(keyed, *way, command=dying_at("redis", "after", 2))
+    code, said = await move(keyed, *way, dying=dying_at("redis", "after", 2))
     assert code == KILLED, said
     code, said = await move(keyed, *way, "--back", execute=())
     assert code in (0, 1, UNKNOWN), said
     assert "dual_write to redis_only: a plan" in said
     assert read_progress(progress_of(keyed)).target == "dual_write"
-    code, said = await move(keyed, *way, "--back", command=dying_at("redis", "before", 2))
+    code, said = await move(keyed, *way, "--back", dying=dying_at("redis", "before", 2))
     assert code == KILLED, said
     code, said = await move(keyed, *way)
     assert code == WRONG, said

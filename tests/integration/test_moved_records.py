@@ -43,8 +43,8 @@ LATER = {
 
 
 @pytest.fixture
-async def scene(redis_broker, nats_broker, names, tmp_path):
-    opened = Scene(redis_broker.url, nats_broker.url, names, tmp_path)
+async def scene(redis_broker, nats_broker, names, tmp_path, forks):
+    opened = Scene(redis_broker.url, nats_broker.url, names, tmp_path, forks=forks)
     opened.records = True
     yield opened
     await opened.close()

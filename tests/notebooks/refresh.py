@@ -15,11 +15,21 @@ DRAWN_WITH = f"matplotlib {mpl.__version__}"
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 
 
-def execute(name):
-    """The notebook with outputs, with nothing in it that depends on when or where it was made."""
-    (notebook,) = execute_notebooks(
-        [(FOLDER / f"{name}.ipynb", {})], begins=lambda *_numbers: None, folder=FOLDER
+def execute(*names):
+    """Notebooks with outputs, with nothing in them that depends on when or where they were made.
+
+    Of several the kernel is the same one: they are as if each had been executed alone, but that it
+    does not count their cells from 1.
+    """
+    executed = execute_notebooks(
+        [(FOLDER / f"{name}.ipynb", {}) for name in names],
+        begins=lambda *_numbers: None,
+        folder=FOLDER,
     )
+    return [_timeless(notebook) for notebook in executed]
+
+
+def _timeless(notebook):
     notebook.metadata = import_extra()["nbformat"].from_dict(
         {
             "kernelspec": {
@@ -39,7 +49,8 @@ def execute(name):
 def main(names):
     """Those that are named, or all."""
     for name in names or NOTEBOOKS:
-        text = import_extra()["nbformat"].writes(execute(name), version=4)
+        (notebook,) = execute(name)
+        text = import_extra()["nbformat"].writes(notebook, version=4)
         (FOLDER / f"{name}.ipynb").write_text(text.rstrip("\n") + "\n", encoding="utf-8")
         print(f"{name}.ipynb")
 

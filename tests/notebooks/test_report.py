@@ -46,6 +46,7 @@ from hookbench.report.plots import count_repeats
 from hookbench.report.style import figure_of
 from hookbench.results.run import load
 from hookbench.results.store import encode_manifest, load_manifest, resolve_run
+from tests.forks import Forks
 from tests.notebooks.faulty_run import make_faulty_run
 from tests.plot_checks import check_texts, check_units
 
@@ -133,6 +134,15 @@ def hookbench(*arguments, cwd=None, **environment):
         cwd=cwd,
         env={**os.environ, **environment},
     )
+
+
+@pytest.fixture(scope="module")
+def forked(tmp_path_factory):
+    """The same for reports that are refused: most of each would be its imports."""
+    needed = ("hookbench.cli.main", "hookbench.cli.report", "hookbench.report.api")
+    forks = Forks(needed, tmp_path_factory.mktemp("forks"))
+    yield lambda *arguments: forks.call("hookbench", arguments)
+    forks.close()
 
 
 def titles(plots, *arguments):
@@ -379,14 +389,14 @@ def one_line(answer, *said):
     assert answer.stdout == ""
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path):
+def test_what_cannot_be_read_is_one_line(tmp_path, forked):
     run = tmp_path / "0001-abc1234"
     shutil.copytree(DATA / "guide", run)
     manifest = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**manifest, "schema": 99}))
     one_line(hookbench("report", run), "schema 99, this version reads up to", "newer one")
     (run / "run.json").write_text(json.dumps(manifest)[:-100])
-    one_line(hookbench("report", run), "run.json: damaged")
+    one_line(forked("report", run), "run.json: damaged")
     (run / "run.json").write_text(json.dumps(manifest))
 
     path = run / "tables" / "tasks.parquet"
@@ -397,25 +407,23 @@ def test_what_cannot_be_read_is_one_line(tmp_path):
         pq.write_table(part.replace_schema_metadata({b"hookbench": changed}), path)
 
     write(table.drop_columns(["done_ns"]))
-    one_line(hookbench("report", run), "tasks.parquet: no column done_ns", "copy the whole run")
+    one_line(forked("report", run), "tasks.parquet: no column done_ns", "copy the whole run")
     (run / "ledger").mkdir()  # with a ledger it could be made anew; here it holds nothing
-    one_line(hookbench("report", run), "complete, but", "holds no ledger segments")
+    one_line(forked("report", run), "complete, but", "holds no ledger segments")
     (run / "ledger").rmdir()
     write(table, schema=99)
-    one_line(hookbench("report", run), "schema 99, this version reads up to")
+    one_line(forked("report", run), "schema 99, this version reads up to")
     write(table, schema=0)
-    one_line(hookbench("report", run), "schema 0, and there is no ledger")
+    one_line(forked("report", run), "schema 0, and there is no ledger")
     pq.write_table(table.replace_schema_metadata({}), path)
-    one_line(hookbench("report", run), "it does not say what it is of", "copy the whole run")
+    one_line(forked("report", run), "it does not say what it is of", "copy the whole run")
     path.write_bytes(b"junk")
-    one_line(hookbench("report", run), "tasks.parquet", "copy the whole run")
-    one_line(hookbench("report", "none", "--out", tmp_path), "run 'none'", "no such run")
-    one_line(hookbench("report", DATA / "guide", "--notebook", "09"), "--notebook '09': use one of")
+    one_line(forked("report", run), "tasks.parquet", "copy the whole run")
+    one_line(forked("report", "none", "--out", tmp_path), "run 'none'", "no such run")
+    one_line(forked("report", DATA / "guide", "--notebook", "09"), "--notebook '09': use one of")
+    one_line(forked("report", DATA / "guide", "--notebook", "03"), "no fault fired in any of these")
     one_line(
-        hookbench("report", DATA / "guide", "--notebook", "03"), "no fault fired in any of these"
-    )
-    one_line(
-        hookbench("report", DATA / "guide", "--capacity", tmp_path / "none"),
+        forked("report", DATA / "guide", "--capacity", tmp_path / "none"),
         "answers ",
         "no such folder",
     )

@@ -1,5 +1,6 @@
 """Runs one simulated migration and prints its digest: for a process with another hash seed."""
 
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -53,5 +54,6 @@ def digest_of(design, seed, *, interleave=False, faults=FAULTS, durability=Durab
 
 
 if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)  # as the tests have it, see ``quiet``
     options = REPLICATED if "replicated" in sys.argv[3:] else {}
     sys.stdout.write(f"{digest_of(sys.argv[1], int(sys.argv[2]), **options)}\n")

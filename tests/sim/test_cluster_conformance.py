@@ -29,6 +29,8 @@ from tests.sim.world import World
 
 ACK_WAIT_S = 3
 STREAM, DURABLE = "S", "c"
+TAKEN_S = 30.0
+"""Longer than an election and two deliveries."""
 OPTIONS = {"reconnect_time_wait": 0.05, "max_reconnect_attempts": -1}
 
 
@@ -177,8 +179,10 @@ class Puller:
 
     async def take(self, count):
         """So many messages; a request that nobody leads to answer is made again."""
-        found = {}
+        found, loop = {}, asyncio.get_running_loop()
+        deadline_s = loop.time() + TAKEN_S
         while len(found) < count:
+            assert loop.time() < deadline_s, f"of {count} messages only {sorted(found)}"
             told, message = await self.next()
             if message is None:
                 await asyncio.sleep(0.05)

@@ -76,8 +76,9 @@ def test_the_hazards_of_the_guide_are_found(phases, key, most, engine):
 
 
 def test_hardened_has_no_failure(engine):
-    scopes = [scope_of(*ALL, design=Design.HARDENED)] * 10
-    scopes += [scope_of(phase, design=Design.HARDENED) for phase in ALL for _ in range(5)]
+    """A few seeds of each; thousands are searched as evidence."""
+    scopes = [scope_of(*ALL, design=Design.HARDENED)] * 4
+    scopes += [scope_of(phase, design=Design.HARDENED) for phase in ALL for _ in range(2)]
     scopes += [
         scope_of(*ends, design=Design.HARDENED)
         for ends in (
@@ -85,11 +86,11 @@ def test_hardened_has_no_failure(engine):
             (P.DUAL_READ, P.NATS_PRIMARY),
             (P.NATS_PRIMARY, P.REDIS_ONLY),
         )
-        for _ in range(4)
+        for _ in range(2)
     ]
     found = [try_seed(scope, seed, "-", engine) for seed, scope in enumerate(scopes, 1)]
     assert [(item.scope, item.seed, item.failing) for item in found if item.failing] == []
-    assert sum(item.fired for item in found) > 100
+    assert sum(item.fired for item in found) > 40
 
 
 def same(entries):

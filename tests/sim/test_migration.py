@@ -11,13 +11,9 @@ from hookbench.migration.phases import Design, Phase
 from hookbench.sim.connection import Direction
 from hookbench.sim.faults import cut_off, kill_broker, kill_worker, lose_replies, stop_worker
 from hookbench.sim.migration import MigrationPlan, simulate_migration
-from hookbench.sim.redis.scripts import ScriptEngine
 from tests.sim.replay_child import digest_of
 
-
-@pytest.fixture(scope="session")
-def engine():
-    return ScriptEngine()
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 def invalid(outcome):
