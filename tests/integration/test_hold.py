@@ -1,4 +1,4 @@
-"""Two operators on one fleet: the second is told who the first is, a dead one is in nobody's way."""
+"""Two operators on one fleet: the second is told who the first is, a dead one is not waited for."""
 
 import asyncio
 import contextlib

@@ -31,7 +31,11 @@ WRONG = 2
 UNKNOWN = 3
 JOIN = Step.JOIN_WORKERS
 DO = "hookbench.migration.reconcile:Procedure._do"
-DYING = [sys.executable, "-m", "tests.integration.dying", DO, "before"]
+
+
+def dying(place, when, number):
+    """The command, killed at a call of a method."""
+    return [sys.executable, "-m", "tests.integration.dying", place, when, str(number)]
 
 
 def halves(count):
@@ -99,6 +103,7 @@ async def under_load(scene, phase):
         (way, step)
         for way in (
             (Phase.REDIS_ONLY, Phase.DUAL_WRITE),
+            (Phase.DUAL_WRITE, Phase.DUAL_READ),
             (Phase.DUAL_READ, Phase.NATS_PRIMARY),
             (Phase.NATS_PRIMARY, Phase.NATS_ONLY),
             (Phase.NATS_ONLY, Phase.REDIS_ONLY),
@@ -114,7 +119,7 @@ async def test_killed_at_each_step_and_called_again_it_goes_on(scene, way, steps
     await under_load(scene, source)
     done = 0
     for step in steps:
-        code, said = await move(scene, source, target, command=[*DYING, str(step - done)])
+        code, said = await move(scene, source, target, command=dying(DO, "before", step - done))
         assert code == KILLED, said
         done = step - 1
         found = read_progress(progress_of(scene))
@@ -296,10 +301,6 @@ WRITES = {
 }
 
 
-def dying_at(kind, when, number):
-    return [sys.executable, "-m", "tests.integration.dying", WRITES[kind], when, str(number)]
-
-
 @pytest.mark.parametrize(
     ("keyed", "target"),
     [
@@ -312,7 +313,7 @@ async def test_one_process_after_the_other_whenever_it_is_killed(keyed, target):
     kind = keyed.keys[0].kind
     source = Phase.REDIS_ONLY if kind == "redis" else Phase.DUAL_READ
     for when in ("before", "after", "before"):
-        code, said = await move(keyed, source, target, command=dying_at(kind, when, 1))
+        code, said = await move(keyed, source, target, command=dying(WRITES[kind], when, 1))
         assert code == KILLED, said
     code, said = await move(keyed, source, target)
     assert code == 0, said
@@ -324,13 +325,13 @@ async def test_one_process_after_the_other_whenever_it_is_killed(keyed, target):
 @pytest.mark.parametrize("keyed", [("redis", Phase.REDIS_ONLY)], indirect=True)
 async def test_half_way_it_is_turned_round(keyed):
     way = (Phase.REDIS_ONLY, Phase.DUAL_WRITE)
-    code, said = await move(keyed, *way, command=dying_at("redis", "after", 2))
+    code, said = await move(keyed, *way, command=dying(WRITES["redis"], "after", 2))
     assert code == KILLED, said
     code, said = await move(keyed, *way, "--back", execute=())
     assert code in (0, 1, UNKNOWN), said
     assert "dual_write to redis_only: a plan" in said
     assert read_progress(progress_of(keyed)).target == "dual_write"
-    code, said = await move(keyed, *way, "--back", command=dying_at("redis", "before", 2))
+    code, said = await move(keyed, *way, "--back", command=dying(WRITES["redis"], "before", 2))
     assert code == KILLED, said
     code, said = await move(keyed, *way)
     assert code == WRONG, said
