@@ -12,6 +12,9 @@ from hookbench.task import Names
 from tests.integration.migrating import Scene
 from tests.integration.test_migrate import DO, KILLED, dying, move, progress_of, under_load
 
+# A machine that is busy with other things makes it slow, and not wrong.
+PATIENT = {"timeout_s": 600.0}
+PATIENCE = "--patience=120"
 FEWEST = 50
 """Tasks of a move, for the claim to be about something."""
 
@@ -26,7 +29,7 @@ async def kill_at_each_step(scene, way):
     for number, step in enumerate(PROCEDURES[way]):
         # The one before it is done again first, except before the first.
         for when, call in (("before", 2 if number else 1), ("after", 1)):
-            code, said = await move(scene, *way, command=dying(DO, when, call))
+            code, said = await move(scene, *way, PATIENCE, command=dying(DO, when, call), **PATIENT)
             if code != KILLED:
                 wrong.append(f"{when} {step}: exit code {code}: {said[-300:]}")
                 return kills, wrong
@@ -43,7 +46,7 @@ async def go(scene, way):
     await under_load(scene, way[0])
     kills, wrong = await kill_at_each_step(scene, way)
     if not wrong:
-        code, said = await move(scene, *way)
+        code, said = await move(scene, *way, PATIENCE, **PATIENT)
         if code != 0 or progress_of(scene).exists():
             wrong.append(f"resumed it ended with {code}: {said[-300:]}")
     await scene.come_to_rest()
@@ -85,7 +88,7 @@ async def test_migrate_killed(proof, redis_broker, nats_broker, tmp_path):
         folder.mkdir()
         names = Names.for_run(uuid.uuid4().hex[:12])
         scene = Scene(redis_broker.url, nats_broker.url, names, folder)
-        scene.records, scene.places = True, ()
+        scene.records, scene.places, scene.rest_s = True, (), 300.0
         try:
             figures, wrong = await go(scene, way)
         finally:

@@ -57,7 +57,9 @@ def progress_of(scene):
     return scene.folder / "progress.json"
 
 
-async def move(scene, source, target, *more, command=COMMAND, execute=("--execute",)):
+async def move(
+    scene, source, target, *more, command=COMMAND, execute=("--execute",), timeout_s=90.0
+):
     """Exit code and what was printed."""
     folder, names = scene.folder, scene.names
     process = await asyncio.create_subprocess_exec(
@@ -80,7 +82,7 @@ async def move(scene, source, target, *more, command=COMMAND, execute=("--execut
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 90)
+    output, _ = await asyncio.wait_for(process.communicate(), timeout_s)
     return process.returncode, output.decode()
 
 
@@ -103,7 +105,6 @@ async def under_load(scene, phase):
         (way, step)
         for way in (
             (Phase.REDIS_ONLY, Phase.DUAL_WRITE),
-            (Phase.DUAL_WRITE, Phase.DUAL_READ),
             (Phase.DUAL_READ, Phase.NATS_PRIMARY),
             (Phase.NATS_PRIMARY, Phase.NATS_ONLY),
             (Phase.NATS_ONLY, Phase.REDIS_ONLY),
