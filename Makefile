@@ -7,7 +7,7 @@ PRETTIER_VERSION := 3.10.1
 PRETTIER_FILES := "**/*.{md,yml,yaml,json}" .prettierrc
 
 .DEFAULT_GOAL := help
-.PHONY: help rehearse test evidence endurance lint format bench peers growth lab notebooks api wheel secrets clean
+.PHONY: help rehearse test traces evidence endurance lint format bench peers growth lab notebooks api wheel secrets clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,10 @@ rehearse: $(STAMP) ## rehearse the migration on embedded brokers, both designs
 test: $(STAMP) lint ## lint and the whole test suite
 	$(BIN)/pytest -n 5 --dist loadfile --no-loadscope-reorder --reruns 1 --max-suite-reruns 5 \
 	  --rerun-show-tracebacks $(ARGS)
+
+# In .venv-traces: redis-py imports OpenTelemetry wherever it is, at the start of each process.
+traces: $(STAMP) ## the tests of traces, which need the extra otel
+	$(BIN)/python -m tests.traces $(ARGS)
 
 # What is refuted or unknown fails. The files belong in a commit when the tree was clean.
 evidence: $(STAMP) ## the long proofs; writes evidence/*.json (ARGS="-k witness" for one)
@@ -89,4 +93,4 @@ secrets: ## passwords for docker compose into .env, once
 	@$(PYTHON) -c 'from pathlib import Path; from hookbench.brokers.passwords import write_passwords; print("made .env" if write_passwords(Path(".env")) else "kept .env")'
 
 clean: ## remove the environments (results stay)
-	rm -rf $(VENV) .venv-peers .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-peers .venv-traces .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -16,6 +16,7 @@ __all__ = [
     "LeaseLostError",
     "LedgerError",
     "OversizeError",
+    "PlaceHeldError",
     "PortTakenError",
     "PublishRefusedError",
     "PublishUnavailableError",
@@ -149,6 +150,10 @@ class HeldBackError(HookbenchError):
         self.step = step
         self.evidence = evidence
         self.conditions = conditions
+
+
+class PlaceHeldError(HeldBackError):
+    """Another operator carries a move out on the same fleet; the text names that one."""
 
 
 class ScrapeError(HookbenchError):

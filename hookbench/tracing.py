@@ -11,6 +11,7 @@ OpenTelemetry is an optional dependency (``hookbench[otel]``), imported when it 
 """
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Tracing", "open_tracing"]
 
+LAST_SEND_S = 5.0
 _SYSTEMS = {Broker.REDIS: "redis", Broker.NATS: "nats", Broker.MEMORY: "memory"}
 
 
@@ -96,8 +98,13 @@ class Tracing:
             yield
 
     def close(self) -> None:
-        """Send what is left."""
-        self._provider.shutdown()
+        """Send what is left, for ``LAST_SEND_S`` at the most: no process stays for its spans.
+
+        By itself OpenTelemetry would try an endpoint that is away for half a minute.
+        """
+        closing = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        closing.start()
+        closing.join(LAST_SEND_S)
 
     def _context(self, task: HookTask) -> Any:
         """What the task carries; of one that carries nothing the present one."""

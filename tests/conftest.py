@@ -15,6 +15,7 @@ from hookbench.brokers.embedded import start_nats, start_redis
 from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.clock import SystemClock
 from hookbench.task import Names, new_task
+from tests.forks import Forks
 from tests.sim.seed_of_commit import seed_line
 
 
@@ -135,3 +136,18 @@ def pytest_collection_modifyitems(items):
         return _LONG_FIRST.index(folder) if folder in _LONG_FIRST else len(_LONG_FIRST)
 
     items.sort(key=place)
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory):
+    """For the processes of procedures, of which some tests start one for each step."""
+    needed = (
+        "tests.integration.migrating_child",
+        "hookbench.cli.main",
+        "hookbench.live.migrate",
+        "hookbench.rehearsal.stage",
+        "hookbench.worker.requeue",
+    )
+    opened = Forks(needed, tmp_path_factory.mktemp("forks"))
+    yield opened
+    opened.close()

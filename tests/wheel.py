@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 from pathlib import Path
 
@@ -30,6 +31,17 @@ def make_environment(folder):
     """An empty virtual environment, without pip; its Python."""
     venv.create(folder, with_pip=False)
     return folder / "bin" / "python"
+
+
+def make_environment_before(folder):
+    """One with what is installed into it, and the packages of this one behind that; its Python."""
+    made = make_environment(folder)
+    (packages,) = (made.parents[1] / "lib").glob("python*/site-packages")
+    # A path, and no more: what lies in it as *.pth, such as the editable install, is not followed.
+    (packages / "behind.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    # The wheel of nats-server has a program and no module, so it is looked for beside Python.
+    made.with_name("nats-server").symlink_to(Path(sys.executable).with_name("nats-server"))
+    return made
 
 
 def install(python, *arguments, timeout_s=120):

@@ -30,6 +30,7 @@ def permissions_of(role: Role, scope: Scope) -> Permissions:
         Role.PRODUCER: _producer,
         Role.WORKER: _worker,
         Role.GATE: _gate,
+        Role.OPERATOR: _operator,
         Role.HARNESS: _harness,
     }[role]
     publish = sorted({f"{_API}.INFO", *find(scope)})
@@ -83,7 +84,7 @@ def _follow(scope: Scope) -> list[str]:
 
 
 def _boards(scope: Scope) -> tuple[str, str]:
-    """The buckets of ``NatsBoard``."""
+    """The buckets of ``NatsBoard`` that a fleet uses."""
     return f"{scope.names.stream}_phases", f"{scope.names.stream}_fleet"
 
 
@@ -123,6 +124,29 @@ def _gate(scope: Scope) -> Iterable[str]:
         found.append(f"{_API}.CONSUMER.INFO.{stream}.*")
         found += [f"{_API}.CONSUMER.{request}.{stream}" for request in ("LIST", "NAMES")]
     return found
+
+
+def _operator(scope: Scope) -> Iterable[str]:
+    """What the gate may, and the moves: it purges, changes and removes no stream.
+
+    ``MSG.DELETE`` is of the dead letters that were put back.
+    """
+    names = scope.names
+    phases, said = _boards(scope)
+    holds = f"{names.stream}_operators"
+    found = [*_gate(scope), *_tasks(scope), *_answers(names.stream)]
+    for stream in (*names.streams, *map(_bucket, (names.done_bucket, phases, said, holds))):
+        found += [*_made(stream), *_read(stream)]
+    for stream in (names.stream, names.dead_stream, _bucket(names.done_bucket), _bucket(said)):
+        found += _pulled(stream)
+    return [
+        *found,
+        *_stream(names.dead_stream, "MSG.DELETE"),
+        names.dead_subject("*"),
+        f"$KV.{names.done_bucket}.>",
+        f"$KV.{phases}.>",
+        f"$KV.{holds}.>",
+    ]
 
 
 def _harness(_scope: Scope) -> Iterable[str]:

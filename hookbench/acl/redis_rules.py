@@ -12,7 +12,9 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from hookbench.acl.roles import RUN_PREFIX, Role, Scope
+from hookbench.queues.moving import moved_key
 from hookbench.queues.redis_kind import RedisKind
+from hookbench.task import Names
 
 __all__ = ["Grant", "acl_line", "grants_of", "setuser_command"]
 
@@ -70,6 +72,8 @@ def grants_of(role: Role, scope: Scope) -> list[Grant]:
     if role is Role.WORKER:
         return _worker(scope)
     prefix = scope.names.prefix
+    if role is Role.OPERATOR:
+        return _operator(scope)
     if role is Role.GATE:
         return [
             Grant(commands=(*_ANYWHERE, *_LOOK)),
@@ -117,17 +121,47 @@ def _worker(scope: Scope) -> list[Grant]:
         queue += _TAKE_FROM_STREAMS
     pending = tuple(names.pending_key(item) for item in scope.task_types)
     own = tuple(f"{key}:*" for key in pending)
-    done = tuple(
-        f"{names.prefix}:{key}" for key in ("task:*", "token", "last:*", "changes", "mark")
-    )
     return [
         Grant(commands=anywhere + (("wait",) if scope.replicated else ())),
         Grant(commands=tuple(dict.fromkeys(queue)), keys=(*pending, *own)),
-        Grant(commands=(*_SCRIPTS, *_DONE), keys=done),
+        Grant(commands=(*_SCRIPTS, *_DONE), keys=_records(names)),
         Grant(commands=("del",), keys=tuple(map(names.seen_key, scope.task_types)), access="%W~"),
         Grant(commands=("get", "set"), keys=tuple(f"{key}:reconciler" for key in pending)),
         *_follow(scope),
     ]
+
+
+def _operator(scope: Scope) -> list[Grant]:
+    """Reads all, and takes out entry by entry what it has put elsewhere: it removes no list.
+
+    ``DEL`` is for the record of a task whose dead letter is put back, for the notes of a procedure,
+    and for a hold on a place.
+    """
+    names = scope.names
+    moved, records, place = moved_key(names), f"{names.prefix}:task:*", f"{names.prefix}:phase/*"
+    pending = tuple(names.pending_key(item) for item in scope.task_types)
+    lists = (*pending, *(f"{key}:*" for key in pending))
+    put = ["lpos", "lpush"] + ["lset"] * scope.replicated
+    if scope.redis_kind is RedisKind.STREAM:
+        put = ["xadd", "xrevrange"] + ["xinfo|stream", "xsetid"] * scope.replicated
+    return [
+        Grant(commands=(*_ANYWHERE, *_LOOK, *(("wait",) if scope.replicated else ()))),
+        Grant(commands=_READ, keys=(f"{names.prefix}:*",), access="%R~"),
+        Grant(
+            commands=tuple(dict.fromkeys((*_SCRIPTS, *put, "lpush", "lrem", "sadd", "srem"))),
+            keys=(*lists, moved),
+        ),
+        Grant(commands=("del",), keys=(moved, records), access="%W~"),
+        Grant(commands=(*_SCRIPTS, *_DONE), keys=_records(names)),
+        Grant(commands=(*_SCRIPTS, "get", "set", "del"), keys=(place,)),
+    ]
+
+
+def _records(names: Names) -> tuple[str, ...]:
+    """Keys of the done-store."""
+    return tuple(
+        f"{names.prefix}:{key}" for key in ("task:*", "token", "last:*", "changes", "mark")
+    )
 
 
 def _follow(scope: Scope) -> list[Grant]:

@@ -17,13 +17,16 @@ class Role(enum.StrEnum):
     """A kind of process.
 
     ``producer`` puts tasks. ``worker`` takes them, works on them, and keeps claims, done-records
-    and dead letters. ``gate`` looks, for ``hookbench gate`` and ``hookbench watch``. ``harness``
-    is for rehearsals and for whoever runs a migration: it also moves, removes and clears.
+    and dead letters. ``gate`` looks, for ``hookbench gate`` and ``hookbench watch``. ``operator``
+    also tells the phase and moves tasks, records and letters, for ``hookbench migrate``,
+    ``reconcile``, ``dead`` and ``phase``: it works on no task, and clears nothing as a whole.
+    ``harness`` is for rehearsals, which make and remove whatever they need.
     """
 
     PRODUCER = "producer"
     WORKER = "worker"
     GATE = "gate"
+    OPERATOR = "operator"
     HARNESS = "harness"
 
 

@@ -17,12 +17,15 @@ from hookbench.cli.options import (
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Access rules of the roles producer, worker, gate and harness.", no_args_is_help=True
+    help="Access rules of the roles producer, worker, gate, operator and harness.",
+    no_args_is_help=True,
 )
 
 RoleOption = Annotated[
     list[str] | None,
-    typer.Option("--role", help="producer, worker, gate or harness [all]; may be repeated."),
+    typer.Option(
+        "--role", help="producer, worker, gate, operator or harness [all]; may be repeated."
+    ),
 ]
 TypesOption = Annotated[
     str, typer.Option("--task-type", help="Types of the tasks, separated by commas.")

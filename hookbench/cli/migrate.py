@@ -89,10 +89,11 @@ def migrate(
     gate says now are printed. With it, places are told one after the other: each time the processes
     there have to say that they are in the new phase, and a look at brokers and fleet has to find
     nothing wrong, before the next one is told. One that was killed or held back goes on where it
-    was when it is called again; --back gives it up and goes the other way.
+    was when it is called again; --back gives it up and goes the other way. The places are held
+    meanwhile: a second operator is told who the first one is.
 
-    Exit codes: 0 it is done, or may begin; 1 a gate or a process holds it back; 3 the gate does not
-    know; 2 usage.
+    Exit codes: 0 it is done, or may begin; 1 a gate, a process or another operator holds it back;
+    3 the gate does not know; 2 usage.
 
     Examples: hookbench migrate dual_write dual_read --producers redis:producers
     --workers redis:worker-1 --workers redis:worker-2 --redis redis://127.0.0.1:6379
@@ -108,7 +109,7 @@ def migrate(
     from hookbench.cli.worker import storage_of
     from hookbench.errors import SettingError
     from hookbench.live.fleet import check_places
-    from hookbench.live.migrate import Site, turn_round
+    from hookbench.live.migrate import Site
     from hookbench.live.places import parse_place
     from hookbench.migration.phases import parse_phase
     from hookbench.queues.jetstream import StreamSettings
@@ -145,10 +146,8 @@ def migrate(
         plan = asyncio.run(_plan(site, way, places, back=back, **options))
         _print_plan(plan, json=json)
         raise typer.Exit(0 if plan.gate is None else _EXITS[plan.gate.answer])
-    if back:
-        way = turn_round(progress, *way)
     with open_ledger(ledger, "procedure", writer) as recorder:
-        _execute(site, way, places, recorder=recorder, json=json, **options)
+        _execute(site, way, places, back=back, recorder=recorder, json=json, **options)
 
 
 async def _plan(
@@ -183,6 +182,7 @@ def _execute(
     way: tuple[Any, Any],
     places: dict[str, Any],
     *,
+    back: bool,
     recorder: Any,
     json: bool,
     **options: Any,
@@ -190,7 +190,7 @@ def _execute(
     import asyncio
     import sys
 
-    from hookbench.errors import HeldBackError
+    from hookbench.errors import HeldBackError, PlaceHeldError
     from hookbench.secrets import redact
 
     def tell(text: str) -> None:
@@ -200,16 +200,21 @@ def _execute(
             print(redact(text), flush=True)
 
     try:
-        moved = asyncio.run(_carry_out(site, way, places, recorder=recorder, tell=tell, **options))
+        way, moved = asyncio.run(
+            _hold_and_carry_out(
+                site, way, places, back=back, recorder=recorder, tell=tell, **options
+            )
+        )
     except HeldBackError as error:
         text = redact(str(error))
         if json:
             announce_json({"event": "held_back", "step": error.step, "evidence": text})
         print(f"hookbench: held back at {error.step}: {text}", file=sys.stderr)
-        print(
-            f"hookbench: call it again to go on, or with --back, see {options['progress']}",
-            file=sys.stderr,
-        )
+        if not isinstance(error, PlaceHeldError):
+            print(
+                f"hookbench: call it again to go on, or with --back, see {options['progress']}",
+                file=sys.stderr,
+            )
         raise typer.Exit(_EXIT_HELD_BACK) from error
     if json:
         announce_json({"event": "done", "moved": moved})
@@ -218,11 +223,47 @@ def _execute(
     print(f"{way[0].label} to {way[1].label}: done ({told})")
 
 
-async def _carry_out(
+async def _hold_and_carry_out(
     site: Any,
     way: tuple[Any, Any],
     places: dict[str, Any],
     *,
+    back: bool,
+    progress: Path,
+    **options: Any,
+) -> tuple[tuple[Any, Any], dict[str, int]]:
+    """The way that was gone, and how many tasks each step moved; no other operator meanwhile."""
+    from hookbench.clock import SystemClock
+    from hookbench.live.boards import Boards
+    from hookbench.live.hold import Hold, this_operator
+    from hookbench.live.migrate import turn_round
+
+    clock = SystemClock()
+    boards = Boards(site.redis_url, site.nats_url, site.names, stream=site.stream, clock=clock)
+    move = f"{way[0].label} to {way[1].label}{', back' if back else ''}"
+    told = [place for found in places.values() for place in found]
+    hold = Hold(boards, told, this_operator(move), clock=clock)
+    try:
+        await hold.take()
+        if back:
+            way = turn_round(progress, *way)
+        moved = await hold.during(
+            _carry_out(site, way, places, boards, hold, clock=clock, progress=progress, **options)
+        )
+    finally:
+        await hold.let_go()
+        await boards.close()
+    return way, moved
+
+
+async def _carry_out(
+    site: Any,
+    way: tuple[Any, Any],
+    places: dict[str, Any],
+    boards: Any,
+    hold: Any,
+    *,
+    clock: Any,
     progress: Path,
     printed: list[Path],
     patience_s: float,
@@ -231,13 +272,9 @@ async def _carry_out(
     tell: Any,
 ) -> dict[str, int]:
     """How many tasks each step moved."""
-    from hookbench.clock import SystemClock
-    from hookbench.live.boards import Boards
     from hookbench.live.fleet import LiveFleet
     from hookbench.live.migrate import Migration
 
-    clock = SystemClock()
-    boards = Boards(site.redis_url, site.nats_url, site.names, stream=site.stream, clock=clock)
     migration = Migration(
         site,
         way,
@@ -256,12 +293,12 @@ async def _carry_out(
         patience_s=patience_s,
         between=migration.between,
         tell=tell,
+        assure=hold.assure,
     )
     try:
         return dict((await migration.run(fleet)).moved)
     finally:
         await migration.close()
-        await boards.close()
 
 
 def _print_plan(plan: Any, *, json: bool) -> None:

@@ -73,6 +73,7 @@ class LiveFleet:
         patience_s: for a process to follow, and for the look between to find nothing wrong.
         between: see ``AskBetween``.
         tell: is told each place.
+        assure: is asked before a place is told whether this operator still holds it.
     """
 
     def __init__(
@@ -85,7 +86,9 @@ class LiveFleet:
         patience_s: float,
         between: AskBetween | None = None,
         tell: Callable[[str], None] | None = None,
+        assure: Callable[[Place], Awaitable[None]] | None = None,
     ) -> None:
+        self._assure = assure
         self._places = places
         self._boards = boards
         self._printed = printed
@@ -166,6 +169,8 @@ class LiveFleet:
             before = [item.name for item in self._followers(place)]
             board = await self._boards.of(place)
             if (await self._read(place))[1] is not phase:
+                if self._assure is not None:
+                    await self._assure(place)
                 await board.write(place.key, encode_step(index, phase))
                 self._tell(f"{role}s at {place.text}: {phase.label}")
             await self._followed(role, place, phase, before)

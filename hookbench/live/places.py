@@ -6,15 +6,17 @@ that it prints with ``--json``.
 """
 
 import contextlib
+import fcntl
+import os
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import nats.errors
 import nats.js.errors
-from nats.js.api import KeyValueConfig, StorageType
+from nats.js.api import KeyValueConfig, RawStreamMsg, StorageType
 
 from hookbench.decoding import decode_json
 from hookbench.errors import BrokerUnreachableError, SettingError
@@ -27,6 +29,7 @@ from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
 
 __all__ = [
+    "LEASE_S",
     "SILENT_S",
     "Board",
     "FileBoard",
@@ -40,10 +43,16 @@ __all__ = [
 ]
 
 SILENT_S = 10.0
+LEASE_S = 15.0
+"""For which an operator holds a place on a broker, see ``hold``."""
+_HOLD_ROUNDS = 3
+_LONGEST_OPERATOR = 4096
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _NAME = re.compile(r"[^A-Za-z0-9_-]+")
 PlaceKind = str
 REDIS, NATS, FILE = "redis", "nats", "file"
+_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_WRONG_SEQUENCE = 10071
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +134,23 @@ class Board(Protocol):
         """What each follower said last."""
         ...
 
+    async def hold(self, key: str, data: bytes, *, instead_of: bytes | None = None) -> bytes | None:
+        """Hold a place as an operator, or go on holding it, for ``LEASE_S`` on a broker.
+
+        Args:
+            key: of the place.
+            data: who holds it.
+            instead_of: who may be displaced: the same operator, or one that is gone.
+
+        Returns:
+            Who holds it in the way of that; ``None`` if it is held now.
+        """
+        ...
+
+    async def let_go(self, key: str, data: bytes) -> None:
+        """No longer hold a place; nothing if somebody else holds it."""
+        ...
+
 
 class _Keys(Protocol):
     """What every Redis client has beside the commands of the queues."""
@@ -135,7 +161,20 @@ class _Keys(Protocol):
 
     async def delete(self, *names: str) -> int: ...
 
+    async def eval(self, script: str, numkeys: int, *keys_and_args: Any) -> Any: ...
+
     def scan_iter(self, match: str, count: int) -> AsyncIterator[bytes]: ...
+
+
+_HOLD = """
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[2] then return held end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return false
+"""
+_LET_GO = """
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
 
 
 class RedisBoard:
@@ -184,9 +223,20 @@ class RedisBoard:
                     found[name.removeprefix(prefix)] = data
         return found
 
+    async def hold(self, key: str, data: bytes, *, instead_of: bytes | None = None) -> bytes | None:
+        """See ``Board``."""
+        arguments = (f"{self._prefix}{key}/operator", data, instead_of or b"", int(LEASE_S * 1000))
+        with broker_errors("hold on a phase"):
+            return cast("bytes | None", await self._client.eval(_HOLD, 1, *arguments))
+
+    async def let_go(self, key: str, data: bytes) -> None:
+        """See ``Board``."""
+        with broker_errors("end of a hold on a phase"):
+            await self._client.eval(_LET_GO, 1, f"{self._prefix}{key}/operator", data)
+
 
 class NatsBoard:
-    """Keys of two buckets of JetStream, one for phases and one for announcements.
+    """Keys of buckets of JetStream: one for phases, one for announcements, one for operators.
 
     Args:
         transport: the connection.
@@ -198,19 +248,13 @@ class NatsBoard:
         self._stream = stream
         self._phases = f"{transport.names.stream}_phases"
         self._said = f"{transport.names.stream}_fleet"
+        self._operators = f"{transport.names.stream}_operators"
         self._made: set[str] = set()
 
     async def read(self, key: str) -> bytes | None:
         """See ``Board``."""
-        try:
-            message = await self._transport.jetstream.get_last_msg(
-                f"KV_{self._phases}", f"$KV.{self._phases}.{key}"
-            )
-        except nats.js.errors.NotFoundError:
-            return None
-        except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BrokerUnreachableError(f"phase in {self._phases}: {error!r}") from error
-        return message.data
+        message = await self._get(self._phases, key)
+        return None if message is None else message.data
 
     async def write(self, key: str, data: bytes) -> None:
         """See ``Board``."""
@@ -235,16 +279,53 @@ class NatsBoard:
                     found[item.subject.removeprefix(prefix)] = item.payload
         return {name: data for name, data in found.items() if data}
 
-    async def _put(self, bucket: str, key: str, data: bytes, ttl_s: float) -> None:
+    async def hold(self, key: str, data: bytes, *, instead_of: bytes | None = None) -> bytes | None:
+        """See ``Board``; an empty entry counts as none."""
+        for _round in range(_HOLD_ROUNDS):
+            found = await self._get(self._operators, key)
+            held = None if found is None else found.data
+            if held and held != instead_of:
+                return held
+            over = 0 if found is None else found.seq or 0
+            if await self._put(self._operators, key, data, LEASE_S, over=over):
+                return None
+        raise BrokerUnreachableError(f"bucket {self._operators}: {key} changes all the time")
+
+    async def let_go(self, key: str, data: bytes) -> None:
+        """See ``Board``."""
+        found = await self._get(self._operators, key)
+        if found is not None and found.data == data:
+            await self._put(self._operators, key, b"", LEASE_S, over=found.seq or 0)
+
+    async def _get(self, bucket: str, key: str) -> RawStreamMsg | None:
+        try:
+            return await self._transport.jetstream.get_last_msg(
+                f"KV_{bucket}", f"$KV.{bucket}.{key}"
+            )
+        except nats.js.errors.NotFoundError:
+            return None
+        except (nats.errors.Error, TimeoutError, OSError) as error:
+            raise BrokerUnreachableError(f"{key} in {bucket}: {error!r}") from error
+
+    async def _put(
+        self, bucket: str, key: str, data: bytes, ttl_s: float, *, over: int | None = None
+    ) -> bool:
+        """Put something there; ``False`` if ``over`` is not the sequence of what lies there."""
+        headers = None if over is None else {_EXPECTED: str(over)}
         try:
             if bucket not in self._made:
                 await self._make(bucket, ttl_s)
                 self._made.add(bucket)
             if not self._transport.client.is_connected:
                 raise BrokerUnreachableError("NATS is not connected (reconnecting)")
-            await self._transport.jetstream.publish(f"$KV.{bucket}.{key}", data)
+            await self._transport.jetstream.publish(f"$KV.{bucket}.{key}", data, headers=headers)
+        except nats.js.errors.APIError as error:
+            if error.err_code == _WRONG_SEQUENCE:
+                return False
+            raise BrokerUnreachableError(f"bucket {bucket}: {error!r}") from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise BrokerUnreachableError(f"bucket {bucket}: {error!r}") from error
+        return True
 
     async def _make(self, bucket: str, ttl_s: float) -> None:
         try:
@@ -263,6 +344,9 @@ class NatsBoard:
 
 class FileBoard:
     """Phase files; who follows one prints what it is, and says nothing here."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, int] = {}
 
     async def read(self, key: str) -> bytes | None:
         """See ``Board``."""
@@ -287,3 +371,54 @@ class FileBoard:
         """Nothing: it is in what its followers print."""
         del key
         return {}
+
+    async def hold(self, key: str, data: bytes, *, instead_of: bytes | None = None) -> bytes | None:
+        """See ``Board``; nobody is displaced, for the lock of a process ends with it."""
+        del instead_of
+        if key in self._locks:
+            return None
+        path = _lock_file(key)
+        try:
+            for _round in range(_HOLD_ROUNDS):
+                found = _lock(path)
+                if isinstance(found, bytes):
+                    return found
+                # Whoever let go in between has removed the file: then it is another one's.
+                if path.exists() and os.path.samestat(os.fstat(found), path.stat()):
+                    os.ftruncate(found, 0)
+                    os.write(found, data)
+                    self._locks[key] = found
+                    return None
+                os.close(found)
+        except OSError as error:
+            raise SettingError(f"file:{key}: it cannot be held: {path}: {error}") from error
+        raise SettingError(f"file:{key}: {path} changes all the time; call it again")
+
+    async def let_go(self, key: str, data: bytes) -> None:
+        """See ``Board``; removed before it is unlocked, so that nobody gets a lock on nothing."""
+        del data
+        descriptor = self._locks.pop(key, None)
+        if descriptor is not None:
+            _lock_file(key).unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _lock_file(key: str) -> Path:
+    """Beside the phase file, which is renamed over at each change."""
+    path = Path(key)
+    return path.with_name(f".{path.name}.operator")
+
+
+def _lock(path: Path) -> int | bytes:
+    """A descriptor with the lock, or what the file of another one's lock says."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        said = os.read(descriptor, _LONGEST_OPERATOR)
+        os.close(descriptor)
+        return said
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -184,21 +184,21 @@ METRICS = (
         "gauge",
         ("queue", "task_type", "state"),
         "Tasks in a queue by state; absent while its broker does not answer.",
-        BOTH,
+        (WORKER,),
     ),
     Described(
         "hookbench_queue_oldest_seconds",
         "gauge",
         ("queue", "task_type"),
         "Age of the oldest task that is not finished; absent without one.",
-        BOTH,
+        (WORKER,),
     ),
     Described(
         "hookbench_queue_lag_tasks",
         "gauge",
         ("queue", "task_type"),
         "Sequences of the stream above the consumer's acknowledgement floor.",
-        BOTH,
+        (WORKER,),
     ),
 )
 """Beside these stand ``process_*`` of prometheus-client: CPU, memory, files, start."""
@@ -311,6 +311,8 @@ class Families(Collector):
         looks = self._look()
         yield _gauge("hookbench_broker_up", {(name,): int(look.up) for name, look in looks.items()})
         answers = [look for look in looks.values() if look.up]
+        if self._status.role == PRODUCER:  # which does not look into them, see ``serve_metrics``
+            return
         yield _gauge("hookbench_queue_tasks", _merged(look.tasks for look in answers))
         yield _gauge("hookbench_queue_oldest_seconds", _merged(look.oldest_s for look in answers))
         yield _gauge("hookbench_queue_lag_tasks", _merged(look.lag for look in answers))

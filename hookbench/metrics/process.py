@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 
 from hookbench.clock import NS_PER_S, Clock, SystemClock
 from hookbench.ledger.events import Recorder
-from hookbench.metrics.families import Families, Status
+from hookbench.metrics.families import WORKER, Families, Status
 from hookbench.metrics.looking import Looking
 from hookbench.metrics.meter import Meter, TimedHandler
 from hookbench.metrics.queues import QueueReader
@@ -85,12 +85,15 @@ def serve_metrics(
 ) -> Iterator[ProcessMetrics]:
     """Serve what a process counts.
 
+    A producer asks the brokers whether they answer, and leaves depths to the workers: who puts
+    tasks need not have the right to look at them.
+
     Args:
         endpoint: where.
         recorder: of the process, which is told everything as before.
         role: ``worker`` or ``producer``.
         version: of the program.
-        urls: of Redis and NATS, for a look at the queues with each scrape.
+        urls: of Redis and NATS, which are asked with each scrape.
         names: of the queue.
         task_types: whose tasks are counted.
         redis_kind: what holds the tasks on Redis.
@@ -105,7 +108,12 @@ def serve_metrics(
     thread_clock = SystemClock()
     looking = Looking(
         lambda: QueueReader(
-            *urls, names, task_types=task_types, redis_kind=redis_kind, clock=thread_clock
+            *urls,
+            names,
+            task_types=task_types,
+            redis_kind=redis_kind,
+            clock=thread_clock,
+            depths=role == WORKER,
         ),
         clock=thread_clock,
     )

@@ -65,6 +65,7 @@ class QueueReader:
         task_types: whose tasks are counted on Redis.
         redis_kind: what holds them there.
         clock: for ages.
+        depths: whether queues are looked into, or brokers are only asked whether they answer.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class QueueReader:
         task_types: Sequence[str],
         redis_kind: RedisKind,
         clock: Clock,
+        depths: bool = True,
     ) -> None:
+        self._depths = depths
         self._redis_url = redis_url
         self._nats_url = nats_url
         self._names = names
@@ -113,6 +116,10 @@ class QueueReader:
         if self._redis is None:
             self._redis = cast("ReadingRedis", connect_reading_redis(self._redis_url or ""))
         look = BrokerLook(up=True)
+        if not self._depths:
+            with broker_errors("a question to Redis"):
+                await self._redis.time()
+            return look
         read = self._lists if self._redis_kind is RedisKind.LIST else self._stream
         for task_type in self._task_types:
             with broker_errors(f"a look at {task_type} on Redis"):
@@ -161,6 +168,9 @@ class QueueReader:
         transport, look = self._transport, BrokerLook(up=True)
         if not transport.client.is_connected:
             raise BrokerUnreachableError("NATS is not connected (reconnecting)")
+        if not self._depths:
+            await _answers(transport)
+            return look
         stored = await _stream_state(transport, names.stream)
         if stored is None:
             return look
@@ -189,6 +199,14 @@ async def _within(look: Coroutine[Any, Any, BrokerLook]) -> BrokerLook:
     except (HookbenchError, TimeoutError):
         raise_if_cancelled()
         return DOWN
+
+
+async def _answers(transport: AppTransport) -> None:
+    """JetStream as a whole, whatever streams there are."""
+    try:
+        await transport.jetstream.account_info()
+    except (nats.errors.Error, OSError) as error:
+        raise BrokerUnreachableError(f"JetStream: {error!r}") from error
 
 
 async def _stream_state(transport: AppTransport, stream: str) -> tuple[int, int] | None:

@@ -225,6 +225,17 @@ def _check_file(what: str, path: Path, *, secret: bool) -> None:
         )
 
 
+def _check_nkeys(path: str) -> None:
+    """What nats-py signs with, and imports when the server has asked for a signature."""
+    try:
+        import nkeys  # noqa: F401, PLC0415 - an optional dependency
+    except ImportError as error:
+        raise SettingError(
+            f"creds {path}: credentials of a JWT user are signed with the package nkeys, which is"
+            " not installed: run pip install 'hookbench[creds]', or give a user and password_file"
+        ) from error
+
+
 def _taken_apart(
     url: str, query: str, known: Iterable[str]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
@@ -266,6 +277,7 @@ def _said(url: str, own: dict[str, str], *, userinfo: str, encrypted: bool) -> _
         raise SettingError(f"URL {redact(url)!r}: tls_key needs tls_cert")
     if "creds" in own:
         _check_file("creds", Path(own["creds"]), secret=True)
+        _check_nkeys(own["creds"])
     left = {name: own[name] for name in own if name not in ("user", "password_file")}
     return _Said(user=user, password=password, token=token, **left)
 

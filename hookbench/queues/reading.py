@@ -93,6 +93,10 @@ class ReadingRedis:
         """Entries of a stream."""
         return list(await self._send("XRANGE", name, low, high, "COUNT", count))
 
+    async def time(self) -> None:
+        """Ask the server, or every node of a cluster, for anything: who answers is there."""
+        await self._send("TIME")
+
     async def get(self, name: str) -> bytes | None:
         """The value of a key."""
         return cast("bytes | None", await self._send("GET", name))

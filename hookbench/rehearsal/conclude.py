@@ -11,6 +11,7 @@ from hookbench.ledger.account import make_account
 from hookbench.ledger.columns import without_end
 from hookbench.ledger.read import read_ledger
 from hookbench.metrics.agreement import compare_metrics
+from hookbench.metrics.kept import METRICS_FOLDER, read_scrapes
 from hookbench.migration.spool import Spool
 from hookbench.queues.watermark import EndedFn
 from hookbench.rehearsal.arguments import outbox_path
@@ -18,7 +19,6 @@ from hookbench.rehearsal.fleet import Fleet
 from hookbench.rehearsal.load_check import Load, load_differences
 from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.pushes import Pusher, check_mirrors
-from hookbench.rehearsal.scrapes import METRICS_FOLDER, read_scrapes
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.results.check import damage_lines, fault_windows, planned_starts, unchecked
 from hookbench.results.histograms import save_histograms

@@ -10,6 +10,7 @@ from hookbench.clock import Clock
 from hookbench.errors import HookbenchError
 from hookbench.faults.schedule import FaultSchedule
 from hookbench.ledger.events import LedgerWriter
+from hookbench.metrics.kept import METRICS_FOLDER
 from hookbench.migration.phases import PhaseFile
 from hookbench.rehearsal.arguments import hook_settings, worker_arguments
 from hookbench.rehearsal.detours import Detours
@@ -20,7 +21,7 @@ from hookbench.rehearsal.observer import Observer
 from hookbench.rehearsal.progress import Teller
 from hookbench.rehearsal.pushes import Pusher, PushSettings
 from hookbench.rehearsal.resources import ResourceMeter
-from hookbench.rehearsal.scrapes import METRICS_FOLDER, Scrapes
+from hookbench.rehearsal.scrapes import Scrapes
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.rehearsal.stage import Stage
 from hookbench.rehearsal.targets import RunTargets

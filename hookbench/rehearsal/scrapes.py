@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from hookbench.errors import ScrapeError
+from hookbench.metrics.kept import SCRAPE_SUFFIX
 from hookbench.metrics.scrape import scrape
 
-__all__ = ["LINGER_S", "METRICS_FOLDER", "Scrapes", "read_scrapes"]
+__all__ = ["LINGER_S", "Scrapes"]
 
-METRICS_FOLDER = "metrics"
 LINGER_S = 10.0
 """How long a process waits to be scraped, by a harness that is busy, with brokers that are away."""
-_SUFFIX = ".prom"
 _AT_ONCE = 4
 
 
@@ -43,15 +42,10 @@ class Scrapes:
 
     def _keep(self, writer: str, url: str) -> None:
         try:
-            (self._folder / f"{writer}{_SUFFIX}").write_text(scrape(url))
+            (self._folder / f"{writer}{SCRAPE_SUFFIX}").write_text(scrape(url))
         except ScrapeError as error:
             self.failures.append(f"{writer}: {error}")
 
     def close(self) -> None:
         """Wait for the answers."""
         self._threads.shutdown()
-
-
-def read_scrapes(folder: Path) -> dict[str, str]:
-    """What is kept there, by the writers' names."""
-    return {path.stem: path.read_text() for path in sorted(folder.glob(f"*{_SUFFIX}"))}

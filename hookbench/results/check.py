@@ -16,6 +16,8 @@ from hookbench.ledger.invariants import RULE_OF_THE_WHOLE
 from hookbench.ledger.model import Account, Bounds, FaultWindow, Verdict
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.ledger.segment import MAX_STEPS
+from hookbench.metrics.check import MetricsCheck
+from hookbench.metrics.kept import METRICS_FOLDER, read_scrapes
 from hookbench.migration.phases import Phase
 from hookbench.results.steps import plan_steps
 from hookbench.results.store import EFFECTS_NAME, GitCheck, Manifest, StepRecord, load_manifest
@@ -81,7 +83,8 @@ def check_run(run: Path) -> Manifest:
     A run that was cut off has no record of what was left on the brokers: its account says what
     the ledger says of the phases that had begun, not what became of a task without an end, and
     its verdict is unknown; there is no account of one that was cut off before its first phase.
-    What is damaged in a ledger is named, and the rest is accounted for.
+    What is damaged in a ledger is named, and the rest is accounted for. Metrics that were kept with
+    a whole run are held against its ledger again.
 
     Raises:
         ResultsError: the manifest cannot be read.
@@ -104,6 +107,7 @@ def check_run(run: Path) -> Manifest:
     unknown += [f"check: {line}" for line in damage_lines(ledger.damage)]
     if ledger.torn:
         unknown.append(f"check: {ledger.torn} records were cut off in the middle of their write")
+    metrics = _metrics(run, manifest, ledger, unknown) if whole else manifest.metrics
     account = make_account(
         ledger,
         [step.plan for step in steps],
@@ -118,9 +122,28 @@ def check_run(run: Path) -> Manifest:
     unknown += unchecked(account)
     account = msgspec.structs.replace(account, histograms=[])
     checked = msgspec.structs.replace(
-        manifest, account=account, steps=steps, unknown_because=unknown
+        manifest, account=account, steps=steps, metrics=metrics, unknown_because=unknown
     )
     return msgspec.structs.replace(checked, verdict=verdict_of(checked))
+
+
+def _metrics(
+    run: Path, manifest: Manifest, ledger: Ledger, unknown: list[str]
+) -> MetricsCheck | None:
+    """The comparison made anew where metrics were kept; its reasons take the place of the old."""
+    folder = run / METRICS_FOLDER
+    if not folder.is_dir():
+        return manifest.metrics
+    # Who has no metrics does not load what reads them.
+    from hookbench.metrics.agreement import compare_metrics  # noqa: PLC0415
+
+    old = [] if manifest.metrics is None else manifest.metrics.differences
+    for line in old:
+        if (reason := f"metrics: {line}") in unknown:
+            unknown.remove(reason)
+    found = compare_metrics(read_scrapes(folder), ledger)
+    unknown += [f"metrics: {line}" for line in found.differences]
+    return found
 
 
 def planned_starts(steps: list[StepRecord]) -> list[int] | None:

@@ -12,7 +12,6 @@ from hookbench.migration.phases import PhaseFile
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.results.store import load_manifest, resolve_run
-from tests.forks import Forks
 from tests.integration.locusts import Locust
 
 COMMAND = [sys.executable, "-m", "hookbench"]
@@ -101,21 +100,6 @@ class Fleet:
 @pytest.fixture
 def fleet(redis_broker, nats_broker, names, tmp_path):
     opened = Fleet(redis_broker.url, nats_broker.url, names, tmp_path)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture(scope="session")
-def forks(tmp_path_factory):
-    """For the processes of procedures, of which some tests start one for each step."""
-    needed = (
-        "tests.integration.migrating_child",
-        "hookbench.cli.main",
-        "hookbench.live.migrate",
-        "hookbench.rehearsal.stage",
-        "hookbench.worker.requeue",
-    )
-    opened = Forks(needed, tmp_path_factory.mktemp("forks"))
     yield opened
     opened.close()
 

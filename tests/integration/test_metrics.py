@@ -12,8 +12,10 @@ from hookbench.brokers.resolve import resolve_nats, resolve_redis
 from hookbench.ledger.read import read_ledger
 from hookbench.metrics.agreement import compare_metrics
 from hookbench.metrics.families import METRICS
+from hookbench.metrics.kept import read_scrapes
 from hookbench.metrics.scrape import parse_samples, scrape
-from hookbench.rehearsal.scrapes import read_scrapes
+from hookbench.results.check import check_run
+from hookbench.results.store import MANIFEST_NAME, encode_manifest
 from tests.conftest import eventually
 from tests.integration.conftest import COMMAND, Fleet, Process, stored
 from tests.unit.test_metrics_package import used_names
@@ -84,6 +86,8 @@ async def test_a_live_worker_and_producer_say_what_their_ledgers_say(fleet):
     served = {re.sub(r"_(bucket|count|sum)$", "", name) for name in names}
     assert {item.name for item in METRICS} <= served
     assert used_names() <= served  # of dashboard and alert rules
+    assert figures(producer_text, "hookbench_broker_up", "broker") == {("redis",): 1, ("nats",): 1}
+    assert figures(producer_text, "hookbench_queue_tasks", "queue") == {}
 
 
 async def test_a_stream_on_redis_has_its_states(fleet):
@@ -176,6 +180,15 @@ def test_a_rehearsal_holds_its_metrics_against_its_ledger(rehearse, tmp_path, fa
         if line.startswith('hookbench_tasks_total{outcome="done",queue="redis_list"}')
         and not line.endswith(" 0.0")
     )
-    scraped[writer] = scraped[writer].replace(line, f"{line.split()[0]} {count - 1}")
-    (difference,) = compare_metrics(scraped, read_ledger(folder / "ledger")).differences
+    again = check_run(folder)
+    assert (again.metrics, again.verdict) == (check, manifest.verdict)
+    kept = folder / "metrics" / f"{writer}.prom"
+    kept.write_text(scraped[writer].replace(line, f"{line.split()[0]} {count - 1}"))
+    told = check_run(folder)
+    (difference,) = told.metrics.differences
     assert difference.startswith(f"{writer}: hookbench_tasks_total redis done")
+    assert (told.verdict, f"metrics: {difference}" in told.unknown_because) == ("unknown", True)
+    # Stored so, and mended: the reason is gone again.
+    (folder / MANIFEST_NAME).write_bytes(encode_manifest(told))
+    kept.write_text(scraped[writer])
+    assert check_run(folder).unknown_because == manifest.unknown_because

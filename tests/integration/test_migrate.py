@@ -53,11 +53,13 @@ def progress_of(scene):
     return scene.folder / "progress.json"
 
 
-async def move(scene, source, target, *more, dying=(), execute=("--execute",)):
+async def move(scene, source, target, *more, dying=(), execute=("--execute",), timeout_s=90.0):
     """Exit code and what was printed; by the command itself, or by one that dies at a place."""
     arguments = arguments_of(scene, source, target, *more, *execute)
     if dying:
-        return await scene.forks.run("tests.integration.dying", [*dying, *arguments])
+        return await scene.forks.run(
+            "tests.integration.dying", [*dying, *arguments], timeout_s=timeout_s
+        )
     process = await asyncio.create_subprocess_exec(
         *COMMAND,
         *arguments,
@@ -65,7 +67,7 @@ async def move(scene, source, target, *more, dying=(), execute=("--execute",)):
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 90)
+    output, _ = await asyncio.wait_for(process.communicate(), timeout_s)
     return process.returncode, output.decode()
 
 

@@ -1,7 +1,10 @@
 """The context of a trace travels with its task over both brokers."""
 
 import asyncio
+import gzip
 import importlib
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 import pytest
@@ -18,6 +21,8 @@ from hookbench.task import decode_task, encode_task
 from hookbench.trace_context import TRACEPARENT, trace_headers
 from hookbench.tracing import Tracing
 from hookbench.worker.service import WorkerService, WorkerSettings
+from tests.conftest import eventually
+from tests.integration.conftest import Process
 
 CONTEXT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -138,3 +143,95 @@ async def test_both_brokers_hold_the_same_bytes_and_nats_the_header(
     carried = message.headers[TRACEPARENT]
     assert carried.startswith(f"00-{ids}-")
     assert decode_task(message.data).payload[TRACEPARENT] == carried
+
+
+class Collector:
+    """An OTLP endpoint: what arrives is decoded by OpenTelemetry's own description of it."""
+
+    def __init__(self, requests):
+        self.spans = []
+        """Each with the name of the service that sent it."""
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                data = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    data = gzip.decompress(data)
+                collector.take(self.path, requests.ExportTraceServiceRequest.FromString(data))
+                answer = requests.ExportTraceServiceResponse().SerializeToString()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/x-protobuf")
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_arguments):
+                """Nothing."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/v1/traces"
+        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread.start()
+
+    def take(self, path, request):
+        assert path == "/v1/traces"
+        for resource in request.resource_spans:
+            told = {item.key: item.value.string_value for item in resource.resource.attributes}
+            for scope in resource.scope_spans:
+                self.spans += [(told["service.name"], span) for span in scope.spans]
+
+    def of(self, service):
+        return [span for name, span in self.spans if name == service]
+
+    def close(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def collector():
+    requests = pytest.importorskip(
+        "opentelemetry.proto.collector.trace.v1.trace_service_pb2",
+        reason="hookbench[otel] is not installed",
+    )
+    opened = Collector(requests)
+    yield opened
+    opened.close()
+
+
+def text_attributes(span):
+    return {item.key: item.value.string_value for item in span.attributes}
+
+
+async def test_a_collector_gets_each_task_as_one_trace(collector, fleet):
+    """By the commands, over both brokers' own connections and OTLP as it is on the wire."""
+    worker = fleet.worker("--phase=nats_only", f"--traces={collector.url}")
+    words = ["produce", *fleet.arguments(), "--phase=nats_only", "--count=20", "--rate=200"]
+    producer = Process([*words, f"--traces={collector.url}", "--json"], fleet.folder, "producer")
+    fleet.processes.append(producer)
+    assert producer.popen.wait(timeout=30) == 0, producer.errors.read_text()
+    sent = {span.span_id: span for span in collector.of("hookbench-producer")}
+    assert len(sent) == 20  # sent before the process has ended
+    await eventually(lambda: worker.latest("done") == 20, timeout_s=20)
+    assert worker.stop() == 0
+    processed = collector.of("hookbench-worker")
+    assert len(processed) == 20
+    for span in processed:
+        put = sent.pop(span.parent_span_id)  # each put has one execution
+        assert span.trace_id == put.trace_id
+        assert put.name == f"send {fleet.names.subject('sync')}"
+        mine, its = text_attributes(span), text_attributes(put)
+        assert mine["messaging.message.id"] == its["messaging.message.id"]
+        assert mine["messaging.system"] == "nats"
+        assert put.start_time_unix_nano <= span.start_time_unix_nano < span.end_time_unix_nano
+
+
+async def test_no_task_waits_for_a_collector_that_is_away(collector, fleet):
+    collector.close()
+    words = ["produce", *fleet.arguments(), "--phase=redis_only", "--count=20", "--rate=200"]
+    producer = Process([*words, f"--traces={collector.url}", "--json"], fleet.folder, "producer")
+    fleet.processes.append(producer)
+    assert producer.popen.wait(timeout=30) == 0, producer.errors.read_text()
+    assert producer.latest("accepted") == 20

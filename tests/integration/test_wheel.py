@@ -6,14 +6,11 @@ environment that runs the tests: tests/evidence/test_wheel.py fetches them too.
 
 import json
 import subprocess
-import sys
-import sysconfig
 import zipfile
-from pathlib import Path
 
 import pytest
 
-from tests.wheel import ROOT, build_wheel, install, make_environment, plain_environment
+from tests.wheel import ROOT, build_wheel, install, make_environment_before, plain_environment
 
 pytest.importorskip("hatchling", reason="the build backend is not installed")
 
@@ -26,13 +23,8 @@ def wheel(tmp_path_factory):
 @pytest.fixture(scope="module")
 def python(wheel, tmp_path_factory):
     """An environment with the wheel; other packages are found behind it."""
-    made = make_environment(tmp_path_factory.mktemp("environment") / "venv")
+    made = make_environment_before(tmp_path_factory.mktemp("environment") / "venv")
     install(made, "--no-deps", "--no-index", str(wheel))
-    (packages,) = (made.parents[1] / "lib").glob("python*/site-packages")
-    # A path, and no more: what lies in it as *.pth, such as the editable install, is not followed.
-    (packages / "behind.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    # The wheel of nats-server has a program and no module, so it is looked for beside Python.
-    made.with_name("nats-server").symlink_to(Path(sys.executable).with_name("nats-server"))
     return made
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hookbench.acl.roles import Role
+from hookbench.task import Names
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "security.md"
-P, W, G, H = Role
+P, W, G, OP, H = Role
 EVERYBODY = frozenset(Role)
 NOBODY = frozenset()
 
@@ -38,31 +39,35 @@ API = "$JS.API"
 ACTIONS = (
     Action(
         "put a task",
-        frozenset({P, W, H}),
+        frozenset({P, W, OP, H}),
         redis=(("LPUSH", "{hook}:sync", "x"),),
         publish=("queue.hook.sync",),
     ),
     Action(
         "look at waiting tasks",
-        frozenset({W, G, H}),
+        frozenset({W, G, OP, H}),
         redis=(("LRANGE", "{hook}:sync", "0", "-1"), ("LLEN", "{hook}:fsck")),
         publish=(f"{API}.STREAM.MSG.GET.HOOK_QUEUE", f"{API}.DIRECT.GET.HOOK_QUEUE"),
     ),
     Action(
-        "take a task",
+        "take a task from a list",
         frozenset({W, H}),
         redis=(("BLMOVE", "{hook}:sync", "{hook}:sync:work", "RIGHT", "LEFT", "1"),),
+    ),
+    Action(
+        "take a task from a consumer",
+        frozenset({W, OP, H}),
         publish=(f"{API}.CONSUMER.MSG.NEXT.HOOK_QUEUE.hook-sync-worker",),
     ),
     Action(
         "acknowledge a task, or take it out",
-        frozenset({W, H}),
+        frozenset({W, OP, H}),
         redis=(("LREM", "{hook}:sync:work", "1", "x"),),
         publish=("$JS.ACK.HOOK_QUEUE.hook-sync-worker.1.1.1.1.0",),
     ),
     Action(
         "make or remove a consumer",
-        frozenset({W, H}),
+        frozenset({W, OP, H}),
         publish=(
             f"{API}.CONSUMER.DURABLE.CREATE.HOOK_QUEUE.other",
             f"{API}.CONSUMER.DELETE.HOOK_QUEUE.other",
@@ -70,19 +75,19 @@ ACTIONS = (
     ),
     Action(
         "write claims and done-records",
-        frozenset({W, H}),
+        frozenset({W, OP, H}),
         redis=(("SET", "{hook}:task:1", "x"), ("SET", "{hook}:token", "1")),
         publish=("$KV.HOOK_QUEUE_DONE.1",),
     ),
     Action(
         "read claims and done-records",
-        frozenset({W, G, H}),
+        frozenset({W, G, OP, H}),
         redis=(("GET", "{hook}:task:1"),),
         publish=(f"{API}.STREAM.MSG.GET.KV_HOOK_QUEUE_DONE",),
     ),
     Action(
         "keep a dead letter",
-        frozenset({W, H}),
+        frozenset({W, OP, H}),
         redis=(("LPUSH", "{hook}:sync:dead", "x"),),
         publish=("dead.queue.hook.sync",),
     ),
@@ -93,22 +98,31 @@ ACTIONS = (
         publish=(f"{API}.STREAM.MSG.GET.KV_HOOK_QUEUE_phases",),
     ),
     Action(
-        "say how a process is",
-        frozenset({P, W, H}),
+        "say how a process is, on Redis",
+        frozenset({P, W, OP, H}),
         redis=(("SET", "{hook}:phase/p/said/q", "x", "PX", "1000"),),
+    ),
+    Action(
+        "say how a process is, on NATS",
+        frozenset({P, W, H}),
         publish=("$KV.HOOK_QUEUE_fleet.p.q",),
     ),
     Action(
-        "change the phase",
-        frozenset({H}),
-        redis=(("SET", "{hook}:phase/p", "x"),),
-        publish=("$KV.HOOK_QUEUE_phases.p",),
+        "change the phase, or hold a place",
+        frozenset({OP, H}),
+        redis=(("SET", "{hook}:phase/p", "x"), ("SET", "{hook}:phase/p/operator", "x")),
+        publish=("$KV.HOOK_QUEUE_phases.p", "$KV.HOOK_QUEUE_operators.p"),
     ),
     Action(
-        "remove a list, a claim or a record",
+        "remove a claim or a record",
+        frozenset({OP, H}),
+        redis=(("DEL", "{hook}:task:1"),),
+    ),
+    Action(
+        "remove a list",
         frozenset({H}),
         redis=(
-            ("DEL", "{hook}:sync"), ("DEL", "{hook}:task:1"), ("DEL", "{hook}:sync:dead"),
+            ("DEL", "{hook}:sync"), ("DEL", "{hook}:sync:work"), ("DEL", "{hook}:sync:dead"),
         ),
     ),
     Action(
@@ -119,13 +133,18 @@ ACTIONS = (
         ),
     ),
     Action(
-        "remove one message of a stream",
+        "remove one task of a stream",
         frozenset({W, H}),
         publish=(f"{API}.STREAM.MSG.DELETE.HOOK_QUEUE",),
     ),
     Action(
+        "remove a dead letter of a stream",
+        frozenset({OP, H}),
+        publish=(f"{API}.STREAM.MSG.DELETE.{Names().dead_stream}",),
+    ),
+    Action(
         "run a script",
-        frozenset({P, W, H}),
+        frozenset({P, W, OP, H}),
         redis=(("EVAL", "return 1", "1", "{hook}:sync"),),
     ),
     Action(
@@ -163,7 +182,7 @@ def documented():
     rows = {}
     for line in DOCUMENT.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if len(cells) == 5 and set(cells[1:]) <= {"yes", "no"}:
+        if len(cells) == 1 + len(Role) and set(cells[1:]) <= {"yes", "no"}:
             rows[cells[0]] = frozenset(
                 role for role, cell in zip(Role, cells[1:], strict=True) if cell == "yes"
             )

@@ -1,6 +1,8 @@
 """Credentials and certificates of a URL."""
 
 import ssl
+import sys
+import types
 
 import pytest
 
@@ -91,6 +93,16 @@ def test_what_cannot_be_used_is_named(url, named):
     with pytest.raises(SettingError, match=named) as raised:
         redis_access(url) if url.startswith("redis") else nats_access(url)
     assert "secret" not in str(raised.value)
+
+
+def test_without_its_package_credentials_name_the_extra(file, monkeypatch):
+    url = f"nats://h:1?creds={file}"
+    monkeypatch.setitem(sys.modules, "nkeys", None)
+    with pytest.raises(SettingError, match=r"pip install 'hookbench\[creds\]'") as raised:
+        nats_access(url)
+    assert str(file) in str(raised.value)
+    monkeypatch.setitem(sys.modules, "nkeys", types.ModuleType("nkeys"))
+    assert nats_access(url) == ("nats://h:1", {"user_credentials": str(file)})
 
 
 @pytest.mark.parametrize("mode", [0o604, 0o644, 0o444])

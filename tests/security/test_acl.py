@@ -32,7 +32,7 @@ def test_passwords_are_for_their_owner_and_not_replaced(tmp_path):
     folder = tmp_path / "secrets"
     files = make_passwords(folder, list(Role))
     before = [path.read_text() for path in files]
-    assert len(set(before)) == len(files) == 8
+    assert len(set(before)) == len(files) == 2 * len(Role)
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     with pytest.raises(SettingError, match="is there already"):
@@ -91,7 +91,10 @@ def test_names_are_those_of_the_queue():
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("redis", "--role", "boss"), "--role 'boss': use one of producer, worker, gate, harness"),
+        (
+            ("redis", "--role", "boss"),
+            "--role 'boss': use one of producer, worker, gate, operator, harness",
+        ),
         (("redis", "--prefix", "a b"), "prefix 'a b'"),
         (("redis", "--task-type", "a b"), "task type 'a b'"),
         (("nats", "--passwords", "/none"), "No such file"),

@@ -104,6 +104,19 @@ def test_panels_have_numbers_and_places_of_their_own():
     assert [panel["id"] for panel in panels()] == list(range(1, len(places) + 1))
 
 
+def test_panels_have_the_options_that_grafana_requires():
+    """Of the panels' own schemas; what lacks them is filled in by some versions, and not by all."""
+    for panel in panels():
+        options = panel["options"]
+        if panel["type"] == "timeseries":
+            assert {"displayMode", "placement", "showLegend", "calcs"} <= set(options["legend"])
+            assert {"mode", "sort"} <= set(options["tooltip"])
+        else:
+            assert panel["type"] == "stat"
+            assert options["reduceOptions"]["calcs"]
+            assert {"graphMode", "colorMode", "textMode", "orientation"} <= set(options)
+
+
 def test_the_document_lists_the_metrics():
     rows = {}
     for line in DOCUMENT.read_text().splitlines():
