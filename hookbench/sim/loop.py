@@ -144,10 +144,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._prune_at = _FIRST_PRUNE
         self._failed: list[tuple[str, BaseException | None]] = []
         self._ending = False
-        self.create_future = functools.partial(_Future, loop=self)
+        self.create_future = functools.partial(_Future, loop=self)  # type: ignore[method-assign]
 
     # Asked for each future and task that is made: this one says no without a frame of Python.
-    get_debug = staticmethod(bool)  # type: ignore[assignment]
+    get_debug = staticmethod(bool)
 
     def time(self) -> float:
         """Virtual seconds."""
