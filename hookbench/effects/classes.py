@@ -28,17 +28,19 @@ class HandlerClass(enum.IntEnum):
         return self.name.lower()
 
 
+_BY_LABEL = {item.label: item for item in HandlerClass}
+
+
 def parse_handler_class(text: str) -> HandlerClass:
     """The class with a label.
 
     Raises:
         SettingError: there is none; the text lists them.
     """
-    for item in HandlerClass:
-        if item.label == text:
-            return item
-    known = ", ".join(item.label for item in HandlerClass)
-    raise SettingError(f"handler class {text!r}: use one of {known}")
+    found = _BY_LABEL.get(text)
+    if found is None:
+        raise SettingError(f"handler class {text!r}: use one of {', '.join(_BY_LABEL)}")
+    return found
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):

@@ -162,8 +162,8 @@ def _create(path: Path) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     db = sqlite3.connect(aside, isolation_level=None)
     try:
+        db.execute("PRAGMA synchronous=OFF")  # first: the change of the journal syncs as well
         db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=OFF")
         db.executescript(_TABLES)
         db.execute(f"PRAGMA user_version={EFFECTS_SCHEMA}")
     finally:

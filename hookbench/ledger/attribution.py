@@ -119,6 +119,8 @@ def _second_ends(history: History) -> Iterator[_Group]:
 
 def _groups(*codes: Ints | Bools) -> Iterator[tuple[tuple[int, ...], Bools]]:
     """The distinct rows of the codes, each with where it stands."""
+    if len(codes[0]) == 0:  # most often, and numpy takes its time to find that out
+        return
     table = np.stack([code.astype(np.int64) for code in codes], axis=1)
     distinct, which = np.unique(table, axis=0, return_inverse=True)
     for number, row in enumerate(distinct.tolist()):

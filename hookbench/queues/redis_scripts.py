@@ -7,6 +7,7 @@ A lease is a member of a sorted set: the owner, with the time of its end as scor
 is that of an owner whose list was reaped, at that time: it has lost its lease for good.
 """
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -258,6 +259,12 @@ return {redis.call('LLEN', KEYS[1]), held, redis.call('ZCOUNT', KEYS[3], now, '+
 """KEYS pending, the guide's work list, leases. Lengths at one moment, and how many leases last."""
 
 
+@functools.cache  # of texts that this package has
+def _digest_of(script: str) -> str:
+    """By which a server knows a script."""
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+
+
 async def run_often(
     client: RedisClient, script: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]
 ) -> Any:
@@ -265,7 +272,7 @@ async def run_often(
 
     A server that does not know it, such as one that was restarted, is sent the text.
     """
-    digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+    digest = _digest_of(script)
     try:
         return await client.evalsha(digest, len(keys), *keys, *arguments)
     except NoScriptError:

@@ -1,9 +1,10 @@
 """A pull request that is kept open, so that a task is handed over when it arrives."""
 
 import asyncio
-import json
 from collections import deque
 from typing import Any
+
+import msgspec
 
 from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
@@ -132,7 +133,7 @@ class StandingPull:
         request = {"batch": missing, "expires": max(expires_ns, 1_000_000)}
         self._requests.append([now_ns + expires_ns, missing])
         await self._client.publish(
-            self._request_subject, json.dumps(request).encode(), reply=self._inbox
+            self._request_subject, msgspec.json.encode(request), reply=self._inbox
         )
 
     async def close(self) -> int:

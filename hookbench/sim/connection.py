@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hookbench.sim.errors import SimulationError
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Connection", "Direction", "Session"]
 
 
-class Direction(enum.Enum):
+class Direction(enum.StrEnum):
     """Which way a message goes."""
 
     TO_SERVER = "to_server"
@@ -129,19 +130,19 @@ class Connection:
             if rule.action is WireAction.HOLD:
                 hold_ns += rule.hold_ns
             else:
-                self._send(way, lambda: arrive(message))
-        self._send(way, lambda: arrive(message), hold_ns=hold_ns)
+                self._send(way, partial(arrive, message))
+        self._send(way, partial(arrive, message), hold_ns=hold_ns)
 
     def _send(self, way: Direction, arrive: Callable[[], None], *, hold_ns: int = 0) -> None:
-        if way in self._link.cut:
-            self._link.held[way].append(lambda: self._send(way, arrive, hold_ns=hold_ns))
+        link = self._link
+        if way in link.cut:
+            link.held[way].append(lambda: self._send(way, arrive, hold_ns=hold_ns))
             return
         # Later by a nanosecond at least: what is due at one time may be dealt with in any order.
         not_before_ns = self._last_ns[way] + 1
         if hold_ns:
             not_before_ns = max(not_before_ns, self._network.loop.now_ns) + hold_ns
-        due_ns = self._network.carry(self._link, way, arrive, not_before_ns=not_before_ns)
-        self._last_ns[way] = due_ns
+        self._last_ns[way] = self._network.carry(link, way, arrive, not_before_ns=not_before_ns)
 
     def _at_server(self, message: Any) -> None:
         if self._node.stopped:

@@ -18,6 +18,7 @@ Times are integer nanoseconds inside; ``time()`` has them as seconds.
 
 import asyncio
 import contextvars
+import functools
 import random
 import sys
 from collections import deque
@@ -42,6 +43,7 @@ Result = TypeVar("Result")
 
 EPOCH_NS = 1_000 * NS_PER_S
 """Virtual time at the start: not 0, so that a time of 0 is seen for the mistake that it is."""
+_Future = asyncio.Future
 _FIRST_PRUNE = 256
 _WAKE: Any = object()
 """In the place of a callback: the argument is a future that is to be done."""
@@ -142,6 +144,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._prune_at = _FIRST_PRUNE
         self._failed: list[tuple[str, BaseException | None]] = []
         self._ending = False
+        self.create_future = functools.partial(_Future, loop=self)  # type: ignore[method-assign]
+
+    # Asked for each future and task that is made: this one says no without a frame of Python.
+    get_debug = staticmethod(bool)
 
     def time(self) -> float:
         """Virtual seconds."""
@@ -206,14 +212,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self, when_ns: int, callback: Callable[..., object], *, context: contextvars.Context
     ) -> _Call:
         """As ``call_at``, in nanoseconds, and in a context that belongs to no process."""
-        self._numbers += 1
-        call = _Call((max(when_ns, self.now_ns), self._numbers, callback, (), context))
+        self._numbers = number = self._numbers + 1
+        when_ns = when_ns if when_ns > self.now_ns else self.now_ns  # noqa: FURB136 - max() is slow
+        call = _Call((when_ns, number, callback, (), context))
         heappush(self._timers, call)
         return call
 
     def after(self, seconds: float) -> "asyncio.Future[None]":
         """A future that is done after so many virtual seconds; cancel it, or let it be."""
-        future: asyncio.Future[None] = asyncio.Future(loop=self)
+        future: asyncio.Future[None] = _Future(loop=self)
         self._numbers = number = self._numbers + 1
         when_ns = self.now_ns + int(seconds * NS_PER_S + 0.5)
         heappush(self._timers, [when_ns, number, _WAKE, future, None])
@@ -326,24 +333,31 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _jump(self) -> None:
         """Let time pass until the next timer, and make all of that moment ready."""
-        timers = self._timers
-        while timers and _is_void(timers[0]):
-            heappop(timers)
-        if not timers:
-            raise DeadlockError(
-                "nothing is ready and nothing is due, so these would wait for ever", self.tasks
-            )
-        now_ns = self.now_ns = max(self.now_ns, timers[0][_WHEN_NS])
-        if now_ns > self._limit_ns:
-            limit_s = (self._limit_ns - EPOCH_NS) / NS_PER_S
-            raise SpentError(f"no end after {limit_s:g} s of virtual time", self.tasks)
-        append, pop = self._queue.append, heappop
-        while timers and timers[0][_WHEN_NS] <= now_ns:
-            call = pop(timers)
+        timers, append = self._timers, self._queue.append
+        while True:
+            if not timers:
+                raise DeadlockError(
+                    "nothing is ready and nothing is due, so these would wait for ever", self.tasks
+                )
+            call = heappop(timers)
+            callback = call[_CALLBACK]
+            # Of what nobody waits for any more no time passes.
+            if callback is not None and not (callback is _WAKE and call[_ARGUMENTS].done()):
+                break
+        now_ns = self.now_ns
+        if call[_WHEN_NS] > now_ns:
+            now_ns = self.now_ns = call[_WHEN_NS]
+            if now_ns > self._limit_ns:
+                limit_s = (self._limit_ns - EPOCH_NS) / NS_PER_S
+                raise SpentError(f"no end after {limit_s:g} s of virtual time", self.tasks)
+        while True:
             if call[_CALLBACK] is not _WAKE:
                 append(call)
             elif not call[_ARGUMENTS].done():
                 call[_ARGUMENTS].set_result(None)
+            if not timers or timers[0][_WHEN_NS] > now_ns:
+                return
+            call = heappop(timers)
 
     def _resume(self, calls: list[Any]) -> None:
         """What a process that goes on again was not let do meanwhile."""
@@ -358,12 +372,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             if _failed(task) and (task.process is None or task.process.alive):
                 error = task.exception()
                 raise UnretrievedError(f"nobody asked {where_it_waits(task)} for this") from error
-
-
-def _is_void(call: list[Any]) -> bool:
-    """Whether nobody waits for it any more: then no time passes for it."""
-    callback = call[_CALLBACK]
-    return callback is None or (callback is _WAKE and call[_ARGUMENTS].done())
 
 
 def _failed(task: "asyncio.Task[Any]") -> bool:

@@ -2,7 +2,6 @@
 
 import base64
 import datetime as dt
-import json
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +32,7 @@ NO_STREAM = (404, 10059, "stream not found")
 NO_CONSUMER = (404, 10014, "consumer not found")
 _END = b"\r\n"
 _NO_MESSAGE = (404, 10037, "no message found")
+_decode = msgspec.json.Decoder().decode
 _TYPE = "io.nats.jetstream.api.v1."
 
 Answer = dict[str, Any]
@@ -181,7 +181,7 @@ class JetStream:
         consumer = self._consumers.get((stream, name))
         if consumer is None:
             return False
-        told = json.loads(payload) if payload else {}
+        told = _decode(payload) if payload else {}
         if isinstance(told, int):
             told = {"batch": told}
         expires_ns = int(told.get("expires") or 0)
@@ -203,7 +203,7 @@ class JetStream:
                 continue
             kind = f"{_TYPE}{verb.lower().replace('.', '_')}_response"
             try:
-                body = json.loads(payload) if payload else {}
+                body = _decode(payload) if payload else {}
                 return {"type": kind, **run(words[length:], body)}
             except StreamError as error:
                 return {"type": kind, "error": error.told()}
@@ -414,4 +414,4 @@ def _time(wall_ns: int) -> str:
     """As the server writes times: RFC 3339, nine digits."""
     seconds, rest_ns = divmod(wall_ns, 1_000_000_000)
     moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest_ns:09d}Z"
+    return f"{moment.isoformat()[:19]}.{rest_ns:09d}Z"

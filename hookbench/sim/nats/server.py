@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.connection import Connection
 from hookbench.sim.errors import SimulationError
@@ -21,12 +23,15 @@ from hookbench.sim.nats.frames import (
 )
 from hookbench.sim.nats.jetstream import JetStream, stored_headers
 from hookbench.sim.nats.monitor import MONITOR_PORT, MonitorSession, varz_of
-from hookbench.sim.nats.subjects import is_literal, matches
+from hookbench.sim.nats.subjects import is_literal, literal_head, matches
 from hookbench.sim.network import Node
 
 __all__ = ["MAX_PAYLOAD_BYTES", "NatsServer"]
 
 MAX_PAYLOAD_BYTES = 1024 * 1024
+_FOUND_MAX = 4_096
+"""Subjects whose subscribers are remembered."""
+_encode = msgspec.json.Encoder().encode
 _NO_RESPONDERS = "503"
 _NOT_FOUND = "404 Message Not Found"
 _DIRECT = "$JS.API.DIRECT.GET."
@@ -71,6 +76,8 @@ class NatsServer:
         self._sessions: dict[NatsSession, None] = {}
         self._literal: dict[str, dict[Subscription, None]] = {}
         self._patterns: dict[Subscription, str] = {}
+        """With what a subject must begin."""
+        self._found: dict[str, list[Subscription]] = {}
         self._clients = 0
         self._context = contextvars.Context()
         self._serving: NatsServer = self
@@ -155,20 +162,33 @@ class NatsServer:
 
     def subscribe(self, subscription: "Subscription") -> None:
         """A session wants what is published to a subject or pattern."""
+        self._found.clear()
         pattern = subscription.pattern
         if is_literal(pattern):
             self._literal.setdefault(pattern, {})[subscription] = None
         else:
-            self._patterns[subscription] = pattern
+            self._patterns[subscription] = literal_head(pattern)
 
     def unsubscribe(self, subscription: "Subscription") -> None:
         """It does not any more."""
+        self._found.clear()
         self._patterns.pop(subscription, None)
         self._literal.get(subscription.pattern, {}).pop(subscription, None)
 
     def _taking(self, subject: str) -> "list[Subscription]":
-        found = list(self._literal.get(subject, ()))
-        found += [item for item, pattern in self._patterns.items() if matches(pattern, subject)]
+        """Who subscribes to a subject: looked up once, until somebody comes or goes."""
+        found = self._found.get(subject)
+        if found is None:
+            if len(self._found) >= _FOUND_MAX:
+                self._found.clear()
+            found = self._found[subject] = [
+                *self._literal.get(subject, ()),
+                *(
+                    item
+                    for item, head in self._patterns.items()
+                    if subject.startswith(head) and matches(item.pattern, subject)
+                ),
+            ]
         return found
 
     def has_interest(self, subject: str) -> bool:
@@ -205,14 +225,14 @@ class NatsServer:
         if subject.startswith(_API):
             answer = self.jetstream.api(subject, payload)
             if answer is not None and reply:
-                self.deliver(reply, reply, "", b"", json.dumps(answer).encode())
+                self.deliver(reply, reply, "", b"", _encode(answer))
             return answer is not None
         taken = self.has_interest(subject)
         if taken:
             self.deliver(subject, subject, reply, headers, payload)
         stored = self.jetstream.store(subject, headers, payload)
         if stored is not None and reply:
-            self.deliver(reply, reply, "", b"", json.dumps(stored).encode())
+            self.deliver(reply, reply, "", b"", _encode(stored))
         return taken or stored is not None
 
     def _answer_direct(self, what: str, reply: str) -> bool:

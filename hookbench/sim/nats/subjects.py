@@ -2,12 +2,17 @@
 
 import functools
 
-__all__ = ["is_literal", "matches"]
+__all__ = ["is_literal", "literal_head", "matches"]
 
 
 def is_literal(pattern: str) -> bool:
     """Whether it stands for itself alone."""
     return "*" not in pattern and ">" not in pattern
+
+
+def literal_head(pattern: str) -> str:
+    """What all of its subjects begin with: ``orders.`` of ``orders.>``, or of ``orders.*.new``."""
+    return pattern.partition("*")[0].partition(">")[0]
 
 
 @functools.lru_cache(maxsize=65_536)

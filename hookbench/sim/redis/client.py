@@ -5,6 +5,7 @@ of connections below them, set up as ``connect_redis`` sets up the real one: no 
 and a reply that does not come in time, or a caller who does not wait for it, costs the connection.
 """
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -51,6 +52,13 @@ def connect_simulated_redis(
     return cast("RedisClient", SimulatedRedis(ConnectionPool(network, client, nodes, limits)))
 
 
+@functools.cache
+def _response_callbacks() -> Mapping[Any, Any]:
+    """How redis-py reads each reply; made once, for it takes a client of its own."""
+    callbacks: Mapping[Any, Any] = redis_asyncio.Redis(protocol=2).response_callbacks
+    return callbacks
+
+
 class SimulatedRedis(AsyncCoreCommands):
     """Sends each command over a connection of the pool."""
 
@@ -58,9 +66,7 @@ class SimulatedRedis(AsyncCoreCommands):
 
     def __init__(self, pool: ConnectionPool) -> None:
         self._pool = pool
-        self.response_callbacks: Mapping[Any, Any] = redis_asyncio.Redis(
-            protocol=2
-        ).response_callbacks
+        self.response_callbacks = _response_callbacks()
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """The parsed answer to one command.

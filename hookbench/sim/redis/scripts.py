@@ -121,7 +121,8 @@ class ScriptEngine:
     def _call(self, *words: Any) -> Any:
         if self._caller is None:
             raise CommandError("ERR redis.call outside of a script")
-        return self._lua_of(self._caller.call([_word(word) for word in words]))
+        plain = [word if type(word) is bytes else _word(word) for word in words]
+        return self._lua_of(self._caller.call(plain))
 
     def _pcall(self, *words: Any) -> Any:
         try:
@@ -130,6 +131,8 @@ class ScriptEngine:
             return self._table({b"err": error.text.encode()})
 
     def _lua_of(self, reply: Reply) -> Any:
+        if type(reply) is bytes:  # and no Status
+            return reply
         if reply is None:
             return False
         if isinstance(reply, Status):
@@ -180,13 +183,15 @@ def _reply_of(value: Any) -> Reply:
     if not isinstance(value, _Table):
         raise CommandError(f"ERR a script returned a {type(value).__name__}")
     for name, kind in _SINGLE.items():
-        if value[name] is not None:
-            return kind(value[name])
+        text = value[name]
+        if text is not None:
+            return kind(text)
     items = []
     for place in range(1, len(value) + 1):
-        if value[place] is None:
+        item = value[place]
+        if item is None:
             break
-        items.append(_reply_of(value[place]))
+        items.append(item if type(item) is bytes else _reply_of(item))
     return items
 
 
