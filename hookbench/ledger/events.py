@@ -175,6 +175,7 @@ class LedgerWriter:
         self._now_ns = clock.monotonic_ns
         self._capacity = capacity
         self._segment = 0
+        self._is_closed = False
         self._map: mmap.mmap
         self._path = folder
         self._offset = 0
@@ -215,14 +216,16 @@ class LedgerWriter:
 
     def close(self) -> None:
         """Write the closing record and cut the segment to what it holds."""
-        if self._map.closed:
+        if self._map.closed:  # before, or because there was no room for another one
+            self._is_closed = True
             return
         self.record(Event.WRITER_CLOSE)
         self._close_segment()
+        self._is_closed = True
 
     def _turn_over(self) -> int:
         """Begin the next segment; where its first record goes."""
-        if self._map.closed:
+        if self._is_closed:
             raise LedgerError(f"ledger {self._path}: written to after it was closed")
         self._close_segment()
         self._open_segment()
@@ -260,6 +263,8 @@ class LedgerWriter:
         self._end = size
 
     def _close_segment(self) -> None:
+        if self._map.closed:
+            return
         self._map.close()
         self._end = 0
         os.truncate(self._path, self._offset)
