@@ -33,6 +33,7 @@ from tests.mutations.table import MUTATIONS
 from tests.mutations.unseen import UNSEEN
 
 __all__ = [
+    "MOST_HARDENED",
     "MOST_SEEDS",
     "STAGES",
     "Search",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 MOST_SEEDS = 40
-_MOST_HARDENED = 20
+MOST_HARDENED = 20
 """A seed of all phases with all measures takes as long as ten of the other stages."""
 _SLOW_S = 1.2
 """Of a handler: two workers of four slots do fewer tasks than come."""
@@ -147,7 +148,7 @@ def seek(mutation, *, most=MOST_SEEDS, engine=None):
         search = _Search(mutation, engine, Path(name))
         for stage, scopes in STAGES.items():
             stages[stage] = search.run(
-                scopes, min(most, _MOST_HARDENED) if stage == _FIRST else most
+                scopes, min(most, MOST_HARDENED) if stage == _FIRST else most
             )
             if stages[stage].seen:
                 break
