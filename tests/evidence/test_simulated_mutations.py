@@ -18,8 +18,8 @@ from tests.mutations.table import BLIND_SPOTS, COUNTED, MUTATIONS
 
 
 @pytest.mark.evidence(
-    claim="The simulator shows every planted bug: the search under hardened does, or the later"
-    " stage that tests/mutations/unseen.py names with the reason.",
+    claim="The simulator shows every planted bug: the search under hardened does, or a later stage,"
+    " and then tests/mutations/unseen.py has the reason why hardened does not.",
     seed=1,
 )
 @pytest.mark.timeout(7200)
