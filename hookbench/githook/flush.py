@@ -27,6 +27,7 @@ from hookbench.migration.producer import ReceiveSyncService
 from hookbench.migration.service import open_service
 from hookbench.migration.spool import Spool, Spooled
 from hookbench.queues.connections import Connections
+from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.redis_kind import parse_redis_kind
 from hookbench.task import HookTask, Names, decode_task
@@ -53,9 +54,15 @@ class FlushTotals(msgspec.Struct):
 
 
 class Flush:
-    """Empties a spool, and waits ``linger_s`` for more, within ``flush_for_s``."""
+    """Empties a spool, and waits ``linger_s`` for more, within ``flush_for_s``.
 
-    def __init__(self, config: HookConfig, *, clock: Clock) -> None:
+    Args:
+        config: what the hook knows.
+        clock: of its waits and its ledger.
+        dialer: opens its connections.
+    """
+
+    def __init__(self, config: HookConfig, *, clock: Clock, dialer: Dialer = NETWORK) -> None:
         self._config = config
         self._clock = clock
         self._phases = PhaseSource(
@@ -74,6 +81,7 @@ class Flush:
             stream=StreamSettings(storage=config.storage, replicas=config.replicas),
             measures=self._measures.nats,
             redis_kind=parse_redis_kind(config.redis_kind),
+            dialer=dialer,
         )
         self._service: tuple[tuple[int, Phase], ReceiveSyncService] | None = None
         self._ledger: LedgerWriter | None = None

@@ -29,10 +29,18 @@ __all__ = ["Delays", "Link", "Network", "Node", "Server"]
 
 
 class Delays(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a message is under way, one direction: ``least_ns``, and an exponential rest."""
+    """How long a message is under way, one direction: ``least_ns``, and an exponential rest.
+
+    Attributes:
+        least_ns: at the least.
+        mean_rest_ns: of what is added to that; 0 for nothing.
+        tick_ns: what arrives within one of these is handed over at its end, in order, as one TCP
+            segment hands over several messages; 0 for each of them by itself.
+    """
 
     least_ns: int = 100_000
     mean_rest_ns: int = 100_000
+    tick_ns: int = 0
 
     def draw(self, entropy: random.Random) -> int:
         """Nanoseconds."""
@@ -226,7 +234,9 @@ class Network:
         loop = self.loop
         due_ns = loop.now_ns + link.delays.draw(self.entropy)
         due_ns = due_ns if due_ns > not_before_ns else not_before_ns  # noqa: FURB136 - max() is slow
-        loop.call_at_ns(due_ns, arrive, context=self._context)
+        tick_ns = link.delays.tick_ns
+        handed_ns = due_ns + -due_ns % tick_ns if tick_ns else due_ns
+        loop.call_at_ns(handed_ns, arrive, context=self._context)
         return due_ns
 
     def _hold(self, connection: Connection) -> None:

@@ -19,15 +19,13 @@ from hookbench.worker.claims import ClaimSettings
 from hookbench.worker.handlers.effect import EffectHandler
 from hookbench.worker.measures import MeasureSettings
 from hookbench.worker.service import WorkerService, WorkerSettings
+from tests.mutations.ground import CLAIM_S, IN_HAND
 from tests.mutations.planting import Trace
-from tests.mutations.scenarios import IN_HAND
 from tests.mutations.scene import LEASE_S, environment
 from tests.mutations.table import MUTATIONS
 
 _LONGEST_S = 60.0
 _WRITER = 1
-_CLAIM_S = 4.0
-"""Longer than AckWait: the task is delivered again while the dead worker's claim still holds."""
 
 
 async def work(settings):
@@ -54,7 +52,7 @@ async def work(settings):
             names=Names(**settings["names"]),
             block_timeout_secs=0.5,
             measures=parse_measures(settings["measures"]),
-            bounds=MeasureSettings(claims=ClaimSettings(lease_s=_CLAIM_S)),
+            bounds=MeasureSettings(claims=ClaimSettings(lease_s=CLAIM_S)),
             stream=StreamSettings(storage="memory"),
             consumer=ConsumerSettings(ack_wait_s=LEASE_S),
         ),

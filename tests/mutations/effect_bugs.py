@@ -31,18 +31,22 @@ def effect_under_the_id_before(original, trace):
     return __call__
 
 
-def checked_before_the_service(_original, trace):
+def checked_before_the_service(original, trace):
     async def __call__(self, task, execution):  # noqa: N807 - in place of the method
-        key, db = task.id.bytes, self._store._db
+        if class_of_task(task) is not HandlerClass.TRANSACTIONAL:
+            await original(self, task, execution)
+            return
+        store = getattr(self._store, "_store", self._store)  # in the simulator it is wrapped
+        key, db = task.id.bytes, store._db
         if db.execute("SELECT 1 FROM done WHERE task = ?", (key,)).fetchone():
             return
         await self._service(task, execution)
         trace.hit(task)
-        values = (key, HandlerClass.TRANSACTIONAL, self._store._writer, execution.attempt)
+        values = (key, HandlerClass.TRANSACTIONAL, store._writer, execution.attempt)
         db.execute(
             "INSERT INTO effects (task, class, writer, attempt, token, time_ns)"
             " VALUES (?, ?, ?, ?, 0, ?)",
-            (*values, self._store._clock.monotonic_ns()),
+            (*values, store._clock.monotonic_ns()),
         )
         db.execute("INSERT OR IGNORE INTO done (task, token) VALUES (?, 0)", (key,))
         self._recorder.record(Event.EFFECT, key, value=int(class_of_task(task)))

@@ -73,9 +73,10 @@ def the_oldest_is_trimmed(_original, trace):
     async def _remove(self, payloads):
         removed = []
         for _payload in payloads:
-            oldest = (await self._client.lrange(self._pending, -1, -1))[0]
-            trace.hit(oldest)
-            removed.append(await self._client.lrem(self._pending, -1, oldest))
+            removed.append(0)
+            for oldest in await self._client.lrange(self._pending, -1, -1):
+                trace.hit(oldest)
+                removed[-1] += await self._client.lrem(self._pending, -1, oldest)
         return removed
 
     return _remove

@@ -2,7 +2,6 @@
 
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase
-from hookbench.queues.transport import AppTransport
 from hookbench.task import encode_task
 from tests.conftest import eventually
 from tests.mutations.scenarios import Failing, Gate, killed_with
@@ -107,7 +106,7 @@ async def used_up_by_crashes(scene):
             pass  # it makes the consumer
         await scene.put(scene.task())
         for number in range(1, _BUDGET + 1):
-            transport = await AppTransport.connect(scene.nats_url, names=scene.names)
+            transport = await scene.transport()
             try:
                 (message,) = await transport.pull(scene.names.subject("sync"), 1, 10.0)
                 assert message.attempt == number

@@ -4,7 +4,6 @@ from hookbench.errors import BrokerUnreachableError
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import Phase
 from hookbench.queues.epochs import current_consumer
-from hookbench.queues.transport import AppTransport
 from tests.fake_done_store import FakeDoneStore
 from tests.mutations.scene import LEASE_S, environment
 
@@ -31,7 +30,7 @@ async def consumer_deleted(scene):
         async with scene.worker(1, done=store, measures=EPOCHS):
             await scene.quiet(leases=True)
         store.done |= {task.id for task in first}
-        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
+        async with await scene.transport() as transport:
             durable = await current_consumer(transport)
             await transport.jetstream.delete_consumer(scene.names.stream, durable)
         await scene.put(*later)
@@ -59,7 +58,7 @@ async def store_away_once(scene):
         await scene.put(*first)
         async with scene.worker(1, done=FakeDoneStore(), measures=EPOCHS):
             await scene.quiet(leases=True)
-        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
+        async with await scene.transport() as transport:
             durable = await current_consumer(transport)
             await transport.jetstream.delete_consumer(scene.names.stream, durable)
         await scene.put(*later)
@@ -80,12 +79,12 @@ async def stream_lost(scene):
             await scene.quiet(leases=True)
         store.done |= {task.id for task in first}
         # An epoch of which the three are known: the one before was begun before they were done.
-        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
+        async with await scene.transport() as transport:
             durable = await current_consumer(transport)
             await transport.jetstream.delete_consumer(scene.names.stream, durable)
         async with scene.worker(2, done=store, measures=EPOCHS):
             await scene.quiet(leases=True)
-        async with await AppTransport.connect(scene.nats_url, names=scene.names) as transport:
+        async with await scene.transport() as transport:
             await transport.jetstream.delete_stream(scene.names.stream)
         await scene.put(*later)
         async with scene.worker(3, done=store, measures=EPOCHS):

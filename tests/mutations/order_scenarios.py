@@ -66,7 +66,7 @@ async def superseded_and_moved(scene):
     with environment():
         await scene.put(first, scene.task())
         async with _outside(scene) as (redis, store):
-            assert await redis.rpop(scene.names.pending_key("sync")) == encode_task(first)
+            assert await redis.lrem(scene.names.pending_key("sync"), 1, encode_task(first)) == 1
             async with scene.worker(1, measures=ORDERED) as worker:
                 await scene.quiet()
                 claim = await store.claim(first.id, "dead", LONG_LEASE_S, repository=first.repo_id)

@@ -10,11 +10,9 @@ from hookbench.migration.outbox import Outbox
 from hookbench.migration.outbox_file import OutboxFile
 from hookbench.migration.phases import Phase
 from hookbench.migration.service import open_service
-from hookbench.migration.spool import Spool
 from hookbench.queues.jetstream import StreamSettings, ensure_stream
 from hookbench.task import decode_task
 from tests.conftest import eventually
-from tests.mutations.wire import Wire
 
 
 class Producer:
@@ -46,7 +44,8 @@ class Producer:
 async def _producer(scene, phase, redis_url=None):
     opened = scene.connections(redis_url)
     path = scene.folder / "outbox.sqlite"
-    outbox = Outbox(OutboxFile(path, boot_id=boot_id(), clock=scene.clock), clock=scene.clock)
+    file = OutboxFile(path, boot_id=boot_id(), clock=scene.clock, disk=scene.ground.disk)
+    outbox = Outbox(file, clock=scene.clock)
     try:
         service = await open_service(
             phase,
@@ -64,7 +63,7 @@ async def _producer(scene, phase, redis_url=None):
         if not producer.closed:
             await outbox.close()
         await opened.close()
-        with Spool(path) as spool:
+        with scene.ground.disk.open(path) as spool:
             scene.spooled = [str(decode_task(task).id) for task in spool.tasks()]
 
 
@@ -151,7 +150,7 @@ async def outbox_reply_lost(scene):
     """The reply to an LPUSH is lost: the outbox looks for the task before it pushes it again."""
     scene.enter(Phase.REDIS_ONLY)
     async with (
-        Wire(scene.redis_url, drop_replies=1) as wire,
+        scene.wire(drop_replies=1) as wire,
         _producer(scene, Phase.REDIS_ONLY, wire.url) as producer,
     ):
         await producer.send(scene.task())

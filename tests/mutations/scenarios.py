@@ -1,13 +1,7 @@
 """The scenarios of the mutations: each is valid without a bug."""
 
 import asyncio
-import contextlib
-import json
 import os
-import sys
-from pathlib import Path
-
-import msgspec
 
 from hookbench.githook.config import HookConfig
 from hookbench.githook.flush import Flush
@@ -18,12 +12,10 @@ from hookbench.migration.service import open_service
 from hookbench.migration.spool import Spool
 from hookbench.task import decode_task, encode_task
 from tests.conftest import eventually
+from tests.mutations.ground import PRODUCER
 from tests.mutations.scene import GUIDE, LEASE_S, LONG_LEASE_S, environment
-from tests.mutations.wire import Wire
 
-_ROOT = Path(__file__).parents[2]
 _FLUSH_FOR_S = 2.0
-IN_HAND = b"in hand\n"
 
 
 class Failing:
@@ -110,7 +102,7 @@ async def doubtful_failing_after_effect(scene):
     """A transactional handler as above; its caller is in doubt, for the reply to LPUSH is lost."""
     scene.bounds = Bounds(max_attempts=1)
     scene.enter(Phase.REDIS_ONLY)
-    async with Wire(scene.redis_url, drop_replies=1) as wire:
+    async with scene.wire(drop_replies=1) as wire:
         outcomes = await scene.put(scene.task("transactional"), redis_url=wire.url)
     assert outcomes == ["unknown"]
     async with scene.worker(1, after=Failing(1), max_attempts=1):
@@ -120,7 +112,7 @@ async def doubtful_failing_after_effect(scene):
 async def lost_reply(scene):
     """The reply to an LPUSH is lost: the task is there, and its caller in doubt."""
     scene.enter(Phase.REDIS_ONLY)
-    async with Wire(scene.redis_url, drop_replies=1) as wire:
+    async with scene.wire(drop_replies=1) as wire:
         await scene.put(scene.task(), redis_url=wire.url)
     async with scene.worker(1):
         await scene.quiet()
@@ -129,7 +121,7 @@ async def lost_reply(scene):
 async def lost_command(scene):
     """An LPUSH never arrives: the task is nowhere, and its caller in doubt."""
     scene.enter(Phase.REDIS_ONLY)
-    async with Wire(scene.redis_url, drop_commands=1) as wire:
+    async with scene.wire(drop_commands=1) as wire:
         await scene.put(scene.task(), redis_url=wire.url)
     async with scene.worker(1):
         await scene.quiet()
@@ -178,29 +170,8 @@ async def killed_worker(scene):
 async def killed_with(scene, measures):
     scene.enter(Phase.NATS_PRIMARY)
     await scene.put(scene.task())
-    settings = {
-        "redis_url": scene.redis_url,
-        "nats_url": scene.nats_url,
-        "names": msgspec.to_builtins(scene.names),
-        "folder": str(scene.folder),
-        "mutation": scene.mutation,
-        "measures": measures.text,
-    }
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tests.mutations.child", json.dumps(settings)),
-        cwd=_ROOT,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(30):
-            assert await child.stdout.readline() == IN_HAND
-        child.kill()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            child.kill()
-        await child.wait()
     with environment(lease_s=LEASE_S):
+        await scene.ground.kill_in_hand(scene, measures)
         async with scene.worker(2, measures=measures):
             await scene.quiet(leases=True)
 
@@ -340,7 +311,7 @@ async def _flush(scene, redis_url, *tasks):
         linger_s=0.0,
         owner_pid=os.getpid(),
     )
-    await Flush(config, clock=scene.clock).run()
+    await Flush(config, clock=scene.clock, dialer=scene.ground.dialer(PRODUCER)).run()
     with Spool(path) as spool:
         scene.spooled = [str(decode_task(row.task).id) for row in spool.oldest(len(tasks))]
     async with scene.worker(1):
@@ -349,7 +320,7 @@ async def _flush(scene, redis_url, *tasks):
 
 async def pushed(scene):
     """A spooled push whose first LPUSH never arrives: the flush sends it again."""
-    async with Wire(scene.redis_url, drop_commands=1) as wire:
+    async with scene.wire(drop_commands=1) as wire:
         await _flush(scene, wire.url, scene.task())
 
 

@@ -1,13 +1,11 @@
-"""What a scenario runs on: real brokers, the real producer and worker, and the real account."""
+"""What a scenario runs on: brokers, the real producer and worker, and the real account."""
 
 import asyncio
 import contextlib
 import functools
 import random
-import uuid
 from unittest import mock
 
-from hookbench.clock import SystemClock
 from hookbench.effects.read import read_effects
 from hookbench.effects.store import SqliteEffectStore
 from hookbench.errors import SendError
@@ -18,6 +16,7 @@ from hookbench.ledger.read import read_ledger
 from hookbench.migration import consumer as consumer_module
 from hookbench.migration.measures import Measures
 from hookbench.migration.phases import PhaseFile
+from hookbench.migration.preflight import check_brokers
 from hookbench.migration.service import open_service
 from hookbench.queues import connections as connections_module
 from hookbench.queues.connections import Connections
@@ -33,6 +32,7 @@ from hookbench.worker.loop import WorkerLimits
 from hookbench.worker.measures import MeasureSettings
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
+from tests.mutations.ground import PRODUCER, ThisMachine
 
 LEASE_S = 0.5
 LONG_LEASE_S = 30.0
@@ -62,16 +62,17 @@ async def nothing(_task, _execution):
 
 
 class Scene:
-    """One run of a scenario, under names of its own."""
+    """One run of a scenario, under names of its own; ``ground`` is what its brokers run on."""
 
-    def __init__(self, redis_url, nats_url, folder, *, mutation=None):
+    def __init__(self, redis_url, nats_url, folder, *, mutation=None, ground=None):
         folder.mkdir()
+        self.ground = ground or ThisMachine()
         self.redis_url = redis_url
         self.nats_url = nats_url
         self.folder = folder
         self.mutation = mutation
-        self.names = Names.for_run(uuid.uuid4().hex[:12])
-        self.clock = SystemClock()
+        self.names = Names.for_run(f"{self.ground.entropy('names').getrandbits(48):012x}")
+        self.clock = self.ground.clock
         self.ledger = folder / "ledger"
         self.ledger.mkdir()
         self.effects = folder / "effects.sqlite"
@@ -83,7 +84,13 @@ class Scene:
         self.spooled = []
         self.offered = 0
         self.pushes = 0
-        self.observer = Observer(redis_url, nats_url, self.names, clock=self.clock)
+        self.observer = Observer(
+            redis_url,
+            nats_url,
+            self.names,
+            clock=self.clock,
+            dialer=self.ground.dialer("observer"),
+        )
         self.producer = self._writer("producer", 0)
         SqliteEffectStore(self.effects, writer=0, clock=self.clock).close()
         self._entropy = random.Random(7)
@@ -123,7 +130,18 @@ class Scene:
             names=self.names,
             clock=self.clock,
             stream=StreamSettings(storage=_STORAGE),
+            dialer=self.ground.dialer(PRODUCER),
         )
+
+    async def transport(self):
+        """NATS, for what a scenario does to it from outside."""
+        return await self.ground.dialer("outside").nats(
+            self.nats_url, names=self.names, clock=self.clock
+        )
+
+    def wire(self, **drops):
+        """A wire to Redis for the producer that fails at chosen commands, see ``Wire``."""
+        return self.ground.wire(self.redis_url, **drops)
 
     async def put(self, *tasks, redis_url=None):
         """Send tasks one after the other in the current phase; the outcome of each."""
@@ -190,12 +208,16 @@ class Scene:
             await after(task, execution)
 
         said = []
+        dialer = self.ground.dialer(f"worker-{number}")
         worker = WorkerService(
             self.settings(**settings),
             handle,
             clock=self.clock,
             ledger=ledger,
             announce=said.append,
+            entropy=self.ground.entropy(f"worker-{number}"),
+            dialer=dialer,
+            check=functools.partial(check_brokers, dialer=dialer),
         )
         worker.said = said
         if done is not None:

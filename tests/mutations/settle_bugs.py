@@ -34,7 +34,7 @@ def last_read_is_dropped(original, trace):
 
 def letter_is_not_stored(original, trace):
     async def _settle(self, call, task, what):
-        if what == "bury":
+        if what == "bury" and task is not None:
             trace.hit(task)
             return True
         return await original(self, call, task, what)
@@ -44,7 +44,7 @@ def letter_is_not_stored(original, trace):
 
 def delivery_of_a_letter_goes_on(original, trace):
     async def _settle(self, call, task, what):
-        if what == "term":
+        if what == "term" and task is not None:
             trace.hit(task)
             return True
         return await original(self, call, task, what)

@@ -3,9 +3,10 @@
 Seeds rise from 1 on until one fails, in stages. The first is hardened, over the whole timeline and
 in single phases. A bug that is not seen there, because hardened does not run its code or because
 another measure makes it harmless, is searched under guide, with the measures that its code belongs
-to and without those that make good for it, and then without any. A seed counts only if the
-planted code has harmed a task, and the code without it survives the schedule. Each bug has a
-process of its own.
+to and without those that make good for it, and then without any. What no schedule asks for, such as
+a stop with tasks in hand, is in the last stage: the scenario that the bug has on real brokers runs
+over simulated ones, and the seed is that of the network. A seed counts only if the planted code has
+harmed a task, and the code without it survives the same. Each bug has a process of its own.
 """
 
 import argparse
@@ -27,10 +28,12 @@ from hookbench.sim.schedule import draw_schedule
 from hookbench.sim.trial import Scope, try_schedule
 from tests.mutations.planting import Trace
 from tests.mutations.silence import HARMLESS, HEALED, NOT_CALLED
+from tests.mutations.simulated_scene import try_scenario
 from tests.mutations.table import MUTATIONS
 from tests.mutations.unseen import UNSEEN
 
 __all__ = [
+    "MOST_HARDENED",
     "MOST_SEEDS",
     "STAGES",
     "Search",
@@ -40,13 +43,21 @@ __all__ = [
     "seek_apart",
 ]
 
-MOST_SEEDS = 60
+MOST_SEEDS = 40
+MOST_HARDENED = 8
+"""A seed of all phases with all measures takes as long as ten of the other stages."""
 _SLOW_S = 1.2
 """Of a handler: two workers of four slots do fewer tasks than come."""
 _ALONE = (Phase.REDIS_ONLY, Phase.DUAL_WRITE, Phase.NATS_PRIMARY)
 _BARE = "ack_after,leases,message_ids,outbox"
 """Measures whose code has bugs of its own; a done-store, reconciliation or growing pauses would
 make good for them."""
+
+
+class OwnScenario(msgspec.Struct, frozen=True):
+    """In the place of a scope: what the bug is planted into on real brokers."""
+
+
 STAGES = {
     "hardened": (
         Scope(design=Design.HARDENED, phases=tuple(Phase)),
@@ -62,6 +73,7 @@ STAGES = {
         Scope(design=Design.GUIDE, phases=(Phase.REDIS_ONLY,), measures=_BARE, service_s=_SLOW_S),
     ),
     "guide": tuple(Scope(design=Design.GUIDE, phases=(phase,)) for phase in _ALONE),
+    "scenario": (OwnScenario(),),
 }
 """What is searched, one stage after the other; the scopes of a stage take turns."""
 _FIRST = next(iter(STAGES))
@@ -75,7 +87,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         seeds: how many were tried; the last of them failed if the bug was seen.
-        scope: of the seed that failed, with its phases; empty if none did.
+        scope: of the seed that failed, with its phases, or the scenario; empty if none did.
         cause: its first cause, by its key; empty if none failed.
         calls: of the planted code, over all these seeds.
         harmed: tasks that the planted code says it harmed, over all these seeds.
@@ -135,22 +147,24 @@ def seek(mutation, *, most=MOST_SEEDS, engine=None):
     with tempfile.TemporaryDirectory(prefix="hookbench-mutation-") as name:
         search = _Search(mutation, engine, Path(name))
         for stage, scopes in STAGES.items():
-            stages[stage] = search.run(scopes, most)
+            stages[stage] = search.run(
+                scopes, min(most, MOST_HARDENED) if stage == _FIRST else most
+            )
             if stages[stage].seen:
                 break
     return Sought(name=mutation.name, stages=stages)
 
 
 def contradictions(found):
-    """What a search says otherwise than ``unseen.py``; at most one sentence."""
-    known = UNSEEN.get(found.name)
-    expected = _FIRST if known is None else known.seen_by
-    if found.seen_by == expected:
-        return []
+    """What a search says otherwise than ``unseen.py``, or that nothing shows the bug."""
     told = ", ".join(f"{how} under {stage}" for stage, how in found.silence.items())
-    seen = f"seen by {found.seen_by}" if found.seen_by else "not seen"
-    why = f" ({told})" if told else ""
-    return [f"{found.name}: {seen}{why}, and not by {expected or 'none'}, as unseen.py has it"]
+    if not found.seen_by:
+        return [f"{found.name}: no stage shows it ({told})"]
+    if found.seen_by == _FIRST and found.name in UNSEEN:
+        return [f"{found.name}: seen under {_FIRST}, and not unseen, as unseen.py has it"]
+    if found.seen_by != _FIRST and found.name not in UNSEEN:
+        return [f"{found.name}: seen by {found.seen_by} ({told}), and unseen.py has no reason"]
+    return []
 
 
 class _Search:
@@ -158,7 +172,7 @@ class _Search:
 
     def __init__(self, mutation, engine, folder):
         self._mutation, self._engine, self._folder = mutation, engine, folder
-        self._calls = 0
+        self._calls = self._runs = 0
 
     def run(self, scopes, most):
         """Rising seeds, each in every scope, until one fails that does not without the bug."""
@@ -167,8 +181,9 @@ class _Search:
         found = {}
         while not found and seed < most and (self._calls or seed < _ENOUGH_UNCALLED):
             seed += 1
-            for number, scope in enumerate(scopes):
-                trace = Trace(self._folder / f"{scope.design}-{scope.measures}-{number}-{seed}")
+            for scope in scopes:
+                self._runs += 1
+                trace = Trace(self._folder / str(self._runs))
                 with self._mutation.planted(trace), self._counted():
                     trial = self._try(scope, seed)
                 harmed_here = len(trace.harmed())
@@ -177,7 +192,7 @@ class _Search:
                 broken += not keys and trial.verdict is Verdict.UNKNOWN
                 # Planted code that fails by itself is no bug that was seen either.
                 if keys and harmed_here and self._is_clean(scope, seed):
-                    found = {"scope": scope.name, "cause": keys[0]}
+                    found = {"scope": self._name_of(scope), "cause": keys[0]}
                     break
         return Search(
             seeds=seed,
@@ -202,9 +217,16 @@ class _Search:
         counting = dataclasses.replace(self._mutation, plant=plant)
         return counting.planted(None)
 
+    def _name_of(self, scope):
+        if isinstance(scope, OwnScenario):
+            return f"scenario {self._mutation.scenario.__name__}"
+        return scope.name
+
     def _try(self, scope, seed):
-        faults = draw_schedule(seed, scope.span)
         with quiet():
+            if isinstance(scope, OwnScenario):
+                return try_scenario(self._mutation.scenario, seed, self._engine)
+            faults = draw_schedule(seed, scope.span)
             return try_schedule(scope.plan, faults, seed, engine=self._engine)
 
     def _is_clean(self, scope, seed):

@@ -7,7 +7,7 @@ import json
 import sys
 
 from tests.evidence.record import ROOT
-from tests.mutations.simulated import MOST_SEEDS, STAGES
+from tests.mutations.simulated import MOST_HARDENED, MOST_SEEDS, STAGES
 from tests.mutations.table import BLIND_SPOTS, COUNTED, MUTATIONS, table_text
 from tests.mutations.unseen import UNSEEN
 
@@ -22,8 +22,10 @@ of the [simulator](simulation.md) looks for a schedule under which the run is in
 1 on, each of them drawn for the whole timeline and for three phases alone, under **hardened**. \
 What is not seen there, as a rule because another measure makes good for it, is searched under \
 guide with the **measures** that its code belongs to and without those others, and then under \
-**guide** alone. A seed counts only if the planted code says that it harmed a task, and the code \
-without it survives the same schedule. Up to {MOST_SEEDS} seeds for each. \
+**guide** alone. What no schedule asks for is left to its **scenario** on real brokers, which runs \
+over simulated ones; there the seed is that of the network. A seed counts only if the planted code \
+says that it harmed a task, and the code without it survives the same. Up to {MOST_HARDENED} seeds \
+under hardened, and {MOST_SEEDS} in each other stage. \
 `evidence/simulated_mutations.json`, commit {{commit}}, {{cpu_s:,}} s of CPU; written by \
 `python -m tests.mutations.simulated_table`.
 
@@ -47,9 +49,8 @@ def document():
     )
     rows = [("bug", *STAGES, "why not under hardened")]
     for item in MUTATIONS:
-        known = UNSEEN.get(item.name)
         cells = [_cell(figures[item.name], stage) for stage in STAGES]
-        rows.append((item.name, *cells, known.reason if known else ""))
+        rows.append((item.name, *cells, UNSEEN.get(item.name, "")))
     names = ", ".join(item.name for item in (*COUNTED, *BLIND_SPOTS))
     return "\n".join([head, table_text(rows), _BLIND.format(names=names)])
 

@@ -6,21 +6,13 @@ from pathlib import Path
 import pytest
 
 from hookbench.ledger.invariants import RULE_OF_THE_WHOLE, RULES
-from hookbench.ledger.model import Verdict
 from hookbench.rehearsal.load_check import Load, load_differences
 from hookbench.results.check import git_differences
 from hookbench.results.store import GitCheck
 from tests.mutations.planting import Trace
 from tests.mutations.scene import Scene
 from tests.mutations.table import BLIND_SPOTS, COUNTED, MUTATIONS, caught, document
-
-
-def broken(account):
-    return [item.number for item in account.invariants if item.verdict is Verdict.INVALID]
-
-
-def unknown(account):
-    return [item.number for item in account.invariants if item.verdict is Verdict.UNKNOWN]
+from tests.mutations.verdicts import assert_caught, assert_clean, broken, unknown
 
 
 @pytest.fixture(scope="session")
@@ -61,24 +53,10 @@ async def test_the_bug_is_caught_by_its_checker_alone(mutation, play, clean_acco
     if mutation.scenario not in clean_accounts:
         account, _ = await play(mutation.scenario)
         clean_accounts[mutation.scenario] = account()
-    clean = clean_accounts[mutation.scenario]
-    assert (broken(clean), unknown(clean)) == ([], []), clean.findings
-    assert clean.tasks > 0
+    assert_clean(clean_accounts[mutation.scenario])
 
     make_account, harmed = await play(mutation.scenario, mutation)
-    assert harmed, "the planted code did no harm to any task"
-    account = make_account()
-    assert (broken(account), unknown(account)) == (mutation.breaks, []), account.findings
-    found = [item for item in account.findings if item.invariant == mutation.invariant]
-    assert {item.hazard for item in found} == {mutation.hazard}
-    assert {item.row for item in found} == {mutation.row}
-    assert set().union(*(item.examples for item in found)) == harmed
-    causes = {
-        (item.what, item.step, item.fault, item.hazard)
-        for item in account.attributions
-        if (item.fault, item.hazard) != ("lease", "-")
-    }
-    assert causes == ({mutation.cause} if mutation.cause else set())
+    assert_caught(mutation, make_account(), harmed)
 
     assert broken(make_account(without=mutation.breaks)) == []
     for number in mutation.breaks:

@@ -185,3 +185,24 @@ def test_the_kernel_closes_what_a_killed_process_had_open():
         assert (echo.got, echo.gone) == (["last word"], 1)
 
     in_network(scene)
+
+
+@pytest.mark.parametrize(("tick_ns", "times"), [(0, 4), (100 * MS, 1)])
+def test_what_arrives_within_a_tick_is_handed_over_at_its_end_in_order(tick_ns, times):
+    async def main(loop):
+        network = Network(
+            loop, random.Random(7), delays=Delays(mean_rest_ns=5 * MS, tick_ns=tick_ns)
+        )
+        network.node("echo").start(Echo())
+        connection = await network.connect("client", "echo", timeout_s=1)
+        arrived = []
+        connection.on_message(lambda message: arrived.append((loop.now_ns, message)))
+        for number in range(4):
+            connection.send(number)
+        await asyncio.sleep(1)
+        return arrived
+
+    arrived = simulate(main)
+    assert [message for _now_ns, message in arrived] == [0, 1, 2, 3]
+    assert len({now_ns for now_ns, _message in arrived}) == times
+    assert not tick_ns or arrived[0][0] % tick_ns == 0
