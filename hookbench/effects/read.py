@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hookbench.effects.store import EFFECTS_SCHEMA
 from hookbench.errors import EffectStoreError
 
-__all__ = ["EFFECT_DTYPE", "MAX_ATTEMPT", "STATE_DTYPE", "Effects", "read_effects"]
+__all__ = ["Effects", "read_effects"]
 
 ID_DTYPE = np.dtype("V16")
 EFFECT_DTYPE = np.dtype(
@@ -25,8 +25,7 @@ EFFECT_DTYPE = np.dtype(
 )
 STATE_DTYPE = np.dtype([("task", ID_DTYPE), ("value", "<i8")])
 _CHUNK_ROWS = 50_000
-MAX_ATTEMPT = 0xFFFF
-"""What the column holds: an attempt beyond it is read as this one."""
+_MAX_ATTEMPT = 0xFFFF
 
 
 class Effects(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +60,7 @@ def read_effects(path: Path) -> Effects:
             rows = db.execute(
                 "SELECT task, class, writer, min(attempt, ?), token, time_ns"
                 " FROM effects ORDER BY number",
-                (MAX_ATTEMPT,),
+                (_MAX_ATTEMPT,),
             )
             return Effects(
                 rows=_columns(rows, EFFECT_DTYPE),

@@ -29,7 +29,7 @@ from hookbench.migration.metrics import HookMetrics
 from hookbench.migration.outbox import Outbox
 from hookbench.migration.outbox_disk import OutboxDisk
 from hookbench.migration.outbox_file import LOCAL_DISK, OutboxFile
-from hookbench.migration.phase_source import PhaseSource, WatchedPhase
+from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase
 from hookbench.migration.preflight import BrokerCheck, check_brokers
 from hookbench.migration.producer import ReceiveSyncService
@@ -128,7 +128,6 @@ class LoadGenerator:
         dialer: opens its connections.
         check: looks at the brokers before it begins; by default ``check_brokers``.
         disk: which the outbox lies on.
-        watched: tells the phase in the place of the phase file.
 
     Raises:
         SettingError, TraceError: a setting of the load cannot be used.
@@ -148,11 +147,10 @@ class LoadGenerator:
         dialer: Dialer = NETWORK,
         check: BrokerCheck | None = None,
         disk: OutboxDisk = LOCAL_DISK,
-        watched: WatchedPhase | None = None,
     ) -> None:
         self._check = check
         self._disk = disk
-        self._phases = PhaseSource(settings.phase, watched or settings.phase_file)
+        self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
         self._clock = clock
         self._ledger = ledger

@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
 
 from hookbench.clock import Clock
 from hookbench.errors import HookbenchError, SettingError
 from hookbench.migration.phases import Phase, PhaseFile
 
-__all__ = ["PhaseSource", "WatchedPhase"]
+__all__ = ["PhaseSource"]
 
 _log = logging.getLogger(__name__)
 
@@ -20,34 +19,18 @@ Enter = Callable[[int, Phase], Awaitable[None]]
 """Carries a change out: the step's index in the timeline, and its phase."""
 
 
-class WatchedPhase(Protocol):
-    """What a process is told the phase by: a ``PhaseFile``, or the simulator's place of it."""
-
-    def read(self) -> tuple[int, Phase]:
-        """Index and phase, now.
-
-        Raises:
-            SettingError: there is none.
-        """
-        ...
-
-
 class PhaseSource:
-    """A phase that is fixed, or one that is watched, mostly in a file.
-
-    Args:
-        phase: the one that is fixed.
-        watched: the file, or what stands in its place.
+    """A phase that is fixed, or one in a file that is watched.
 
     Raises:
         SettingError: both are given, or neither.
     """
 
-    def __init__(self, phase: Phase | None, watched: Path | WatchedPhase | None) -> None:
-        if (phase is None) == (watched is None):
+    def __init__(self, phase: Phase | None, phase_file: Path | None) -> None:
+        if (phase is None) == (phase_file is None):
             raise SettingError("give either a phase or a phase file, not both and not neither")
         self._phase = phase
-        self._watched = PhaseFile(watched) if isinstance(watched, Path) else watched
+        self._file = PhaseFile(phase_file) if phase_file is not None else None
 
     def read(self) -> tuple[int, Phase]:
         """The step's index and its phase; the index of a fixed phase is 0.
@@ -55,15 +38,15 @@ class PhaseSource:
         Raises:
             SettingError: the file is missing or holds something else.
         """
-        if self._watched is not None:
-            return self._watched.read()
+        if self._file is not None:
+            return self._file.read()
         if self._phase is None:
             raise SettingError("neither a phase nor a phase file")
         return 0, self._phase
 
     async def follow(self, current: tuple[int, Phase], enter: Enter, clock: Clock) -> None:
         """Call ``enter`` at each change, until cancelled; a change that fails is tried again."""
-        if self._watched is None:
+        if self._file is None:
             return
         while True:
             await clock.sleep(POLL_S)

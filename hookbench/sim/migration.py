@@ -15,8 +15,8 @@ import msgspec
 
 from hookbench.brokers.durability import Durability
 from hookbench.clock import NS_PER_S
-from hookbench.effects.store import EffectStore
-from hookbench.errors import SettingError
+from hookbench.effects.read import read_effects
+from hookbench.effects.store import EffectStore, SqliteEffectStore
 from hookbench.ledger.account import make_account
 from hookbench.ledger.events import LedgerWriter
 from hookbench.ledger.model import Account, Bounds, FaultWindow, StepPlan
@@ -26,6 +26,7 @@ from hookbench.migration.measures import NO_MEASURES, Measures, measures_of, par
 from hookbench.migration.phases import (
     Design,
     Phase,
+    PhaseFile,
     ReadRoute,
     read_route,
 )
@@ -36,7 +37,6 @@ from hookbench.sim.brokers import Broker, RedisBroker, open_nats, stream_setting
 from hookbench.sim.clock import SimulatedClock
 from hookbench.sim.dialer import SimulatedDialer
 from hookbench.sim.disk import SimulatedDisk
-from hookbench.sim.effects import SimulatedEffects
 from hookbench.sim.loop import SimulatedLoop
 from hookbench.sim.network import Network
 from hookbench.sim.operator import change_phase
@@ -142,28 +142,6 @@ class Outcome(msgspec.Struct, frozen=True):
     messages: int
 
 
-class ToldPhase:
-    """The phase file of a role: what stands in it, for nothing can go wrong with its bytes here.
-
-    Args:
-        role: whose it is.
-    """
-
-    def __init__(self, role: str) -> None:
-        self._role = role
-        self._step: tuple[int, Phase] | None = None
-
-    def tell(self, index: int, phase: Phase) -> None:
-        """Make ``phase`` the current one."""
-        self._step = index, phase
-
-    def read(self) -> tuple[int, Phase]:
-        """See ``WatchedPhase``."""
-        if self._step is None:
-            raise SettingError(f"no phase was told to {self._role}")
-        return self._step
-
-
 class SimulatedSite:
     """Brokers, a producer and workers; faults are given it.
 
@@ -171,13 +149,12 @@ class SimulatedSite:
         loop: of the run.
         plan: what is simulated.
         seed: of everything that is drawn.
-        folder: for the ledger.
+        folder: for phase file, ledger and effects.
         engine: runs the scripts; it may serve many runs.
 
     Attributes:
         redis: the broker.
         nats: the broker.
-        effects: what handlers did.
     """
 
     def __init__(
@@ -201,7 +178,6 @@ class SimulatedSite:
         self.incidents: list[str] = []
         self.start_ns = loop.now_ns
         self._said: dict[int, dict[str, Any]] = {}
-        self._phases = {role: ToldPhase(role) for role in _ROLES}
         self._seed = seed
         self.folder = folder
         self._running: dict[int, tuple[WorkerService, asyncio.Task[Any]]] = {}
@@ -228,8 +204,8 @@ class SimulatedSite:
             sync_interval_s=plan.nats_sync_interval_s,
         )
         self.urls = (self.redis.url, self.nats.url)
-        self.effects = SimulatedEffects(self.clock)
         (folder / "ledger").mkdir()
+        self._stores: list[SqliteEffectStore] = []
 
     def _ledger(self, role: str, writer: int) -> LedgerWriter:
         return LedgerWriter(
@@ -241,7 +217,13 @@ class SimulatedSite:
         )
 
     def _effects(self, writer: int) -> EffectStore:
-        return self.effects.of(writer)
+        store = SqliteEffectStore(self.folder / "effects.sqlite", writer=writer, clock=self.clock)
+        self._stores.append(store)
+        return store
+
+    def _close_effects(self) -> None:
+        for store in self._stores:
+            store.close()
 
     def dialer(self, name: str) -> SimulatedDialer:
         """Of a process, or of whoever looks on."""
@@ -250,6 +232,9 @@ class SimulatedSite:
     def note(self, text: str) -> None:
         """Keep what happened, with its time."""
         self.incidents.append(f"{(self.loop.now_ns - self.start_ns) / NS_PER_S:.6f} s: {text}")
+
+    def _path_of(self, role: str) -> Path:
+        return self.folder / f"phase-{role}.json"
 
     def enter(self, index: int, phase: Phase) -> None:
         """Tell everybody at once."""
@@ -260,7 +245,7 @@ class SimulatedSite:
         """Tell ``producer`` or ``worker``; a step begins with the first of them."""
         if len(self._steps) <= index:
             self._steps.append((self.loop.now_ns, self.plan.phases[index]))
-        self._phases[role].tell(index, phase)
+        PhaseFile(self._path_of(role)).write(index, phase)
 
     def said_by(self, role: str) -> list[tuple[str, dict[str, Any]]]:
         """Name and last announcements of each process of a role that is to run."""
@@ -289,6 +274,7 @@ class SimulatedSite:
                 redis_url=self.redis.url,
                 nats_url=self.nats.url,
                 nats_monitor_url=self.nats.monitor_urls,
+                phase_file=self._path_of(WORKER),
                 measures=self.measures,
                 redis_lease_s=plan.redis_lease_s,
                 block_timeout_secs=1.0,
@@ -303,7 +289,6 @@ class SimulatedSite:
             entropy=random.Random(f"{name}:{self._seed}"),
             dialer=dialer,
             check=self._check(dialer),
-            watched=self._phases[WORKER],
         )
 
         async def main() -> None:
@@ -339,6 +324,7 @@ class SimulatedSite:
                 redis_url=self.redis.url,
                 nats_url=self.nats.url,
                 nats_monitor_url=self.nats.monitor_urls,
+                phase_file=self._path_of(PRODUCER),
                 measures=self.measures,
                 spool=self._outbox,
                 stream=self.stream,
@@ -357,7 +343,6 @@ class SimulatedSite:
             check=self._check(dialer),
             disk=self.disk,
             wrap=self._wrap_tasks,
-            watched=self._phases[PRODUCER],
         )
         self._generator, self._producer_writer = generator, writer
 
@@ -454,6 +439,7 @@ class SimulatedSite:
             await task
         residue = await observer.residue(self._in_outbox())
         await observer.close()
+        self._close_effects()
         return Outcome(
             self._account(residue, ended_ns),
             unfinished or "",
@@ -502,7 +488,7 @@ class SimulatedSite:
             step_starts_ns=starts,
             end_ns=ended_ns,
             planned_starts_ns=starts,
-            effects=self.effects.read(),
+            effects=read_effects(self.folder / "effects.sqlite"),
             bounds=Bounds(max_inversions=self.plan.max_inversions),
             faults=self.windows,
             latencies=False,
@@ -537,7 +523,7 @@ def simulate_migration(
     Args:
         plan: what is simulated.
         seed: of everything that is drawn.
-        folder: an empty one, which has the ledger afterwards.
+        folder: an empty one, which has ledger and effects afterwards.
         engine: of scripts, where many runs share one.
         faults: what is done to the site.
         interleave: draw the order of what is ready, too.

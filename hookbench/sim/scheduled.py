@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hookbench.clock import NS_PER_S
-from hookbench.effects.read import Effects
 from hookbench.effects.store import EffectStore
 from hookbench.errors import HookbenchError
 from hookbench.faults.failing_handler import FailedHandler
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Member", "ScheduledSite", "SimulatedRun", "run_schedule"]
 
-LEDGER_NAME = "ledger"
+LEDGER_NAME, EFFECTS_NAME = "ledger", "effects.sqlite"
 _AGAIN_S = 0.5
 _MAX_STARTS = 200
 _QUIET_S = 0.5
@@ -110,7 +109,6 @@ class SimulatedRun(msgspec.Struct, frozen=True, kw_only=True):
     firings: tuple[Firing, ...]
     incidents: tuple[str, ...]
     residue: Residue
-    effects: Effects
     ended_ns: int
     calls: int
 
@@ -315,6 +313,7 @@ class ScheduledSite(SimulatedSite):
         await self._stop([keeping[place] for place in places])
         residue = await observer.residue(self._in_outbox())
         await observer.close()
+        self._close_effects()
         ledger = read_ledger(self.folder / LEDGER_NAME, same_boot=True)
         if self.measures.done_store:
             residue = msgspec.structs.replace(residue, ended=await self._ended(ledger))
@@ -325,7 +324,6 @@ class ScheduledSite(SimulatedSite):
             firings=tuple(strikes(ledger, self.firings)),
             incidents=tuple(self.incidents),
             residue=residue,
-            effects=self.effects.read(),
             ended_ns=self.loop.now_ns,
             calls=self.loop.calls,
         )
@@ -400,7 +398,7 @@ def run_schedule(
         plan: what is simulated; Redis has a replica where a fault promotes one.
         faults: what is done to it.
         seed: of everything else that is drawn.
-        folder: an empty one, which has the ledger afterwards.
+        folder: an empty one, which has ledger and effects afterwards.
         engine: of scripts, where many runs share one.
 
     Raises:

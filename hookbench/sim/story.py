@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from hookbench.clock import NS_PER_S
+from hookbench.effects.read import read_effects
 from hookbench.ledger.events import Broker, Event
 from hookbench.ledger.read import Ledger, read_ledger
 from hookbench.results.story import EVENT_WORDS
 from hookbench.sim.loop import EPOCH_NS
 from hookbench.sim.redis.scripts import ScriptEngine
-from hookbench.sim.scheduled import LEDGER_NAME
+from hookbench.sim.scheduled import EFFECTS_NAME, LEDGER_NAME
 from hookbench.sim.shrink import Minimal
 from hookbench.sim.trial import Trial, try_schedule
 
@@ -43,7 +44,7 @@ def tell_story(minimal: Minimal, *, engine: ScriptEngine | None = None) -> list[
         labels = [phase.label for phase in minimal.scope.phases]
         lines = [*_of_task(ledger, task), *_changes(ledger, labels), *_said(trial)]
         lines.sort(key=lambda line: line[0])
-        end = _end(trial, task)
+        end = _end(trial, task, _effects(folder, task))
     return [*_numbered(lines), end, f"So: {cause.text}."]
 
 
@@ -103,9 +104,13 @@ def _said(trial: Trial) -> list[_Line]:
     return lines
 
 
-def _end(trial: Trial, task: uuid.UUID) -> str:
-    count = trial.effects[str(task)]
-    effects = {0: "no effect", 1: "one effect"}.get(count, f"{count} effects")
+def _effects(folder: Path, task: uuid.UUID) -> str:
+    rows = read_effects(folder / EFFECTS_NAME).rows
+    count = int((rows["task"] == np.void(task.bytes)).sum())
+    return {0: "no effect", 1: "one effect"}.get(count, f"{count} effects")
+
+
+def _end(trial: Trial, task: uuid.UUID, effects: str) -> str:
     places = trial.places.get(str(task), [])
     where = f"it lies in {' and '.join(places)}" if places else "it lies nowhere"
     return f"In the end the task has {effects}, and {where}."

@@ -3,12 +3,10 @@
 import re
 import tempfile
 import traceback
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
 from hookbench.brokers.durability import Durability
 from hookbench.errors import HookbenchError
@@ -144,7 +142,6 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         firings: of its faults.
         incidents: what happened to the processes, with times.
         places: where each of the tasks lay that the causes name.
-        effects: how many each of those has had.
         accepted, lost, stuck, duplicated: as of ``Account``.
     """
 
@@ -155,7 +152,6 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     firings: tuple[Firing, ...] = ()
     incidents: tuple[str, ...] = ()
     places: dict[str, list[str]] = {}
-    effects: dict[str, int] = {}
     accepted: int = 0
     lost: int = 0
     stuck: int = 0
@@ -177,7 +173,7 @@ def try_schedule(
         faults: the schedule.
         seed: of everything else.
         engine: of scripts, which may serve many runs.
-        folder: an empty one that keeps the ledger; by default it is thrown away.
+        folder: an empty one that keeps ledger and effects; by default they are thrown away.
     """
     if folder is not None:
         return _try(plan, faults, seed, folder, engine)
@@ -234,16 +230,11 @@ def _judge(run: SimulatedRun, seed: int, digest: str) -> Trial:
         firings=run.firings,
         incidents=run.incidents,
         places=places,
-        effects={task: _count_effects(run, task) for task in sorted(named)},
         accepted=account.accepted,
         lost=account.lost,
         stuck=account.stuck,
         duplicated=account.duplicated,
     )
-
-
-def _count_effects(run: SimulatedRun, task: str) -> int:
-    return int((run.effects.rows["task"] == np.void(uuid.UUID(task).bytes)).sum())
 
 
 def _verdict(account: Account, unknown: Sequence[str]) -> Verdict:

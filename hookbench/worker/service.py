@@ -18,7 +18,7 @@ from hookbench.ledger.events import Event, LedgerWriter, NullRecorder, Recorder
 from hookbench.migration.consumer import RedisConsumer
 from hookbench.migration.done_store import DoneStore, authority_of
 from hookbench.migration.metrics import HookMetrics
-from hookbench.migration.phase_source import PhaseSource, WatchedPhase
+from hookbench.migration.phase_source import PhaseSource
 from hookbench.migration.phases import Phase, ReadRoute, check_redis_kind, read_route
 from hookbench.migration.preflight import BrokerCheck, check_brokers, check_sync_interval
 from hookbench.migration.read_both import AgedTasks
@@ -66,7 +66,6 @@ class WorkerService:
         entropy: for the name of its work lists.
         dialer: opens its connections.
         check: looks at the brokers before it begins; by default ``check_brokers``.
-        watched: tells the phase in the place of the phase file.
     """
 
     def __init__(
@@ -83,11 +82,10 @@ class WorkerService:
         entropy: Entropy | None = None,
         dialer: Dialer = NETWORK,
         check: BrokerCheck | None = None,
-        watched: WatchedPhase | None = None,
     ) -> None:
         self._check = check
         self._dialer = dialer
-        self._phases = PhaseSource(settings.phase, watched or settings.phase_file)
+        self._phases = PhaseSource(settings.phase, settings.phase_file)
         self._settings = settings
         self._handler = handler
         self._clock = clock
