@@ -232,8 +232,9 @@ tells it in sleeps of a stock loop.
 Two targets of `lag` are absolute, and were set on a machine on which a bare timerfd that rings \
 5,000 times a second takes 0.16 core and a stock asyncio loop with patched time makes 180,000 \
 sleeps a second. Both are measured in the same run, and on a slower machine the targets are as \
-much higher or lower; the table has both. "Waiting" is all that a producer takes beyond what its \
-tasks cost at full speed, so that caches which are cold after each wait count as well.
+much higher or lower; the table has both, and its verdict is of the bound "here". "Waiting" is \
+all that a producer takes beyond what its tasks cost at full speed, so that caches which are cold \
+after each wait count as well.
 """
 
 

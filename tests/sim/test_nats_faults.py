@@ -88,7 +88,7 @@ def test_a_lost_acknowledgement_of_a_publish_is_unknown_and_stored():
     async def scene(_world, _broker, transport, link):
         link.rules.append(
             WireRule(
-                WireAction.LOSE, Direction.TO_CLIENT, matches=lambda frame: b'"seq": 1' in frame
+                WireAction.LOSE, Direction.TO_CLIENT, matches=lambda frame: b'"seq":1' in frame
             )
         )
         with pytest.raises(PublishUnknownError):
