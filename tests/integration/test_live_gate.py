@@ -420,7 +420,8 @@ async def test_of_a_large_queue_a_sample_is_enough_to_see_what_is_wrong(hand):
     assert said["sampled"] is True
     assert said["start"] is None
     assert said["looked"]["redis_read"] == 50
-    assert 50 <= said["looked"]["stream_read"] < 400
+    # Up to the last of the sampled tasks, which may be any; see test_reading.py for how many.
+    assert 50 <= said["looked"]["stream_read"] <= 400
     assert said["looked"]["redis_held"] == said["looked"]["stream_held"] == 400
     hand.announce("dual_write", measures="leases,done_store,epoch_consumer")
     await hand.put(Phase.REDIS_ONLY, *(hand.make_task() for _ in range(400)))

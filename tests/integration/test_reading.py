@@ -16,6 +16,7 @@ from hookbench.queues.reading import (
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_done_store import RedisDoneStore
 from hookbench.queues.redis_lists import RedisLists
+from hookbench.queues.stream_sample import sample_stream
 from hookbench.queues.stream_windows import read_windows
 from hookbench.task import encode_task
 from tests.integration.topologies import opened
@@ -115,6 +116,28 @@ async def test_a_stream_reads_the_same_without_a_consumer(
     assert len(await collected(reading_nats, names.stream)) == 8 - len(removed)
     assert await collected(reading_nats, "NO_SUCH") == []
     assert await transport.jetstream.consumers_info(names.stream) == []
+
+
+async def test_of_a_stream_both_ends_are_read_and_what_lies_before_a_task(
+    transport, reading_nats, names, make_task
+):
+    await ensure_stream(transport, StreamSettings(storage="memory"))
+    tasks = [make_task() for _ in range(40)]
+    for task in tasks:
+        await transport.publish(names.subject("sync"), encode_task(task))
+    info = await transport.jetstream.stream_info(names.stream)
+
+    async def read(*places, beyond=()):
+        wanted = {tasks[place].id for place in places}
+        found = await sample_stream(reading_nats, info, count=3, beyond=beyond, wanted=wanted)
+        assert {entry.task_id for entry in found} >= wanted
+        return [entry.sequence for entry in found]
+
+    ends = [1, 2, 3, 38, 39, 40]
+    assert await read() == ends
+    assert await read(1, 38) == ends  # they are among what is read anyway
+    assert await read(7) == [*range(1, 9), *ends[3:]]
+    assert await read(4, 7, beyond=[19]) == [*range(1, 9), 20, 21, 22, *ends[3:]]
 
 
 async def test_nats_is_not_written(reading_nats, names):
