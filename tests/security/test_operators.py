@@ -1,6 +1,5 @@
 """An operator's work under its role, and every role on a Redis master with its replica."""
 
-import asyncio
 import contextlib
 
 import pytest
@@ -29,9 +28,8 @@ from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.done_stores import BothStores
 from hookbench.task import Names, new_task
 from hookbench.worker.service import WorkerService, WorkerSettings
-from tests.conftest import eventually
 from tests.integration.topologies import opened
-from tests.security.test_roles import clear, handle, run
+from tests.security.test_roles import clear, handle, run, work_until
 
 TASKS = 20
 STREAM = StreamSettings()
@@ -71,18 +69,7 @@ async def work(redis_url, nats_url, phase, tasks):
         clock=CLOCK,
         announce=said.append,
     )  # fmt: skip
-    working = asyncio.ensure_future(worker.run())
-    try:
-
-        def done():
-            assert not working.done(), working.exception()
-            return max((event.get("done", 0) for event in said), default=0) >= tasks
-
-        await eventually(done, what=f"{tasks} tasks", timeout_s=20)
-    finally:
-        worker.request_stop()
-        await asyncio.wait({working})
-    working.result()
+    await work_until(worker, said, tasks)
 
 
 @contextlib.asynccontextmanager

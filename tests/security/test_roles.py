@@ -173,20 +173,26 @@ async def test_producer_and_worker_need_no_more_than_their_roles(
         ),
         clock=SystemClock(),
     )
+    await work_until(worker, said, TASKS, beside=producer.run())
+    assert guarded.refusals() == []
+
+
+async def work_until(worker, said, tasks, *, beside=None):
+    """Run a worker service until it says that so many are done, and something beside it first."""
     working = asyncio.ensure_future(worker.run())
     try:
-        await producer.run()
+        if beside is not None:
+            await beside
 
         def done():
             assert not working.done(), working.exception()
-            return max((event.get("done", 0) for event in said), default=0) >= TASKS
+            return max((event.get("done", 0) for event in said), default=0) >= tasks
 
-        await eventually(done, what=f"{TASKS} tasks", timeout_s=20)
+        await eventually(done, what=f"{tasks} tasks", timeout_s=20)
     finally:
         worker.request_stop()
         await asyncio.wait({working})
     working.result()
-    assert guarded.refusals() == []
 
 
 def run(guarded, role, *arguments, cwd):
