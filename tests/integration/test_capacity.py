@@ -9,7 +9,7 @@ import msgspec
 from hookbench.rehearsal.capacity import CapacityAnswer
 from tests.integration.conftest import COMMAND, processes_of
 
-SLOW = ["--concurrency=1", "--service-ms=20", "--arrivals=constant", "--seconds=3", "--warm-up=1"]
+SLOW = ["--concurrency=1", "--service-ms=20", "--arrivals=constant", "--seconds=2", "--warm-up=0.5"]
 
 
 def capacity(out, *arguments):

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.forks import Forks
+
 pytest.importorskip("scipy", reason="the extra notebooks is not installed")
 
 SCENARIO = [
@@ -38,22 +40,31 @@ def results(tmp_path_factory):
     return out
 
 
-def test_runs_of_another_scenario_are_refused_and_compared_by_force(results):
-    refused = hookbench("compare", "0001", "0002", f"--out={results}")
+@pytest.fixture(scope="module")
+def compare(tmp_path_factory):
+    """The command, forked: what it imports takes longer than what it does."""
+    needed = ("hookbench.cli.main", "hookbench.report.comparison", "hookbench.results.run")
+    forks = Forks(needed, tmp_path_factory.mktemp("forks"))
+    yield lambda *arguments: forks.call("hookbench", ["compare", *arguments])
+    forks.close()
+
+
+def test_runs_of_another_scenario_are_refused_and_compared_by_force(results, compare):
+    refused = compare("0001", "0002", f"--out={results}")
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert "setting service_ms: 10.0 in BASE 0001-" in refused.stderr
     assert "seed" not in refused.stderr
-    forced = hookbench("compare", "0001", "latest", f"--out={results}", "--force")
+    forced = compare("0001", "latest", f"--out={results}", "--force")
     assert forced.returncode == 0, forced.stderr
     assert "not comparable, and compared all the same" in forced.stdout
     assert "answer    worse: p50 in nats_only" in forced.stdout
     assert "one run on each side" in forced.stdout
 
 
-def test_thresholds_make_the_exit_code(results):
+def test_thresholds_make_the_exit_code(results, compare):
     def code(*options, base="0001", new="0002"):
-        done = hookbench("compare", base, new, f"--out={results}", "--force", *options)
+        done = compare(base, new, f"--out={results}", "--force", *options)
         return done.returncode, done.stderr
 
     assert code("--fail-if=p50 +20%", "--fail-if=cpu_nats +5%") == (1, "")

@@ -19,7 +19,7 @@ TINY = [
     "--kinds=throughput",
     "--callers=20",
     "--repeats=2",
-    "--seconds=2",
+    "--seconds=1",
     "--warm-up=0.3",
     "--most-others=1000",  # other tests run beside this one
 ]
