@@ -17,6 +17,15 @@ from tests.mutations.simulated import (
 from tests.mutations.table import BLIND_SPOTS, COUNTED, MUTATIONS
 from tests.mutations.unseen import UNSEEN
 
+SEARCHED = (
+    "hookbench",
+    "tests/conftest.py",
+    "tests/fake_done_store.py",
+    "tests/mutations",
+    ":(exclude)tests/mutations/unseen.py",
+)
+"""What a search depends on; the reasons are held against what it came to afterwards."""
+
 
 @pytest.mark.evidence(
     claim="The simulator shows every planted bug: the search under hardened does, or a later stage,"
@@ -25,7 +34,7 @@ from tests.mutations.unseen import UNSEEN
 )
 @pytest.mark.timeout(7200)
 def test_simulated_mutations(proof):
-    steps = Steps("simulated_mutations", Sought)
+    steps = Steps("simulated_mutations", Sought, depends_on=SEARCHED)
     left = [item.name for item in MUTATIONS if steps.of(item.name) is None]
     # Those that hardened shows are quick, and a reason that is missing is found early.
     left.sort(key=lambda name: name in UNSEEN)
@@ -41,6 +50,7 @@ def test_simulated_mutations(proof):
         seeds_at_most=MOST_SEEDS,
         seeds_at_most_hardened=MOST_HARDENED,
         cpu_s=round(sum(search.cpu_s for item in found for search in item.stages.values())),
+        searched_with=", ".join(steps.commits),
         not_searched=", ".join(item.name for item in (*COUNTED, *BLIND_SPOTS)),
     )
     proof.conclude([text for item in found for text in contradictions(item)])

@@ -53,5 +53,14 @@ UNSEEN: dict[str, str] = {
     "deleted-consumer-is-made-anew": _SKIPS,
     "another-stream-is-taken-for-the-same": "no schedule loses the stream",
     "unjudged-is-behind": "no seed has the done-store away while tasks before an epoch are judged",
+    "the-budget-is-not-looked-at": (
+        "what is delivered beyond its budget was held by others; no seed has that many deaths with"
+        " one task"
+    ),
+    "superseded-beside-its-letter": "no seed loses the end of a task that has a dead letter",
+    "moved-without-the-word": (
+        "no seed has a worker die between the answer that a task is superseded and its record of"
+        " that, and its record moved before the task comes again"
+    ),
     "the-oldest-is-trimmed": "what lies in Redis while NATS is read lies on NATS as well",
 }

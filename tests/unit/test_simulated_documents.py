@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import msgspec
 import pytest
@@ -158,3 +159,37 @@ def test_steps_are_kept_for_a_commit_and_not_for_a_changed_tree(tmp_path, monkey
     changed.keep("two", Made(2))
     assert changed.of("two") == Made(2)
     assert b"two" not in path.read_bytes()
+
+
+def test_steps_are_kept_where_nothing_that_they_depend_on_has_changed(tmp_path, monkeypatch):
+    def git(*arguments):
+        done = subprocess.run(
+            ["git", "-C", tmp_path, *arguments], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    def commit(**texts):
+        for name, text in texts.items():
+            (tmp_path / name).write_text(text)
+        git("add", ".")
+        git("-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "a change")
+        return git("rev-parse", "--short", "HEAD")
+
+    def steps():
+        return Steps("proof", Made, tmp_path / "steps", depends_on=("code", ":(exclude)reasons"))
+
+    monkeypatch.setattr("tests.evidence.steps.ROOT", tmp_path)
+    git("init", "-q")
+    now = before = commit(code="1", reasons="1", text="1")
+    monkeypatch.setattr("tests.evidence.steps.tree_commit", lambda: now)
+    steps().keep("one", Made(1))
+    now = commit(text="2", reasons="2")
+    assert (steps().of("one"), steps().commits) == (Made(1), [before])
+    steps().keep("two", Made(2))
+    assert steps().commits == sorted([before, now])
+    last, now = now, f"{now}+"
+    assert steps().of("one") is None, "a changed tree is no commit"
+    now = commit(code="2")
+    assert (steps().of("one"), steps().of("two")) == (None, None)
+    monkeypatch.setattr("tests.evidence.steps.tree_commit", lambda: last)
+    assert steps().of("two") == Made(2)
