@@ -33,7 +33,6 @@ UNSEEN: dict[str, str] = {
         "the gate of a phase that reads NATS alone waits until nobody has a task from Redis"
     ),
     "delivery-of-a-letter-goes-on": "the done-store has the end of a task that is buried",
-    "done-and-naked": _SKIPS,
     "redis-ack-is-dropped": _LEASED,
     "nats-ack-is-dropped": "not called: with confirmed_acks another call acknowledges",
     "ack-of-the-delivery-before": _LEASED,
@@ -62,5 +61,4 @@ UNSEEN: dict[str, str] = {
         "no seed has a worker die between the answer that a task is superseded and its record of"
         " that, and its record moved before the task comes again"
     ),
-    "the-oldest-is-trimmed": "what lies in Redis while NATS is read lies on NATS as well",
 }
