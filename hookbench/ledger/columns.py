@@ -81,9 +81,12 @@ class TaskColumns:
 
         One that died: what it recorded last tells how they ended. If it is the delivery, the
         authority ended the task as superseded, which it does as it is asked; else it was
-        completed. One that lives was not told that its completion came through.
+        completed. One that lives was not told that its completion came through, or that the task is
+        superseded: then each claim of it has failed, and a later one of its repository is done.
         """
         untold = self.any(self.where(Event.STALE))
+        open_claims = self._records_of(Event.CLAIMED) > self._records_of(Event.FAILED)
+        given_back = self.received & ~open_claims
         for row in self.ledger.rows_of(ids).tolist():
             if self.ends[row] or not self.real[row]:
                 continue
@@ -91,9 +94,14 @@ class TaskColumns:
             last = {int(self.ledger.writer[item]): int(self.event[item]) for item in mine}
             if untold[row] or any(event in _IN_HAND for event in last.values()):
                 self.unsaid[row] = True
-            elif Event.RECEIVED in last.values():
+            elif Event.RECEIVED in last.values() or (given_back[row] and self._is_overtaken(row)):
                 self.superseded[row] = True
         self._count_ends()
+
+    def _is_overtaken(self, row: int) -> bool:
+        """Whether a task that was put later into the same repository is done."""
+        later = (self.repository == self.repository[row]) & (self.done_count > 0)
+        return bool((later & (self.invoked_ns > self.invoked_ns[row])).any())
 
     def _unsaid(self) -> Bools:
         """Tasks that were skipped as ended, and whose end nobody has recorded.
@@ -107,6 +115,10 @@ class TaskColumns:
             return unsaid
         unsaid &= self.any((self.where(Event.STARTED) & self.died) | self.where(Event.STALE))
         return unsaid
+
+    def _records_of(self, event: Event) -> Ints:
+        """Per task how many it has of a kind."""
+        return np.bincount(self.task[self.where(event)], minlength=self.count)
 
     def where(self, event: Event) -> Bools:
         """Records of one kind."""

@@ -3,10 +3,12 @@
 nats-py's own has a timer task of each request, and a queue and a task between the socket and all of
 them. What is sent, and what an answer or its absence means, is the same; but a question to
 JetStream that changes nothing is asked again each second, for one that meets a change of the leader
-is never answered.
+is never answered. And where nothing is answered any more, answers are sent to another inbox: a
+server that never got to hear of this one would stay silent for as long as the connection stands.
 """
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
@@ -17,12 +19,16 @@ import nats.errors
 from hookbench.queues.nats_frames import Message, headers_of
 
 if TYPE_CHECKING:
+    from nats.aio.subscription import Subscription
+
     from hookbench.queues.reconnecting import ReconnectingClient
 
 __all__ = ["Requests"]
 
 _NO_RESPONDERS = "503"
 _AGAIN_S = 1.0
+_DEAF_AFTER = 3
+"""So many requests in a row without any answer make another inbox."""
 _API = "$JS.API."
 _QUESTIONS = tuple(
     f"{_API}{name}"
@@ -47,6 +53,9 @@ class Requests:
         self._inbox = b""
         """What the reply subjects begin with."""
         self._opening: asyncio.Future[Any] | None = None
+        self._subscription: Subscription | None = None
+        self._unanswered = 0
+        """Requests since the last answer whose time is over."""
         self._waiting: dict[bytes, _Asked] = {}
         """By reply subject; times are those of the loop."""
         self._numbers = 0
@@ -131,8 +140,16 @@ class Requests:
             raise
 
     async def _listen(self, inbox: str) -> None:
-        await self._client.subscribe_at_once(f"{inbox}.*", self._on_answer)
+        before = self._subscription
+        self._subscription = await self._client.subscribe_at_once(f"{inbox}.*", self._on_answer)
         self._inbox = f"{inbox}.".encode()
+        if before is not None:
+            with contextlib.suppress(nats.errors.Error):  # of a connection that is gone
+                await before.unsubscribe()
+
+    def _listen_anew(self) -> None:
+        """Have the next request open another inbox; until then this one is listened to."""
+        self._inbox, self._opening, self._unanswered = b"", None, 0
 
     def _watch(self, loop: asyncio.AbstractEventLoop, at_s: float) -> None:
         """Look then for what is late: one timer, for one of each request cost a tenth of it."""
@@ -150,6 +167,7 @@ class Requests:
                 del self._waiting[reply]
                 if not asked.answer.done():
                     asked.answer.set_exception(nats.errors.TimeoutError())
+                    self._unanswered += 1
                 continue
             if asked.again_s <= now_s:
                 self._client.send_now(asked.subject, asked.payload, reply)
@@ -157,8 +175,11 @@ class Requests:
             next_s = min(next_s, asked.again_s)
         if next_s < math.inf:
             self._watch(loop, next_s)
+        if self._unanswered >= _DEAF_AFTER:
+            self._listen_anew()
 
     def _on_answer(self, msg: Message) -> None:
+        self._unanswered = 0
         asked = self._waiting.pop(msg.raw_subject, None)
         if asked is None or asked.answer.done():
             return  # too late, or once more: whoever asked was told

@@ -208,6 +208,23 @@ async def test_each_request_has_its_own_time(client, names):
         await client.request(f"{names.prefix}.nobody", timeout=TIMEOUT_S)
 
 
+async def test_a_server_that_does_not_know_the_inbox_is_told_of_another(client):
+    """A SUB that was lost on its way: the connection stands, and no answer ever comes."""
+    assert (await client.request("$JS.API.INFO", timeout=TIMEOUT_S)).data
+    (number,) = client._subs
+    await client._send_command(f"UNSUB {number}\r\n".encode())  # the client does not know of it
+    await client.flush()
+    deaf = [client.request("$JS.API.INFO", timeout=SHORT_S) for _ in range(2)]
+    for error in await asyncio.gather(*deaf, return_exceptions=True):
+        assert isinstance(error, nats.errors.TimeoutError)
+    assert list(client._subs) == [number], "two may be late"
+    with pytest.raises(nats.errors.TimeoutError):
+        await client.request("$JS.API.INFO", timeout=SHORT_S)
+    assert (await client.request("$JS.API.INFO", timeout=TIMEOUT_S)).data
+    await eventually(lambda: number not in client._subs, what="the end of the inbox before")
+    assert len(client._subs) == 1
+
+
 async def test_a_question_that_nobody_answered_is_asked_again(client, names, monkeypatch):
     """A change is not: whether it came through is not known."""
     monkeypatch.setattr(nats_requests, "_AGAIN_S", 0.2)

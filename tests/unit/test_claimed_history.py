@@ -295,6 +295,32 @@ def test_where_no_worker_died_with_it_a_task_that_has_ended_is_lost(history, tak
     assert (account.superseded, account.done, account.lost) == (0, 0, 1)
 
 
+@pytest.mark.parametrize(
+    ("later", "repository", "claimed", "superseded"),
+    [
+        (True, 1, (), True),
+        (True, 1, (Event.CLAIMED, Event.STARTED, Event.FAILED), True),
+        (True, 1, (Event.CLAIMED, Event.STARTED), False),
+        (True, 2, (), False),
+        (False, 1, (), False),
+    ],
+    ids=["never claimed", "failed before", "claimed", "another repository", "an earlier task"],
+)
+def test_a_worker_that_lives_and_was_not_told_has_the_authoritys_word(
+    history, later, repository, claimed, superseded
+):
+    """The answer to its claim did not come; what it may be, the ledger has to leave room for."""
+    for number in (1, 2) if later else (2, 1):
+        place = {"step": STEP, "nats": number}
+        history.put(number, **place, repository=1 if number == 1 else repository)
+    history.work(2, step=STEP, broker=NATS, sequence=2, ack=True)
+    history.take(1, step=STEP, broker=NATS, sequence=1)
+    for event in (*claimed, Event.NAK):
+        history.say("worker.2", event, 1, step=STEP, broker=NATS, attempt=1)
+    account = known_to_have_ended(history, 1, crashed=())
+    assert (account.superseded, account.lost) == ((1, 0) if superseded else (0, 1))
+
+
 def test_what_was_put_and_has_no_end_is_what_the_authority_is_asked(history):
     for number in range(1, 6):
         history.put(number, step=STEP, nats=number)
