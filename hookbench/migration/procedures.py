@@ -80,7 +80,8 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
         _S.ASK_AFTER,
         _S.FORGET_MOVES,
     ),
-    # The workers finish what NATS has, so that its copies in Redis are known to be finished.
+    # The workers finish what NATS has, so that its copies in Redis are known to be finished. Until
+    # they have left it, one of them may still put on NATS what Redis alone has: `reconcile`.
     (_P.DUAL_READ, _P.REDIS_ONLY): (
         _S.ASK_BEFORE,
         _S.REROUTE_PRODUCERS,
@@ -88,9 +89,7 @@ PROCEDURES: dict[tuple[Phase, Phase], tuple[Step, ...]] = {
         _S.TRIM_COPIES,
         _S.ASK_BETWEEN,
         _S.REROUTE_WORKERS,
-        _S.NATS_ONLY_TO_REDIS,
-        _S.ASK_AFTER,
-        _S.FORGET_MOVES,
+        *_TAKE_BACK,
     ),
     (_P.NATS_PRIMARY, _P.DUAL_READ): _PLAIN,
     (_P.NATS_PRIMARY, _P.REDIS_ONLY): _OUT_OF_NATS,
