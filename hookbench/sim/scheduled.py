@@ -128,6 +128,7 @@ class ScheduledSite(SimulatedSite):
         self.members: dict[str, Member] = {}
         self.firings: list[Firing] = []
         self.orders = SiteOrders()
+        self._administration = self.dialer(ADMINISTRATION)  # another one has the same inboxes
         self._unknown: list[str] = []
         self._ledgers: dict[int, WatchedLedger] = {}
         self._ending = False
@@ -210,7 +211,7 @@ class ScheduledSite(SimulatedSite):
         administration = SiteAdministration(
             self.urls,
             self.network,
-            self.dialer(ADMINISTRATION),
+            self._administration,
             self.clock,
         )
         targets = SimulatedTargets(administration, self.orders, self.clock)

@@ -317,7 +317,7 @@ class Worker:
             return
         if item.attempt >= self._limits.max_attempts:
             self._acks.take(item.key, item.delivery)
-            await self._bury(item, f"failed {item.attempt} times, last: {last}")
+            await self._bury(item, f"failed {item.attempt} times, last: {last}", failure=last)
             return
         self._acks.take(item.key, item.delivery)
         await release(item.claim, failure=last)
@@ -331,13 +331,16 @@ class Worker:
                 Event.NAK, key, broker=item.delivery.broker, value=int(delay_s * NS_PER_S)
             )
 
-    async def _bury(self, item: Received, reason: str) -> None:
-        """Dead letter first, then the end of the delivery: a crash between repeats the letter."""
+    async def _bury(self, item: Received, reason: str, *, failure: str = "") -> None:
+        """Dead letter first, then the end of the delivery: a crash between repeats the letter.
+
+        Where there can be none now the task comes again; ``failure`` is counted by then.
+        """
         delivery = item.delivery
         if isinstance(delivery, Leased) and not await self._settle(
             delivery.ensure_held, item.task, "hold"
         ):
-            await release(item.claim)
+            await release(item.claim, failure=failure)
             return  # another worker has it, and decides
         letter = DeadLetter.of(
             delivery.payload,
@@ -352,7 +355,7 @@ class Worker:
         if not await self._settle(lambda: self._dead_letters.bury(letter), item.task, "bury"):
             if isinstance(delivery, Leased):  # kept by a living worker it would never come again
                 await self._settle(delivery.nak, item.task, "nak")
-            await release(item.claim)
+            await release(item.claim, failure=failure)
             return
         key = item.task.id.bytes if item.task is not None else NO_TASK
         self._recorder.record(Event.DEAD, key, broker=delivery.broker, attempt=item.attempt)

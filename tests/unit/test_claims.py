@@ -408,7 +408,9 @@ async def test_a_letter_that_cannot_be_stored_leaves_the_task_to_others(make_tas
     await bench.queue.put(encode_task(task))
     await bench.run_until(lambda: "release" in bench.store.asked)
     assert await bench.store.are_done([task.id]) == set()
-    assert (await bench.store.claim(task.id, "another", LEASE_S)).outcome is ClaimOutcome.GRANTED
+    claim = await bench.store.claim(task.id, "another", LEASE_S)
+    assert claim.outcome is ClaimOutcome.GRANTED
+    assert (claim.attempt, claim.failures) == (2, 1), "whoever has it next does not start it again"
 
 
 def ordered(bench, make_task):
