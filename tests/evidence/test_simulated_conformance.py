@@ -24,6 +24,10 @@ FIXED = {
         "how a request ends that does not wait",
         "the advisory of a term for what is not pending",
         "what a purge does to consumers",
+        "what becomes of a delivery whose message is deleted",
+    ),
+    "JetStream, three nodes": (
+        "how and when a request ends that does not wait and has got something",
     ),
 }
 """What the machines have found, and the model had wrong."""

@@ -204,8 +204,11 @@ class NatsCluster:
         """What a consumer that runs at a node needs; deliveries go out once a quorum has them."""
         host = self._host(name, lease)
 
+        def settled(call: Callable[[], None]) -> None:
+            asset.group.when_committed(name, call)
+
         def deliver(*message: Any) -> None:
-            asset.group.when_committed(name, lambda: host.deliver(*message))
+            settled(lambda: host.deliver(*message))
 
         return Host(
             now_ns=host.now_ns,
@@ -215,6 +218,7 @@ class NatsCluster:
             deliver=deliver,
             status=host.status,
             advise=host.advise,
+            settled=settled if len(asset.members) > 1 else None,
         )
 
     def has_interest(self, name: str, subject: str) -> bool:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -55,7 +56,12 @@ class Pending(msgspec.Struct):
 
 
 class Host(msgspec.Struct, frozen=True):
-    """What a consumer needs of its server."""
+    """What a consumer needs of its server.
+
+    Attributes:
+        settled: of a consumer with replicas: calls something once a quorum has what was delivered
+            so far, and it has gone out; ``None``: it has gone out.
+    """
 
     now_ns: Callable[[], int]
     wall_ns: Callable[[], int]
@@ -64,6 +70,7 @@ class Host(msgspec.Struct, frozen=True):
     deliver: Callable[[str, str, str, bytes, bytes], None]
     status: Callable[[str, str, Headers], None]
     advise: Callable[[str, dict[str, Any]], None]
+    settled: Callable[[Callable[[], None]], None] | None = None
 
 
 class Consumer:
@@ -149,11 +156,19 @@ class Consumer:
             self.serve()
 
     def on_removed(self, message: StoredMessage) -> None:
-        """The stream has something less."""
+        """The stream has something less; a delivery of it that is waited for ends, a bit later."""
         if message.sequence >= self._next and self.matches(message):
             self._unread -= 1
-        self._pending.pop(message.sequence, None)
-        self._counts.pop(message.sequence, None)
+        held = self._pending.pop(message.sequence, None)
+        count = self._counts.pop(message.sequence, 1)
+        if held is not None:
+            self._host.after(0, lambda: self._gone(message.sequence, count))
+
+    def _gone(self, sequence: int, count: int) -> None:
+        """As if it had been terminated: the server says so, and has room for another one."""
+        self._record(Acked(self._host.wall_ns(), sequence))
+        self._terminated(sequence, count)
+        self.serve()
 
     def on_purged(self, first_sequence: int) -> None:
         """The stream was purged: what is gone is not waited for."""
@@ -217,10 +232,17 @@ class Consumer:
         return 0 < most <= len(self._pending)
 
     def _end_one_shots(self) -> None:
-        """All has been read. A limit of pending acknowledgements that is met does not end them."""
+        """All has been read. A limit of pending acknowledgements that is met does not end them.
+
+        One that has got something ends with 408 where a consumer has replicas, and else with 404:
+        so do nats-servers 2.15.1, one and three of them.
+        """
+        settled = self._host.settled
         left: deque[Pull] = deque()
         for pull in self._waiting:
-            if pull.one_shot and (pull.delivered or not pull.expires_ns):
+            if pull.one_shot and pull.delivered and settled is not None:
+                settled(partial(self._end, pull))
+            elif pull.one_shot and (pull.delivered or not pull.expires_ns):
                 self._host.status(pull.reply, "404 No Messages", {})
             else:
                 left.append(pull)
