@@ -8,7 +8,7 @@ from hookbench.brokers.durability import Durability
 from hookbench.brokers.topology import SINGLE
 from hookbench.errors import SettingError
 from hookbench.faults.power_cut import PowerCut
-from hookbench.faults.process import Kill, Pause
+from hookbench.faults.process import Kill, Pause, Restart
 from hookbench.faults.promote import Promote
 from hookbench.faults.registry import AnyFault
 from hookbench.faults.step import KillAtStep
@@ -16,7 +16,7 @@ from hookbench.faults.wire_fault import Wire
 from hookbench.migration.phases import Design
 from hookbench.rehearsal.settings import RehearsalSettings
 from hookbench.scenarios.resolved import scenario_toml
-from hookbench.sim.schedule import BROKERS, PRODUCER, FaultKind, SimFault
+from hookbench.sim.schedule import BROKERS, OPERATOR, PRODUCER, FaultKind, SimFault
 from hookbench.sim.shared_faults import SHARED, shared_fault
 from hookbench.sim.shrink import Minimal
 from hookbench.sim.trial import Scope
@@ -149,6 +149,10 @@ def _topology(scope: Scope, faults: Sequence[AnyFault]) -> str:
 
 def _convert(fault: SimFault, minimal: Minimal, notes: list[str]) -> AnyFault | None:
     """The nearest fault of a rehearsal; ``None`` for none, which is noted."""
+    of_outbox = fault.kind is FaultKind.POWER_CUT and fault.target == PRODUCER
+    if of_outbox or fault.target == OPERATOR:
+        notes.append(f"Left out, for a rehearsal has nothing like it: {fault.name}.")
+        return None
     made = _HOW[fault.kind](fault, minimal.scope.design, notes)
     if minimal.scope.durability is Durability.REPLICATED and isinstance(made, Kill | Pause):
         target = _WHO_LEADS.get(made.target, made.target)
@@ -201,6 +205,10 @@ def _power_cut(fault: SimFault, _design: Design, notes: list[str]) -> AnyFault:
 
 def _pause(fault: SimFault, _design: Design, _notes: list[str]) -> AnyFault:
     return Pause(target=_target(fault), at_s=fault.at_s, for_s=max(fault.for_s, _LEAST_FOR_S))
+
+
+def _restart(fault: SimFault, _design: Design, _notes: list[str]) -> AnyFault:
+    return Restart(target=_target(fault), at_s=fault.at_s)
 
 
 def _link(fault: SimFault, notes: list[str]) -> str:
@@ -264,6 +272,7 @@ _HOW: dict[FaultKind, Callable[[SimFault, Design, list[str]], AnyFault]] = {
     FaultKind.KILL: _kill,
     FaultKind.KILL_AT_MESSAGE: _kill,
     FaultKind.KILL_AT_STEP: _kill_at_step,
+    FaultKind.RESTART: _restart,
     FaultKind.POWER_CUT: _power_cut,
     FaultKind.PAUSE: _pause,
     FaultKind.CUT: _cut,

@@ -44,6 +44,8 @@ _ECHO_S = 0.05
 """So long what was held back arrives; a connection that died meanwhile takes answers until then."""
 _WATCH_S = 2.0
 """So long what waits for a message or a step waits for it."""
+_END_S = 60.0
+"""So long a process has for what it has in hand."""
 
 
 class _Window:
@@ -127,6 +129,20 @@ def _end(site: "ScheduledSite", member: "Member", fault: SimFault, window: _Wind
     window.open(member)
     site.kill_member(member, back_s=fault.for_s, power=fault.kind is FaultKind.POWER_CUT)
     window.close()
+
+
+async def _restart(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
+    member = site.members[fault.target]
+    process = member.process
+    if not site.ask_to_stop(member, back_s=fault.for_s):
+        return
+    window.open(member)
+    until_ns = site.loop.now_ns + int(_END_S * NS_PER_S)
+    while member.process is process:
+        if site.loop.now_ns > until_ns:
+            site.say_unknown(f"{fault.target} lives on {_END_S:g} s after SIGTERM")
+            return
+        await site.clock.sleep(_ECHO_S)
 
 
 async def _end_broker(site: "ScheduledSite", fault: SimFault, window: _Window) -> None:
@@ -292,6 +308,7 @@ _HOW: dict[FaultKind, Callable[["ScheduledSite", SimFault, _Window], Awaitable[N
     FaultKind.KILL: _kill,
     FaultKind.KILL_AT_STEP: _kill_at_step,
     FaultKind.KILL_AT_MESSAGE: _kill_at_message,
+    FaultKind.RESTART: _restart,
     FaultKind.POWER_CUT: _kill,
     FaultKind.PAUSE: _pause,
     FaultKind.CUT: _cut,

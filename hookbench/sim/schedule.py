@@ -17,6 +17,7 @@ from hookbench.migration.phases import Phase, ReadRoute, WriteRoute, read_route,
 
 __all__ = [
     "BROKERS",
+    "OPERATOR",
     "PRODUCER",
     "SCHEDULE_VERSION",
     "FaultKind",
@@ -26,12 +27,14 @@ __all__ = [
     "worker_place",
 ]
 
-SCHEDULE_VERSION = 2
+SCHEDULE_VERSION = 3
 """Of what a seed means. Whatever changes the draws of a seed is a new version, and the versions
 before it stay as they are: seeds are kept in files and documents. 1: processes, brokers and links.
-2: those of 1, and up to two more of brokers, handlers and the load from a stream of their own."""
+2: those of 1, and up to two more of brokers, handlers and the load from a stream of their own.
+3: those of 2, and up to two more, of processes that are asked to stop, the operator and the disk of
+the outbox."""
 BROKERS = ("redis", "nats")
-PRODUCER, PRODUCERS = "producer", "producers"
+PRODUCER, PRODUCERS, OPERATOR = "producer", "producers", "operator"
 _NOT_BEFORE_S = 0.3
 _AROUND_S = 1.0
 """So far from a transition half of the faults lie, where one is searched."""
@@ -54,8 +57,11 @@ class FaultKind(enum.StrEnum):
     """SIGKILL of a worker after its ``nth`` record of a step, ``turns`` awaits later."""
     KILL_AT_MESSAGE = "kill_at_message"
     """SIGKILL of a process when its ``nth`` message has left, or is answered."""
+    RESTART = "restart"
+    """SIGTERM: a process ends what it has in hand, and its place is filled ``for_s`` later."""
     POWER_CUT = "power_cut"
-    """A broker is gone, and nobody is told; what was not synced is gone, too."""
+    """A broker is gone, and nobody is told; what was not synced is gone, too. Of a producer: it is
+    killed, and its outbox goes back to what was synced."""
     PAUSE = "pause"
     """SIGSTOP, and SIGCONT after ``for_s``."""
     CUT = "cut"
@@ -96,7 +102,7 @@ class SimFault(
     """One fault of a schedule.
 
     Attributes:
-        target: ``worker-0``, ``producer``, ``redis``, ``nats``.
+        target: ``worker-0``, ``producer``, ``operator``, ``redis``, ``nats``.
         at_s: when, from the start of the run; what waits for a message or step waits from then on.
         for_s: until it is healed, or until a place is filled again.
         broker: of the link that it is done to.
@@ -184,7 +190,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
 
 def worker_place(number: int) -> str:
     """The name of a place: ``worker-0``."""
-    return f"worker-{number}"
+    return f"{_WORKER}-{number}"
 
 
 def draw_schedule(seed: int, span: Span) -> tuple[SimFault, ...]:
@@ -194,10 +200,8 @@ def draw_schedule(seed: int, span: Span) -> tuple[SimFault, ...]:
         seed: of nothing but these.
         span: where they may lie.
     """
-    faults = [
-        *_first_version(seed, span),
-        *(_second_version(seed, span) if span.version > 1 else ()),
-    ]
+    versions = (_first_version, _second_version, _third_version)[: span.version]
+    faults = [fault for draw in versions for fault in draw(seed, span)]
     return tuple(sorted(faults, key=lambda fault: fault.at_s))
 
 
@@ -219,6 +223,19 @@ def _second_version(seed: int, span: Span) -> list[SimFault]:
         kind = rng.choice(_of_phase(span.phase_at(at_s)))
         found[kind] = _of_second(SimFault(kind=kind, target="", at_s=at_s, for_s=for_s), rng)
     return list(found.values())
+
+
+def _third_version(seed: int, span: Span) -> list[SimFault]:
+    """Of the operator nothing fires under guide, which has none."""
+    rng = random.Random(f"schedule 3:{seed}")
+    found = []
+    for _ in range(rng.choice((0, 1, 1, 2))):
+        at_s = _moment(rng, span)
+        for_s = round(rng.uniform(0.1, 1.0) ** 2 * _MAX_FOR_S, 3)
+        ((kind, role),) = rng.choices(list(_OF_PROCESSES), list(_OF_PROCESSES.values()))
+        target = worker_place(rng.randrange(span.workers)) if role == _WORKER else role
+        found.append(SimFault(kind=kind, target=target, at_s=at_s, for_s=for_s))
+    return found
 
 
 def _of_phase(phase: Phase) -> list[FaultKind]:
@@ -323,7 +340,14 @@ def _written(phase: Phase) -> Sequence[str]:
     return BROKERS if route is WriteRoute.BOTH else BROKERS[1:]
 
 
-_WORKERS = "workers"
+_WORKER, _WORKERS = "worker", "workers"
+_OF_PROCESSES = {
+    (FaultKind.RESTART, _WORKER): 4,
+    (FaultKind.RESTART, PRODUCER): 2,
+    (FaultKind.KILL, OPERATOR): 2,
+    (FaultKind.PAUSE, OPERATOR): 1,
+    (FaultKind.POWER_CUT, PRODUCER): 1,
+}
 _ANYWHERE = (
     FaultKind.FAILING_HANDLER,
     FaultKind.SLOW_HANDLER,

@@ -72,6 +72,7 @@ class Member:
         back_s: after how long the place is filled again.
         replaced: called with the member whenever the place is filled.
         starts: how many processes it has had.
+        asked: its process is asked to stop; the place is filled again when it has ended.
         is_over: its work is done; nobody takes the place any more.
     """
 
@@ -83,6 +84,7 @@ class Member:
         self.service: WorkerService | None = None
         self.back_s = _AGAIN_S
         self.starts = 0
+        self.asked = False
         self.is_over = False
         self.killed: asyncio.Future[None] = loop.create_future()
 
@@ -190,6 +192,23 @@ class ScheduledSite(SimulatedSite):
         if not member.killed.done():
             member.killed.set_result(None)
 
+    def ask_to_stop(self, member: Member, *, back_s: float) -> bool:
+        """SIGTERM; the place is filled again ``back_s`` after the end.
+
+        Returns:
+            Whether somebody who listens has the place; one who is asked already is not asked again.
+        """
+        if member.process is None or member.asked or "index" not in self._heard_of(member):
+            return False
+        member.back_s, member.asked = back_s, True
+        asked = self._generator if member.place == PRODUCER else member.service
+        if asked is not None:
+            asked.request_stop()
+        return True
+
+    def _heard_of(self, member: Member) -> dict[str, Any]:
+        return self._said.get(member.writer, {})
+
     def end_broker(self, name: str, *, power: bool) -> None:
         """Kill a broker; or cut its power, which nobody is told and which takes what it holds."""
         broker = self.broker(name)
@@ -238,6 +257,7 @@ class ScheduledSite(SimulatedSite):
         """A process for a place; the first task of it."""
         member.killed = self.loop.create_future()
         member.back_s = _AGAIN_S
+        member.asked = False
         task: asyncio.Task[Any]
         if member.place == PRODUCER:
             member.writer = self._writers if member.starts else 0
@@ -261,22 +281,30 @@ class ScheduledSite(SimulatedSite):
         while member.starts < _MAX_STARTS:
             task = self._start(member)
             await asyncio.wait({task, member.killed}, return_when=asyncio.FIRST_COMPLETED)
-            if not member.killed.done():
-                self._forget(member)
-                error = task.exception()
-                if error is None:
-                    member.is_over = True
-                    return
-                how = f"{type(error).__name__}: {error}"
-                self.note(f"{member.place} ended: {how}")
-                if not isinstance(error, HookbenchError | OSError):
-                    self._unknown.append(f"{member.place} ended with {how}")
+            if not member.killed.done() and self._has_ended(member, task.exception()):
+                member.is_over = True
+                return
             if self._is_ending():
                 return
             await self.clock.sleep(member.back_s)
             if self._is_ending():
                 return
         self._unknown.append(f"{member.place} was started {_MAX_STARTS} times")
+
+    def _has_ended(self, member: Member, error: BaseException | None) -> bool:
+        """Forget a process that has come to its end; whether its work is over."""
+        process = member.process
+        self._forget(member)
+        if error is None:
+            if member.asked and process is not None:
+                self.note(f"{member.place} ended in order")
+                self.loop.processes.kill(process)  # nothing of a process lives on behind its end
+            return not member.asked
+        how = f"{type(error).__name__}: {error}"
+        self.note(f"{member.place} ended: {how}")
+        if not isinstance(error, HookbenchError | OSError):
+            self._unknown.append(f"{member.place} ended with {how}")
+        return False
 
     def _is_ending(self) -> bool:
         """Asked again behind an await."""

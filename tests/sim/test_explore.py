@@ -171,6 +171,32 @@ def test_a_killed_producer_is_replaced_and_goes_on(engine):
     assert any("producer is started again" in text for text in trial.incidents)
 
 
+@pytest.mark.parametrize("design", list(Design))
+def test_who_is_asked_to_stop_ends_what_it_has_and_is_replaced(design, engine):
+    """Two workers in turn and the producer: nothing is lost, done again or left."""
+    scope = scope_of(P.NATS_ONLY, design=design, tasks=80)
+    faults = [
+        SimFault(kind=FaultKind.RESTART, target=target, at_s=at_s, for_s=0.5)
+        for target, at_s in (("worker-0", 1.0), ("producer", 1.5), ("worker-1", 2.0))
+    ]
+    trial = try_schedule(scope.plan, faults, 3, engine=engine)
+    assert (trial.verdict, trial.causes) == (Verdict.VALID, ())
+    assert len(trial.firings) == 3
+    said = "\n".join(trial.incidents)
+    for place in ("worker-0", "producer", "worker-1"):
+        assert said.index(f"{place} ended in order") < said.index(f"{place} is started again")
+    assert trial.accepted == 80 - 11  # due while there was no producer
+
+
+def test_a_process_that_does_not_end_makes_the_run_unknown(engine, monkeypatch):
+    monkeypatch.setattr("hookbench.worker.service.WorkerService.request_stop", lambda _self: None)
+    asked = SimFault(kind=FaultKind.RESTART, target="worker-0", at_s=1.5, for_s=0.5)
+    scope = scope_of(P.REDIS_ONLY, tasks=40)
+    trial = try_schedule(scope.plan, [asked], 3, engine=engine)
+    assert trial.verdict is Verdict.UNKNOWN
+    assert any("worker-0 lives on 60 s after SIGTERM" in cause.text for cause in trial.causes)
+
+
 def test_the_steps_of_a_put_are_covered(engine):
     """What strikes a producer is counted by what it had told last."""
     scope = scope_of(P.NATS_PRIMARY, tasks=40)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 DRAWS = {
     1: "5afde67b09828dbc054d3919d21198b9bdd86f65b81592285d6b28d9500d46ee",
     2: "7f99a33fcfed540697b7710c63d57a4212c22f0f34c677f0b05146e1230bdaf9",
+    3: "91db68b41066368daadf297c483827bf9766e5c499824ada6defe0552a4efe72",
 }
 """Of the schedules below, by the version of what is drawn. A change here is a new version."""
 

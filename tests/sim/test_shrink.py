@@ -118,6 +118,8 @@ def every_kind():
         SimFault(kind=FaultKind.KILL, target="redis", at_s=1.0),
         SimFault(kind=FaultKind.KILL_AT_STEP, target="worker-0", at_s=1.0, step="ack", turns=2),
         SimFault(kind=FaultKind.KILL_AT_MESSAGE, at_s=1.0, way="request", **link),
+        SimFault(kind=FaultKind.RESTART, target="worker-0", at_s=1.0, for_s=0.5),
+        SimFault(kind=FaultKind.RESTART, target="producer", at_s=1.0, for_s=0.5),
         SimFault(kind=FaultKind.POWER_CUT, target="nats", at_s=1.0, for_s=0.5),
         SimFault(kind=FaultKind.PAUSE, target="producer", at_s=1.0, for_s=0.5),
         SimFault(kind=FaultKind.CUT, at_s=1.0, for_s=0.5, way="reply", **link),
@@ -202,3 +204,26 @@ def test_a_minimal_schedule_is_kept_as_it_was(engine):
     again = msgspec.json.decode(msgspec.json.encode(minimal), type=Minimal)
     assert again == minimal
     assert tell_story(again, engine=engine) == tell_story(minimal, engine=engine)
+
+
+def test_what_a_rehearsal_cannot_do_is_left_out_and_said():
+    faults = [
+        SimFault(kind=FaultKind.KILL, target="operator", at_s=1.0),
+        SimFault(kind=FaultKind.PAUSE, target="operator", at_s=1.0, for_s=0.5),
+        SimFault(kind=FaultKind.POWER_CUT, target="producer", at_s=1.0, for_s=0.5),
+        SimFault(kind=FaultKind.RESTART, target="producer", at_s=1.0, for_s=0.5),
+    ]
+    minimal = Minimal(
+        seed=5,
+        scope=scope_of(*Phase, design=Design.HARDENED),
+        faults=tuple(faults),
+        cause=Cause(hazard="-", invariant=1, row="-", count=1, text="1 tasks lost"),
+        tries=1,
+        digest="",
+    )
+    made = as_rehearsal(minimal)
+    assert [(type(item).__name__, item.target) for item in made.settings.faults] == [
+        ("Restart", "producer-0")
+    ]
+    assert made.left_out == 3
+    assert sum("Left out, for a rehearsal has nothing like it" in note for note in made.notes) == 3

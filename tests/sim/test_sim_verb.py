@@ -133,7 +133,7 @@ def test_a_run_that_breaks_down_ends_with_3(sim, monkeypatch):
         (("--phase", "1", "--transition", "1:2"), "--phase and --transition: give one of them"),
         (("--design", "hard"), "--design 'hard'"),
         (("--measures", "ack_afte"), "did you mean 'ack_after'?"),
-        (("--schedule", "3"), "--schedule 3: use 1 to 2"),
+        (("--schedule", "4"), "--schedule 4: use 1 to 3"),
         (("--durability", "raid"), "--durability 'raid'"),
         (("--replay", "--no-shrink"), "--replay and --no-shrink"),
         (("--seeds", "0"), "--seeds"),
