@@ -268,7 +268,7 @@ ENTRY = {
 
 async def test_a_ready_queue_is_go(hand):
     await both(hand)
-    for options in ((), ("--done-store",)):
+    for options in (("--no-done-store",), ("--done-store",), ()):
         said = await hand.site.answer(*options)
         assert said["answer"] == "go", said
         assert hazards_of(said) == set()
@@ -287,6 +287,45 @@ async def test_before_nats_is_read_each_hazard_is_seen(hand, hazard):
         for check in said["checks"]
         for reason in check["reasons"]
     )
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_what_has_no_record_may_be_done_or_lost(hand, kept):
+    """Of two tasks that a Redis worker did before it kept records, or the second of them after."""
+    hand.announce("dual_write")
+    tasks = [hand.make_task() for _ in range(2)]
+    await hand.put(Phase.DUAL_WRITE, *tasks)
+    for task in tasks if kept else tasks[1:]:
+        await hand.finish(task)
+    said = await hand.site.answer()
+    (check,) = [item for item in said["checks"] if item["name"] == "tasks without a record"]
+    assert said["answer"] == check["answer"] == ("go" if kept else "unknown")
+    assert check["ids"] == ([] if kept else [str(tasks[0].id)])
+    if not kept:
+        assert hazards_of(said, answer="unknown") == {"P5"}
+        assert "reconcile" in check["reasons"][0]["remedy"]
+
+
+@pytest.mark.parametrize("measures", ["none", PROTECTED])
+async def test_who_does_not_know_what_is_done_is_told_how_to(hand, measures):
+    hand.announce("dual_write", measures=measures)
+    task = hand.make_task()
+    await hand.put(Phase.DUAL_WRITE, task)
+    await hand.redis.delete(hand.names.pending_key("sync"))
+    said = await hand.site.answer("--no-done-store")
+    assert said["answer"] == "unknown"
+    (check,) = [item for item in said["checks"] if item["answer"] == "unknown"]
+    (reason,) = check["reasons"]
+    assert check["name"] == "watermark"
+    assert ("--measures all" if measures == "none" else "--done-store") in reason["remedy"]
+
+
+async def test_who_heard_nobody_is_told_how_to_listen(hand):
+    await hand.put(Phase.DUAL_WRITE)
+    said = await hand.site.answer()
+    remedies = {item["name"]: [why["remedy"] for why in item["reasons"]] for item in said["checks"]}
+    assert "--producers with the place" in remedies["no old producer"][0]
+    assert "--workers with the place" in remedies["homogeneous fleet"][0]
 
 
 @pytest.mark.parametrize(("policy", "answer"), [("allkeys-lru", "no-go"), ("noeviction", "go")])
@@ -399,12 +438,13 @@ async def test_the_start_sequence_is_behind_what_is_done(hand):
     await hand.put(Phase.DUAL_WRITE, *tasks)
     for task in tasks[:3]:
         await hand.redis.lrem(hand.names.pending_key("sync"), 1, encode_task(task))
-    without = await hand.site.answer()
+    without = await hand.site.answer("--no-done-store")
     assert without["start"] == {"sequence": 4, "by_type": {"sync": 4}, "skipped": 3, "proved": 0}
     for task in (*tasks[:2], tasks[4]):
         await hand.finish(task, keep=True)
     said = await hand.site.answer("--done-store")
     assert said["start"] == {"sequence": 3, "by_type": {"sync": 3}, "skipped": 2, "proved": 2}
+    assert (await hand.site.answer())["start"] == said["start"]  # the workers say that they keep it
     text = await asyncio.to_thread(
         hand.site.ask, f"--announced={hand.site.folder}", "--done-store", code=0
     )
