@@ -230,6 +230,7 @@ def test_a_group_without_a_verb_shows_its_help(tmp_path):
     code, out, err = command("phase", cwd=tmp_path)
     assert code == 2
     assert "Commands:" in out + err
+    assert "hookbench: " not in out + err
 
 
 @pytest.mark.parametrize(
