@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from hookbench.brokers.probe import probe_redis
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
 from hookbench.live.file_board import FileBoard
@@ -77,6 +78,7 @@ class Boards:
     async def _open(self, kind: str) -> Board:
         url = self._urls[kind] or ""
         if kind == REDIS:
+            await probe_redis(url)  # whose errors say which Redis it is, and what to do
             connect = connect_reading_redis if self._reads_only else connect_redis
             self._redis = connect(url)
             return RedisBoard(self._redis, self._names, lease_s=self.lease_s)

@@ -206,7 +206,7 @@ class Procedure:
         if found is not None and (found.source, found.target) != (source.label, target.label):
             raise SettingError(
                 f"progress file {progress} is of {found.source} to {found.target}: finish that one"
-                " first, or remove the file"
+                " first, turn it round with --back, or remove the file"
             )
         self._progress = found or Progress(source=source.label, target=target.label)
         self._sequence = NEVER

@@ -226,6 +226,22 @@ def test_a_wrong_command_line_is_one_line(words, named, tmp_path):
     assert named in err
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("phase", "show", "redis:a"),
+        ("dead", "list"),
+        ("migrate", "0", "1", "--producers=redis:a", "--workers=redis:b", "--nats=nats://a"),
+    ],
+)
+def test_a_redis_that_is_away_is_named_with_what_to_do(words, tmp_path):
+    url = "redis://127.0.0.1:1"
+    code, _out, err = command(*words, cwd=tmp_path, HOOKBENCH_REDIS_URL=url)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"Redis at {url} does not answer" in err
+    assert "--redis-url" in err
+
+
 def test_a_group_without_a_verb_shows_its_help(tmp_path):
     code, out, err = command("phase", cwd=tmp_path)
     assert code == 2
