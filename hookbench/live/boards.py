@@ -9,8 +9,13 @@ from hookbench.live.file_board import FileBoard
 from hookbench.live.nats_board import NatsBoard
 from hookbench.live.places import FILE, LEASE_S, NATS, REDIS, Board, Place
 from hookbench.live.redis_board import RedisBoard
+from hookbench.queues.dialing import NETWORK
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.queues.reading import connect_reading_nats, connect_reading_redis
+from hookbench.queues.reading import (
+    ReadingDialer,
+    connect_reading_nats,
+    connect_reading_redis,
+)
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
@@ -78,7 +83,8 @@ class Boards:
     async def _open(self, kind: str) -> Board:
         url = self._urls[kind] or ""
         if kind == REDIS:
-            await probe_redis(url)  # whose errors say which Redis it is, and what to do
+            # Its errors say which Redis it is, and what to do.
+            await probe_redis(url, dialer=ReadingDialer() if self._reads_only else NETWORK)
             connect = connect_reading_redis if self._reads_only else connect_redis
             self._redis = connect(url)
             return RedisBoard(self._redis, self._names, lease_s=self.lease_s)

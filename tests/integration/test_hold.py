@@ -42,13 +42,15 @@ async def operator_of(redis_broker, nats_broker, names, tmp_path):
         boards = Boards(
             redis_broker.url, nats_broker.url, names, stream=STREAM, clock=CLOCK, lease_s=lease_s
         )
-        opened.append(boards)
         operator = msgspec.structs.replace(this_operator("dual_write to dual_read"), **changes)
         places = [at(kind, number, tmp_path) for number in (1, 2)]
-        return Hold(boards, places, operator, clock=clock, by_force=by_force)
+        hold = Hold(boards, places, operator, clock=clock, by_force=by_force)
+        opened.append((hold, boards))
+        return hold
 
     yield make
-    for boards in opened:
+    for hold, boards in opened:
+        await hold.let_go()
         await boards.close()
 
 

@@ -446,8 +446,9 @@ async def test_the_start_sequence_is_behind_what_is_done(hand):
     assert said["start"] == {"sequence": 3, "by_type": {"sync": 3}, "skipped": 2, "proved": 2}
     assert (await hand.site.answer())["start"] == said["start"]  # the workers say that they keep it
     text = await asyncio.to_thread(
-        hand.site.ask, f"--announced={hand.site.folder}", "--done-store", code=0
+        hand.site.ask, f"--announced={hand.site.folder}", "--done-store", "--settle=0", code=3
     )
+    assert "unknown  tasks without a record     1 tasks" in text  # the third
     assert "start    sequence 3 (sync 3); 2 tasks before it" in text
     assert "read 3 of 3 entries of Redis lists, 6 of 6 of the stream" in text
 

@@ -102,6 +102,7 @@ def test_a_fleet_that_notes_what_it_does_comes_to_go(fleet):
     worker.wait_for(goes, "go")
     answer = json.loads(said[-1])
     assert answer["start"]["proved"] == answer["start"]["skipped"] > 5
+    assert (producer.stop(), worker.stop()) == (0, 0)
 
 
 @pytest.mark.parametrize(
