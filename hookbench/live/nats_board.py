@@ -135,7 +135,7 @@ class NatsBoard:
         except nats.js.errors.NotFoundError:
             return None
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BrokerUnreachableError(f"{key} in {bucket}: {error!r}") from error
+            raise BrokerUnreachableError(_unanswered(bucket, key, error)) from error
 
     async def _put(
         self,
@@ -165,7 +165,7 @@ class NatsBoard:
                 return False
             raise BrokerUnreachableError(f"bucket {bucket}: {error!r}") from error
         except (nats.errors.Error, TimeoutError, OSError) as error:
-            raise BrokerUnreachableError(f"bucket {bucket}: {error!r}") from error
+            raise BrokerUnreachableError(_unanswered(bucket, key, error)) from error
         return True
 
     async def _make(self, bucket: str, ttl_s: float) -> None:
@@ -181,6 +181,14 @@ class NatsBoard:
                     replicas=self._stream.replicas,
                 )
             )
+
+
+def _unanswered(bucket: str, key: str, error: Exception) -> str:
+    """NATS does not answer what a user may not do."""
+    return (
+        f"NATS did not answer for {key} in the bucket {bucket} ({error!r}): it has no leader at the"
+        " moment, or this user may not do that, see hookbench acl"
+    )
 
 
 def _sequence(found: RawStreamMsg | None) -> int:
