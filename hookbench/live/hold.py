@@ -176,11 +176,13 @@ class Hold:
     async def write(self, place: Place, data: bytes) -> None:
         """Tell a place its phase; nothing is written if it was taken by somebody else meanwhile.
 
+        Nor if another place of the move was: a fleet is told by one operator.
+
         Raises:
             PlaceHeldError: it was.
             BrokerUnreachableError: its board does not answer.
         """
-        await self._renew(place)
+        await self.assure()
         board = await self._boards.of(place)
         other = await board.write(place.key, data, held_by=self._data)
         if other is not None:

@@ -189,12 +189,18 @@ async def fleet_at(boards, kind, names=("producers", "workers")):
     board = await boards.of(parse_place(f"{kind}:{names[0]}"))
     for key in names:
         await board.write(key, encode_step(0, Phase.REDIS_ONLY))
-        await say(board, key, Phase.REDIS_ONLY)
+        await say(board, kind, key, Phase.REDIS_ONLY)
     return board
 
 
-async def say(board, key, phase):
-    said = {"event": "phase", "role": key.removesuffix("s"), "phase": phase.label, "version": "0"}
+async def say(board, kind, key, phase):
+    said = {
+        "event": "phase",
+        "role": "worker" if key == "workers" else "producer",
+        "phase": phase.label,
+        "version": "0",
+        "follows": f"{kind}:{key}",
+    }
     await board.announce(key, f"a-{key}", json.dumps(said).encode())
 
 
@@ -207,16 +213,28 @@ def words_of(redis_broker, nats_broker, names, kind):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["redis", "nats"])
+@pytest.mark.parametrize(
+    ("kind", "lease", "more"),
+    [
+        ("redis", "renewed", ()),
+        ("nats", "renewed", ()),
+        ("redis", "once", ()),  # the next thing to change is its progress
+        ("redis", "once", ("second",)),  # a phase
+    ],
+)
 async def test_one_that_was_stopped_while_another_one_came_changes_nothing(
-    redis_broker, nats_broker, names, tmp_path, forks, operator_of, kind
+    redis_broker, nats_broker, names, tmp_path, forks, operator_of, kind, lease, more
 ):
     """It waits for producers when it is stopped, and they are there when it is woken."""
     boards = operator_of(kind)._boards
-    board = await fleet_at(boards, kind)
+    board = await fleet_at(boards, kind, ("producers", "workers", *more))
     progress = tmp_path / "progress.json"
-    words = [*words_of(redis_broker, nats_broker, names, kind), f"--progress={progress}"]
-    moving = asyncio.create_task(forks.run("tests.integration.short_lease", ["1.0", *words]))
+    words = [
+        *words_of(redis_broker, nats_broker, names, kind),
+        f"--progress={progress}",
+        *(f"--producers={kind}:{key}" for key in more),
+    ]
+    moving = asyncio.create_task(forks.run("tests.integration.short_lease", ["1.0", lease, *words]))
     pid = 0
     try:
 
@@ -238,8 +256,9 @@ async def test_one_that_was_stopped_while_another_one_came_changes_nothing(
         await eventually(taken, what="the end of the lease")
         await second.write(place, encode_step(2, Phase.REDIS_ONLY))
         await second.let_go()
-        for key in ("producers", "workers"):
-            await say(board, key, Phase.DUAL_WRITE)
+        for key in ("workers", *more):
+            await say(board, kind, key, Phase.REDIS_ONLY)
+        await say(board, kind, "producers", Phase.DUAL_WRITE)
     finally:
         if pid:
             os.kill(pid, signal.SIGCONT)
@@ -248,7 +267,8 @@ async def test_one_that_was_stopped_while_another_one_came_changes_nothing(
     assert f"{place.text} was taken by another operator while this one was stopped" in output
     assert f"process {os.getpid()} (phase set redis_only)" in output
     assert await board.read("producers") == encode_step(2, Phase.REDIS_ONLY)
-    assert await board.read("workers") == encode_step(0, Phase.REDIS_ONLY)
+    for key in ("workers", *more):
+        assert await board.read(key) == encode_step(0, Phase.REDIS_ONLY)
     assert "reroute_producers" not in read_progress(progress).done
 
 
