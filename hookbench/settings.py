@@ -169,7 +169,7 @@ class GateTable(Brokers, StreamShape, ConsumerName):
     sample: int | None = None
     settle: float = 5.0
     task_type: list[str] | None = None
-    done_store: bool = False
+    done_store: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -372,14 +372,19 @@ def _of_file(file: Path, table: str, key: str, value: object) -> Found:
     )
 
 
+_SHOWN = 100
+"""Characters of a wrong value."""
+
+
 def _checked(table: str, key: str, value: Any, place: str, *, strict: bool) -> Any:
     try:
         return msgspec.convert(value, _types(table)[key], strict=strict, dec_hook=_decode)
     except msgspec.ValidationError as error:
         # The parser's text quotes values of some types: of a secret nothing is quoted.
         text = str(error)
-        why = "a value of another kind is wanted" if has_secret(text) else text
-        raise SettingError(f"{place}: {why}") from error
+        if has_secret(text) or has_secret(str(value)):
+            raise SettingError(f"{place}: a value of another kind is wanted") from error
+        raise SettingError(f"{place}: {str(value)[:_SHOWN]!r}: {text}") from error
 
 
 def _decode(kind: type[Any], value: Any) -> Any:

@@ -97,7 +97,7 @@ async def _probe_redis_node(url: str, *, dialer: Dialer) -> BrokerInfo:
         info = await client.info("server")
     except (AuthenticationError, NoPermissionError) as error:
         raise BrokerUnreachableError(
-            f"Redis at {redact(url)} refuses the credentials: {error}"
+            f"Redis at {redact(url)} refuses the credentials ({error}): see docs/security.md"
         ) from error
     except (RedisError, OSError, TimeoutError) as error:
         raise BrokerUnreachableError(

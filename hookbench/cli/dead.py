@@ -255,6 +255,7 @@ async def _boxes(
     redis_url: str | None, nats_url: str | None, names: Any, broker: str | None, task_type: Any
 ) -> AsyncIterator[list[Any]]:
     """The letters of the brokers that are asked for; nothing is created on them."""
+    from hookbench.brokers.probe import probe_redis
     from hookbench.errors import SettingError
     from hookbench.queues.redis_client import connect_redis
     from hookbench.queues.transport import AppTransport
@@ -272,6 +273,7 @@ async def _boxes(
     client = transport = None
     try:
         if redis_url and "redis" in chosen:
+            await probe_redis(redis_url)
             client = connect_redis(redis_url)
             types = (task_type,) if task_type else KNOWN_TASK_TYPES
             boxes.append(RedisLetterBox(client, names, types))

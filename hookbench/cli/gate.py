@@ -81,8 +81,14 @@ def gate(
     max_age: MaxAge = 604_800.0,
     duplicate_window: DuplicateWindow = 120.0,
     done_store: Annotated[
-        bool, typer.Option("--done-store", help="Ask the done-stores which tasks have ended.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--done-store/--no-done-store",
+            help="Ask the done-stores which tasks have ended; by default where the workers say"
+            " that they keep it.",
+            show_default=False,
+        ),
+    ] = None,
     config: ConfigFile = None,  # noqa: ARG001 - its callback has used it
     json: JsonOutput = False,
 ) -> None:
@@ -147,6 +153,19 @@ def gate(
     )
 
     async def ask() -> Any:
+        boards = Boards(redis_url, nats_url, names, stream=settings, clock=clock, reads_only=True)
+        fleet = LiveFleet(places, boards, printed=announced or [], clock=clock, patience_s=0.0)
+        try:
+            if listened:
+                await fleet.refresh()
+            kept = done_store
+            if kept is None:
+                kept = any(item.has("done_store") for item in fleet.announcements())
+            return await ask_survey(lambda: fleet.announcements() if listened else None, kept=kept)
+        finally:
+            await boards.close()
+
+    async def ask_survey(heard: Any, *, kept: bool) -> Any:
         stores = OpenedStores(
             redis_url, nats_url, names, stream=settings, clock=clock, reads_only=True
         )
@@ -156,27 +175,22 @@ def gate(
             names,
             clock=clock,
             stream=settings,
-            are_done=stores.are_done if done_store else None,
-            unmoved=stores.unmoved if done_store and redis_url and nats_url else None,
+            are_done=stores.are_done if kept else None,
+            unmoved=stores.unmoved if kept and redis_url and nats_url else None,
             task_types=task_type or KNOWN_TASK_TYPES,
             reads_only=True,
             sample=None if sample is None else Sample(count=sample, entropy=system_entropy()),
         )
-        boards = Boards(redis_url, nats_url, names, stream=settings, clock=clock, reads_only=True)
-        fleet = LiveFleet(places, boards, printed=announced or [], clock=clock, patience_s=0.0)
         try:
-            if listened:
-                await fleet.refresh()
             return await ask_gate(
                 survey,
                 move,
-                lambda: fleet.announcements() if listened else None,
+                heard,
                 clock=clock,
                 bounds=GateBounds(settle_s=settle),
                 sync=SyncSettings(monitor_url=nats_monitor_url, interval_s=nats_sync_interval),
             )
         finally:
-            await boards.close()
             await survey.close()
             await stores.close()
 

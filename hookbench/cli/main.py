@@ -41,7 +41,7 @@ from hookbench.cli import (
     watch,
     worker,
 )
-from hookbench.errors import HookbenchError
+from hookbench.errors import HookbenchError, SettingError
 from hookbench.secrets import redact
 
 __all__ = [
@@ -63,23 +63,30 @@ EXIT_INTERRUPTED = 130
 
 
 @contextlib.contextmanager
-def _without_secrets() -> Iterator[None]:
-    """What is said of a wrong command line quotes it, and it may hold a URL with a password."""
+def _in_one_line() -> Iterator[None]:
+    """A wrong command line is an error like any other, in one line that says where to look.
+
+    Help is no error, though typer raises it where a group is called without a verb.
+    """
     try:
         yield
     except Exception as error:
-        if isinstance(message := getattr(error, "message", None), str):
-            error.message = redact(message)  # type: ignore[attr-defined]  # of a usage error
-        raise
+        context = getattr(error, "ctx", None)
+        if context is None:
+            raise
+        text = error.format_message()  # type: ignore[attr-defined]  # of a usage error
+        if text == context.get_help():
+            raise
+        raise SettingError(f"{text.rstrip('.')}; see {context.command_path} --help") from error
 
 
 class _Root(TyperGroup):
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with _without_secrets():
+        with _in_one_line():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with _without_secrets():
+        with _in_one_line():
             return super().invoke(ctx)
 
 

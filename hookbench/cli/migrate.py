@@ -284,6 +284,7 @@ async def _carry_out(
         settle_s=settle_s,
         recorder=recorder,
         tell=tell,
+        assure=hold.assure,
     )
     fleet = LiveFleet(
         places,
@@ -293,7 +294,7 @@ async def _carry_out(
         patience_s=patience_s,
         between=migration.between,
         tell=tell,
-        assure=hold.assure,
+        write=hold.write,
     )
     try:
         return dict((await migration.run(fleet)).moved)

@@ -66,6 +66,7 @@ def scan(
 async def _look(
     nats_url: str, redis_url: str | None, names: Any, task_type: str, authority: str | None
 ) -> tuple[Any, dict[str, int]]:
+    from hookbench.brokers.probe import probe_redis
     from hookbench.clock import SystemClock
     from hookbench.errors import SettingError
     from hookbench.migration.done_store import Authority, DoneStore, parse_authority
@@ -86,6 +87,7 @@ async def _look(
         kv = KvDoneStore(transport, clock=clock)
         if chosen in (Authority.REDIS, Authority.BOTH):
             assert redis_url  # asked for above
+            await probe_redis(redis_url)
             redis = connect_redis(redis_url)
             store = RedisDoneStore(redis, names=names, retention_s=1.0)  # it is only read
             done = store if chosen is Authority.REDIS else JointStore(store, kv)

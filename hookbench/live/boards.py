@@ -2,11 +2,20 @@
 
 from collections.abc import Iterable
 
+from hookbench.brokers.probe import probe_redis
 from hookbench.clock import Clock
 from hookbench.errors import SettingError
-from hookbench.live.places import FILE, NATS, REDIS, Board, FileBoard, NatsBoard, Place, RedisBoard
+from hookbench.live.file_board import FileBoard
+from hookbench.live.nats_board import NatsBoard
+from hookbench.live.places import FILE, LEASE_S, NATS, REDIS, Board, Place
+from hookbench.live.redis_board import RedisBoard
+from hookbench.queues.dialing import NETWORK
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.queues.reading import connect_reading_nats, connect_reading_redis
+from hookbench.queues.reading import (
+    ReadingDialer,
+    connect_reading_nats,
+    connect_reading_redis,
+)
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.transport import AppTransport
 from hookbench.task import Names
@@ -23,6 +32,7 @@ class Boards:
         stream: settings of the hook stream; buckets are stored alike.
         clock: of the connections.
         reads_only: over connections that refuse to write.
+        lease_s: for which an operator holds a place on a broker.
     """
 
     def __init__(
@@ -34,7 +44,9 @@ class Boards:
         stream: StreamSettings,
         clock: Clock,
         reads_only: bool = False,
+        lease_s: float = LEASE_S,
     ) -> None:
+        self.lease_s = lease_s
         self._urls = {REDIS: redis_url, NATS: nats_url}
         self._names = names
         self._stream = stream
@@ -71,12 +83,14 @@ class Boards:
     async def _open(self, kind: str) -> Board:
         url = self._urls[kind] or ""
         if kind == REDIS:
+            # Its errors say which Redis it is, and what to do.
+            await probe_redis(url, dialer=ReadingDialer() if self._reads_only else NETWORK)
             connect = connect_reading_redis if self._reads_only else connect_redis
             self._redis = connect(url)
-            return RedisBoard(self._redis, self._names)
+            return RedisBoard(self._redis, self._names, lease_s=self.lease_s)
         open_nats = connect_reading_nats if self._reads_only else AppTransport.connect
         self._transport = await open_nats(url, names=self._names, clock=self._clock)
-        return NatsBoard(self._transport, self._stream)
+        return NatsBoard(self._transport, self._stream, lease_s=self.lease_s)
 
     async def close(self) -> None:
         """Disconnect."""

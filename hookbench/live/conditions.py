@@ -26,7 +26,8 @@ def conditions_beyond(move: Move) -> tuple[Condition, ...]:
         return ()
     if read_route(move.target) is ReadRoute.REDIS:
         return (payloads_fit,)
-    return (payloads_fit, consumers_have_room)
+    found = (payloads_fit, consumers_have_room)
+    return (*found, all_have_records) if move.target is Phase.DUAL_READ else found
 
 
 def payloads_fit(snapshot: Snapshot, _move: Move, _bounds: GateBounds) -> Check:
@@ -55,3 +56,27 @@ def consumers_have_room(snapshot: Snapshot, _move: Move, _bounds: GateBounds) ->
     phase = Phase.NATS_PRIMARY.label
     told = "; ".join(full) or f"{count} consumers have room, as {phase} needs"
     return make_check(name, go_if(not full), told)
+
+
+def all_have_records(snapshot: Snapshot, _move: Move, bounds: GateBounds) -> Check:
+    """What NATS would deliver and Redis has not is known to have ended (hazard P5).
+
+    A rehearsal keeps records from the beginning. Where they were switched on later, what was done
+    before has none, and looks like what Redis has lost.
+    """
+    name = "tasks without a record"
+    if why := silent(snapshot, "redis", "nats"):
+        return make_check(name, Answer.UNKNOWN, why)
+    assert snapshot.redis is not None and snapshot.nats is not None  # noqa: PT018
+    if snapshot.ended is None:
+        return make_check(name, Answer.GO, "no done-store is asked: see the watermark")
+    if snapshot.redis.sampled or snapshot.nats.sampled:
+        return make_check(name, Answer.GO, "not looked for")
+    nats = snapshot.nats
+    alone = {
+        item
+        for item in snapshot.settled(snapshot.open(nats.ids - snapshot.redis.ids), bounds.settle_s)
+        if not nats.acknowledged(item) and not nats.handed_out(item)
+    }
+    told = f"{len(alone)} tasks of the stream are in no list of Redis and not known to have ended"
+    return make_check(name, Answer.UNKNOWN if alone else Answer.GO, told, alone)

@@ -73,7 +73,7 @@ class LiveFleet:
         patience_s: for a process to follow, and for the look between to find nothing wrong.
         between: see ``AskBetween``.
         tell: is told each place.
-        assure: is asked before a place is told whether this operator still holds it.
+        write: tells a place, by default whoever holds it; see ``Hold.write``.
     """
 
     def __init__(
@@ -86,9 +86,9 @@ class LiveFleet:
         patience_s: float,
         between: AskBetween | None = None,
         tell: Callable[[str], None] | None = None,
-        assure: Callable[[Place], Awaitable[None]] | None = None,
+        write: Callable[[Place, bytes], Awaitable[None]] | None = None,
     ) -> None:
-        self._assure = assure
+        self._write = write or self._write_unheld
         self._places = places
         self._boards = boards
         self._printed = printed
@@ -167,14 +167,15 @@ class LiveFleet:
             if (await self._read(place))[1] is phase and not self._behind(place, phase):
                 continue
             before = [item.name for item in self._followers(place)]
-            board = await self._boards.of(place)
             if (await self._read(place))[1] is not phase:
-                if self._assure is not None:
-                    await self._assure(place)
-                await board.write(place.key, encode_step(index, phase))
+                await self._write(place, encode_step(index, phase))
                 self._tell(f"{role}s at {place.text}: {phase.label}")
             await self._followed(role, place, phase, before)
             await self._look_between(role, place, phase)
+
+    async def _write_unheld(self, place: Place, data: bytes) -> None:
+        board = await self._boards.of(place)
+        await board.write(place.key, data)
 
     async def _read(self, place: Place) -> tuple[int, Phase]:
         board = await self._boards.of(place)

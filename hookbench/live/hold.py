@@ -4,6 +4,12 @@ A hold is kept where the place is, so that it is seen from every machine that ca
 there. On a broker it is a lease, renewed while its operator runs: that of an operator who died ends
 by itself after ``LEASE_S``, and at once where the next one is called on the same machine and finds
 that process gone. A file is locked (flock), which ends with the process.
+
+An operator may be stopped, or cut off, for longer than its lease, while another one takes the place
+and lets it go again. So the place keeps who took it last, and a phase is written on the condition
+that it is still the writer, which the broker checks (a fencing token,
+https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html). Moves of tasks are no
+single write: they are fenced by time, see ``assure``.
 """
 
 import asyncio
@@ -11,22 +17,25 @@ import getpass
 import os
 import socket
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from hookbench.clock import Clock
+from hookbench.clock import NS_PER_S, Clock
 from hookbench.decoding import decode_json
 from hookbench.errors import BrokerUnreachableError, PlaceHeldError
+from hookbench.ids import Entropy, system_entropy
 from hookbench.ledger.boot import boot_id
 from hookbench.live.boards import Boards
-from hookbench.live.places import LEASE_S, Place
+from hookbench.live.places import FILE, Place
 
 __all__ = ["Hold", "Operator", "this_operator"]
 
 _RENEWED_IN_A_LEASE = 3
 _SAME_START_S = 1.0
+_TOKEN_BITS = 64
 _T = TypeVar("_T")
 
 
@@ -38,6 +47,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
         machine: one start of a machine and one space of process ids: what a pid is valid in.
         started_s: when the process was started, since another one may get its pid.
         move: as in ``dual_write to dual_read``.
+        token: one process may take a place twice, and the first time is over then.
     """
 
     user: str
@@ -46,6 +56,7 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     started_s: float
     move: str
+    token: str = ""
 
     @property
     def text(self) -> str:
@@ -53,8 +64,8 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.user} on {self.host}, process {self.pid} ({self.move})"
 
 
-def this_operator(move: str) -> Operator:
-    """The process that asks."""
+def this_operator(move: str, entropy: Entropy | None = None) -> Operator:
+    """The process that asks; its token is drawn from the entropy, by default the system's."""
     import psutil  # noqa: PLC0415 - only who carries a move out pays for it
 
     process = psutil.Process()
@@ -65,6 +76,7 @@ def this_operator(move: str) -> Operator:
         machine=_machine(),
         started_s=process.create_time(),
         move=move,
+        token=f"{(entropy or system_entropy()).getrandbits(_TOKEN_BITS):x}",
     )
 
 
@@ -107,10 +119,17 @@ class Hold:
         places: all that the move tells.
         operator: who holds them.
         clock: for the renewals.
+        by_force: whoever holds a place is displaced, and ends before it tells a phase.
     """
 
     def __init__(
-        self, boards: Boards, places: Iterable[Place], operator: Operator, *, clock: Clock
+        self,
+        boards: Boards,
+        places: Iterable[Place],
+        operator: Operator,
+        *,
+        clock: Clock,
+        by_force: bool = False,
     ) -> None:
         self._boards = boards
         # In one order for everybody: of two that begin at once one gets all.
@@ -118,7 +137,10 @@ class Hold:
         self._operator = operator
         self._data = msgspec.json.encode(operator)
         self._clock = clock
-        self._held: list[Place] = []
+        self._by_force = by_force
+        self._lease_ns = int(boards.lease_s * NS_PER_S)
+        self._held: dict[Place, int] = {}
+        """Since when the lease of a place runs, at the latest."""
 
     async def take(self) -> None:
         """Hold all places, or none.
@@ -129,8 +151,9 @@ class Hold:
         """
         try:
             for place in self._places:
+                asked_ns = self._clock.monotonic_ns()
                 await self._take(place)
-                self._held.append(place)
+                self._held[place] = asked_ns
         except BaseException:
             await self.let_go()
             raise
@@ -138,34 +161,66 @@ class Hold:
     async def _take(self, place: Place) -> None:
         board = await self._boards.of(place)
         other = await board.hold(place.key, self._data)
-        found = None if other is None else _decoded(other)
-        if found is not None and _has_ended(found, self._operator):
+        if other is not None and self._may_displace(place, other):
             other = await board.hold(place.key, self._data, instead_of=other)
         if other is not None:
-            raise _held_by(place, other)
+            raise _held_by(place, other, self._boards.lease_s)
 
-    async def assure(self, place: Place) -> None:
-        """Renew the hold on a place that is about to be told something.
+    def _may_displace(self, place: Place, other: bytes) -> bool:
+        if self._by_force:
+            return True
+        # The lock of a file ends with its process: who seems gone has not written its name yet.
+        found = None if place.kind == FILE else _decoded(other)
+        return found is not None and _has_ended(found, self._operator)
+
+    async def write(self, place: Place, data: bytes) -> None:
+        """Tell a place its phase; nothing is written if it was taken by somebody else meanwhile.
+
+        Nor if another place of the move was: a fleet is told by one operator.
+
+        Raises:
+            PlaceHeldError: it was.
+            BrokerUnreachableError: its board does not answer.
+        """
+        await self.assure()
+        board = await self._boards.of(place)
+        other = await board.write(place.key, data, held_by=self._data)
+        if other is not None:
+            raise _lost_to(place, other)
+
+    async def assure(self) -> None:
+        """Go on only while no other operator can have taken a place; before each move of a task.
+
+        As long as every lease runs nobody can. One that may have ended is renewed first, which
+        fails where somebody took the place.
 
         Raises:
             PlaceHeldError: it has gone to another operator, since this one was away for too long.
+            BrokerUnreachableError: its board does not answer.
         """
+        for place, since_ns in list(self._held.items()):
+            if self._clock.monotonic_ns() - since_ns >= self._lease_ns:
+                await self._renew(place)
+
+    async def _renew(self, place: Place) -> None:
+        asked_ns = self._clock.monotonic_ns()
         board = await self._boards.of(place)
-        other = await board.hold(place.key, self._data, instead_of=self._data)
+        other = await board.renew(place.key, self._data)
         if other is not None:
-            raise _held_by(place, other)
+            raise _lost_to(place, other)
+        self._held[place] = asked_ns
 
     async def during(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Renew while ``work`` goes on; it is cancelled when a place has gone to somebody else.
 
-        A broker that is away is waited for, as the work does: nobody else can hold its places
-        meanwhile, and the hold is taken again when it is back.
+        A broker that is away is waited for, as the work does, and the hold is renewed when it is
+        back.
 
         Raises:
             PlaceHeldError: likewise.
         """
         working = asyncio.ensure_future(work)
-        renewing = asyncio.ensure_future(self._renew())
+        renewing = asyncio.ensure_future(self._renew_all())
         try:
             await asyncio.wait({working, renewing}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -178,24 +233,21 @@ class Hold:
                 task.cancel()
             await asyncio.gather(working, renewing, return_exceptions=True)
 
-    async def _renew(self) -> None:
+    async def _renew_all(self) -> None:
         while True:
-            await self._clock.sleep(LEASE_S / _RENEWED_IN_A_LEASE)
-            for place in self._held:
-                try:
-                    await self.assure(place)
-                except BrokerUnreachableError:  # the work says so, where it needs that broker
-                    continue
+            await self._clock.sleep(self._boards.lease_s / _RENEWED_IN_A_LEASE)
+            for place in list(self._held):
+                # The work says so, where it needs that broker.
+                with suppress(BrokerUnreachableError):
+                    await self._renew(place)
 
     async def let_go(self) -> None:
         """The next operator may come; a broker that is away forgets the hold by itself."""
         while self._held:
-            place = self._held.pop()
+            place, _since_ns = self._held.popitem()
             board = await self._boards.of(place)
-            try:
+            with suppress(BrokerUnreachableError):
                 await board.let_go(place.key, self._data)
-            except BrokerUnreachableError:
-                continue
 
 
 def _decoded(data: bytes) -> Operator | None:
@@ -206,12 +258,27 @@ def _decoded(data: bytes) -> Operator | None:
         return None
 
 
-def _held_by(place: Place, data: bytes) -> PlaceHeldError:
-    operator = _decoded(data)
-    who = "somebody who does not say who it is" if operator is None else operator.text
+def _held_by(place: Place, data: bytes, lease_s: float) -> PlaceHeldError:
+    who = _who(data)
+    after = "with it" if place.kind == FILE else f"{lease_s:.0f} s after it"
     return PlaceHeldError(
-        f"{place.text} is held by another operator: {who}; wait until that move is done, or end"
-        f" that process: its hold is gone {LEASE_S:.0f} s after it",
+        f"{place.text} is held by another operator: {who}; wait until that one is done, or end"
+        f" that process: its hold is gone {after}",
         step="hold_places",
         evidence=f"{place.text} is held by {who}",
     )
+
+
+def _lost_to(place: Place, data: bytes) -> PlaceHeldError:
+    who = _who(data)
+    return PlaceHeldError(
+        f"{place.text} was taken by another operator while this one was stopped or cut off: {who};"
+        f" nothing more is done here: see hookbench phase show {place.text} before you begin again",
+        step="hold_places",
+        evidence=f"{place.text} was taken by {who}",
+    )
+
+
+def _who(data: bytes) -> str:
+    operator = _decoded(data)
+    return "somebody who does not say who it is" if operator is None else operator.text

@@ -21,6 +21,7 @@ from hookbench.migration.procedures import JOINED, PROCEDURES, Step
 from hookbench.migration.reconcile import Patience, Progress, read_progress
 from hookbench.migration.snapshot import Announcement, Snapshot
 from hookbench.queues.jetstream import StreamSettings
+from hookbench.queues.moving import Assure, nobody_else
 from hookbench.rehearsal.done_stores import OpenedStores
 from hookbench.rehearsal.gated import GatedChanges, open_done_stores
 from hookbench.rehearsal.survey import BrokerSurvey, Sample
@@ -242,6 +243,7 @@ class Migration:
         settle_s: for which a task may be on its way to a broker.
         recorder: of what is put.
         tell: is told each step.
+        assure: is asked before anything is changed, see ``Hold.assure``.
     """
 
     def __init__(
@@ -255,7 +257,9 @@ class Migration:
         settle_s: float,
         recorder: Recorder | None = None,
         tell: Callable[[str], None] | None = None,
+        assure: Assure = nobody_else,
     ) -> None:
+        self._assure = assure
         self._site = site
         self._way = way
         self._progress = progress
@@ -299,11 +303,13 @@ class Migration:
             patience=self._patience,
             recorder=self._recorder,
             say=self._tell,
+            assure=self._assure,
         )
         try:
             done = await changes.change(0, *self._way, fleet, progress=self._progress)
         finally:
             await changes.close()
+        await self._assure()
         self._progress.unlink()
         return done
 

@@ -50,6 +50,23 @@ _P5 = _reason(
     "start the consumer at the start sequence, or have every worker use epoch_consumer or"
     " done_store",
 )
+_NOT_KNOWN = _reason(
+    "P5",
+    "nobody can tell what Redis workers have done from what is still to be done",
+    "start every worker with --measures all (or done_store), which keeps that, before dual_write"
+    " begins; the gate then asks it",
+)
+_NOT_ASKED = _reason(
+    "P5",
+    "nobody can tell what Redis workers have done from what is still to be done",
+    "ask with --done-store: the workers keep that",
+)
+_NO_RECORD = _reason(
+    "P5",
+    "NATS delivers them: those that Redis workers did before they kept records are done again",
+    "reconcile (hookbench reconcile --once, or the measure): each then gets its record, and those"
+    " of them are done again now; or wait until max-age has removed them",
+)
 _B1 = _reason(
     "B1",
     "on a second entry the stream still has the history of the first one, and replays it",
@@ -63,7 +80,8 @@ _P6 = _reason(
 _R3 = _reason(
     "R3",
     "what a worker that died left in a work list is read by nobody",
-    "put it back (measure leases has it done), or see whose list it is: hookbench gate names it",
+    "ask again, for a worker may have it in hand; what stays is put back (measure leases has it"
+    " done), or by whoever sees whose list it is",
 )
 _P7 = _reason(
     "P7",
@@ -135,9 +153,29 @@ _S1 = _reason(
     "a task over max_payload is on Redis alone",
     "raise max_payload of the NATS server, or have its producer send less",
 )
+_HEARD = (
+    "say where they are heard: --{0}s with the place that they follow (--phase-at), or --announced"
+    " with what they print with --json"
+)
 _AWAY = _reason("", "nobody can tell what a broker holds", "give its URL, and see that it answers")
 
 Choose = Callable[[Check, Snapshot, Move], tuple[Reason, ...]]
+
+
+def _fleet(reason: Reason, role: str) -> Choose:
+    """Of processes that nobody has heard it is not known whether anything is wrong."""
+    unheard = msgspec.structs.replace(reason, remedy=_HEARD.format(role))
+    return lambda check, _snapshot, _move: (
+        (unheard,) if check.answer is Answer.UNKNOWN else (reason,)
+    )
+
+
+def _watermark(check: Check, snapshot: Snapshot, _move: Move) -> tuple[Reason, ...]:
+    if check.answer is not Answer.UNKNOWN:
+        return (_P5, _B1)
+    if snapshot.redis is None or snapshot.nats is None:
+        return (_AWAY,)
+    return (_NOT_ASKED if snapshot.every_worker_has("done_store") else _NOT_KNOWN,)
 
 
 def _backlog(_check: Check, snapshot: Snapshot, move: Move) -> tuple[Reason, ...]:
@@ -166,13 +204,14 @@ def _room(check: Check, snapshot: Snapshot, _move: Move) -> tuple[Reason, ...]:
 
 _REASONS: dict[str, tuple[Reason, ...] | Choose] = {
     "brokers answer": (_AWAY,),
-    "no old producer": (_P1,),
-    "homogeneous fleet": (_P12,),
+    "no old producer": _fleet(_P1, "producer"),
+    "homogeneous fleet": _fleet(_P12, "worker"),
     "backlog and orphans": _backlog,
     "redis is empty": (_C1,),
     "oldest age": (_P7,),
     "ids reconciled": _reconciled,
-    "watermark": (_P5, _B1),
+    "watermark": _watermark,
+    "tasks without a record": (_NO_RECORD,),
     "copies of finished tasks": (_B2,),
     "nats drained": (_B3,),
     "forgotten tasks": (_B3,),

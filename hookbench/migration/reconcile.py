@@ -27,6 +27,7 @@ from hookbench.migration.gates import GateAnswer, is_known
 from hookbench.migration.phases import Phase
 from hookbench.migration.procedures import JOINED, MOMENTS, PROCEDURES, REPEATED, Step
 from hookbench.migration.snapshot import NEVER
+from hookbench.queues.moving import Assure, nobody_else
 
 __all__ = [
     "AskGate",
@@ -169,6 +170,7 @@ class Procedure:
         clock: for waits.
         patience: see there.
         tell: is told each step when it begins, and each answer of a gate.
+        assure: is asked before and after each step; it raises where another one does them.
 
     Raises:
         SettingError: there is no such move, or the file is of another one.
@@ -186,7 +188,9 @@ class Procedure:
         clock: Clock,
         patience: Patience | None = None,
         tell: Callable[[str], None] | None = None,
+        assure: Assure = nobody_else,
     ) -> None:
+        self._assure = assure
         if not is_known(source, target):
             raise SettingError(f"from {source.label} to {target.label}: no such procedure")
         self._source = source
@@ -202,7 +206,7 @@ class Procedure:
         if found is not None and (found.source, found.target) != (source.label, target.label):
             raise SettingError(
                 f"progress file {progress} is of {found.source} to {found.target}: finish that one"
-                " first, or remove the file"
+                " first, turn it round with --back, or remove the file"
             )
         self._progress = found or Progress(source=source.label, target=target.label)
         self._sequence = NEVER
@@ -240,7 +244,9 @@ class Procedure:
         deadline_ns = 0
         while True:
             try:
-                return await self._do(step)
+                await self._assure()
+                await self._do(step)
+                return await self._assure()
             except (BrokerUnreachableError, PublishRefusedError, PublishUnknownError) as error:
                 now_ns = self._clock.monotonic_ns()
                 deadline_ns = deadline_ns or now_ns + int(self._patience.broker_s * NS_PER_S)
@@ -268,6 +274,7 @@ class Procedure:
             await self._move(step)
 
     async def _move(self, step: Step) -> None:
+        await self._assure()
         if step is Step.DRAIN_TO_REDIS:
             count = await self._movers.drain_to_redis(timeout_s=self._patience.drain_s)
         else:

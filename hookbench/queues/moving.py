@@ -28,13 +28,24 @@ from hookbench.queues.transport import AppTransport
 from hookbench.queues.watermark import id_of_payload
 from hookbench.task import KNOWN_TASK_TYPES, Names
 
-__all__ = ["AreDone", "MoveRecords", "Mover", "moved_key", "newest_consumers"]
+__all__ = [
+    "AreDone",
+    "Assure",
+    "MoveRecords",
+    "Mover",
+    "moved_key",
+    "newest_consumers",
+    "nobody_else",
+]
 
 AreDone = Callable[[Collection[uuid.UUID]], Awaitable[set[uuid.UUID]]]
 """Which of these tasks have ended; of a done-store."""
 
 MoveRecords = Callable[[Authority], Awaitable[int]]
 """Copies done-records to that store; how many."""
+
+Assure = Callable[[], Awaitable[None]]
+"""Raises where nothing may be moved any more, since somebody else does."""
 
 MAX_ENTRIES = 1_000_000
 _BATCH = 100
@@ -50,6 +61,10 @@ if moved == 1 then return 0 end
 redis.call('LPUSH', KEYS[2], ARGV[2])
 return 1
 """
+
+
+async def nobody_else() -> None:
+    """Whoever moves tasks knows that it is the only one."""
 
 
 def moved_key(names: Names) -> str:
@@ -96,6 +111,7 @@ class Mover:
             it matters.
         recorder: is told each put, so that the ledger knows where a task lies.
         replicas: how many replicas of Redis must have a task before it is acknowledged to NATS.
+        assure: is asked before each task is moved.
     """
 
     def __init__(
@@ -110,7 +126,9 @@ class Mover:
         settle_s: float = 5.0,
         recorder: Recorder | None = None,
         replicas: int = 0,
+        assure: Assure = nobody_else,
     ) -> None:
+        self._assure = assure
         self._replicas = replicas
         self._client = client
         self._transport = transport
@@ -138,6 +156,7 @@ class Mover:
         known = set(await self._sequences()) | await self._done(ids)
         published = 0
         for entry in entries:
+            await self._assure()
             task_id = id_of_payload(entry.payload)
             if task_id is None or task_id not in known:
                 await self._publish(entry, task_id)
@@ -183,6 +202,7 @@ class Mover:
         trimmed = 0
         for entry in entries:
             if id_of_payload(entry.payload) in ended:
+                await self._assure()
                 await self._remove(entry)
                 trimmed += 1
         return trimmed
@@ -213,6 +233,7 @@ class Mover:
             for item, task_id in tasks.items():
                 young = (uuid7_wall_ms(task_id) or 0) > newest_ms
                 if not young and task_id not in in_redis and task_id not in done:
+                    await self._assure()
                     task_type = item.subject.rpartition(".")[2]
                     pushed += await self._push_once(task_id, item.payload, task_type)
         return pushed
@@ -268,6 +289,7 @@ class Mover:
         ids = [id_of_payload(message.payload) for message in messages]
         done = await self._done({item for item in ids if item is not None})
         for message, task_id in zip(messages, ids, strict=True):
+            await self._assure()
             if task_id is None or (task_id not in done and task_id not in in_redis):
                 # Junk is told apart by its sequence, and becomes a dead letter at a worker.
                 mark = task_id if task_id is not None else uuid.UUID(int=message.sequence)
@@ -309,6 +331,7 @@ class Mover:
             with broker_errors(f"LRANGE {key}"):
                 letters = await self._client.lrange(key, 0, -1)
             for letter in reversed(letters):
+                await self._assure()
                 digest = uuid.uuid5(uuid.NAMESPACE_OID, letter.hex())
                 subject = self._names.dead_subject(task_type)
                 await self._transport.publish(subject, letter, msg_id=str(digest))

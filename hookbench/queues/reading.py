@@ -15,6 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from hookbench.clock import Clock
 from hookbench.errors import WriteRefusedError
 from hookbench.queues.addresses import is_cluster
+from hookbench.queues.dialing import NetworkDialer, RedisProbe
 from hookbench.queues.reconnecting import WEB_SOCKET, ReconnectingClient, connect_or_abandon
 from hookbench.queues.redis_client import RedisClient, connect_redis
 from hookbench.queues.redis_done_scripts import LOG, LOG_END, READ
@@ -25,6 +26,7 @@ from hookbench.task import Names
 
 __all__ = [
     "READ_COMMANDS",
+    "ReadingDialer",
     "ReadingRedis",
     "connect_reading_nats",
     "connect_reading_redis",
@@ -92,6 +94,10 @@ class ReadingRedis:
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Entries of a stream."""
         return list(await self._send("XRANGE", name, low, high, "COUNT", count))
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """What the server says of itself."""
+        return dict(await self._send("INFO", section))
 
     async def time(self) -> None:
         """Ask the server, or every node of a cluster, for anything: who answers is there."""
@@ -189,6 +195,14 @@ def connect_reading_redis(url: str) -> RedisClient:
     """
     client = connect_redis(url, pipelined=False)
     return cast("RedisClient", ReadingRedis(client, is_cluster=is_cluster(url)))
+
+
+class ReadingDialer(NetworkDialer):
+    """Whose looks at a Redis node refuse to write as well."""
+
+    def probe(self, url: str) -> RedisProbe:
+        """See ``Dialer``."""
+        return ReadingRedis(super().probe(url), is_cluster=False)
 
 
 class _Reads(Client):

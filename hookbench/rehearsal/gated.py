@@ -18,7 +18,7 @@ from hookbench.migration.reconcile import FleetControl, Patience, Procedure, Pro
 from hookbench.migration.snapshot import Announcement
 from hookbench.queues.dialing import NETWORK, Dialer
 from hookbench.queues.jetstream import StreamSettings
-from hookbench.queues.moving import AreDone, Mover, MoveRecords
+from hookbench.queues.moving import AreDone, Assure, Mover, MoveRecords, nobody_else
 from hookbench.queues.redis_client import RedisClient
 from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.transport import AppTransport
@@ -153,6 +153,7 @@ class GatedChanges:
         recorder: of the moves.
         say: is told each step.
         dialer: opens the connections.
+        assure: is asked before anything is changed; it raises where that must not be any more.
 
     Attributes:
         records: what the gates said.
@@ -173,7 +174,9 @@ class GatedChanges:
         recorder: Recorder | None = None,
         say: Callable[[str], None] | None = None,
         dialer: Dialer = NETWORK,
+        assure: Assure = nobody_else,
     ) -> None:
+        self._assure = assure
         self._redis_url = redis_url
         self._dialer = dialer
         self._redis = dialer.redis(redis_url)
@@ -237,6 +240,7 @@ class GatedChanges:
             clock=self._clock,
             patience=self._patience,
             tell=self._say,
+            assure=self._assure,
         ).run()
 
     async def _open(self) -> tuple[BrokerSurvey, Mover]:
@@ -268,6 +272,7 @@ class GatedChanges:
             settle_s=self._bounds.settle_s,
             recorder=self._recorder,
             replicas=replicas_of(self._redis_url),
+            assure=self._assure,
         )
         self._tools = survey, mover
         return self._tools

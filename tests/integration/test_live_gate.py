@@ -35,8 +35,14 @@ PROTECTED = "read_both,leases,done_store,epoch_consumer"
 CONNECTING = {"CLIENT", "HELLO", "SELECT", "PING"}
 
 
+SOON_S = 60.0
+
+
 class Untouched:
-    """What both brokers hold, and all that is sent to them meanwhile."""
+    """What both brokers hold, and all that is sent to them meanwhile.
+
+    What other tests have left and is forgotten by itself may go at any moment: it is left out.
+    """
 
     def __init__(self, redis_url, nats_url, names):
         # Who monitors waits for the next command, however long the gate takes to start.
@@ -47,7 +53,14 @@ class Untouched:
         self.asked = []
 
     async def redis_state(self):
-        keys = sorted([key async for key in self.redis.scan_iter(count=1000)])
+        own = self.names.prefix.encode()
+        keys = sorted(
+            [
+                key
+                async for key in self.redis.scan_iter(count=1000)
+                if key.startswith(own) or await self.redis.pttl(key) < 0
+            ]
+        )
         values = [await self.redis.dump(key) for key in keys]
         changes = (await self.redis.info("persistence"))["rdb_changes_since_last_save"]
         scripts = (await self.redis.info("memory"))["number_of_cached_scripts"]
@@ -57,6 +70,8 @@ class Untouched:
         found = {}
         for info in await transport.jetstream.streams_info():
             name = info.config.name
+            if self.names.stream not in name and 0 < (info.config.max_age or 0) <= SOON_S:
+                continue
             consumers = await transport.jetstream.consumers_info(name)
             found[name] = (
                 info.config,
@@ -268,7 +283,7 @@ ENTRY = {
 
 async def test_a_ready_queue_is_go(hand):
     await both(hand)
-    for options in ((), ("--done-store",)):
+    for options in (("--no-done-store",), ("--done-store",), ()):
         said = await hand.site.answer(*options)
         assert said["answer"] == "go", said
         assert hazards_of(said) == set()
@@ -287,6 +302,45 @@ async def test_before_nats_is_read_each_hazard_is_seen(hand, hazard):
         for check in said["checks"]
         for reason in check["reasons"]
     )
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_what_has_no_record_may_be_done_or_lost(hand, kept):
+    """Of two tasks that a Redis worker did before it kept records, or the second of them after."""
+    hand.announce("dual_write")
+    tasks = [hand.make_task() for _ in range(2)]
+    await hand.put(Phase.DUAL_WRITE, *tasks)
+    for task in tasks if kept else tasks[1:]:
+        await hand.finish(task)
+    said = await hand.site.answer()
+    (check,) = [item for item in said["checks"] if item["name"] == "tasks without a record"]
+    assert said["answer"] == check["answer"] == ("go" if kept else "unknown")
+    assert check["ids"] == ([] if kept else [str(tasks[0].id)])
+    if not kept:
+        assert hazards_of(said, answer="unknown") == {"P5"}
+        assert "reconcile" in check["reasons"][0]["remedy"]
+
+
+@pytest.mark.parametrize("measures", ["none", PROTECTED])
+async def test_who_does_not_know_what_is_done_is_told_how_to(hand, measures):
+    hand.announce("dual_write", measures=measures)
+    task = hand.make_task()
+    await hand.put(Phase.DUAL_WRITE, task)
+    await hand.redis.delete(hand.names.pending_key("sync"))
+    said = await hand.site.answer("--no-done-store")
+    assert said["answer"] == "unknown"
+    (check,) = [item for item in said["checks"] if item["answer"] == "unknown"]
+    (reason,) = check["reasons"]
+    assert check["name"] == "watermark"
+    assert ("--measures all" if measures == "none" else "--done-store") in reason["remedy"]
+
+
+async def test_who_heard_nobody_is_told_how_to_listen(hand):
+    await hand.put(Phase.DUAL_WRITE)
+    said = await hand.site.answer()
+    remedies = {item["name"]: [why["remedy"] for why in item["reasons"]] for item in said["checks"]}
+    assert "--producers with the place" in remedies["no old producer"][0]
+    assert "--workers with the place" in remedies["homogeneous fleet"][0]
 
 
 @pytest.mark.parametrize(("policy", "answer"), [("allkeys-lru", "no-go"), ("noeviction", "go")])
@@ -399,15 +453,17 @@ async def test_the_start_sequence_is_behind_what_is_done(hand):
     await hand.put(Phase.DUAL_WRITE, *tasks)
     for task in tasks[:3]:
         await hand.redis.lrem(hand.names.pending_key("sync"), 1, encode_task(task))
-    without = await hand.site.answer()
+    without = await hand.site.answer("--no-done-store")
     assert without["start"] == {"sequence": 4, "by_type": {"sync": 4}, "skipped": 3, "proved": 0}
     for task in (*tasks[:2], tasks[4]):
         await hand.finish(task, keep=True)
     said = await hand.site.answer("--done-store")
     assert said["start"] == {"sequence": 3, "by_type": {"sync": 3}, "skipped": 2, "proved": 2}
+    assert (await hand.site.answer())["start"] == said["start"]  # the workers say that they keep it
     text = await asyncio.to_thread(
-        hand.site.ask, f"--announced={hand.site.folder}", "--done-store", code=0
+        hand.site.ask, f"--announced={hand.site.folder}", "--done-store", "--settle=0", code=3
     )
+    assert "unknown  tasks without a record     1 tasks" in text  # the third
     assert "start    sequence 3 (sync 3); 2 tasks before it" in text
     assert "read 3 of 3 entries of Redis lists, 6 of 6 of the stream" in text
 

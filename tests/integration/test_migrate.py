@@ -299,8 +299,8 @@ async def nothing_is_lost(scene, phase, *, changes):
 
 
 WRITES = {
-    "redis": "hookbench.live.places:RedisBoard.write",
-    "nats": "hookbench.live.places:NatsBoard.write",
+    "redis": "hookbench.live.redis_board:RedisBoard.write",
+    "nats": "hookbench.live.nats_board:NatsBoard.write",
 }
 
 

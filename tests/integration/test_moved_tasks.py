@@ -2,9 +2,14 @@
 
 import pytest
 
-from hookbench.errors import BrokerUnreachableError
+from hookbench.errors import BrokerUnreachableError, PlaceHeldError
 from hookbench.queues import moving
-from hookbench.queues.jetstream import StreamSettings, ensure_consumer, ensure_stream
+from hookbench.queues.jetstream import (
+    StreamSettings,
+    ensure_consumer,
+    ensure_dead_stream,
+    ensure_stream,
+)
 from hookbench.queues.moving import Mover
 from hookbench.queues.redis_client import connect_redis
 from hookbench.task import encode_task
@@ -58,3 +63,29 @@ async def test_a_consumer_that_is_made_anew_after_a_look_is_drained(
     assert not [text for text in told if "hands none out" in text]
     assert await client.llen(names.pending_key("sync")) == TASKS
     assert await mover.left_on_nats() == 0
+
+
+@pytest.mark.parametrize("way", ["drain_to_redis", "redis_to_nats", "letters_to_nats"])
+async def test_who_has_lost_its_place_moves_no_further_task(
+    mover, client, transport, names, clock, make_task, way
+):
+    async def assure():
+        mover.asked += 1
+        if mover.asked > 2:
+            raise PlaceHeldError("ben has it", step="hold_places", evidence="ben")
+
+    async def left():
+        if way == "drain_to_redis":
+            return await mover.left_on_nats()
+        return await client.llen(key)
+
+    key = names.dead_key("sync") if way == "letters_to_nats" else names.pending_key("sync")
+    mover = Mover(client, transport, clock=clock, assure=assure)
+    mover.asked = 0
+    if way != "drain_to_redis":
+        await ensure_dead_stream(transport, storage="memory")
+        await client.lpush(key, *[encode_task(make_task()) for _ in range(TASKS)])
+    with pytest.raises(PlaceHeldError):
+        await getattr(mover, way)()
+    assert await left() == TASKS - 2
+    await client.delete(key)

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.integration.conftest import COMMAND
+from tests.integration.conftest import COMMAND, Process
 
 
 def phase(fleet, *arguments, code=0):
@@ -72,6 +72,37 @@ def test_a_producer_likewise_and_a_file(fleet, tmp_path):
     events = [json.loads(line) for line in done.stdout.splitlines()]
     entered = next(event for event in events if event["event"] == "phase")
     assert (entered["phase"], entered["follows"]) == ("redis_only", place)
+
+
+def test_a_fleet_that_notes_what_it_does_comes_to_go(fleet):
+    """As docs/live.md has it: what the producer puts is done, and the gate knows it."""
+    for key in ("producers", "worker-1"):
+        phase(fleet, "set", f"nats:{key}", "dual_write")
+    worker = fleet.worker("--phase-at=nats:worker-1", "--measures=all")
+    words = ["produce", *fleet.arguments(), "--phase-at=nats:producers", "--rate=20"]
+    producer = Process([*words, "--count=100000", "--json"], fleet.folder, "producer")
+    fleet.processes.append(producer)
+    worker.wait_for(lambda: (worker.latest("done") or 0) > 5, "some tasks")
+    said = []
+
+    def goes():
+        done = subprocess.run(
+            [
+                *COMMAND, "gate", "dual_write", "dual_read", *fleet.arguments(),
+                "--producers=nats:producers", "--workers=nats:worker-1", "--json",
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )  # fmt: skip
+        said.append(done.stdout)
+        return done.returncode == 0
+
+    worker.wait_for(goes, "go")
+    answer = json.loads(said[-1])
+    assert answer["start"]["proved"] == answer["start"]["skipped"] > 5
+    assert (producer.stop(), worker.stop()) == (0, 0)
 
 
 @pytest.mark.parametrize(

@@ -3,23 +3,26 @@
 import asyncio
 import gzip
 import importlib
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import msgspec
 import pytest
 
-from hookbench.errors import DecodeError
+from hookbench import __version__
+from hookbench import tracing as tracing_module
+from hookbench.errors import DecodeError, SettingError
 from hookbench.ledger.events import Broker
 from hookbench.migration.measures import parse_measures
-from hookbench.migration.phases import Phase
+from hookbench.migration.phases import Phase, write_route
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
 from hookbench.queues.jetstream import StreamSettings
 from hookbench.queues.redis_list import RedisListQueue
 from hookbench.task import decode_task, encode_task
 from hookbench.trace_context import TRACEPARENT, trace_headers
-from hookbench.tracing import Tracing
+from hookbench.tracing import Tracing, open_tracing
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.conftest import eventually
 from tests.integration.conftest import Process
@@ -109,6 +112,16 @@ async def test_an_execution_is_a_child_of_its_put(
         put = sent[span.attributes["messaging.message.id"]]
         assert span.context.trace_id == put.context.trace_id
         assert span.parent.span_id == put.context.span_id
+        traced_as = f"00-{put.context.trace_id:032x}-{put.context.span_id:016x}-01"
+        (task,) = [task for task in tasks if str(task.id) == put.attributes["messaging.message.id"]]
+        whole = msgspec.structs.replace(task, payload=task.payload | {TRACEPARENT: traced_as})
+        assert span.attributes["messaging.message.body.size"] == len(encode_task(whole))
+        group = names.consumer_of("sync") if system == "nats" else None
+        assert span.attributes.get("messaging.consumer.group.name") == group
+        assert put.attributes["hookbench.route"] == write_route(phase)
+        for each in (span, put):
+            assert each.attributes["hookbench.repository"] == task.repo_id
+            assert each.attributes["messaging.destination.name"] == names.subject("sync")
         assert span.attributes["messaging.system"] == system
         assert span.attributes["messaging.operation.type"] == "process"
         assert span.name == f"process {names.subject('sync')}"
@@ -143,6 +156,66 @@ async def test_both_brokers_hold_the_same_bytes_and_nats_the_header(
     carried = message.headers[TRACEPARENT]
     assert carried.startswith(f"00-{ids}-")
     assert decode_task(message.data).payload[TRACEPARENT] == carried
+
+
+async def test_a_task_that_is_part_of_a_trace_stays_in_it(
+    traced, redis_broker, redis_client, names, clock, make_task
+):
+    tracing, exporter = traced
+    connections = Connections(redis_url=redis_broker.url, nats_url=None, names=names, clock=clock)
+    try:
+        service = await open_service(Phase.REDIS_ONLY, connections, names, traced=True)
+        await tracing.send(service, make_task(payload={TRACEPARENT: CONTEXT}))
+    finally:
+        await connections.close()
+    _version, trace_id, parent_id, _flags = CONTEXT.split("-")
+    (span,) = exporter.get_finished_spans()
+    assert f"{span.context.trace_id:032x}" == trace_id
+    assert f"{span.parent.span_id:016x}" == parent_id
+    (delivery,) = await RedisListQueue(redis_client, names=names).receive(1, 1.0)
+    carried = decode_task(delivery.payload).payload[TRACEPARENT]
+    assert carried == f"00-{trace_id}-{span.context.span_id:016x}-01"
+
+
+class Stuck:
+    """A provider whose endpoint takes what it is sent and never answers."""
+
+    def __init__(self):
+        self.asked, self.end = threading.Event(), threading.Event()
+
+    def get_tracer(self, *_named):
+        return None
+
+    def shutdown(self):
+        self.asked.set()
+        self.end.wait()
+
+
+def test_what_is_left_is_sent_at_the_end_and_not_waited_for_long(traced, names, monkeypatch):
+    del traced  # it knows whether OpenTelemetry is there
+    monkeypatch.setattr(tracing_module, "LAST_SEND_S", 0.2)
+    provider = Stuck()
+    closing = threading.Thread(
+        target=Tracing(provider, names=names, version="1").close, daemon=True
+    )
+    closing.start()
+    closing.join(10.0)
+    still_closing = closing.is_alive()
+    provider.end.set()
+    assert provider.asked.is_set()
+    assert not still_closing
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1/v1/traces", "127.0.0.1:4318"])
+def test_an_endpoint_that_is_no_url_is_named(names, url):
+    with pytest.raises(SettingError, match=f"--traces '{url}': use a URL"):
+        open_tracing(url, role="worker", names=names, version="1")
+
+
+def test_without_opentelemetry_what_to_install_is_said(names, monkeypatch):
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    with pytest.raises(SettingError, match=r"install hookbench\[otel\]"):
+        open_tracing("http://127.0.0.1:1/", role="worker", names=names, version="1")
 
 
 class Collector:
@@ -180,6 +253,7 @@ class Collector:
             told = {item.key: item.value.string_value for item in resource.resource.attributes}
             for scope in resource.scope_spans:
                 self.spans += [(told["service.name"], span) for span in scope.spans]
+            assert told["service.version"] == __version__
 
     def of(self, service):
         return [span for name, span in self.spans if name == service]
@@ -205,7 +279,7 @@ def text_attributes(span):
     return {item.key: item.value.string_value for item in span.attributes}
 
 
-async def test_a_collector_gets_each_task_as_one_trace(collector, fleet):
+async def test_a_collector_gets_each_task_as_one_trace(collector, fleet, transport):
     """By the commands, over both brokers' own connections and OTLP as it is on the wire."""
     worker = fleet.worker("--phase=nats_only", f"--traces={collector.url}")
     words = ["produce", *fleet.arguments(), "--phase=nats_only", "--count=20", "--rate=200"]
@@ -214,6 +288,8 @@ async def test_a_collector_gets_each_task_as_one_trace(collector, fleet):
     assert producer.popen.wait(timeout=30) == 0, producer.errors.read_text()
     sent = {span.span_id: span for span in collector.of("hookbench-producer")}
     assert len(sent) == 20  # sent before the process has ended
+    first = await transport.jetstream.get_msg(fleet.names.stream, 1)
+    assert first.headers[TRACEPARENT].split("-")[2] in {span_id.hex() for span_id in sent}
     await eventually(lambda: worker.latest("done") == 20, timeout_s=20)
     assert worker.stop() == 0
     processed = collector.of("hookbench-worker")

@@ -1,6 +1,7 @@
 """An operator's work under its role, and every role on a Redis master with its replica."""
 
 import contextlib
+import json
 
 import pytest
 import redis
@@ -10,6 +11,7 @@ from hookbench.acl.redis_rules import setuser_command
 from hookbench.acl.roles import Role, Scope
 from hookbench.clock import SystemClock
 from hookbench.ids import system_entropy
+from hookbench.ledger.events import Broker
 from hookbench.live.boards import Boards
 from hookbench.live.hold import Hold, this_operator
 from hookbench.live.places import encode_step, parse_place
@@ -19,14 +21,20 @@ from hookbench.migration.measures import HARDENED
 from hookbench.migration.phases import Phase
 from hookbench.migration.service import open_service
 from hookbench.queues.connections import Connections
-from hookbench.queues.jetstream import ConsumerSettings, StreamSettings
+from hookbench.queues.jetstream import ConsumerSettings, StreamSettings, ensure_dead_stream
 from hookbench.queues.moving import Mover
 from hookbench.queues.redis_client import connect_redis
 from hookbench.queues.redis_kind import RedisKind
 from hookbench.queues.replica_wait import replicas_of
 from hookbench.queues.transport import AppTransport
 from hookbench.rehearsal.done_stores import BothStores
-from hookbench.task import Names, new_task
+from hookbench.task import Names, encode_task, new_task
+from hookbench.worker.dead_letters import (
+    DeadLetter,
+    NatsDeadLetters,
+    RedisDeadLetters,
+    RoutedDeadLetters,
+)
 from hookbench.worker.service import WorkerService, WorkerSettings
 from tests.integration.topologies import opened
 from tests.security.test_roles import clear, handle, run, work_until
@@ -42,12 +50,16 @@ def connections(redis_url, nats_url):
     )
 
 
-async def put(phase, redis_url, nats_url, count=3, **more):
-    opened_ = connections(redis_url, nats_url)
-    tasks = [
+def new_tasks(count):
+    return [
         new_task(repo_id="a/b", task_type="sync", payload={}, clock=CLOCK, entropy=system_entropy())
         for _ in range(count)
     ]
+
+
+async def put(phase, redis_url, nats_url, count=3, **more):
+    opened_ = connections(redis_url, nats_url)
+    tasks = new_tasks(count)
     try:
         service = await open_service(phase, opened_, Names(), **more)
         for task in tasks:
@@ -130,9 +142,8 @@ async def test_an_operator_tells_phases_and_holds_places(scope_of):
         hold = Hold(operator, places, this_operator("a move"), clock=CLOCK)
         await hold.take()
         for place in places:
-            await hold.assure(place)
+            await hold.write(place, encode_step(1, Phase.DUAL_WRITE))
             board = await operator.of(place)
-            await board.write(place.key, encode_step(1, Phase.DUAL_WRITE))
             own = await worker.of(place)
             assert await own.read(place.key) == await board.read(place.key)
             await own.announce(place.key, "w", b"{}")
@@ -166,6 +177,71 @@ async def test_the_commands_of_an_operator_need_no_more_than_its_role(scope_of, 
     )  # fmt: skip
     assert done.returncode == 1, done.stderr  # nobody follows the places
     assert "nobody" in done.stderr or "no process" in done.stderr
+    assert guarded.refusals() == []
+
+
+async def bury(guarded, tasks):
+    """A letter about each task, on the brokers in turns, as a worker writes it."""
+    client = connect_redis(guarded.redis_url(Role.WORKER))
+    letters = RoutedDeadLetters("a worker")
+    letters.redis = RedisDeadLetters(client, Names())
+    async with await AppTransport.connect(guarded.nats_url(Role.WORKER)) as transport:
+        await ensure_dead_stream(transport)
+        letters.nats = NatsDeadLetters(transport)
+        for number, task in enumerate(tasks):
+            await letters.bury(
+                DeadLetter.of(
+                    encode_task(task), task_type="sync", reason="failed 3 times", attempts=3,
+                    broker=(Broker.REDIS, Broker.NATS)[number % 2], died_at_ns=CLOCK.wall_ns(),
+                )
+            )  # fmt: skip
+    await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("phase", "kind", "more"),
+    [
+        (Phase.DUAL_WRITE, RedisKind.LIST, ("--measures=all",)),
+        (Phase.REDIS_ONLY, RedisKind.STREAM, ("--redis-queue=stream",)),
+    ],
+)
+async def test_dead_letters_are_shown_and_put_back_under_the_role(
+    scope_of, tmp_path, phase, kind, more
+):
+    """The tasks have ended by the done-stores, which have to forget that with the measure."""
+    guarded = scope_of(kind)
+    await clear(guarded)
+    urls = guarded.redis_url(Role.WORKER), guarded.nats_url(Role.WORKER)
+    if kind is RedisKind.LIST:
+        producers = guarded.redis_url(Role.PRODUCER), guarded.nats_url(Role.PRODUCER)
+        tasks = await put(Phase.DUAL_WRITE, *producers)
+        await work(*urls, Phase.DUAL_WRITE, 3)
+        operators = guarded.redis_url(Role.OPERATOR), guarded.nats_url(Role.OPERATOR)
+        async with mover(*operators) as moves:
+            assert await moves.records_to_nats() == 3
+    else:
+        tasks = new_tasks(3)
+    await bury(guarded, tasks)
+
+    def dead(*words):
+        done = run(guarded, Role.OPERATOR, "dead", *words, "--json", cwd=tmp_path)
+        assert done.returncode == 0, (words, done.stderr)
+        assert guarded.refusals() == []
+        return json.loads(done.stdout)["letters"]
+
+    shown = dead("show", str(tasks[0].id)) + dead("show", "nats-1")
+    assert [(item["broker"], item["task"]) for item in shown] == [
+        ("redis", str(tasks[0].id)),
+        ("nats", str(tasks[1].id)),
+    ]
+    answers = dead("requeue", "--all", f"--phase={phase.label}", *more)
+    assert [(item["put"], item["removed"]) for item in answers] == [(True, True)] * 3
+    assert dead("list") == []
+    if kind is RedisKind.STREAM:
+        assert guarded.admin.xlen(Names().stream_key("sync")) == 3
+        return
+    assert guarded.admin.llen("{hook}:sync") == 3
+    await work(*urls, Phase.REDIS_ONLY, 3)  # which nobody would without the forgetting
     assert guarded.refusals() == []
 
 

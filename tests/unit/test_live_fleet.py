@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from hookbench.errors import HeldBackError, SettingError
+from hookbench.live.file_board import FileBoard
 from hookbench.live.fleet import LiveFleet, check_places
-from hookbench.live.places import FileBoard, decode_step, encode_step, parse_place
+from hookbench.live.places import decode_step, encode_step, parse_place
 from hookbench.migration.phases import Phase, PhaseFile
 from tests.virtual import VirtualClock
 

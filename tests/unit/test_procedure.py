@@ -2,11 +2,17 @@
 
 import pytest
 
-from hookbench.errors import BrokerUnreachableError, PublishUnknownError, SettingError
+from hookbench.errors import (
+    BrokerUnreachableError,
+    PlaceHeldError,
+    PublishUnknownError,
+    SettingError,
+)
 from hookbench.migration.checks import Answer
 from hookbench.migration.gates import GateAnswer
 from hookbench.migration.phases import Phase
 from hookbench.migration.reconcile import Patience, Procedure, read_progress
+from hookbench.queues.moving import nobody_else
 from tests.virtual import VirtualClock
 
 SOURCE, TARGET = Phase.DUAL_READ, Phase.NATS_PRIMARY
@@ -58,7 +64,7 @@ async def always_go(move, _sequence):
 
 @pytest.fixture
 def make_procedure(tmp_path):
-    def make(movers, told=None, **patience):
+    def make(movers, told=None, assure=nobody_else, **patience):
         return Procedure(
             SOURCE,
             TARGET,
@@ -69,6 +75,7 @@ def make_procedure(tmp_path):
             clock=VirtualClock(),
             patience=Patience(**patience),
             tell=None if told is None else told.append,
+            assure=assure,
         )
 
     return make
@@ -103,3 +110,20 @@ async def test_an_error_of_another_kind_is_not_repeated(make_procedure):
     with pytest.raises(SettingError):
         await make_procedure(movers).run()
     assert movers.calls == 1
+
+
+@pytest.mark.parametrize("lost_at", ["before", "after"])
+async def test_who_has_lost_its_place_neither_does_a_step_nor_notes_it(
+    make_procedure, tmp_path, lost_at
+):
+    movers, told = Movers(), []
+
+    async def assure():
+        moving = told and told[-1].endswith(": redis_to_nats")
+        if moving and movers.calls == (0 if lost_at == "before" else 1):
+            raise PlaceHeldError("ben has it", step="hold_places", evidence="ben")
+
+    with pytest.raises(PlaceHeldError):
+        await make_procedure(movers, told, assure=assure).run()
+    assert movers.calls == (0 if lost_at == "before" else 1)
+    assert read_progress(tmp_path / "progress.json").done[-1] == "wait_for_work"

@@ -201,7 +201,52 @@ def test_a_verb_takes_what_the_file_says(tmp_path):
     (tmp_path / "hookbench.toml").write_text("[worker]\nconcurrency = 0\n")
     code, _out, err = command("worker", cwd=tmp_path)
     assert code == 2
-    assert "0 is not in the range" in err
+    assert err == (
+        "hookbench: Invalid value for '--concurrency': 0 is not in the range 1<=x<=10000;"
+        " see python -m hookbench worker --help\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (
+            ("gate", "1", "2", "--sample=3"),
+            "3 is not in the range x>=10; see python -m hookbench",
+        ),
+        (("gtae",), "No such command 'gtae'. Did you mean 'gate', 'trace'?; see python -m"),
+        (("phase", "set", "nats:a"), "Missing argument 'phase'; see python -m hookbench phase set"),
+        (("gate", "1", "2", "--sampel=3"), "--sampel"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(words, named, tmp_path):
+    code, out, err = command(*words, cwd=tmp_path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("hookbench: ")
+    assert named in err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("phase", "show", "redis:a"),
+        ("dead", "list"),
+        ("migrate", "0", "1", "--producers=redis:a", "--workers=redis:b", "--nats=nats://a"),
+    ],
+)
+def test_a_redis_that_is_away_is_named_with_what_to_do(words, tmp_path):
+    url = "redis://127.0.0.1:1"
+    code, _out, err = command(*words, cwd=tmp_path, HOOKBENCH_REDIS_URL=url)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"Redis at {url} does not answer" in err
+    assert "--redis-url" in err
+
+
+def test_a_group_without_a_verb_shows_its_help(tmp_path):
+    code, out, err = command("phase", cwd=tmp_path)
+    assert code == 2
+    assert "Commands:" in out + err
+    assert "hookbench: " not in out + err
 
 
 @pytest.mark.parametrize(
