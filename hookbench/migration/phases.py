@@ -176,8 +176,9 @@ def _content(path: Path) -> bytes:
     """The whole of a small file, without the file object, which costs more than its bytes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        content = b""
-        while part := os.read(descriptor, _PART_BYTES):
+        content = part = os.read(descriptor, _PART_BYTES)
+        while len(part) == _PART_BYTES:  # a part that is shorter ends a file
+            part = os.read(descriptor, _PART_BYTES)
             content += part
             if len(content) > MAX_CONFIGURATION_BYTES:
                 raise OSError(errno.EFBIG, f"more than {MAX_CONFIGURATION_BYTES:,} bytes", path)
