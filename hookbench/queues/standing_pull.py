@@ -10,7 +10,7 @@ from hookbench.clock import NS_PER_S, Clock
 from hookbench.errors import BrokerUnreachableError
 from hookbench.queues.nats_client import NatsClient, NatsDelivery
 from hookbench.queues.nats_frames import Message
-from hookbench.queues.reconnecting import subscribe_at_once
+from hookbench.queues.reconnecting import publish_at_once, subscribe_at_once
 
 __all__ = ["StandingPull"]
 
@@ -137,8 +137,8 @@ class StandingPull:
             return
         request = {"batch": missing, "expires": max(expires_ns, 1_000_000)}
         self._requests.append([now_ns + expires_ns, missing])
-        await self._client.publish(
-            self._request_subject, msgspec.json.encode(request), reply=self._inbox
+        await publish_at_once(
+            self._client, self._request_subject, msgspec.json.encode(request), self._inbox
         )
 
     async def close(self) -> int:
