@@ -166,7 +166,9 @@ def _create(path: Path) -> None:
     db = sqlite3.connect(aside, isolation_level=None)
     try:
         db.execute(f"PRAGMA page_size={_PAGE_BYTES}")  # of an empty file, which this is
-        db.execute("PRAGMA synchronous=OFF")  # before the next: the change of the journal syncs as well
+        db.execute(
+            "PRAGMA synchronous=OFF"
+        )  # before the next: the change of the journal syncs as well
         db.execute("PRAGMA journal_mode=WAL")
         db.executescript(_TABLES)
         db.execute(f"PRAGMA user_version={EFFECTS_SCHEMA}")

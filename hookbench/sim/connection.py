@@ -117,9 +117,7 @@ class Connection:
         self._accepted = False
         self._node.connections.pop(self, None)
         if tell:
-            self._send(
-                _TO_CLIENT, lambda: self._lose(ConnectionResetError("closed by server"))
-            )
+            self._send(_TO_CLIENT, lambda: self._lose(ConnectionResetError("closed by server")))
 
     def _pass(self, way: Direction, message: Any, arrive: Callable[[Any], None]) -> None:
         hold_ns = 0

@@ -50,7 +50,7 @@ _FIRST_PRUNE = 256
 _SET_RESULT = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]  # noqa: SLF001
 """What ``asyncio.sleep`` has called: known here, it need not pass through the queue."""
 _Timer = tuple[int, int, Any]
-"""When it is due in ns, a number for those of one moment, and a ``_Call``, or a future to be done."""
+"""When it is due in ns, a number within a moment, and a ``_Call`` or a future to be done."""
 
 
 class SimulatedTask(asyncio.Task[Result]):
