@@ -6,6 +6,7 @@ import time
 import pytest
 
 from hookbench.migration.phases import Design, Phase
+from hookbench.sim.explore import quiet
 from hookbench.sim.redis.scripts import ScriptEngine
 from hookbench.sim.schedule import draw_schedule
 from hookbench.sim.trial import Scope, try_schedule
@@ -66,4 +67,5 @@ def test_schedules(proof):
 
 def try_one(seed, engine):
     """As ``hookbench sim`` tries a seed."""
-    return try_schedule(SCOPE.plan, draw_schedule(seed, SCOPE.span), seed, engine=engine)
+    with quiet():
+        return try_schedule(SCOPE.plan, draw_schedule(seed, SCOPE.span), seed, engine=engine)
