@@ -116,6 +116,8 @@ class OrderBook:
 
     def of(self, kind: type[Kind]) -> list[tuple[int, Kind]]:
         """The orders of one kind, by number."""
+        if not self._orders:  # each task asks
+            return []
         return [(number, order) for number, order in self._orders.items() if type(order) is kind]
 
     def obey(self, orders: dict[int, Order]) -> None:

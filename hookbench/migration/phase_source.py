@@ -48,10 +48,11 @@ class PhaseSource:
         """Call ``enter`` at each change, until cancelled; a change that fails is tried again."""
         if self._file is None:
             return
+        look, sleep = self._file.read, clock.sleep
         while True:
-            await clock.sleep(POLL_S)
+            await sleep(POLL_S)
             try:
-                wanted = self.read()
+                wanted = look()
                 if wanted != current:
                     await enter(*wanted)
                     current = wanted

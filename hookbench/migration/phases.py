@@ -136,7 +136,8 @@ class PhaseFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._seen = b""
+        self._name = os.fspath(path)
+        self._seen: tuple[int, int, int] | None = None
         self._step = (0, Phase.REDIS_ONLY)
         """What ``_seen`` says: a file is looked at 20 times a second, and seldom another one."""
 
@@ -148,6 +149,7 @@ class PhaseFile:
         """Make ``phase`` the current one."""
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         aside.write_text(json.dumps({"index": index, "phase": phase.label}) + "\n")
+        _make_later(aside, self.path)
         aside.replace(self.path)
 
     def read(self) -> tuple[int, Phase]:
@@ -157,10 +159,11 @@ class PhaseFile:
             SettingError: the file is missing or holds something else.
         """
         try:
-            found = _content(self.path)
-            if found == self._seen and found:
+            status = os.stat(self._name)  # noqa: PTH116 - a path makes its name anew each time
+            version = status.st_mtime_ns, status.st_ino, status.st_size
+            if version == self._seen:
                 return self._step
-            step = decode_json(found, _Step)
+            step = decode_json(_content(self.path), _Step)
         except OSError as error:
             raise SettingError(f"phase file {self.path}: {error.strerror}") from error
         except msgspec.MsgspecError as error:
@@ -168,16 +171,32 @@ class PhaseFile:
                 f'phase file {self.path}: {error}; it holds {{"index": 0, "phase": "dual_write"}}'
             ) from error
         self._step = step.index, parse_phase(step.phase)
-        self._seen = found
+        self._seen = version  # of before it was read: what is newer is read once more
         return self._step
+
+
+def _make_later(new: Path, old: Path) -> None:
+    """Have a file be younger than the one that it replaces.
+
+    The clock of a file system stands still for some milliseconds, and the number of a file that is
+    gone is given to the next one: two that were written in that time would look the same.
+    """
+    try:
+        old_ns = old.stat().st_mtime_ns
+    except FileNotFoundError:
+        return
+    status = new.stat()
+    if status.st_mtime_ns <= old_ns:
+        os.utime(new, ns=(status.st_atime_ns, old_ns + 1))
 
 
 def _content(path: Path) -> bytes:
     """The whole of a small file, without the file object, which costs more than its bytes."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        content = b""
-        while part := os.read(descriptor, _PART_BYTES):
+        content = part = os.read(descriptor, _PART_BYTES)
+        while len(part) == _PART_BYTES:  # a part that is shorter ends a file
+            part = os.read(descriptor, _PART_BYTES)
             content += part
             if len(content) > MAX_CONFIGURATION_BYTES:
                 raise OSError(errno.EFBIG, f"more than {MAX_CONFIGURATION_BYTES:,} bytes", path)

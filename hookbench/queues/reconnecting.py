@@ -24,6 +24,7 @@ __all__ = [
     "ReconnectingClient",
     "connect_client",
     "connect_or_abandon",
+    "publish_at_once",
     "subscribe_at_once",
 ]
 
@@ -248,3 +249,11 @@ async def subscribe_at_once(client: Any, subject: str, listener: Listener) -> An
         listener(msg)
 
     return await client.subscribe(subject, cb=from_nats_py)
+
+
+async def publish_at_once(client: Any, subject: str, payload: bytes, reply: str) -> None:
+    """``ReconnectingClient.send_now``; ``publish`` where that cannot be done, or is not there."""
+    if not isinstance(client, ReconnectingClient) or not client.send_now(
+        subject, payload, reply.encode()
+    ):
+        await client.publish(subject, payload, reply=reply)

@@ -21,6 +21,10 @@ class Direction(enum.StrEnum):
     TO_CLIENT = "to_client"
 
 
+_TO_SERVER, _TO_CLIENT = Direction
+"""Each message asks for them, and a member of an enum is found slowly."""
+
+
 class Session(Protocol):
     """The server's side of a connection."""
 
@@ -74,7 +78,7 @@ class Connection:
         server = self._node.server
         if server is None:
             raise SimulationError(f"node {self._node.name} has no server")
-        self._send(Direction.TO_CLIENT, established)
+        self._send(_TO_CLIENT, established)
         self._node.connections[self] = None
         self._accepted = True
         self._session = server.accept(self)
@@ -87,12 +91,12 @@ class Connection:
         """
         if not self.is_open:
             raise BrokenPipeError(32, "Broken pipe")
-        self._pass(Direction.TO_SERVER, message, self._at_server)
+        self._pass(_TO_SERVER, message, self._at_server)
 
     def answer(self, message: Any) -> None:
         """From the server to the client; nothing, if the server's side has ended."""
         if self._accepted:
-            self._pass(Direction.TO_CLIENT, message, self._at_client)
+            self._pass(_TO_CLIENT, message, self._at_client)
 
     def close(self) -> None:
         """The client wants no more; the server is told, in order."""
@@ -100,7 +104,7 @@ class Connection:
             return
         self.is_open = False
         self.on_closed()
-        self._send(Direction.TO_SERVER, self._end_at_server)
+        self._send(_TO_SERVER, self._end_at_server)
 
     def reset(self) -> None:
         """Both sides find it reset, now."""
@@ -113,9 +117,7 @@ class Connection:
         self._accepted = False
         self._node.connections.pop(self, None)
         if tell:
-            self._send(
-                Direction.TO_CLIENT, lambda: self._lose(ConnectionResetError("closed by server"))
-            )
+            self._send(_TO_CLIENT, lambda: self._lose(ConnectionResetError("closed by server")))
 
     def _pass(self, way: Direction, message: Any, arrive: Callable[[Any], None]) -> None:
         hold_ns = 0
@@ -142,7 +144,7 @@ class Connection:
         not_before_ns = self._last_ns[way] + 1
         if hold_ns:
             not_before_ns = max(not_before_ns, self._network.loop.now_ns) + hold_ns
-        self._last_ns[way] = self._network.carry(link, way, arrive, not_before_ns=not_before_ns)
+        self._last_ns[way] = self._network.carry_now(link, arrive, not_before_ns)
 
     def _at_server(self, message: Any) -> None:
         if self._node.stopped:
@@ -151,7 +153,7 @@ class Connection:
             self._session.on_message(message)
         elif self._node.up:  # another process than the one that accepted: it knows no such thing
             self._send(
-                Direction.TO_CLIENT,
+                _TO_CLIENT,
                 lambda: self._lose(ConnectionResetError(104, "Connection reset by peer")),
             )
 

@@ -26,6 +26,8 @@ from collections.abc import Callable, Coroutine, Generator
 from heapq import heappop, heappush
 from typing import Any, TypeVar
 
+import msgspec
+
 from hookbench.clock import NS_PER_S
 from hookbench.sim.errors import (
     DeadlockError,
@@ -45,11 +47,10 @@ EPOCH_NS = 1_000 * NS_PER_S
 """Virtual time at the start: not 0, so that a time of 0 is seen for the mistake that it is."""
 _Future = asyncio.Future
 _FIRST_PRUNE = 256
-_WAKE: Any = object()
-"""In the place of a callback: the argument is a future that is to be done."""
 _SET_RESULT = asyncio.futures._set_result_unless_cancelled  # type: ignore[attr-defined]  # noqa: SLF001
 """What ``asyncio.sleep`` has called: known here, it need not pass through the queue."""
-_WHEN_NS, _CALLBACK, _ARGUMENTS, _CONTEXT = 0, 2, 3, 4
+_Timer = tuple[int, int, Any]
+"""When it is due in ns, a number within a moment, and a ``_Call`` or a future to be done."""
 
 
 class SimulatedTask(asyncio.Task[Result]):
@@ -78,33 +79,33 @@ class SimulatedTask(asyncio.Task[Result]):
         return self is other
 
 
-class _Call(list[Any]):
-    """A callback that is ready or due, the ``Handle`` of this loop: a list, for it is made in C.
+class _Call(msgspec.Struct, eq=False):
+    """A callback that is ready or due, the ``Handle`` of this loop: a struct, for it is made in C.
 
-    Its items: when it is due in ns, its number, callback, arguments, context. So those on the heap
-    compare by time and number.
+    Attributes:
+        when_ns: when it is due; 0 for at once.
+        callback: ``None`` for one that was cancelled.
+        arguments: of the callback.
+        context: of the code that asked for it.
     """
 
-    __slots__ = ()
+    when_ns: int
+    callback: Callable[..., object] | None
+    arguments: tuple[Any, ...]
+    context: contextvars.Context | None
 
     def cancel(self) -> None:
         """Never call it; what it refers to is let go."""
-        self[_CALLBACK] = None
-        self[_ARGUMENTS] = ()
+        self.callback = None
+        self.arguments = ()
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
-        return self[_CALLBACK] is None
+        return self.callback is None
 
     def when(self) -> float:
         """When it is due, in seconds of the loop."""
-        return float(self[_WHEN_NS] / NS_PER_S)
-
-    @property
-    def context(self) -> contextvars.Context:
-        """Of the code that asked for it."""
-        context: contextvars.Context = self[_CONTEXT]
-        return context
+        return self.when_ns / NS_PER_S
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -137,8 +138,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._interleave = interleave
         self._limit_ns = EPOCH_NS + limit_ns
         self._limit_calls = limit_calls
-        self._queue: deque[list[Any]] = deque()
-        self._timers: list[list[Any]] = []
+        self._queue: deque[_Call] = deque()
+        self._timers: list[_Timer] = []
         self._numbers = 0
         self._living: list[SimulatedTask[Any]] = []
         self._prune_at = _FIRST_PRUNE
@@ -162,7 +163,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Call it in this turn or the next, after what is ready already."""
         # Not ``context or``: a context without variables, as the harness has it, is false.
         context = contextvars.copy_context() if context is None else context
-        call = _Call((0, 0, callback, args, context))
+        call = _Call(0, callback, args, context)
         self._queue.append(call)
         return call
 
@@ -182,11 +183,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         # Time passes at least: who looks at it again and again until it is late would never end.
         when_ns = self.now_ns + (int(delay * NS_PER_S + 0.5) or 1)
         if callback is _SET_RESULT and args[1] is None:
-            call = _Call((when_ns, self._numbers, _WAKE, args[0], None))
-        else:
-            context = contextvars.copy_context() if context is None else context
-            call = _Call((when_ns, self._numbers, callback, args, context))
-        heappush(self._timers, call)
+            # Who cancels this has a future that is done.
+            heappush(self._timers, (when_ns, self._numbers, args[0]))
+            return _Call(when_ns, callback, args, context)
+        context = contextvars.copy_context() if context is None else context
+        call = _Call(when_ns, callback, args, context)
+        heappush(self._timers, (when_ns, self._numbers, call))
         return call
 
     def call_at(  # type: ignore[override]  # as above
@@ -204,8 +206,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             return self.call_soon(callback, *args, context=context)
         self._numbers += 1
         context = contextvars.copy_context() if context is None else context
-        call = _Call((when_ns, self._numbers, callback, args, context))
-        heappush(self._timers, call)
+        call = _Call(when_ns, callback, args, context)
+        heappush(self._timers, (when_ns, self._numbers, call))
         return call
 
     def call_at_ns(
@@ -214,8 +216,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """As ``call_at``, in nanoseconds, and in a context that belongs to no process."""
         self._numbers = number = self._numbers + 1
         when_ns = when_ns if when_ns > self.now_ns else self.now_ns  # noqa: FURB136 - max() is slow
-        call = _Call((when_ns, number, callback, (), context))
-        heappush(self._timers, call)
+        call = _Call(when_ns, callback, (), context)
+        heappush(self._timers, (when_ns, number, call))
         return call
 
     def after(self, seconds: float) -> "asyncio.Future[None]":
@@ -223,7 +225,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         future: asyncio.Future[None] = _Future(loop=self)
         self._numbers = number = self._numbers + 1
         when_ns = self.now_ns + int(seconds * NS_PER_S + 0.5)
-        heappush(self._timers, [when_ns, number, _WAKE, future, None])
+        heappush(self._timers, (when_ns, number, future))
         return future
 
     def create_task(
@@ -301,6 +303,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         pop, jump, calls, interleave = queue.popleft, self._jump, self.calls, self._interleave
         turn = 0
         callback: Any = None
+        context: Any
         try:
             while not self._ending:
                 if not queue:
@@ -309,11 +312,17 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 if interleave is not None and not turn:
                     turn = self._shuffle(interleave)
                 turn -= 1
-                _when_ns, _number, callback, arguments, context = call = pop()
-                if callback is None or (processes.any_halted and processes.withhold(call, context)):
+                call = pop()
+                callback, context = call.callback, call.context
+                if callback is None:
                     continue
+                if processes.any_halted:
+                    process = context.get(PROCESS)
+                    if process is not None and (process.stopped or not process.alive):
+                        process.withhold(call)
+                        continue
                 calls += 1
-                context.run(callback, *arguments)
+                context.run(callback, *call.arguments)
                 if calls > limit:
                     raise SpentError(f"{limit} callbacks ran without an end", self.tasks)
         except (SystemExit, KeyboardInterrupt, SimulationError):
@@ -339,25 +348,24 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 raise DeadlockError(
                     "nothing is ready and nothing is due, so these would wait for ever", self.tasks
                 )
-            call = heappop(timers)
-            callback = call[_CALLBACK]
+            when_ns, _number, due = heappop(timers)
             # Of what nobody waits for any more no time passes.
-            if callback is not None and not (callback is _WAKE and call[_ARGUMENTS].done()):
+            if due.callback is not None if due.__class__ is _Call else not due.done():
                 break
         now_ns = self.now_ns
-        if call[_WHEN_NS] > now_ns:
-            now_ns = self.now_ns = call[_WHEN_NS]
+        if when_ns > now_ns:
+            now_ns = self.now_ns = when_ns
             if now_ns > self._limit_ns:
                 limit_s = (self._limit_ns - EPOCH_NS) / NS_PER_S
                 raise SpentError(f"no end after {limit_s:g} s of virtual time", self.tasks)
         while True:
-            if call[_CALLBACK] is not _WAKE:
-                append(call)
-            elif not call[_ARGUMENTS].done():
-                call[_ARGUMENTS].set_result(None)
-            if not timers or timers[0][_WHEN_NS] > now_ns:
+            if due.__class__ is _Call:
+                append(due)
+            elif not due.done():
+                due.set_result(None)
+            if not timers or timers[0][0] > now_ns:
                 return
-            call = heappop(timers)
+            _when_ns, _number, due = heappop(timers)
 
     def _resume(self, calls: list[Any]) -> None:
         """What a process that goes on again was not let do meanwhile."""

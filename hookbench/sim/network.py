@@ -223,18 +223,20 @@ class Network:
         self._hold(connection)
         return connection
 
-    def carry(
-        self, link: Link, way: Direction, arrive: Callable[[], None], *, not_before_ns: int = 0
-    ) -> int:
-        """Have ``arrive`` called after a delay; when that will be, 0 for after the healing."""
+    def carry(self, link: Link, way: Direction, arrive: Callable[[], None]) -> None:
+        """Have ``arrive`` called after a delay, behind the healing of a link that is cut."""
         if way in link.cut:
-            link.held[way].append(lambda: void(self.carry(link, way, arrive)))
-            return 0
+            link.held[way].append(lambda: self.carry(link, way, arrive))
+        else:
+            self.carry_now(link, arrive, 0)
+
+    def carry_now(self, link: Link, arrive: Callable[[], None], not_before_ns: int) -> int:
+        """Have ``arrive`` called after a delay, over a link that is not cut; when that will be."""
         self.messages += 1
-        loop = self.loop
-        due_ns = loop.now_ns + link.delays.draw(self.entropy)
+        loop, delays = self.loop, link.delays
+        due_ns = loop.now_ns + delays.draw(self.entropy)
         due_ns = due_ns if due_ns > not_before_ns else not_before_ns  # noqa: FURB136 - max() is slow
-        tick_ns = link.delays.tick_ns
+        tick_ns = delays.tick_ns
         handed_ns = due_ns + -due_ns % tick_ns if tick_ns else due_ns
         loop.call_at_ns(handed_ns, arrive, context=self._context)
         return due_ns

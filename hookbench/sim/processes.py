@@ -38,6 +38,11 @@ class Process:
     def __repr__(self) -> str:
         return f"Process({self.name!r})"
 
+    def withhold(self, call: Any) -> None:
+        """Keep what a stopped one would do now; what a dead one would do is dropped."""
+        if self.alive:
+            self.withheld.append(call)
+
 
 PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 """The process that the running code belongs to; ``None`` for the harness itself."""
@@ -102,12 +107,3 @@ class Processes:
         self.any_halted = self._halted > 0
         withheld, process.withheld = process.withheld, []
         self._resume(withheld)
-
-    def withhold(self, call: Any, context: contextvars.Context) -> bool:
-        """Whether a call of this context may not run now."""
-        process = context.get(PROCESS)
-        if process is None or (process.alive and not process.stopped):
-            return False
-        if process.alive:
-            process.withheld.append(call)
-        return True

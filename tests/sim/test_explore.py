@@ -212,3 +212,17 @@ def test_the_steps_of_a_put_are_covered(engine):
     ]
     (firing,) = try_schedule(scope.plan, faults, 3, engine=engine).firings
     assert firing.steps == (Event.PUT_INVOKED.name.lower(),)
+
+
+def test_what_is_thrown_away_lies_in_memory_where_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(trial_module, "_IN_MEMORY", tmp_path)
+    assert trial_module._throw_away() == tmp_path
+    monkeypatch.setattr(trial_module, "_ROOM_BYTES", 2**63)
+    assert trial_module._throw_away() is None
+    monkeypatch.setattr(trial_module, "_ROOM_BYTES", 0)
+    monkeypatch.setattr(trial_module, "_IN_MEMORY", tmp_path / "none")
+    assert trial_module._throw_away() is None
+    monkeypatch.setattr(trial_module, "_IN_MEMORY", tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    assert trial_module._throw_away() is None

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from hookbench.errors import SettingError
@@ -22,6 +24,18 @@ def test_a_phase_file_is_read_as_written_and_replaced_whole(tmp_path):
         file.write(index, phase)
         assert file.read() == (index, phase)
     assert [item.name for item in tmp_path.iterdir()] == ["phase.json"]
+
+
+def test_a_phase_is_seen_although_the_clock_of_the_files_stood_still(tmp_path):
+    path = tmp_path / "phase.json"
+    file, watcher = PhaseFile(path), PhaseFile(path)
+    file.write(0, Phase.DUAL_READ)
+    later_ns = path.stat().st_mtime_ns + 3_600 * 1_000_000_000
+    os.utime(path, ns=(later_ns, later_ns))
+    assert watcher.read() == (0, Phase.DUAL_READ)
+    file.write(1, Phase.NATS_ONLY)  # a name as long as the other one
+    assert path.stat().st_mtime_ns > later_ns
+    assert watcher.read() == (1, Phase.NATS_ONLY)
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ class SimulatedTransport(Transport):
         Raises:
             OSError: the connection was reset.
         """
-        await self._arrival()
+        if not self._arrived:
+            await self._arrival()
         data = b"".join(self._arrived)
         self._arrived.clear()
         return data
@@ -157,7 +158,7 @@ class SimulatedTransport(Transport):
                 raise self._lost
             if self._connection is None:
                 return
-            self._waiting = asyncio.get_running_loop().create_future()
+            self._waiting = self._network.loop.create_future()
             await self._waiting
 
     def _on_message(self, frame: bytes) -> None:

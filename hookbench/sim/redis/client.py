@@ -24,6 +24,7 @@ __all__ = ["SimulatedPipeline", "SimulatedRedis", "connect_simulated_redis"]
 _SOCKET_MARGIN_S = 5.0
 _CONNECT_TIMEOUT_S = 3.0
 _POOL_WAIT_S = 20.0
+_NUMBERS = (int, float)
 
 
 def connect_simulated_redis(
@@ -155,7 +156,7 @@ def encode(words: Iterable[Any]) -> list[bytes]:
             encoded.append(word)
         elif isinstance(word, str):
             encoded.append(word.encode())
-        elif isinstance(word, int | float) and not isinstance(word, bool):
+        elif isinstance(word, _NUMBERS) and not isinstance(word, bool):
             encoded.append(repr(word).encode())
         else:
             raise TypeError(f"{word!r} is nothing that redis-py sends: use bytes, text or a number")

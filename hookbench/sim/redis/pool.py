@@ -11,6 +11,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from hookbench.queues.redis_errors import NeverSentError
 from hookbench.sim.connection import Connection
+from hookbench.sim.loop import SimulatedLoop
 from hookbench.sim.network import Network
 from hookbench.sim.redis.replies import CommandError, Reply
 
@@ -39,8 +40,9 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
 class _Wire:
     """One connection, and the requests whose replies are under way."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, loop: SimulatedLoop) -> None:
         self.connection = connection
+        self._loop = loop
         self.demoted = False
         self._replies: deque[Reply] = deque()
         self._waiting: asyncio.Future[None] | None = None
@@ -58,7 +60,7 @@ class _Wire:
             self.connection.send(commands)
         except BrokenPipeError as error:
             raise NeverSentError(f"the connection was closed before: {error}") from error
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         found: list[Reply] = []
         try:
             while len(found) < len(commands):
@@ -204,7 +206,7 @@ class ConnectionPool:
             raise RedisConnectionError(f"Error {error.errno} connecting to {node}.") from error
         except TimeoutError as error:
             raise RedisTimeoutError("Timeout connecting to server") from error
-        return _Wire(connection)
+        return _Wire(connection, self._network.loop)
 
     async def _to_master(self) -> _Wire:
         """As ``MasterConnection``: the first that says it is the master, the last one first."""
