@@ -50,6 +50,10 @@ class ClosedLoop:
                 group.create_task(self._call(count, begin_ns))
         return self.totals
 
+    def so_far(self) -> LoadTotals:
+        """The totals by now."""
+        return self.totals
+
     async def _call(self, count: int, due_ns: int) -> None:
         while not self._stop:
             now_ns = self._clock.monotonic_ns()

@@ -345,7 +345,7 @@ class LoadGenerator:
         )
 
     def _progress(self) -> dict[str, Any]:
-        return msgspec.structs.asdict(self._loop.totals)
+        return msgspec.structs.asdict(self._loop.so_far())
 
     async def _report(self) -> None:
         while True:

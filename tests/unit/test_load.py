@@ -122,10 +122,11 @@ async def test_a_resumed_producer_offers_the_tasks_that_the_first_would_have(arr
 
 async def test_falling_behind_shows_as_lag_and_drops_nothing():
     clock = VirtualClock()
-    sent = []
+    sent, seen_ns = [], []
 
     async def send(number, _intended_ns):
         sent.append(number)
+        seen_ns.append(loop.so_far().lag_max_ns)
         await clock.sleep(1.0)
 
     loop = OpenLoop(send, clock=clock, max_in_flight=1)
@@ -133,6 +134,8 @@ async def test_falling_behind_shows_as_lag_and_drops_nothing():
     assert sent == list(range(20))
     assert totals.blocked >= 18
     assert totals.lag_max_ns >= 15 * SECOND
+    assert seen_ns == sorted(seen_ns)
+    assert seen_ns[10] >= 8 * SECOND, "it is told while it happens"
 
 
 async def test_a_stop_ends_the_offers_and_waits_for_what_is_out():
