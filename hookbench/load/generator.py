@@ -53,6 +53,7 @@ _log = logging.getLogger(__name__)
 LOOPS = ("open", "closed", "windowed")
 MAX_CALLERS = 100_000
 _PROGRESS_S = 1.0
+_AT_THE_END = ("lag_p50_ns", "lag_p99_ns")
 
 
 class GeneratorSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -252,7 +253,8 @@ class LoadGenerator:
                 settings.spool,
             )
         left = settings.count - totals.offered - totals.skipped
-        self._announce({"event": "stopped", "left": left, "spooled": spooled, **self._progress()})
+        told = {"left": left, "spooled": spooled, **msgspec.structs.asdict(totals)}
+        self._announce({"event": "stopped", **told})
         return totals
 
     async def _offer(self) -> tuple[LoadTotals, int]:
@@ -345,7 +347,8 @@ class LoadGenerator:
         )
 
     def _progress(self) -> dict[str, Any]:
-        return msgspec.structs.asdict(self._loop.so_far())
+        told = msgspec.structs.asdict(self._loop.so_far())
+        return {name: value for name, value in told.items() if name not in _AT_THE_END}
 
     async def _report(self) -> None:
         while True:

@@ -120,6 +120,42 @@ async def test_a_resumed_producer_offers_the_tasks_that_the_first_would_have(arr
     assert rest[0][0] >= 2 * SECOND
 
 
+async def test_progress_has_the_largest_lag_and_the_end_its_percentiles():
+    clock = VirtualClock()
+    said, sent = [], []
+    generator = LoadGenerator(
+        GeneratorSettings(
+            phase=Phase.REDIS_ONLY, rate_per_s=10.0, count=200, start_ns=clock.now_ns
+        ),
+        clock=clock,
+        announce=said.append,
+    )  # fmt: skip
+
+    class Slow:
+        async def send(self, _task, *, intended_ns):
+            sent.append(intended_ns)
+            if len(sent) in (50, 120):
+                clock.now_ns += len(sent) * SECOND // 50  # it stands still for a while
+
+    async def nothing(*_args, **_kwargs):
+        return None
+
+    generator._enter = nothing
+    generator._service = Slow()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hookbench.load.generator.check_brokers", nothing)
+        await generator.run()
+    *progress, stopped = [item for item in said if item["event"] in ("progress", "stopped")]
+    lags = [item["lag_max_ns"] for item in progress]
+    assert lags == sorted(lags)
+    assert (lags[1] < SECOND / 10, SECOND / 2 < lags[9] < SECOND, lags[-1] > 2 * SECOND) == (
+        True, True, True
+    )  # fmt: skip
+    assert "lag_p99_ns" not in progress[-1], "what is not known yet is not said to be nought"
+    assert stopped["lag_p50_ns"] < SECOND / 10
+    assert SECOND < stopped["lag_p99_ns"] <= stopped["lag_max_ns"]
+
+
 async def test_falling_behind_shows_as_lag_and_drops_nothing():
     clock = VirtualClock()
     sent, seen_ns = [], []
