@@ -91,7 +91,7 @@ def _attempts(columns: TaskColumns, allowed: int) -> tuple[Ints, Bools]:
     hands: defaultdict[int, _Hand] = defaultdict(_Hand)
     for row, whose in zip(rows.tolist(), key.tolist(), strict=True):  # sorted by time
         hand = hands[whose]
-        hand.tell(Event(int(columns.event[row])), row)
+        hand.tell(Event(int(columns.event[row])), row, beyond=bool(attempt[row] > allowed))
     claims = bool(columns.where(Event.CLAIMED).any())
     for hand in hands.values():
         unstarted[hand.unstarted] = True
@@ -122,8 +122,12 @@ class _Hand:
         self._failed = 0
         """Those that were started, ended without an outcome, and are still to be settled."""
 
-    def tell(self, event: Event, row: int) -> None:
-        """What the worker says next."""
+    def tell(self, event: Event, row: int, *, beyond: bool) -> None:
+        """What the worker says next; ``beyond``: of an attempt that is not to be started.
+
+        A dead letter of such an attempt is of a delivery that came for nothing else. One that
+        failed before it, and of which no broker could be told, is still to be settled.
+        """
         if event is Event.RECEIVED:
             self.waiting.append(row)
         elif event is Event.CLAIMED:
@@ -137,7 +141,7 @@ class _Hand:
             self._failed += 1
         elif event in (Event.SKIPPED, Event.SUPERSEDED):
             self.unstarted += [self.waiting.popleft()] if self.waiting else []
-        elif self._failed:  # it is settled now
+        elif self._failed and not (event is Event.DEAD and beyond):  # it is settled now
             self._failed -= 1
         else:
             self.unstarted += self._next()

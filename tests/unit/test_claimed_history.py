@@ -84,6 +84,23 @@ def test_a_task_may_come_again_before_its_worker_has_said_that_it_put_it_back(hi
     assert history.account(effects=True).over_budget == 0
 
 
+@pytest.mark.parametrize(("started", "over"), [(False, 0), (True, 1)])
+def test_a_failure_that_no_broker_was_told_is_not_settled_by_a_later_letter(history, started, over):
+    """Redis was full: neither letter nor nak went through, and the task came once more."""
+    history.put(1, step=STEP)
+    for attempt in (1, 2, 3):
+        history.take(1, step=STEP, attempt=attempt)
+        claim(history, broker=REDIS, attempt=attempt)
+        history.say("worker.2", Event.FAILED, 1, step=STEP, broker=REDIS, attempt=attempt)
+        if attempt < 3:
+            history.say("worker.2", Event.NAK, 1, step=STEP, broker=REDIS)
+    history.take(1, step=STEP, attempt=4)
+    more = (Event.CLAIMED, Event.STARTED, Event.FAILED) if started else (Event.CLAIMED,)
+    for event in (*more, Event.DEAD, Event.TERM):
+        history.say("worker.2", event, 1, step=STEP, broker=REDIS, attempt=4)
+    assert history.account().over_budget == over
+
+
 def test_of_two_deliveries_at_once_each_is_held_against_the_budget(history):
     history.put(1, step=STEP, nats=1)
     for attempt in (4, 5):
