@@ -225,6 +225,18 @@ async def test_a_server_that_does_not_know_the_inbox_is_told_of_another(client):
     assert len(client._subs) == 1
 
 
+async def test_an_inbox_that_was_heard_since_is_kept(client, names):
+    """Three late answers make another one only in a row."""
+    await client.subscribe(names.prefix)  # who never answers
+    for late in (2, 1):
+        for _ in range(late):
+            with pytest.raises(nats.errors.TimeoutError):
+                await client.request(names.prefix, timeout=SHORT_S)
+        before = set(client._subs)
+        assert (await client.request("$JS.API.INFO", timeout=TIMEOUT_S)).data
+        assert set(client._subs) == before
+
+
 async def test_a_question_that_nobody_answered_is_asked_again(client, names, monkeypatch):
     """A change is not: whether it came through is not known."""
     monkeypatch.setattr(nats_requests, "_AGAIN_S", 0.2)

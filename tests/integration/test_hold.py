@@ -101,20 +101,25 @@ async def test_one_that_is_known_to_have_ended_is_not_waited_for(operator_of, ki
     await second.take()
 
 
+async def take_in_the_end(hold):
+    """Take the places once the lease of another operator has ended."""
+
+    async def taken():
+        with contextlib.suppress(PlaceHeldError):
+            await hold.take()
+            return True
+        return False
+
+    await eventually(taken, what="the end of the lease")
+
+
 @pytest.mark.parametrize("kind", ["redis", "nats"])
 async def test_one_of_another_machine_is_waited_for_until_its_lease_ends(operator_of, kind):
     await operator_of(kind, lease_s=1.0, machine="elsewhere", pid=ended_pid(), user="ann").take()
     second = operator_of(kind, lease_s=1.0)
     with pytest.raises(PlaceHeldError, match="ann"):
         await second.take()
-
-    async def taken():
-        with contextlib.suppress(PlaceHeldError):
-            await second.take()
-            return True
-        return False
-
-    await eventually(taken, what="the end of the lease")
+    await take_in_the_end(second)
 
 
 @pytest.mark.parametrize("kind", ["redis", "nats", "file"])
@@ -246,14 +251,7 @@ async def test_one_that_was_stopped_while_another_one_came_changes_nothing(
         pid = json.loads(await board.hold(place.key, b"somebody"))["pid"]
         os.kill(pid, signal.SIGSTOP)
         second = Hold(boards, [place], this_operator("phase set redis_only"), clock=CLOCK)
-
-        async def taken():
-            with contextlib.suppress(PlaceHeldError):
-                await second.take()
-                return True
-            return False
-
-        await eventually(taken, what="the end of the lease")
+        await take_in_the_end(second)
         await second.write(place, encode_step(2, Phase.REDIS_ONLY))
         await second.let_go()
         for key in ("workers", *more):

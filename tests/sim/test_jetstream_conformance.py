@@ -404,6 +404,20 @@ def test_a_cluster_without_faults_answers_as_one_server_does(nats_broker):
     check_conformance(ClusterConformance, nats_broker.url, examples=EXAMPLES, steps=STEPS)
 
 
+@pytest.mark.parametrize("kind", [Conformance, ClusterConformance])
+def test_what_few_random_runs_come_to_is_the_same(nats_broker, kind):
+    """A request that gets some of what it asked for, and a message that is deleted in hand."""
+    machine = type("Asked", (kind,), {"url": nats_broker.url})()
+    machine.has_streams()
+    machine.create_consumer("one", "a", None, -1, 2)
+    machine.publish("a", bucket=False, ident=None, expected=None)
+    machine.pull("one", 2)
+    machine.states_agree()
+    machine.delete_message(1)
+    machine.states_agree()
+    machine.teardown()
+
+
 def test_who_asks_beyond_the_limit_of_pending_acknowledgements_is_kept_waiting(nats_broker):
     """Of three messages one may be out: the rest of the request stays, and others are refused."""
     machine = type("Asked", (Conformance,), {"url": nats_broker.url})()
